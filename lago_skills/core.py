@@ -1,0 +1,172 @@
+"""The nouns shared by every module: frozen values whose shapes are checked at construction.
+
+Axis letters: T steps, B batch, K neighbours, N skills, S observation, F features, A action, D text
+embedding, Z latent, I decoder inputs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lago_skills.errors import ShapeError
+
+FloatArray = NDArray[np.float32] | NDArray[np.float64]
+Comparison = Literal["<", ">"]
+ANCHORS = ("gripper", "object", "object2", "goal")
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One named number computed from an observation; what a language model can speak about."""
+
+    name: str
+    unit: str
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Task:
+    """One thing to be achieved in one environment."""
+
+    id: str
+    sentence: str
+    env_id: str
+    horizon_steps: int = 200
+    """An episode ends after this many environment steps, or at the first success."""
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A comparison of one feature with one number."""
+
+    feature: str
+    op: Comparison
+    value: float
+
+
+@dataclass(frozen=True)
+class Target:
+    """A point the gripper should head for: an anchor of the scene plus an offset in metres."""
+
+    anchor: str
+    offset: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a playbook: a skill sentence, where to head, and when it is active."""
+
+    skill: str
+    target: Target
+    when: tuple[Condition, ...] = ()
+
+
+@dataclass(frozen=True)
+class Playbook:
+    """The parsed plan of a task. The first step whose conditions all hold is active.
+
+    The last step has no condition, so exactly one step is active in every state.
+    """
+
+    task_id: str
+    steps: tuple[Step, ...]
+    transcript_key: str
+    model: str
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One offline episode. `observations` has one row more than `actions`."""
+
+    task_id: str
+    seed: int
+    observations: NDArray[np.float32]  # (T+1, S)
+    actions: NDArray[np.float32]  # (T, A), in [-1, 1]
+    rewards: NDArray[np.float32]  # (T,), sparse: 1 at success
+    success: bool
+
+    def __post_init__(self) -> None:
+        """Check shapes and values.
+
+        Raises:
+            ShapeError: lengths disagree, a value is not finite, or an action leaves [-1, 1].
+        """
+        steps = len(self.actions)
+        if len(self.observations) != steps + 1 or self.rewards.shape != (steps,):
+            raise ShapeError(
+                f"episode of task {self.task_id!r}, seed {self.seed}: found {len(self.observations)} observations, "
+                f"{steps} actions and {self.rewards.shape} rewards; expected T+1, T and (T,); "
+                "collect or convert the episode again"
+            )
+        for name in ("observations", "actions", "rewards"):
+            check_finite(getattr(self, name), f"{name} of task {self.task_id!r}, seed {self.seed}")
+        if steps and float(np.abs(self.actions).max()) > 1.0:
+            raise ShapeError(
+                f"episode of task {self.task_id!r}, seed {self.seed}: found an action of size "
+                f"{float(np.abs(self.actions).max()):.3g}; expected values in [-1, 1]; rescale the actions"
+            )
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A run of steps of one episode under one playbook step."""
+
+    task_id: str
+    episode: int
+    start: int
+    stop: int  # exclusive
+    step: int
+    skill: str
+
+
+@dataclass(frozen=True)
+class Skill:
+    """One library record."""
+
+    id: int
+    version: int
+    sentence: str
+    latent: NDArray[np.float32]  # (Z,), unit norm
+    enabled: bool = True
+    provenance: dict[str, Any] = field(default_factory=dict[str, Any])
+    support: dict[str, float] = field(default_factory=dict[str, float])
+
+
+@dataclass(frozen=True)
+class Neighbors:
+    """Nearest enabled skills, best first."""
+
+    ids: NDArray[np.int64]  # (B, K), -1 where there are fewer than K
+    scores: NDArray[np.float32]  # (B, K), inner products in [-1, 1]
+
+
+def check_finite(array: NDArray[Any], what: str) -> None:
+    """Refuse NaN and infinity.
+
+    Raises:
+        ShapeError: naming the first offending index.
+    """
+    bad = np.argwhere(~np.isfinite(array))
+    if len(bad):
+        index = tuple(int(i) for i in bad[0])
+        raise ShapeError(
+            f"{what}: found {array[index]} at index {index}; expected finite numbers; repair or drop that row"
+        )
+
+
+def check_observations(observations: NDArray[Any], size: int, what: str = "observations") -> None:
+    """Refuse anything that is not a finite (B, size) array.
+
+    Raises:
+        ShapeError: wrong rank or size, or a value that is not finite.
+    """
+    if observations.ndim != 2 or observations.shape[1] != size:
+        raise ShapeError(
+            f"{what}: found shape {observations.shape}; expected (B, {size}); "
+            "pass a batch of observations of the environment that this grounding was made for"
+        )
+    check_finite(observations, what)

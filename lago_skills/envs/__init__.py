@@ -1,0 +1,1 @@
+"""Environments, their named features, and their demonstrators."""

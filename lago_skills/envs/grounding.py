@@ -1,0 +1,175 @@
+"""Groundings: the named features that plans speak about, and what the decoder sees.
+
+A grounding turns a batch of observations into named features (B, F), into the anchor points a playbook
+may head for (B, n_anchors, 3), and into the decoder's inputs (B, I). It holds no state between calls.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lago_skills.core import ANCHORS, Feature, check_observations
+
+
+class Grounding(Protocol):
+    """What an environment must bring so that plans and skills can be written about it."""
+
+    observation_size: int
+    action_size: int
+    features: tuple[Feature, ...]
+    world: str
+    """Sentences for the planner: frame, units, what an action does."""
+
+    def values(self, observations: NDArray[Any]) -> NDArray[np.float64]:
+        """(B, S) observations -> (B, F) feature values."""
+        ...
+
+    def anchors(self, observations: NDArray[Any]) -> NDArray[np.float64]:
+        """(B, S) observations -> (B, len(ANCHORS), 3) points in metres."""
+        ...
+
+    def inputs(self, observations: NDArray[Any], targets: NDArray[Any]) -> NDArray[np.float32]:
+        """(B, S) observations and (B, 3) target points -> (B, I) decoder inputs."""
+        ...
+
+
+def _vector(name: str, text: str) -> list[Feature]:
+    return [Feature(f"{name}_{axis}", "m", f"{text}, along {axis}") for axis in "xyz"]
+
+
+def _distances(name: str, text: str) -> list[Feature]:
+    return [
+        Feature(name, "m", f"distance {text}"),
+        Feature(f"{name}_xy", "m", f"horizontal distance {text}"),
+    ]
+
+
+METAWORLD_FEATURES: tuple[Feature, ...] = (
+    *_vector("gripper", "position of the gripper, the point between the finger tips"),
+    Feature("gripper_opening", "0-1", "1 is fully open, about 0.3 is fully closed on nothing; between on an object"),
+    *_vector("object", "position of the object, the thing the task is about: a puck, a handle, a button, a lock"),
+    *_vector("goal", "position where the task wants the object, or the gripper when nothing has to move"),
+    *_vector("gripper_to_object", "object minus gripper"),
+    *_distances("gripper_to_object", "between gripper and object"),
+    *_vector("object_to_goal", "goal minus object"),
+    *_distances("object_to_goal", "between object and goal"),
+    *_vector("gripper_to_goal", "goal minus gripper"),
+    *_distances("gripper_to_goal", "between gripper and goal"),
+    *_vector("object2", "position of the second object (a tool's target, a lid, a hole); 0 if there is none"),
+    *_vector("gripper_to_object2", "second object minus gripper"),
+    *_distances("gripper_to_object2", "between gripper and second object"),
+    *_vector("object_to_object2", "second object minus object"),
+    *_distances("object_to_object2", "between object and second object"),
+    Feature("gripper_speed", "m/step", "how far the gripper moved in the last control step"),
+    Feature("object_speed", "m/step", "how far the object moved in the last control step"),
+    Feature("object2_speed", "m/step", "how far the second object moved in the last control step"),
+    Feature("opening_change", "1/step", "change of gripper_opening in the last control step; negative is closing"),
+)
+
+METAWORLD_WORLD = """\
+A robot arm with a two-finger gripper that always points straight down stands at a table.
+Frame, in metres: x grows to the robot's right, y grows forward (away from the robot), z grows upwards; the table top is at z = 0.
+"gripper" is the point between the finger tips. It can reach x -0.5..0.5, y 0.4..1.0, z 0.01..0.45.
+Every control step moves the gripper by up to 1 cm along each axis and opens or closes the fingers.
+An episode has 200 control steps and ends as soon as the task is solved. Things stay where they are until touched.
+A wall, where a task has one, is not sensed: it stands across the straight way to the goal and is up to 0.15 m high; the gripper, and
+what it holds, must pass above it."""
+
+TIP_OFFSET_M = 0.045
+"""The finger tips are this far below the observed hand position (measured: simulator's tcp_center minus hand)."""
+
+
+class MetaWorldGrounding:
+    """Features for all fifty Meta-World v3 tasks, from the 39-number observation.
+
+    Layout of the observation: hand 0-3, opening 3, object position 4-7 and quaternion 7-11, second object 11-14
+    and 14-18, the previous frame's same eighteen numbers 18-36, goal 36-39.
+    """
+
+    observation_size = 39
+    action_size = 4
+    features = METAWORLD_FEATURES
+    world = METAWORLD_WORLD
+
+    def _points(self, observations: NDArray[Any], frame: int) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+        gripper = observations[:, frame : frame + 3] - np.array([0.0, 0.0, TIP_OFFSET_M])
+        return gripper, observations[:, frame + 4 : frame + 7], observations[:, frame + 11 : frame + 14]
+
+    def values(self, observations: NDArray[Any]) -> NDArray[np.float64]:
+        """(B, 39) observations -> (B, F) features, in the order of `features`.
+
+        Raises:
+            ShapeError: wrong observation size, or values that are not finite.
+        """
+        check_observations(observations, self.observation_size)
+        gripper, thing, second = self._points(observations, 0)
+        old_gripper, old_thing, old_second = self._points(observations, 18)
+        goal = observations[:, 36:39]
+        opening = observations[:, 3:4]
+
+        def between(a: NDArray[Any], b: NDArray[Any]) -> list[NDArray[Any]]:
+            delta = b - a
+            return [delta, _norm(delta), _norm(delta[:, :2])]
+
+        return np.concatenate(
+            [
+                gripper,
+                opening,
+                thing,
+                goal,
+                *between(gripper, thing),
+                *between(thing, goal),
+                *between(gripper, goal),
+                second,
+                *between(gripper, second),
+                *between(thing, second),
+                _norm(gripper - old_gripper),
+                _norm(thing - old_thing),
+                _norm(second - old_second),
+                opening - observations[:, 21:22],
+            ],
+            axis=1,
+        ).astype(np.float64)
+
+    def anchors(self, observations: NDArray[Any]) -> NDArray[np.float64]:
+        """(B, 39) observations -> (B, 4, 3) points: gripper, object, second object, goal."""
+        gripper, thing, second = self._points(observations, 0)
+        points = {"gripper": gripper, "object": thing, "object2": second, "goal": observations[:, 36:39]}
+        return np.stack([points[name] for name in ANCHORS], axis=1).astype(np.float64)
+
+    def inputs(self, observations: NDArray[Any], targets: NDArray[Any]) -> NDArray[np.float32]:
+        """(B, 39) observations, (B, 3) targets -> (B, I) what the decoder sees: mostly relative vectors.
+
+        Relative vectors let a skill learned on a puck work on a mug. Small distances matter most, so each
+        vector is also given through a saturating scale (tanh of the vector over 5 cm).
+        """
+        check_observations(observations, self.observation_size)
+        gripper, thing, _ = self._points(observations, 0)
+        old_gripper, old_thing, _ = self._points(observations, 18)
+        goal = observations[:, 36:39]
+        near, far = thing - gripper, goal - thing
+        heading = targets - gripper
+        return np.concatenate(
+            [
+                heading * 5.0,
+                np.tanh(heading / 0.05),
+                near * 5.0,
+                np.tanh(near / 0.05),
+                far * 5.0,
+                np.tanh(far / 0.05),
+                gripper[:, 2:3] * 5.0,
+                thing[:, 2:3] * 5.0,
+                observations[:, 3:4],
+                (gripper - old_gripper) * 100.0,
+                (thing - old_thing) * 100.0,
+                (observations[:, 3:4] - observations[:, 21:22]) * 10.0,
+            ],
+            axis=1,
+        ).astype(np.float32)
+
+
+def _norm(delta: NDArray[Any]) -> NDArray[Any]:
+    return np.sqrt(np.einsum("bi,bi->b", delta, delta))[:, None]

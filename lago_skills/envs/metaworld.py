@@ -1,0 +1,130 @@
+"""The only door to Meta-World and MuJoCo: episodes with the protocol's rules, and the scripted demonstrators."""
+
+# Meta-World ships no types; its values are wrapped in typed arrays here and nowhere else.
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false
+
+from __future__ import annotations
+
+import os
+from typing import Any, Literal, cast
+
+import gymnasium
+import numpy as np
+from numpy.typing import NDArray
+
+from lago_skills.core import Episode, Task
+from lago_skills.errors import StudyError
+
+Reward = Literal["sparse", "dense", "delta"]
+DEMO_SEED, EVAL_SEED, TRAIN_SEED, SCENE_SEED = 1_000_000, 2_000_000, 3_000_000, 4_000_000
+"""First start-state seed of demonstrations, evaluation, online training and scene summaries: disjoint ranges."""
+
+
+class MetaWorldEnv(gymnasium.Env[NDArray[np.float64], NDArray[np.float32]]):
+    """One Meta-World v3 task with the protocol's rules.
+
+    Success is the package's own success flag at any step; the episode terminates there and is truncated at the
+    task's horizon. `reset(seed=s)` fixes object and goal positions: the same seed gives the same start state.
+    Rewards: "sparse" is 1 at success and 0 else; "dense" is the package's; "delta" is its difference, 10 at success.
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 40}  # noqa: RUF012 (Gymnasium's own convention)
+
+    def __init__(self, task: Task, reward: Reward = "sparse", render_size: int | None = None) -> None:
+        if render_size is not None and "DISPLAY" not in os.environ:
+            os.environ.setdefault("MUJOCO_GL", "egl")
+        from metaworld.env_dict import ALL_V3_ENVIRONMENTS_GOAL_OBSERVABLE as ENVIRONMENTS
+
+        name = task.env_id.removeprefix("metaworld/") + "-goal-observable"
+        if name not in ENVIRONMENTS:
+            raise StudyError(f"unknown Meta-World environment {task.env_id!r}; expected metaworld/<task>-v3; fix the task")
+        self.task = task
+        self.reward_kind: Reward = reward
+        self.render_mode = "rgb_array" if render_size else None
+        extra = (
+            {"render_mode": "rgb_array", "camera_name": "corner2", "width": render_size, "height": render_size}
+            if render_size
+            else {}
+        )
+        self._env: Any = ENVIRONMENTS[name](seed=0, **extra)
+        self._env._freeze_rand_vec = False  # draw the start state anew at each reset ...
+        self._env.seeded_rand_vec = True  # ... from the generator that seed() sets
+        if render_size:  # the camera is mounted upside down and far away; Meta-World's own examples move it like this
+            self._env.model.cam_pos[2] = [0.75, 0.075, 0.7]
+        self.observation_space = cast("gymnasium.Space[NDArray[np.float64]]", self._env.observation_space)
+        self.action_space = cast("gymnasium.Space[NDArray[np.float32]]", self._env.action_space)
+        self._steps = 0
+        self._dense = 0.0
+        self._seeds = np.random.default_rng(0)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[np.float64], dict[str, Any]]:
+        """Start an episode; without a seed, the next start state of the stream that the last seed began."""
+        if seed is not None:
+            self._seeds = np.random.default_rng(seed)
+            start = seed
+        else:
+            start = int(self._seeds.integers(2**31))
+        self._env.seed(start)
+        observation, _ = self._env.reset()
+        self._steps = 0
+        self._dense = 0.0
+        return observation, {"start_seed": start}
+
+    def step(self, action: NDArray[np.float32]) -> tuple[NDArray[np.float64], float, bool, bool, dict[str, Any]]:
+        """Advance one control step; `info["success"]` is the package's flag as a bool."""
+        observation, dense, _, _, info = self._env.step(np.clip(action, -1.0, 1.0).astype(np.float32))
+        self._steps += 1
+        success = bool(info["success"])
+        if self.reward_kind == "sparse":
+            reward = float(success)
+        elif self.reward_kind == "dense":
+            reward = float(dense)
+        else:
+            reward = 10.0 if success else float(dense) - self._dense
+        self._dense = float(dense)
+        truncated = not success and self._steps >= self.task.horizon_steps
+        return observation, reward, success, truncated, {"success": success}
+
+    def render(self) -> NDArray[np.uint8]:
+        """An RGB picture (H, W, 3), right way up."""
+        return np.ascontiguousarray(np.rot90(self._env.render(), 2))
+
+    def tip_position(self) -> NDArray[np.float64]:
+        """The simulator's own point between the finger tips (3,); tests hold the grounding against it."""
+        return np.asarray(self._env.tcp_center, dtype=np.float64)
+
+    def close(self) -> None:
+        """Free the simulator."""
+        self._env.close()
+
+
+def demonstrate(env: MetaWorldEnv, seed: int, noise_std: float) -> Episode:
+    """One episode of the package's scripted policy with Gaussian action noise, clipped to [-1, 1].
+
+    The recorded action is the executed one. Failed episodes are returned too: the caller keeps only successes.
+    """
+    from metaworld.policies import ENV_POLICY_MAP
+
+    policy = ENV_POLICY_MAP[env.task.env_id.removeprefix("metaworld/")]()
+    rng = np.random.default_rng(seed)
+    observation, _ = env.reset(seed=seed)
+    observations, actions, rewards = [observation], list[NDArray[np.float32]](), list[float]()
+    terminated = truncated = False
+    while not (terminated or truncated):
+        expert = np.asarray(policy.get_action(observation), dtype=np.float64)
+        action = np.clip(np.clip(expert, -1, 1) + rng.normal(0.0, noise_std, 4), -1.0, 1.0).astype(np.float32)
+        observation, reward, terminated, truncated, _ = env.step(action)
+        observations.append(observation)
+        actions.append(action)
+        rewards.append(reward)
+    return Episode(
+        task_id=env.task.id,
+        seed=seed,
+        observations=np.asarray(observations, dtype=np.float32),
+        actions=np.asarray(actions, dtype=np.float32),
+        rewards=np.asarray(rewards, dtype=np.float32),
+        success=terminated,
+    )

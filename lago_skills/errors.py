@@ -1,0 +1,53 @@
+"""One error class per thing the reader can fix.
+
+Every message has three parts: what was found, what was expected, what to do. The command line prints a
+`LagoError` as that one sentence and exits with code 2; any other exception keeps its traceback.
+"""
+
+
+class LagoError(Exception):
+    """Something the reader can fix; the message says how."""
+
+
+class StudyError(LagoError):
+    """A study file has a misspelt key, an impossible value or an unknown task."""
+
+
+class ShapeError(LagoError):
+    """An array has the wrong shape, or holds NaN or infinite values."""
+
+
+class TranscriptMissing(LagoError):
+    """A language-model answer that the study needs has not been recorded."""
+
+
+class PlanError(LagoError):
+    """A language-model answer, or an edited playbook, is not a valid playbook."""
+
+
+class ArtifactCorrupt(LagoError):
+    """A file of an artifact is missing or does not match the hash in its manifest."""
+
+
+class ArtifactMissing(LagoError):
+    """A stage needs an artifact that has not been made yet."""
+
+
+class FormatTooNew(LagoError):
+    """An artifact was written by a newer version of this package."""
+
+
+class LibraryConflict(LagoError):
+    """A change to a skill library that its present content does not allow."""
+
+
+class DiskFull(LagoError):
+    """The disk has no room for an artifact; what was finished is still valid."""
+
+
+class TrainingStopped(LagoError):
+    """Training met a non-finite reward, observation or loss and stopped at that step."""
+
+
+class ServerError(LagoError):
+    """The local Prefect server did not start, or the configured one does not answer."""

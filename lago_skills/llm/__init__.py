@@ -1,0 +1,1 @@
+"""Language-model exchanges: canonical requests and append-only transcripts."""

@@ -1,0 +1,1 @@
+"""Playbooks: asking for them, parsing them, evaluating them for a batch."""

@@ -1,0 +1,40 @@
+"""Which step of a playbook is active, and where it heads: for a batch, without a Python loop over rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lago_skills.core import ANCHORS, Feature, Playbook
+
+
+class CompiledPlaybook:
+    """A playbook turned into index and threshold arrays, ready for batches."""
+
+    def __init__(self, playbook: Playbook, features: tuple[Feature, ...]) -> None:
+        index = {feature.name: i for i, feature in enumerate(features)}
+        self.playbook = playbook
+        self._conditions = [
+            (
+                np.array([index[c.feature] for c in step.when], dtype=np.int64),
+                np.array([1.0 if c.op == "<" else -1.0 for c in step.when]),
+                np.array([c.value for c in step.when]),
+            )
+            for step in playbook.steps
+        ]
+        self._anchor = np.array([ANCHORS.index(step.target.anchor) for step in playbook.steps])
+        self._offset = np.array([step.target.offset for step in playbook.steps])
+
+    def active(self, values: NDArray[Any]) -> NDArray[np.int64]:
+        """(B, F) feature values -> (B,) index of the first step whose conditions all hold."""
+        held = np.stack(
+            [(sign * (values[:, i] - bound) < 0.0).all(axis=1) for i, sign, bound in self._conditions], axis=1
+        )  # (B, n_steps)
+        held[:, -1] = True
+        return np.argmax(held, axis=1)
+
+    def targets(self, steps: NDArray[np.int64], anchors: NDArray[Any]) -> NDArray[np.float64]:
+        """(B,) active steps and (B, n_anchors, 3) anchor points -> (B, 3) target points."""
+        return anchors[np.arange(len(steps)), self._anchor[steps]] + self._offset[steps]
