@@ -1,7 +1,7 @@
 """Playbooks of a study, from recorded answers; and the requests still to be answered.
 
-Training tasks are planned one after the other: each request lists the skill sentences of the playbooks before it, so
-that words are shared. Unseen tasks are asked with the sentences of all training tasks: what the library will hold.
+Training tasks are planned in rounds: each request lists the skill sentences of the rounds before it, so that words are
+shared. Unseen tasks are asked with the sentences of all training tasks: what the library will hold.
 """
 
 from __future__ import annotations
@@ -20,6 +20,17 @@ from lago_skills.llm.transcripts import Request, Transcript, TranscriptFile
 from lago_skills.planner.parse import parse_playbook
 from lago_skills.planner.requests import PLAYBOOK_SCHEMA, playbook_request
 from lago_skills.planner.scenes import Scene
+
+
+FIRST_ROUNDS, ROUND_SIZE = 2, 2
+"""The first two tasks are planned alone, to settle the words; later ones in pairs, so that two can be asked at once."""
+
+
+def rounds(tasks: tuple[Task, ...]) -> list[tuple[Task, ...]]:
+    """Training tasks in the order in which they are planned; tasks of one round do not see each other's sentences."""
+    alone = [(task,) for task in tasks[:FIRST_ROUNDS]]
+    rest = tasks[FIRST_ROUNDS:]
+    return alone + [rest[i : i + ROUND_SIZE] for i in range(0, len(rest), ROUND_SIZE)]
 
 
 @dataclass(frozen=True)
@@ -51,7 +62,7 @@ class Planner:
     def missing(self, seen: tuple[Task, ...], unseen: tuple[Task, ...]) -> list[Request]:
         """Requests without an answer that can be asked now.
 
-        A training task's request lists earlier playbooks' sentences, so of the training tasks at most one is open.
+        A training task's request lists the sentences of earlier rounds, so of the training tasks one round is open.
         """
         asked = self._ask(seen, unseen, stop_at_missing=True)
         return [request for _, request in asked if self.transcripts.get(request, self.model) is None]
@@ -60,12 +71,13 @@ class Planner:
         self, seen: tuple[Task, ...], unseen: tuple[Task, ...], stop_at_missing: bool
     ) -> Iterator[tuple[Task, Request]]:
         known: dict[str, None] = {}
-        for task in seen:
-            request = playbook_request(task, self.grounding, self.scenes, list(known))
-            yield task, request
-            if stop_at_missing and self.transcripts.get(request, self.model) is None:
+        for members in rounds(seen):
+            asked = [(task, playbook_request(task, self.grounding, self.scenes, list(known))) for task in members]
+            yield from asked
+            if stop_at_missing and any(self.transcripts.get(request, self.model) is None for _, request in asked):
                 return
-            known.update(dict.fromkeys(step.skill for step in self._playbook(request, task).steps))
+            for task, request in asked:
+                known.update(dict.fromkeys(step.skill for step in self._playbook(request, task).steps))
         for task in unseen:
             yield task, playbook_request(task, self.grounding, self.scenes, list(known))
 

@@ -1,0 +1,1 @@
+"""Offline episodes on disk."""

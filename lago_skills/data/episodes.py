@@ -1,0 +1,56 @@
+"""Episodes of one task as one NPZ file (no pickle): arrays laid end to end, with the length of each episode."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lago_skills.core import Episode
+from lago_skills.errors import ArtifactCorrupt
+
+EPISODES_FILE = "episodes.npz"
+
+
+def save_episodes(path: Path, episodes: list[Episode]) -> None:
+    """Write the episodes of one task."""
+    np.savez(
+        path,
+        task_id=np.array(episodes[0].task_id),
+        seeds=np.array([e.seed for e in episodes], dtype=np.int64),
+        lengths=np.array([len(e.actions) for e in episodes], dtype=np.int64),
+        success=np.array([e.success for e in episodes]),
+        observations=np.concatenate([e.observations for e in episodes]),  # (sum(T+1), S)
+        actions=np.concatenate([e.actions for e in episodes]),  # (sum(T), A)
+        rewards=np.concatenate([e.rewards for e in episodes]),  # (sum(T),)
+    )
+
+
+def load_episodes(path: Path) -> list[Episode]:
+    """Read the episodes of one task; shapes and values are checked.
+
+    Raises:
+        ArtifactCorrupt: the file is missing or not of this form.
+        ShapeError: an episode holds NaN, infinite values or actions outside [-1, 1].
+    """
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            arrays: dict[str, NDArray[Any]] = {name: stored[name] for name in stored.files}
+        lengths = arrays["lengths"]
+        stops = np.cumsum(lengths)
+        observations = np.split(arrays["observations"], np.cumsum(lengths + 1)[:-1])
+        actions = np.split(arrays["actions"], stops[:-1])
+        rewards = np.split(arrays["rewards"], stops[:-1])
+        task_id = str(arrays["task_id"])
+        flags = list(zip(arrays["seeds"], arrays["success"], strict=True))
+    except (OSError, ValueError, KeyError) as error:
+        raise ArtifactCorrupt(
+            f"episode file {str(path)!r} cannot be read ({error}); expected arrays written by this package; "
+            "delete its folder and collect again"
+        ) from error
+    return [
+        Episode(task_id, int(seed), o, a, r, bool(success))
+        for (seed, success), o, a, r in zip(flags, observations, actions, rewards, strict=True)
+    ]

@@ -1,0 +1,27 @@
+"""What may be set about the decoder."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class DecoderConfig(BaseModel):
+    """Pretraining of the decoder with d3rlpy's behaviour cloning by log-likelihood."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    n_updates: int = Field(default=8000, ge=1)
+    """Gradient updates."""
+    batch_size: int = Field(default=256, ge=1)
+    learning_rate: float = Field(default=1e-3, gt=0)
+    """Start of a cosine decay to 0."""
+    weight_decay: float = Field(default=1e-5, ge=0)
+    hidden_sizes: tuple[int, ...] = (256, 256)
+    latent_size: int = Field(default=16, ge=1)
+    """Z: numbers in a skill's latent."""
+    hindsight_share: float = Field(default=0.5, ge=0, le=1)
+    """Share of training steps whose target is where the gripper really was at the end of the segment."""
+    input_noise_std: float = Field(default=0.02, ge=0)
+    """Gaussian noise on the standardised inputs, against compounding errors."""
+    held_out_share: float = Field(default=0.2, ge=0, lt=1)
+    """Share of each task's episodes kept for calibration, at least one where a task has two or more."""

@@ -1,0 +1,1 @@
+"""Rollouts, tables with intervals, and the report."""

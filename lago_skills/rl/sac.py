@@ -1,0 +1,451 @@
+"""Soft actor-critic, plain and guided, in one file.
+
+Objective (SAC, arXiv 1801.01290 and 1812.05905): maximise reward plus alpha times entropy, twin critics with the minimum
+in the target, a tanh-Gaussian actor, alpha tuned towards a target entropy. Details that differ from that paper, plain
+and guided alike: LayerNorm in the critics (RLPD, arXiv 2302.02948), n-step returns, both critics as one batched network.
+
+Guidance adds (all off with `guidance = "none"`, which is plain SAC on the same states):
+  1. the actor and the critics see the prior's mean and spread of the state (zeros without guidance);
+  2. proposals (IBRL, arXiv 2311.02198): when acting and in the bootstrap target, the critic chooses between the policy's
+     action and the prior's;
+  3. imitation where it pays: the actor's loss has -w log p(a | prior) in those states where the critic prefers the prior's
+     action, so the pull fades state by state as the policy overtakes;
+  4. harvest: successful episodes are kept in a second buffer that fills a fixed share of each batch;
+  5. exploration in plan space: in each training episode the playbook's targets are shifted by a random few centimetres,
+     around zero or around the shift of an earlier success.
+
+The prior of each state is computed once, when the environment is stepped, and stored; updates never call the guide.
+
+Log keys, one row per evaluation (`curve.csv`):
+  eval/success         share of evaluation episodes with success, acting greedily on separate seeds
+  train/success        share of the training episodes since the last row that ended in success
+  train/episodes       training episodes so far
+  train/harvested      successful training episodes so far
+  train/prior_share    share of training steps since the last row at which the prior's action was taken
+  loss/critic          mean squared Bellman error, average of the last 100 updates
+  loss/actor           actor loss, average of the last 100 updates
+  value/q              mean of the minimum critic on the last batch
+  value/alpha          entropy temperature
+  time/steps_per_s     environment steps per second since the start, updates and evaluations included
+  time/guide_share     share of wall time spent in the guide
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from lago_skills.core import ANCHORS, Task, check_finite
+from lago_skills.envs.grounding import Grounding
+from lago_skills.envs.metaworld import EVAL_SEED, TRAIN_SEED, MetaWorldEnv
+from lago_skills.errors import TrainingStopped
+from lago_skills.evaluate.rollouts import EpisodeResult, rollouts
+from lago_skills.guide.guides import LibraryGuide
+from lago_skills.prior import ActionPrior
+from lago_skills.rl.config import SACConfig
+from lago_skills.rl.replay import Batch, Replay, join
+
+LOG_KEYS = (
+    "eval/success",
+    "train/success",
+    "train/episodes",
+    "train/harvested",
+    "train/prior_share",
+    "loss/critic",
+    "loss/actor",
+    "value/q",
+    "value/alpha",
+    "time/steps_per_s",
+    "time/guide_share",
+)
+Row = dict[str, float]
+
+
+class Critics(nn.Module):
+    """Two Q-functions evaluated as one batch of matrices: (state, hint, action) -> (2, B)."""
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__()
+        sizes = [input_size, hidden_size, hidden_size, 1]
+        self.weights = nn.ParameterList()
+        self.biases = nn.ParameterList()
+        for a, b in zip(sizes, sizes[1:], strict=False):
+            bound = 1.0 / np.sqrt(a)
+            self.weights.append(nn.Parameter(torch.empty(2, a, b).uniform_(-bound, bound)))
+            self.biases.append(nn.Parameter(torch.zeros(2, 1, b)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, input) -> (2, B)."""
+        hidden = x.expand(2, *x.shape)  # (2, B, input)
+        for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
+            hidden = torch.baddbmm(bias, hidden, weight)
+            hidden = torch.relu(nn.functional.layer_norm(hidden, hidden.shape[-1:]))
+        return torch.baddbmm(self.biases[-1], hidden, self.weights[-1])[..., 0]
+
+
+class Actor(nn.Module):
+    """Tanh-Gaussian policy: (state, hint) -> action in [-1, 1] and its log-density."""
+
+    def __init__(self, input_size: int, action_size: int, hidden_size: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Linear(input_size, hidden_size), nn.ReLU(), nn.Linear(hidden_size, hidden_size), nn.ReLU()
+        )
+        self.head = nn.Linear(hidden_size, 2 * action_size)
+
+    def forward(self, x: Tensor, noise: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Action (B, A) and log-density (B,); without noise, the mode (its density is not meaningful)."""
+        mean, raw = self.head(self.body(x)).chunk(2, dim=1)
+        log_std = -5.0 + 3.5 * (torch.tanh(raw) + 1.0)  # in [-5, 2]
+        if noise is None:
+            return torch.tanh(mean), torch.zeros(len(x))
+        pre = mean + log_std.exp() * noise
+        # log |d tanh / d pre| in the form that does not overflow
+        squash = 2.0 * (np.log(2.0) - pre - nn.functional.softplus(-2.0 * pre))
+        log_p = (-0.5 * noise**2 - log_std - 0.5 * np.log(2.0 * np.pi) - squash).sum(dim=1)
+        return torch.tanh(pre), log_p
+
+
+@dataclass
+class Agent:
+    """Networks and optimisers of one run."""
+
+    actor: Actor
+    critics: Critics
+    targets: Critics
+    log_alpha: Tensor
+    actor_optimizer: torch.optim.Optimizer
+    critic_optimizer: torch.optim.Optimizer
+    alpha_optimizer: torch.optim.Optimizer
+    generator: torch.Generator
+
+    @staticmethod
+    def create(state_size: int, action_size: int, config: SACConfig, seed: int) -> Agent:
+        """Fresh networks; the same seed gives the same networks."""
+        torch.manual_seed(seed)
+        inputs = state_size + 2 * action_size
+        actor = Actor(inputs, action_size, config.hidden_size)
+        critics = Critics(inputs + action_size, config.hidden_size)
+        targets = Critics(inputs + action_size, config.hidden_size)
+        targets.load_state_dict(critics.state_dict())
+        log_alpha = torch.tensor(float(np.log(config.initial_alpha)), requires_grad=True)
+        rate = config.learning_rate
+        return Agent(
+            actor,
+            critics,
+            targets,
+            log_alpha,
+            torch.optim.Adam(actor.parameters(), lr=rate, fused=True),
+            torch.optim.Adam(critics.parameters(), lr=rate, fused=True),
+            torch.optim.Adam([log_alpha], lr=rate, fused=True),
+            torch.Generator().manual_seed(seed),
+        )
+
+    def act(self, state: NDArray[np.float32], hint: NDArray[np.float32], greedy: bool) -> NDArray[np.float32]:
+        """(B, S'), (B, 2A) -> (B, A) actions of the policy."""
+        with torch.inference_mode():
+            x = torch.from_numpy(np.concatenate([state, hint], axis=1))
+            size = hint.shape[1] // 2
+            noise = None if greedy else torch.randn((len(x), size), generator=self.generator)
+            return self.actor(x, noise)[0].numpy()
+
+    def value(
+        self, state: NDArray[np.float32], hint: NDArray[np.float32], action: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """(B,) minimum of the two critics."""
+        with torch.inference_mode():
+            return self.critics(torch.from_numpy(np.concatenate([state, hint, action], axis=1))).amin(dim=0).numpy()
+
+
+def update(agent: Agent, batch: Batch, config: SACConfig) -> tuple[float, float, float]:
+    """One gradient step of critics, actor and temperature; returns critic loss, actor loss and mean value."""
+    guided = config.guidance != "none"
+    state, hint, action = (torch.from_numpy(x) for x in (batch.state, batch.hint, batch.action))
+    next_x = torch.cat([torch.from_numpy(batch.next_state), torch.from_numpy(batch.next_hint)], dim=1)
+    size = action.shape[1]
+    alpha = agent.log_alpha.exp().detach()
+    with torch.no_grad():
+        noise = torch.randn(action.shape, generator=agent.generator)
+        next_action, next_log_p = agent.actor(next_x, noise)
+        next_value = agent.targets(torch.cat([next_x, next_action], dim=1)).amin(dim=0)
+        if guided:
+            proposal = next_x[:, -2 * size : -size]
+            next_value = torch.maximum(next_value, agent.targets(torch.cat([next_x, proposal], dim=1)).amin(dim=0))
+        next_value = next_value - alpha * next_log_p
+        goal = torch.from_numpy(batch.reward) + torch.from_numpy(batch.discount) * next_value
+    x = torch.cat([state, hint], dim=1)
+    values = agent.critics(torch.cat([x, action], dim=1))  # (2, B)
+    critic_loss = ((values - goal) ** 2).mean()
+    agent.critic_optimizer.zero_grad()
+    critic_loss.backward()
+    agent.critic_optimizer.step()
+
+    agent.critics.requires_grad_(False)
+    noise = torch.randn(action.shape, generator=agent.generator)
+    chosen, log_p = agent.actor(x, noise)
+    value = agent.critics(torch.cat([x, chosen], dim=1)).amin(dim=0)
+    actor_loss = (alpha * log_p - value).mean()
+    if guided and config.imitation_weight > 0:
+        mean, std = hint[:, :size], hint[:, size:]
+        with torch.no_grad():
+            prior_value = agent.critics(torch.cat([x, mean], dim=1)).amin(dim=0)
+            better = (prior_value > value).float()
+        miss = 0.5 * (((chosen - mean) / std) ** 2).sum(dim=1)
+        actor_loss = actor_loss + config.imitation_weight * IMITATION_SCALE * (better * miss).mean()
+    agent.actor_optimizer.zero_grad()
+    actor_loss.backward()
+    agent.actor_optimizer.step()
+    agent.critics.requires_grad_(True)
+
+    target_entropy = config.target_entropy_per_action * size
+    alpha_loss = -(agent.log_alpha.exp() * (log_p.detach() + target_entropy)).mean()
+    agent.alpha_optimizer.zero_grad()
+    alpha_loss.backward()
+    agent.alpha_optimizer.step()
+    with torch.no_grad():
+        torch._foreach_lerp_(list(agent.targets.parameters()), list(agent.critics.parameters()), config.tau)
+    return float(critic_loss.detach()), float(actor_loss.detach()), float(value.detach().mean())
+
+
+IMITATION_SCALE = 0.01
+"""A sparse return is at most 1 and a miss of one standard deviation in each of four dimensions is 2: this makes them alike."""
+
+
+class Guidance:
+    """The guide as the learner sees it: state features and hints, with the exploration shift of this episode."""
+
+    def __init__(self, task: Task, grounding: Grounding, guide: LibraryGuide | None) -> None:
+        self.task, self.grounding, self.guide = task, grounding, guide
+        self.seconds = 0.0
+        self.shift: NDArray[np.float64] | None = None
+
+    @property
+    def n_plan_steps(self) -> int:
+        """Steps of the task's playbook; 0 without guidance."""
+        return len(self.guide.playbooks[self.task.id].playbook.steps) if self.guide else 0
+
+    def state(self, observations: NDArray[np.float64]) -> NDArray[np.float32]:
+        """(B, S) -> (B, S'): the decoder's inputs towards the goal; the same for plain and guided runs."""
+        goals = self.grounding.anchors(observations)[:, ANCHORS.index("goal")]
+        return self.grounding.inputs(observations, goals)
+
+    def prior(self, observations: NDArray[np.float64]) -> ActionPrior | None:
+        """The prior of a batch, None without guidance; targets are moved by the shift of the episode, if one is set."""
+        if self.guide is None:
+            return None
+        started = time.perf_counter()
+        found = self.guide.retrieve(observations, self.task.id)
+        if self.shift is not None:
+            found.targets[...] += self.shift[found.steps]
+        prior = self.guide.decode(observations, found)
+        self.seconds += time.perf_counter() - started
+        return prior
+
+    def hint(self, prior: ActionPrior | None, batch: int) -> NDArray[np.float32]:
+        """(B, 2A): the prior's mean and std, zeros without guidance."""
+        if prior is None:
+            return np.zeros((batch, 2 * self.grounding.action_size), np.float32)
+        return np.concatenate([prior.mean(), prior.std()], axis=1).astype(np.float32)
+
+
+def greedy_policy(agent: Agent, guidance: Guidance) -> Callable[[NDArray[np.float64]], NDArray[np.float32]]:
+    """The learned policy for evaluation: its mode, or the prior's mean where the critic prefers that."""
+
+    def policy(observations: NDArray[np.float64]) -> NDArray[np.float32]:
+        state = guidance.state(observations)
+        prior = guidance.prior(observations)
+        hint = guidance.hint(prior, len(state))
+        action = agent.act(state, hint, greedy=True)
+        if prior is None:
+            return action
+        mean = prior.mean()
+        better = agent.value(state, hint, mean) > agent.value(state, hint, action)
+        return np.where(better[:, None], mean, action)
+
+    return policy
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """A finished run."""
+
+    agent: Agent
+    curve: list[Row]
+    final: list[EpisodeResult]
+
+
+def train(
+    task: Task,
+    grounding: Grounding,
+    guide: LibraryGuide | None,
+    config: SACConfig,
+    seed: int,
+    report: Callable[[int, Row], None],
+) -> TrainResult:
+    """Train one policy on one task with the sparse reward; `report(step, row)` every 100 steps.
+
+    Raises:
+        TrainingStopped: a reward or observation that is not finite, with the step it came at.
+    """
+    learner = _Learner(task, grounding, guide, config, seed)
+    try:
+        while learner.step < config.n_steps:
+            learner.episode(report)
+        final = learner.evaluate()
+    finally:
+        learner.env.close()
+    return TrainResult(learner.agent, learner.curve, final)
+
+
+class _Learner:
+    """The loop of one run, an episode at a time."""
+
+    def __init__(
+        self, task: Task, grounding: Grounding, guide: LibraryGuide | None, config: SACConfig, seed: int
+    ) -> None:
+        self.config, self.task = config, task
+        guided = config.guidance != "none"
+        self.guidance = Guidance(task, grounding, guide if guided else None)
+        self.env = MetaWorldEnv(task, reward="sparse")
+        self.rng = np.random.default_rng(seed)
+        self.seed = seed
+        self.action_size = grounding.action_size
+        first, _ = self.env.reset(seed=TRAIN_SEED + seed * 10_000)
+        state_size = self.guidance.state(first[None]).shape[1]
+        self.agent = Agent.create(state_size, self.action_size, config, seed)
+        self.memory = Replay(config.n_steps + task.horizon_steps, state_size, self.action_size, config.n_step, config.gamma)
+        self.harvest = Replay(
+            config.n_steps + task.horizon_steps, state_size, self.action_size, config.n_step, config.gamma
+        )
+        self.step = self.n_episodes = self.n_harvested = 0
+        self.debt = 0.0
+        self.started = time.perf_counter()
+        self.curve: list[Row] = []
+        self.recent: list[bool] = []
+        self.prior_steps = self.window_steps = 0
+        self.losses: list[tuple[float, float, float]] = []
+        self.good_shifts: list[NDArray[np.float64]] = []
+        self.last: Row = {}
+
+    def episode(self, report: Callable[[int, Row], None]) -> None:
+        """Run one training episode, updating on the way."""
+        config, guidance = self.config, self.guidance
+        self._draw_shift()
+        observation, _ = self.env.reset(seed=TRAIN_SEED + self.seed * 10_000 + self.n_episodes)
+        states, hints, actions, rewards = [], [], list[NDArray[np.float32]](), list[float]()
+        state, hint, prior = self._look(observation)
+        states.append(state[0])
+        hints.append(hint[0])
+        terminated = truncated = False
+        while not (terminated or truncated) and self.step < config.n_steps:
+            action = self._action(state, hint, prior)
+            observation, reward, terminated, truncated, _ = self.env.step(action)
+            self._check(reward, observation)
+            self.step += 1
+            self.window_steps += 1
+            state, hint, prior = self._look(observation)
+            states.append(state[0])
+            hints.append(hint[0])
+            actions.append(action)
+            rewards.append(reward)
+            self._learn()
+            if self.step % config.eval_every == 0 or self.step == config.n_steps:
+                self._log()
+            if self.step % 100 == 0:
+                report(self.step, self.last)
+        arrays = (np.stack(states), np.stack(hints), np.stack(actions), np.asarray(rewards, np.float32))
+        self.memory.add_episode(*arrays, terminated)
+        self.n_episodes += 1
+        self.recent.append(terminated)
+        if terminated and guidance.guide is not None:
+            self.harvest.add_episode(*arrays, terminated)
+            self.n_harvested += 1
+            if guidance.shift is not None:
+                self.good_shifts.append(guidance.shift)
+        guidance.shift = None
+
+    def _look(self, observation: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDArray[np.float32], ActionPrior | None]:
+        prior = self.guidance.prior(observation[None])
+        return self.guidance.state(observation[None]), self.guidance.hint(prior, 1), prior
+
+    def _draw_shift(self) -> None:
+        if self.guidance.guide is None or self.config.plan_noise_m == 0.0:
+            return
+        centre = np.zeros((self.guidance.n_plan_steps, 3))
+        if self.good_shifts and self.rng.random() < 0.5:
+            centre = self.good_shifts[int(self.rng.integers(len(self.good_shifts)))]
+            scale = 0.25 * self.config.plan_noise_m
+        else:
+            scale = self.config.plan_noise_m
+        self.guidance.shift = centre + self.rng.normal(0.0, scale, centre.shape)
+
+    def _action(
+        self, state: NDArray[np.float32], hint: NDArray[np.float32], prior: ActionPrior | None
+    ) -> NDArray[np.float32]:
+        warm = self.step < self.config.random_steps
+        if prior is None:
+            if warm:
+                return self.rng.uniform(-1.0, 1.0, self.action_size).astype(np.float32)
+            return self.agent.act(state, hint, greedy=False)[0]
+        proposal = prior.sample(self.rng)
+        if not warm:
+            action = self.agent.act(state, hint, greedy=False)
+            if self.agent.value(state, hint, action)[0] >= self.agent.value(state, hint, proposal)[0]:
+                return action[0]
+        self.prior_steps += 1
+        return proposal[0]
+
+    def _learn(self) -> None:
+        if self.step <= self.config.random_steps or self.memory.size < self.config.batch_size:
+            return
+        self.debt += self.config.updates_per_step
+        while self.debt >= 1.0:
+            self.debt -= 1.0
+            n_harvest = int(self.config.success_share * self.config.batch_size) if self.harvest.size else 0
+            batch = self.memory.sample(self.rng, self.config.batch_size - n_harvest)
+            if n_harvest:
+                batch = join(batch, self.harvest.sample(self.rng, n_harvest))
+            self.losses.append(update(self.agent, batch, self.config))
+
+    def _check(self, reward: float, observation: NDArray[np.float64]) -> None:
+        if not np.isfinite(reward):
+            raise TrainingStopped(
+                f"task {self.task.id!r}, environment step {self.step + 1}: found reward {reward}; expected a finite "
+                "number; check the environment's reward"
+            )
+        check_finite(observation, f"observation of task {self.task.id!r} at environment step {self.step + 1}")
+
+    def evaluate(self) -> list[EpisodeResult]:
+        """Greedy episodes on the evaluation seeds."""
+        shift, self.guidance.shift = self.guidance.shift, None
+        seeds = [EVAL_SEED + i for i in range(self.config.eval_episodes)]
+        results = rollouts(self.task, greedy_policy(self.agent, self.guidance), seeds, lambda n: None)
+        self.guidance.shift = shift
+        return results
+
+    def _log(self) -> None:
+        results = self.evaluate()
+        elapsed = time.perf_counter() - self.started
+        losses = np.asarray(self.losses[-100:] or [(np.nan, np.nan, np.nan)])
+        self.last = {
+            "step": self.step,
+            "eval/success": float(np.mean([r.success for r in results])),
+            "train/success": float(np.mean(self.recent)) if self.recent else 0.0,
+            "train/episodes": self.n_episodes,
+            "train/harvested": self.n_harvested,
+            "train/prior_share": self.prior_steps / max(self.window_steps, 1),
+            "loss/critic": float(losses[:, 0].mean()),
+            "loss/actor": float(losses[:, 1].mean()),
+            "value/q": float(losses[-1, 2]),
+            "value/alpha": float(self.agent.log_alpha.detach().exp()),
+            "time/steps_per_s": self.step / elapsed,
+            "time/guide_share": self.guidance.seconds / elapsed,
+        }
+        self.curve.append(self.last)
+        self.recent, self.prior_steps, self.window_steps = [], 0, 0

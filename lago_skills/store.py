@@ -1,0 +1,223 @@
+"""Artifact folders: a manifest with hashes, written atomically, so that a stage is done when its manifest says so.
+
+An artifact is a folder with files and a `manifest.json` naming its inputs by digest, the code version, the seed
+and the command. It is built in a temporary folder beside its place, synced, and renamed: a cut at any moment leaves
+either the old artifact, the new one, or a temporary folder that the next run sweeps away.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import lago_skills
+from lago_skills.errors import ArtifactCorrupt, ArtifactMissing, DiskFull, FormatTooNew
+
+MANIFEST = "manifest.json"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What an artifact was made from, by what, with which seed; and the hash of each of its files."""
+
+    kind: str
+    key: str
+    """SHA-256 of the canonical recipe: stage version, configuration and digests of the inputs."""
+    recipe: dict[str, Any]
+    files: dict[str, str]
+    """Relative path to SHA-256."""
+    digest: str
+    """SHA-256 over `files`: what other artifacts name this one by."""
+    code_version: str
+    command: str
+    created_at: str
+    seconds: float = 0.0
+    summary: dict[str, Any] = field(default_factory=dict[str, Any])
+    format: int = FORMAT
+
+
+def fingerprint(value: Any) -> str:
+    """SHA-256 of the canonical JSON of a value."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def read_manifest(folder: Path) -> Manifest | None:
+    """The manifest of an artifact folder, or None where there is no finished artifact.
+
+    Raises:
+        ArtifactCorrupt: the manifest cannot be read.
+        FormatTooNew: a newer version of this package wrote it.
+    """
+    path = folder / MANIFEST
+    if not path.exists():
+        return None
+    try:
+        raw: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if raw["format"] > FORMAT:
+            raise FormatTooNew(
+                f"artifact {str(folder)!r} was written in format {raw['format']}; this version reads formats up to "
+                f"{FORMAT}; upgrade lago-skills"
+            )
+        return Manifest(**raw)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ArtifactCorrupt(
+            f"manifest {str(path)!r} cannot be read ({error}); expected the JSON that made the artifact; "
+            f"delete the folder {str(folder)!r} and run the stage again"
+        ) from error
+
+
+def verify(folder: Path) -> Manifest:
+    """The manifest of a finished artifact whose files all match their hashes.
+
+    Raises:
+        ArtifactMissing: there is no finished artifact in that folder.
+        ArtifactCorrupt: a file is missing or differs from its hash.
+        FormatTooNew: a newer version of this package wrote it.
+    """
+    manifest = read_manifest(folder)
+    if manifest is None:
+        raise ArtifactMissing(f"no finished artifact in {str(folder)!r}; expected a {MANIFEST}; run the stage that makes it")
+    for name, expected in manifest.files.items():
+        path = folder / name
+        found = file_hash(path) if path.is_file() else "no such file"
+        if found != expected:
+            raise ArtifactCorrupt(
+                f"file {str(path)!r} has hash {found[:12]}, its manifest says {expected[:12]}; the artifact is "
+                f"damaged; delete the folder {str(folder)!r} and run the stage again"
+            )
+    return manifest
+
+
+def is_current(folder: Path, key: str) -> bool:
+    """Whether the folder holds an intact artifact made from exactly this recipe.
+
+    Raises:
+        ArtifactCorrupt: it is of this recipe, but a file is missing or differs from its hash.
+    """
+    manifest = read_manifest(folder)
+    if manifest is None or manifest.key != key:
+        return False
+    verify(folder)
+    return True
+
+
+class ArtifactWriter:
+    """A folder being filled; `summary` ends up in the manifest."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.summary: dict[str, Any] = {}
+
+
+@contextmanager
+def writing(folder: Path, kind: str, recipe: dict[str, Any]) -> Iterator[ArtifactWriter]:
+    """Fill a temporary folder, then make it the artifact in one rename; an exception leaves what was there.
+
+    Raises:
+        DiskFull: no room; what was finished before stays valid.
+    """
+    started = datetime.now(UTC)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    sweep(folder)
+    temporary = folder.parent / f".{folder.name}.{os.getpid()}.tmp"
+    temporary.mkdir()
+    try:
+        writer = ArtifactWriter(temporary)
+        yield writer
+        names = sorted(p.relative_to(temporary).as_posix() for p in temporary.rglob("*") if p.is_file())
+        files = {name: file_hash(temporary / name) for name in names}
+        manifest = Manifest(
+            kind=kind,
+            key=fingerprint(recipe),
+            recipe=recipe,
+            files=files,
+            digest=fingerprint(files),
+            code_version=lago_skills.__version__,
+            command=" ".join(["lago", *sys.argv[1:]]),
+            created_at=started.isoformat(timespec="seconds"),
+            seconds=round((datetime.now(UTC) - started).total_seconds(), 1),
+            summary=writer.summary,
+        )
+        write_text(temporary / MANIFEST, json.dumps(asdict(manifest), indent=1, ensure_ascii=False) + "\n")
+        for name in names:
+            _sync(temporary / name)
+        _sync(temporary)
+        _replace(temporary, folder)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFull(
+                f"the disk of {str(folder.parent)!r} is full while writing artifact {folder.name!r}; expected room for "
+                "it; free some space and run the same command again (finished stages are kept)"
+            ) from error
+        raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _replace(temporary: Path, folder: Path) -> None:
+    old = folder.parent / f".{folder.name}.{os.getpid()}.old"
+    if folder.exists():
+        folder.rename(old)
+    temporary.rename(folder)
+    _sync(folder.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what interrupted writers of this artifact left beside it; a half-done swap is completed or undone."""
+    for path in folder.parent.glob(f".{folder.name}.*.old"):
+        if folder.exists():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.rename(folder)
+    for path in folder.parent.glob(f".{folder.name}.*.tmp"):
+        if not _alive(int(path.name.split(".")[-2])):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _alive(pid: int) -> bool:
+    if pid == os.getpid():
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file durably: temporary file, fsync, rename."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("w", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.replace(path)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
