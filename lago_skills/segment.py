@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from lago_skills.core import Episode, Segment
 from lago_skills.envs.grounding import Grounding
-from lago_skills.planner.evaluate import CompiledPlaybook
+from lago_skills.playbook import CompiledPlaybook
 
 
 def label(episode: Episode, playbook: CompiledPlaybook, grounding: Grounding) -> NDArray[np.int64]:

@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 from lago_skills.core import Episode, Playbook, Segment
 from lago_skills.decoder.steps import LabelledSteps
 from lago_skills.envs.grounding import Grounding
-from lago_skills.planner.evaluate import CompiledPlaybook
+from lago_skills.playbook import CompiledPlaybook
 from lago_skills.segment import label, segments
 
-HINDSIGHT_STEPS = 25
-"""Hindsight targets look at most this many control steps ahead within their segment."""
+N_HINDSIGHT, HINDSIGHT_STEPS = 4, 25
+"""Hindsight targets per step, and how many control steps ahead within the segment they look at most."""
 
 
 def label_episodes(
@@ -37,11 +37,12 @@ def labelled_steps(
 ) -> LabelledSteps:
     """All steps of all segments. Every task weighs the same, whatever the length of its episodes.
 
-    The hindsight target of a step is where the gripper really was at the end of its segment, or 25 steps later.
+    Hindsight targets of a step are points the gripper really came to later in the same segment.
     """
     parts: dict[str, list[NDArray[np.float32]]] = {name: [] for name in ("inputs", "hindsight", "embeddings", "actions")}
     held_out: list[NDArray[np.bool_]] = []
     weights: list[NDArray[np.float64]] = []
+    rng = np.random.default_rng(0)
     n_steps = {task: sum(len(run.actions) for run in runs) for task, runs in episodes.items()}
     for segment in found:
         runs = episodes[segment.task_id]
@@ -50,10 +51,13 @@ def labelled_steps(
         observations = episode.observations[rows].astype(np.float64)
         book = CompiledPlaybook(playbooks[segment.task_id], grounding.features)
         planned = book.targets(np.full(len(rows), segment.step), grounding.anchors(observations))
-        ends = np.minimum(rows + HINDSIGHT_STEPS, segment.stop)
-        reached = grounding.anchors(episode.observations[ends].astype(np.float64))[:, 0]
+        path = grounding.anchors(episode.observations.astype(np.float64))[:, 0]
+        later = rng.integers(1, HINDSIGHT_STEPS + 1, (len(rows), N_HINDSIGHT))
+        reached = path[np.minimum(rows[:, None] + later, segment.stop)]  # (T, N_HINDSIGHT, 3)
         parts["inputs"].append(grounding.inputs(observations, planned))
-        parts["hindsight"].append(grounding.inputs(observations, reached))
+        parts["hindsight"].append(
+            np.stack([grounding.inputs(observations, reached[:, i]) for i in range(N_HINDSIGHT)], axis=1)
+        )
         parts["embeddings"].append(np.repeat(embeddings[segment.skill][None], len(rows), axis=0))
         parts["actions"].append(episode.actions[rows])
         n_held_out = int(np.ceil(held_out_share * len(runs))) if len(runs) > 1 else 0

@@ -21,6 +21,9 @@ class DecoderConfig(BaseModel):
     """Z: numbers in a skill's latent."""
     hindsight_share: float = Field(default=0.5, ge=0, le=1)
     """Share of training steps whose target is where the gripper really was at the end of the segment."""
+    context_swap_share: float = Field(default=0.3, ge=0, le=1)
+    """Share of training steps whose context (all inputs but the heading to the target) is another step's, so that
+    the decoder relies on the target and the skill rather than on where things happen to stand."""
     input_noise_std: float = Field(default=0.02, ge=0)
     """Gaussian noise on the standardised inputs, against compounding errors."""
     held_out_share: float = Field(default=0.2, ge=0, lt=1)

@@ -66,6 +66,9 @@ class SkillEncoder(Encoder):  # pyright: ignore[reportUntypedBaseClass]  (nn.Mod
         return hidden
 
 
+N_HEADING = 6
+"""The first decoder inputs are the heading to the target, in two scales; the rest is context."""
+
 LATENT_GAIN = 2.0
 """Latents enter the network at this length, so that they weigh as much as the standardised inputs."""
 
@@ -166,7 +169,9 @@ def pretrain(
         rows = rng.choice(train, config.batch_size, p=probability)
         batch = observations[rows]
         swapped = rng.random(len(rows)) < config.hindsight_share
-        batch[swapped, :n_inputs] = hindsight[rows[swapped]]
+        batch[swapped, :n_inputs] = hindsight[rows[swapped], rng.integers(0, hindsight.shape[1], int(swapped.sum()))]
+        mixed = np.flatnonzero(rng.random(len(rows)) < config.context_swap_share)
+        batch[mixed, N_HEADING:n_inputs] = batch[rng.permutation(mixed), N_HEADING:n_inputs]
         batch[:, :n_inputs] += rng.normal(0.0, config.input_noise_std, (len(rows), n_inputs))
         actions = steps.actions[rows]
         metrics = algo.update(

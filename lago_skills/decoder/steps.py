@@ -13,7 +13,7 @@ class LabelledSteps:
     """Offline steps with the active skill's sentence embedding; `held_out` marks whole episodes kept for calibration."""
 
     inputs: NDArray[np.float32]  # (T, I), decoder inputs towards the playbook's target
-    hindsight_inputs: NDArray[np.float32]  # (T, I), the same towards where the gripper really went
+    hindsight_inputs: NDArray[np.float32]  # (T, N, I), the same towards points the gripper really came to
     embeddings: NDArray[np.float32]  # (T, D)
     actions: NDArray[np.float32]  # (T, A), in [-1, 1]
     held_out: NDArray[np.bool_]  # (T,)

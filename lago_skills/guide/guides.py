@@ -13,7 +13,7 @@ from lago_skills.decoder.runtime import DecoderWeights
 from lago_skills.envs.grounding import Grounding
 from lago_skills.errors import StudyError
 from lago_skills.library import SkillLibrary
-from lago_skills.planner.evaluate import CompiledPlaybook
+from lago_skills.playbook import CompiledPlaybook
 from lago_skills.prior import ActionPrior, uniform_prior
 
 

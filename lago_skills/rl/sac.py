@@ -35,16 +35,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from lago_skills.core import ANCHORS, Task, check_finite
 from lago_skills.envs.grounding import Grounding
 from lago_skills.envs.metaworld import EVAL_SEED, TRAIN_SEED, MetaWorldEnv
-from lago_skills.errors import TrainingStopped
+from lago_skills.errors import ArtifactCorrupt, TrainingStopped
 from lago_skills.evaluate.rollouts import EpisodeResult, rollouts
 from lago_skills.guide.guides import LibraryGuide
 from lago_skills.prior import ActionPrior
@@ -254,6 +256,30 @@ class Guidance:
         return np.concatenate([prior.mean(), prior.std()], axis=1).astype(np.float32)
 
 
+def save_agent(agent: Agent, path: Path) -> None:
+    """Write actor and critics as safetensors."""
+    parts = {"actor": agent.actor, "critics": agent.critics}
+    save_file({f"{part}.{n}": v.contiguous() for part, net in parts.items() for n, v in net.state_dict().items()}, path)
+
+
+def load_agent(path: Path, state_size: int, action_size: int, config: SACConfig) -> Agent:
+    """Read what `save_agent` wrote.
+
+    Raises:
+        ArtifactCorrupt: the file cannot be read or belongs to other sizes.
+    """
+    agent = Agent.create(state_size, action_size, config, seed=0)
+    try:
+        stored = load_file(path)
+        for part, net in (("actor", agent.actor), ("critics", agent.critics)):
+            net.load_state_dict({n.removeprefix(f"{part}."): v for n, v in stored.items() if n.startswith(f"{part}.")})
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ArtifactCorrupt(
+            f"agent {str(path)!r} cannot be read ({error}); expected the weights of this study's run; train again"
+        ) from error
+    return agent
+
+
 def greedy_policy(agent: Agent, guidance: Guidance) -> Callable[[NDArray[np.float64]], NDArray[np.float32]]:
     """The learned policy for evaluation: its mode, or the prior's mean where the critic prefers that."""
 
@@ -286,9 +312,12 @@ def train(
     guide: LibraryGuide | None,
     config: SACConfig,
     seed: int,
+    final_episodes: int,
     report: Callable[[int, Row], None],
 ) -> TrainResult:
     """Train one policy on one task with the sparse reward; `report(step, row)` every 100 steps.
+
+    The last evaluation has `final_episodes` episodes, on the evaluation seeds.
 
     Raises:
         TrainingStopped: a reward or observation that is not finite, with the step it came at.
@@ -297,7 +326,7 @@ def train(
     try:
         while learner.step < config.n_steps:
             learner.episode(report)
-        final = learner.evaluate()
+        final = learner.evaluate(final_episodes)
     finally:
         learner.env.close()
     return TrainResult(learner.agent, learner.curve, final)
@@ -421,16 +450,16 @@ class _Learner:
             )
         check_finite(observation, f"observation of task {self.task.id!r} at environment step {self.step + 1}")
 
-    def evaluate(self) -> list[EpisodeResult]:
+    def evaluate(self, n_episodes: int) -> list[EpisodeResult]:
         """Greedy episodes on the evaluation seeds."""
         shift, self.guidance.shift = self.guidance.shift, None
-        seeds = [EVAL_SEED + i for i in range(self.config.eval_episodes)]
+        seeds = [EVAL_SEED + i for i in range(n_episodes)]
         results = rollouts(self.task, greedy_policy(self.agent, self.guidance), seeds, lambda n: None)
         self.guidance.shift = shift
         return results
 
     def _log(self) -> None:
-        results = self.evaluate()
+        results = self.evaluate(self.config.eval_episodes)
         elapsed = time.perf_counter() - self.started
         losses = np.asarray(self.losses[-100:] or [(np.nan, np.nan, np.nan)])
         self.last = {

@@ -1,4 +1,4 @@
-"""Which step of a playbook is active, and where it heads: for a batch, without a Python loop over rows."""
+"""Playbooks at run time: which step is active and where it heads, for a batch, without a Python loop over rows."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lago_skills.core import ANCHORS, Feature, Playbook
+from lago_skills.core import ANCHORS, Condition, Feature, Playbook, Step, Target
 
 
 class CompiledPlaybook:
@@ -38,3 +38,16 @@ class CompiledPlaybook:
     def targets(self, steps: NDArray[np.int64], anchors: NDArray[Any]) -> NDArray[np.float64]:
         """(B,) active steps and (B, n_anchors, 3) anchor points -> (B, 3) target points."""
         return anchors[np.arange(len(steps)), self._anchor[steps]] + self._offset[steps]
+
+
+def playbook_from(raw: dict[str, Any]) -> Playbook:
+    """A playbook from its JSON form."""
+    steps = tuple(
+        Step(
+            skill=step["skill"],
+            target=Target(step["target"]["anchor"], tuple(step["target"]["offset"])),
+            when=tuple(Condition(**condition) for condition in step["when"]),
+        )
+        for step in raw["steps"]
+    )
+    return Playbook(raw["task_id"], steps, raw["transcript_key"], raw["model"])

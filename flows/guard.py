@@ -1,0 +1,44 @@
+"""Runs beside the project's Prefect server and stops it when no command holds the lease any more. See `flows.server`."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+LOOK_EVERY_S = 0.3
+
+
+def main(home: Path, port: int) -> None:
+    """Start the server, wait for the last command to end, stop the server."""
+    url = f"http://127.0.0.1:{port}/api"
+    server = subprocess.Popen(
+        [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)],
+        env={**os.environ, "PREFECT_HOME": str(home), "PREFECT_SERVER_UI_API_URL": url, "PREFECT_API_URL": url},
+        stdin=subprocess.DEVNULL,
+    )
+    record = home / "server.json"
+    record.write_text(json.dumps({"url": url, "pid": server.pid, "guard": os.getpid()}), encoding="utf-8")
+    with (home / "lease").open("r+") as lease:
+        while server.poll() is None:
+            time.sleep(LOOK_EVERY_S)
+            try:
+                fcntl.flock(lease, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                continue
+        server.terminate()
+        try:
+            server.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+        record.unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]))

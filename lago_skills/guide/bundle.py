@@ -1,0 +1,72 @@
+"""A bundle: one folder that a guide is loaded from. Weights, library, playbooks, step latents; no pickle, no text model."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
+
+from lago_skills.core import Playbook
+from lago_skills.decoder.runtime import DecoderWeights
+from lago_skills.envs.grounding import MetaWorldGrounding
+from lago_skills.errors import ArtifactCorrupt
+from lago_skills.guide.guides import LibraryGuide, RetrievalConfig
+from lago_skills.library import SkillLibrary
+from lago_skills.playbook import playbook_from
+from lago_skills.store import verify
+
+DECODER_FILE, PLAYBOOKS_FILE, LATENTS_FILE, RETRIEVAL_FILE = (
+    "decoder.safetensors",
+    "playbooks.json",
+    "step_latents.safetensors",
+    "retrieval.json",
+)
+
+
+def write_bundle(
+    folder: Path,
+    decoder: DecoderWeights,
+    library: SkillLibrary,
+    playbooks: dict[str, Playbook],
+    step_latents: dict[str, NDArray[np.float32]],
+    config: RetrievalConfig,
+) -> None:
+    """Fill a folder with everything a guide needs at run time."""
+    decoder.save(folder / DECODER_FILE)
+    library.save(folder)
+    books = {name: asdict(book) for name, book in playbooks.items()}
+    (folder / PLAYBOOKS_FILE).write_text(json.dumps(books, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    save_file(step_latents, folder / LATENTS_FILE)
+    (folder / RETRIEVAL_FILE).write_text(json.dumps(asdict(config)) + "\n", encoding="utf-8")
+
+
+def load_bundle(folder: Path) -> LibraryGuide:
+    """The guide in a bundle, after its hashes have been checked.
+
+    Raises:
+        ArtifactMissing: there is no bundle in that folder.
+        ArtifactCorrupt: a file is missing, damaged or not of this form.
+    """
+    verify(folder)
+    try:
+        books: dict[str, dict[str, Any]] = json.loads((folder / PLAYBOOKS_FILE).read_text(encoding="utf-8"))
+        retrieval: dict[str, Any] = json.loads((folder / RETRIEVAL_FILE).read_text(encoding="utf-8"))
+        return LibraryGuide(
+            grounding=MetaWorldGrounding(),
+            decoder=DecoderWeights.load(folder / DECODER_FILE),
+            library=SkillLibrary.load(folder),
+            playbooks={name: playbook_from(entry) for name, entry in books.items()},
+            step_latents=load_file(folder / LATENTS_FILE),
+            config=RetrievalConfig(**retrieval),
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ArtifactCorrupt(
+            f"bundle {str(folder)!r} cannot be read ({error}); expected the files that the build stage writes; "
+            "delete the folder and build again"
+        ) from error
+

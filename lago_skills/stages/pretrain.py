@@ -1,0 +1,44 @@
+"""Pretrain: the decoder, with d3rlpy."""
+
+from __future__ import annotations
+
+from lago_skills.data.dataset import labelled_steps
+from lago_skills.envs.grounding import MetaWorldGrounding
+from lago_skills.stages import collect, plan, segment
+from lago_skills.stages.job import Job, Progress, Workspace, digest
+from lago_skills.store import ArtifactWriter
+
+VERSION = 1
+DECODER_FILE = "decoder.safetensors"
+
+
+def jobs(space: Workspace) -> list[Job]:
+    """One job: the decoder."""
+    config = space.study.decoder
+
+    def make(writer: ArtifactWriter, progress: Progress) -> None:
+        from lago_skills.decoder.pretrain import pretrain
+
+        found, embeddings = segment.load(space)
+        steps = labelled_steps(
+            collect.episodes(space),
+            plan.playbooks(space),
+            found,
+            embeddings,
+            MetaWorldGrounding(),
+            config.held_out_share,
+        )
+        weights, figures = pretrain(
+            steps, config, space.study.seed, lambda update, m: progress(update, f"log-likelihood {-m['nll']:.2f}")
+        )
+        weights.save(writer.path / DECODER_FILE)
+        writer.summary = {"steps": len(steps.actions), **{name: round(value, 4) for name, value in figures.items()}}
+
+    recipe = {
+        "stage": "pretrain",
+        "version": VERSION,
+        "segments": digest(space.artifact("segments")),
+        "seed": space.study.seed,
+        **config.model_dump(mode="json"),
+    }
+    return [Job("pretrain", "decoder", space.artifact("decoder"), recipe, config.n_updates, "updates", make)]

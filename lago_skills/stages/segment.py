@@ -1,0 +1,70 @@
+"""Segment: playbooks label the offline steps; skill sentences are embedded."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
+
+from lago_skills.core import Segment
+from lago_skills.data.dataset import label_episodes
+from lago_skills.envs.grounding import MetaWorldGrounding
+from lago_skills.stages import collect, plan
+from lago_skills.stages.job import Job, Progress, Workspace, digest
+from lago_skills.store import ArtifactWriter, verify
+
+VERSION = 1
+SEGMENTS_FILE, SENTENCES_FILE, EMBEDDINGS_FILE = "segments.json", "sentences.json", "embeddings.safetensors"
+
+
+def jobs(space: Workspace) -> list[Job]:
+    """One job: segments of all episodes and embeddings of all skill sentences of the study's playbooks."""
+
+    def make(writer: ArtifactWriter, progress: Progress) -> None:
+        from lago_skills.embed import MODEL_SHA256, embed
+
+        books = plan.playbooks(space)
+        found = label_episodes(collect.episodes(space), books, MetaWorldGrounding())
+        progress(1, f"{len(found)} segments")
+        sentences = list(dict.fromkeys(step.skill for book in books.values() for step in book.steps))
+        vectors = embed(sentences)
+        (writer.path / SEGMENTS_FILE).write_text(json.dumps([asdict(s) for s in found]) + "\n", encoding="utf-8")
+        (writer.path / SENTENCES_FILE).write_text(
+            json.dumps(sentences, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
+        save_file({"embeddings": vectors}, writer.path / EMBEDDINGS_FILE)
+        progress(2, f"{len(found)} segments, {len(sentences)} sentences")
+        writer.summary = {
+            "segments": len(found),
+            "sentences": len(sentences),
+            "demonstrated": len(Counter(s.skill for s in found)),
+            "embedding_model_sha256": MODEL_SHA256,
+        }
+
+    recipe: dict[str, Any] = {
+        "stage": "segment",
+        "version": VERSION,
+        "playbooks": digest(space.artifact("playbooks")),
+        "episodes": {task.id: digest(space.episodes(task.id)) for task in space.study.seen},
+    }
+    return [Job("segment", "segments", space.artifact("segments"), recipe, 2, "parts", make)]
+
+
+def load(space: Workspace) -> tuple[list[Segment], dict[str, NDArray[np.float32]]]:
+    """Segments, and the embedding of every skill sentence.
+
+    Raises:
+        ArtifactMissing: the stage has not run.
+        ArtifactCorrupt: a file is damaged.
+    """
+    folder = space.artifact("segments")
+    verify(folder)
+    found = [Segment(**entry) for entry in json.loads((folder / SEGMENTS_FILE).read_text(encoding="utf-8"))]
+    sentences: list[str] = json.loads((folder / SENTENCES_FILE).read_text(encoding="utf-8"))
+    vectors = load_file(folder / EMBEDDINGS_FILE)["embeddings"]
+    return found, dict(zip(sentences, vectors, strict=True))

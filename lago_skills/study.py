@@ -1,0 +1,168 @@
+"""A study: one TOML file that says what is run. A misspelt key or an impossible value is refused with a sentence."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from lago_skills.core import Task
+from lago_skills.decoder.config import DecoderConfig
+from lago_skills.envs.tasks import expand
+from lago_skills.errors import StudyError
+from lago_skills.rl.config import SACConfig
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TasksConfig(_Section):
+    """Task and group names (`ten`, `eight`, `thirty-two`)."""
+
+    seen: list[str] = Field(min_length=1)
+    """Demonstrated training tasks."""
+    unseen: list[str] = Field(default_factory=list)
+    """Tasks without any demonstration."""
+
+
+class CollectConfig(_Section):
+    """Demonstrations from scripted policies."""
+
+    episodes_per_task: int = Field(default=5, ge=1, le=1000)
+    action_noise_std: float = Field(default=0.1, ge=0, le=1)
+    max_tries: int = Field(default=3, ge=1)
+    """At most this many episodes are tried per episode kept; failed ones are dropped."""
+
+
+class PlanConfig(_Section):
+    """Recorded language-model answers."""
+
+    transcripts: str = "data/transcripts/metaworld.jsonl"
+    scenes: str = "data/scenes/metaworld.json"
+    model: str | None = None
+    """Use only this model's answers; without it, the latest recorded ones."""
+
+
+class GuideConfig(_Section):
+    """Retrieval at run time."""
+
+    k: int = Field(default=1, ge=1, le=64)
+    """Skills retrieved per state."""
+    temperature: float = Field(default=0.05, gt=0)
+    floor: Share = 0.02
+
+
+class ZeroShotConfig(_Section):
+    """Scoring the library alone."""
+
+    episodes: int = Field(default=20, ge=1)
+
+
+class TrainConfig(_Section):
+    """Which unseen tasks are trained online, how often, with which algorithms."""
+
+    tasks: list[str] = Field(default_factory=list)
+    algorithms: list[str] = Field(default_factory=lambda: ["guided-sac", "sac"])
+    seeds: list[int] = Field(default_factory=lambda: [0, 1, 2], min_length=1)
+    sac: SACConfig = SACConfig()
+    final_episodes: int = Field(default=50, ge=1)
+    """Episodes of the last evaluation of a run."""
+
+
+class Study(_Section):
+    """Everything a study fixes."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    seed: int = Field(default=0, ge=0)
+    workers: int = Field(default=2, ge=1, le=64)
+    """Processes that work at the same time."""
+    tasks: TasksConfig
+    collect: CollectConfig = CollectConfig()
+    plan: PlanConfig = PlanConfig()
+    decoder: DecoderConfig = DecoderConfig()
+    guide: GuideConfig = GuideConfig()
+    zero_shot: ZeroShotConfig = ZeroShotConfig()
+    train: TrainConfig = TrainConfig()
+
+    @property
+    def seen(self) -> tuple[Task, ...]:
+        """Training tasks."""
+        return expand(self.tasks.seen)
+
+    @property
+    def unseen(self) -> tuple[Task, ...]:
+        """Tasks without demonstrations."""
+        return expand(self.tasks.unseen)
+
+
+ALGORITHMS = ("guided-sac", "sac")
+STUDIES_DIR = Path("data/studies")
+
+
+def study_path(name: str, root: Path) -> Path:
+    """The file of a study given by name (`demo`) or path.
+
+    Raises:
+        StudyError: there is no such file.
+    """
+    path = Path(name) if name.endswith(".toml") else root / STUDIES_DIR / f"{name}.toml"
+    if not path.is_file():
+        known = sorted(p.stem for p in (root / STUDIES_DIR).glob("*.toml"))
+        raise StudyError(
+            f"no study {name!r} (looked for {str(path)!r}); expected one of {known} or the path of a TOML file"
+        )
+    return path
+
+
+def load_study(path: Path) -> Study:
+    """Read and check a study file.
+
+    Raises:
+        StudyError: not TOML, a misspelt key, an impossible value, or an unknown task or algorithm.
+    """
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise StudyError(f"study {str(path)!r} cannot be read: {error}; expected TOML; correct that line") from error
+    try:
+        study = Study.model_validate(raw)
+    except ValidationError as error:
+        raise StudyError(f"study {str(path)!r}: " + "; ".join(_explain(e) for e in error.errors()[:3])) from error
+    names = {task.id for task in (*study.seen, *study.unseen)}
+    overlap = {task.id for task in study.seen} & {task.id for task in study.unseen}
+    if overlap:
+        raise StudyError(
+            f"study {str(path)!r}: found {sorted(overlap)} in both tasks.seen and tasks.unseen; expected each task once; "
+            "remove it from one of them"
+        )
+    for task in expand(study.train.tasks):
+        if task.id not in names:
+            raise StudyError(
+                f"study {str(path)!r}: found {task.id!r} in train.tasks; expected a task of tasks.seen or tasks.unseen; "
+                "add it there too"
+            )
+    for name in study.train.algorithms:
+        if name not in ALGORITHMS:
+            raise StudyError(
+                f"study {str(path)!r}: found {name!r} in train.algorithms; expected one of {list(ALGORITHMS)}; correct it"
+            )
+    return study
+
+
+def _explain(error: Any) -> str:
+    where = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        model: type[BaseModel] = Study
+        for part in error["loc"][:-1]:
+            model = model.model_fields[str(part)].annotation  # pyright: ignore[reportAssignmentType]
+        near = difflib.get_close_matches(str(error["loc"][-1]), model.model_fields, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else "remove it"
+        return f"found unknown key {where!r}; expected one of {sorted(model.model_fields)}; {hint}"
+    found = f"found {where} = {error['input']!r}" if error["type"] != "missing" else f"found no {where!r}"
+    return f"{found}; expected: {error['msg'].lower()}; correct that value"
