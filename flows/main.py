@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 from lago_skills.cli import main as run_cli
-from lago_skills.cli import Workspace
+
+if TYPE_CHECKING:
+    from lago_skills.stages.job import Workspace
 
 
 def run_stages(space: Workspace, stages: list[str]) -> None:

@@ -51,3 +51,7 @@ class TrainingStopped(LagoError):
 
 class ServerError(LagoError):
     """The local Prefect server did not start, or the configured one does not answer."""
+
+
+class RenderingUnavailable(LagoError):
+    """This machine has no off-screen OpenGL."""

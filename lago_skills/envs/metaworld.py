@@ -6,7 +6,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes.util
 import os
+import sys
 from typing import Any, Literal, cast
 
 import gymnasium
@@ -14,11 +17,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lago_skills.core import Episode, Task
-from lago_skills.errors import StudyError
+from lago_skills.errors import RenderingUnavailable, StudyError
 
 Reward = Literal["sparse", "dense", "delta"]
 DEMO_SEED, EVAL_SEED, TRAIN_SEED, SCENE_SEED = 1_000_000, 2_000_000, 3_000_000, 4_000_000
 """First start-state seed of demonstrations, evaluation, online training and scene summaries: disjoint ranges."""
+
+
+RENDER_HEIGHT, RENDER_WIDTH = 240, 320
+
+
+def prepare_rendering() -> None:
+    """Choose off-screen OpenGL where there is some; call it before the first environment of the process is made."""
+    if "mujoco" not in sys.modules and "DISPLAY" not in os.environ:
+        for backend, library in (("egl", "EGL"), ("osmesa", "OSMesa")):
+            if ctypes.util.find_library(library):
+                os.environ.setdefault("MUJOCO_GL", backend)
 
 
 class MetaWorldEnv(gymnasium.Env[NDArray[np.float64], NDArray[np.float32]]):
@@ -31,9 +45,7 @@ class MetaWorldEnv(gymnasium.Env[NDArray[np.float64], NDArray[np.float32]]):
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 40}  # noqa: RUF012 (Gymnasium's own convention)
 
-    def __init__(self, task: Task, reward: Reward = "sparse", render_size: int | None = None) -> None:
-        if render_size is not None and "DISPLAY" not in os.environ:
-            os.environ.setdefault("MUJOCO_GL", "egl")
+    def __init__(self, task: Task, reward: Reward = "sparse") -> None:
         from metaworld.env_dict import ALL_V3_ENVIRONMENTS_GOAL_OBSERVABLE as ENVIRONMENTS
 
         name = task.env_id.removeprefix("metaworld/") + "-goal-observable"
@@ -41,17 +53,11 @@ class MetaWorldEnv(gymnasium.Env[NDArray[np.float64], NDArray[np.float32]]):
             raise StudyError(f"unknown Meta-World environment {task.env_id!r}; expected metaworld/<task>-v3; fix the task")
         self.task = task
         self.reward_kind: Reward = reward
-        self.render_mode = "rgb_array" if render_size else None
-        extra = (
-            {"render_mode": "rgb_array", "camera_name": "corner2", "width": render_size, "height": render_size}
-            if render_size
-            else {}
-        )
-        self._env: Any = ENVIRONMENTS[name](seed=0, **extra)
+        self.render_mode = "rgb_array"
+        self._renderer: Any = None
+        self._env: Any = ENVIRONMENTS[name](seed=0)
         self._env._freeze_rand_vec = False  # draw the start state anew at each reset ...
         self._env.seeded_rand_vec = True  # ... from the generator that seed() sets
-        if render_size:  # the camera is mounted upside down and far away; Meta-World's own examples move it like this
-            self._env.model.cam_pos[2] = [0.75, 0.075, 0.7]
         self.observation_space = cast("gymnasium.Space[NDArray[np.float64]]", self._env.observation_space)
         self.action_space = cast("gymnasium.Space[NDArray[np.float32]]", self._env.action_space)
         self._steps = 0
@@ -89,8 +95,26 @@ class MetaWorldEnv(gymnasium.Env[NDArray[np.float64], NDArray[np.float32]]):
         return observation, reward, success, truncated, {"success": success}
 
     def render(self) -> NDArray[np.uint8]:
-        """An RGB picture (H, W, 3), right way up."""
-        return np.ascontiguousarray(np.rot90(self._env.render(), 2))
+        """An RGB picture (240, 320, 3) from in front of the table.
+
+        Raises:
+            RenderingUnavailable: this machine has no off-screen OpenGL.
+        """
+        if self._renderer is None:
+            try:
+                import mujoco
+
+                self._renderer = mujoco.Renderer(self._env.model, RENDER_HEIGHT, RENDER_WIDTH)
+                self._camera = mujoco.MjvCamera()
+            except Exception as error:  # every GL backend fails with an error class of its own
+                raise RenderingUnavailable(
+                    f"off-screen OpenGL does not work here ({type(error).__name__}: {error}); expected EGL or OSMesa; "
+                    "install libegl1 or libosmesa6 and set MUJOCO_GL"
+                ) from error
+            self._camera.lookat[:] = (0.0, 0.65, 0.12)
+            self._camera.distance, self._camera.azimuth, self._camera.elevation = 1.15, 215.0, -28.0
+        self._renderer.update_scene(self._env.data, self._camera)
+        return np.asarray(self._renderer.render(), dtype=np.uint8)
 
     def tip_position(self) -> NDArray[np.float64]:
         """The simulator's own point between the finger tips (3,); tests hold the grounding against it."""
@@ -98,6 +122,9 @@ class MetaWorldEnv(gymnasium.Env[NDArray[np.float64], NDArray[np.float32]]):
 
     def close(self) -> None:
         """Free the simulator."""
+        if self._renderer is not None:
+            with contextlib.suppress(AttributeError):  # MuJoCo 3.3 trips over a context that was never made
+                self._renderer.close()
         self._env.close()
 
 

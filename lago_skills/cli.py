@@ -1,0 +1,164 @@
+"""`lago`: one program for the whole pipeline. Nothing heavy is imported until a command needs it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import lago_skills
+from lago_skills.errors import LagoError
+
+if TYPE_CHECKING:
+    from lago_skills.stages.job import Workspace
+
+StageRunner = Callable[["Workspace", list[str]], None]
+"""Runs stages of a study in order; given by the package's entry point, so that this module knows nothing of Prefect."""
+
+STAGE_NAMES = ("collect", "plan", "segment", "pretrain", "build", "evaluate", "train")
+STAGE_HELP = {
+    "collect": "collect demonstrations of the training tasks",
+    "segment": "label the demonstrations by the playbooks and embed the skill sentences",
+    "pretrain": "pretrain the decoder",
+    "build": "build the skill library and the bundle",
+    "evaluate": "score the library alone on the unseen tasks",
+    "train": "train online, guided and plain",
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    root = argparse.ArgumentParser(
+        prog="lago",
+        description=lago_skills.__doc__,
+        epilog="A STUDY is a name (data/studies/NAME.toml) or the path of a TOML file. Errors exit with code 2.",
+    )
+    root.add_argument("--version", action="version", version=f"lago-skills {lago_skills.__version__}")
+    root.add_argument("--root", type=Path, default=Path(), help="project folder (default: this one)")
+    commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    commands.add_parser("demo", help="the whole idea, small, on real Meta-World tasks, offline, in minutes")
+    run = commands.add_parser("run", help="every stage of a study; skips what is done")
+    run.add_argument("study")
+    for stage in STAGE_NAMES:
+        if stage == "plan":
+            continue
+        commands.add_parser(stage, help=STAGE_HELP[stage]).add_argument("study")
+    plan = commands.add_parser("plan", help="playbooks from recorded language-model answers")
+    plan.add_argument("study")
+    way = plan.add_mutually_exclusive_group()
+    way.add_argument("--export", type=Path, metavar="REQUESTS.jsonl", help="write the requests that have no answer yet")
+    way.add_argument("--import", type=Path, metavar="RESPONSES.jsonl", dest="import_", help="record answers")
+    way.add_argument("--scenes", action="store_true", help="measure the feature ranges that requests show, again")
+    way.add_argument("--show", metavar="TASK", help="print one playbook")
+    plan.add_argument("--model", help="with --import: the name of the model that answered")
+    plan.add_argument("--source", default="recorded by hand", help="with --import: how the answers were got")
+    report = commands.add_parser("report", help="one HTML page: tables, curves, skill map, animation")
+    report.add_argument("study")
+    for command in (plan, report):
+        command.add_argument("--json", action="store_true", help="print one JSON object, nothing else, on standard output")
+    return root
+
+
+def main(arguments: list[str], run_stages: StageRunner) -> int:
+    """Run one command; returns the exit code: 0 done, 2 something the reader can fix."""
+    options = parser().parse_args(arguments)
+    try:
+        _run(options, run_stages)
+    except LagoError as error:
+        print(f"lago: {error}", file=sys.stderr)  # noqa: T201
+        return 2
+    except KeyboardInterrupt:
+        print(  # noqa: T201
+            "lago: interrupted before the study was finished; what was finished is kept; "
+            f"go on with: lago {' '.join(arguments)}",
+            file=sys.stderr,
+        )
+        return 2
+    except OSError as error:
+        import errno
+
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        print(  # noqa: T201
+            f"lago: found the disk full ({error}); expected room to write; free some space and run the same command again "
+            "(finished stages are kept)",
+            file=sys.stderr,
+        )
+        return 2
+    return 0
+
+
+def _run(options: argparse.Namespace, run_stages: StageRunner) -> None:
+    command = str(options.command)
+    space = _workspace(options)
+    if command in ("demo", "run"):
+        _pipeline(space, run_stages)
+    elif command == "plan":
+        from lago_skills.plan_command import plan_command
+
+        plan_command(space, options, run_stages)
+    elif command == "report":
+        _report(space, run_stages, as_json=bool(options.json))
+    else:
+        run_stages(space, [command])
+
+
+def _workspace(options: argparse.Namespace) -> Workspace:
+    from lago_skills.stages.job import Workspace
+    from lago_skills.study import load_study, study_path
+
+    root = options.root.resolve()
+    path = study_path("demo" if options.command == "demo" else options.study, root)
+    return Workspace(root, path.resolve(), load_study(path))
+
+
+def _pipeline(space: Workspace, run_stages: StageRunner) -> None:
+    from lago_skills.stages.order import STAGES, first_unfinished
+    from lago_skills.stages.report import REPORT_FILE
+
+    first = first_unfinished(space)  # before any server is started
+    if first is None:
+        print(f"{space.study.name}: all stages are already done, nothing to run", file=sys.stderr)  # noqa: T201
+    else:
+        names = list(STAGES)
+        run_stages(space, names[names.index(first) :])
+    rows, summary = _results(space)
+    _print_table(rows)
+    print(json.dumps(summary))  # noqa: T201
+    print(f"report: {space.artifact('report') / REPORT_FILE}")  # noqa: T201
+
+
+def _report(space: Workspace, run_stages: StageRunner, *, as_json: bool) -> None:
+    from lago_skills.stages import report
+
+    if not all(job.done for job in report.jobs(space)):
+        run_stages(space, ["report"])
+    rows, summary = _results(space)
+    if as_json:
+        print(json.dumps({"rows": rows, "summary": summary}))  # noqa: T201
+    else:
+        _print_table(rows)
+        print(f"report: {space.artifact('report') / report.REPORT_FILE}")  # noqa: T201
+
+
+def _results(space: Workspace) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    from lago_skills.stages import report
+
+    return report.results(space)
+
+
+def _print_table(rows: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("task", "method", "steps", "seed", "success", "episodes")
+    for row in rows:
+        seed = "" if row["seed"] is None else str(row["seed"])
+        table.add_row(
+            row["task"], row["method"], f"{row['steps']:,}", seed, f"{row['success']:.2f}", str(row["episodes"])
+        )
+    Console().print(table)

@@ -1,0 +1,226 @@
+"""Report: one HTML page, and the table behind it."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import json
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import lago_skills
+from lago_skills.core import Playbook
+from lago_skills.envs.tasks import METAWORLD_TASKS
+from lago_skills.errors import RenderingUnavailable
+from lago_skills.evaluate.intervals import wilson
+from lago_skills.guide.guides import LibraryGuide
+from lago_skills.stages import build, evaluate, plan, train
+from lago_skills.stages.job import Job, Progress, Workspace, digest
+from lago_skills.store import ArtifactWriter, Manifest, verify
+
+VERSION = 1
+REPORT_FILE, ROWS_FILE = "report.html", "rows.json"
+Row = dict[str, Any]
+
+
+def jobs(space: Workspace) -> list[Job]:
+    """One job: the page."""
+
+    def make(writer: ArtifactWriter, progress: Progress) -> None:
+        rows, summary = results(space)
+        progress(1, "table")
+        page = _page(space, rows, summary, progress)
+        (writer.path / ROWS_FILE).write_text(json.dumps({"rows": rows, "summary": summary}) + "\n", encoding="utf-8")
+        (writer.path / REPORT_FILE).write_text(page, encoding="utf-8")
+        progress(4, "page")
+        writer.summary = summary
+
+    recipe: Row = {
+        "stage": "report",
+        "version": VERSION,
+        "zero_shot": {task.id: digest(space.artifact("zero-shot", task.id)) for task in space.study.unseen},
+        "runs": {cell.name: digest(space.artifact("runs", cell.name)) for cell in train.cells(space)},
+        "bundle": digest(space.artifact("bundle")),
+    }
+    return [Job("report", "report", space.artifact("report"), recipe, 4, "parts", make)]
+
+
+def results(space: Workspace) -> tuple[list[Row], Row]:
+    """The study's table and its summary.
+
+    Rows: `task, method, steps, seed, success, episodes` and the interval `low, high`. Summary: `zero_shot_mean` over the
+    unseen tasks, and the mean over seeds of the trained tasks, `guided_success` and `plain_success`.
+
+    Raises:
+        ArtifactMissing: a stage before has not run.
+        ArtifactCorrupt: a result is damaged.
+    """
+    rows: list[Row] = []
+    for task in space.study.unseen:
+        folder = space.artifact("zero-shot", task.id)
+        verify(folder)
+        rows.append(_row(task.id, "library", 0, None, _successes(folder / evaluate.RESULTS_FILE)))
+    summary: Row = {"study": space.study.name}
+    if rows:
+        summary["zero_shot_mean"] = round(float(np.mean([row["success"] for row in rows])), 4)
+    by_method: dict[str, list[float]] = {}
+    for cell in train.cells(space):
+        folder = space.artifact("runs", cell.name)
+        figures = verify(folder).summary
+        steps = int(figures["steps"])
+        row = _row(cell.task.id, cell.algorithm, steps, cell.seed, _successes(folder / train.FINAL_FILE))
+        rows.append({**row, "steps_per_s": figures["steps_per_s"], "guide_share": figures["guide_share"]})
+        by_method.setdefault(cell.algorithm, []).append(row["success"])
+    for name, method in (("guided_success", "guided-sac"), ("plain_success", "sac")):
+        if method in by_method:
+            summary[name] = round(float(np.mean(by_method[method])), 4)
+    return rows, summary
+
+
+def _successes(path: Path) -> list[bool]:
+    with path.open(encoding="utf-8") as stream:
+        return [row["success"] == "1" for row in csv.DictReader(stream)]
+
+
+def _row(task: str, method: str, steps: int, seed: int | None, successes: list[bool]) -> Row:
+    low, high = wilson(sum(successes), len(successes))
+    return {
+        "task": task,
+        "method": method,
+        "steps": steps,
+        "seed": seed,
+        "success": round(sum(successes) / len(successes), 4),
+        "episodes": len(successes),
+        "low": round(low, 4),
+        "high": round(high, 4),
+    }
+
+
+def _page(space: Workspace, rows: list[Row], summary: Row, progress: Progress) -> str:
+    import jinja2
+
+    from lago_skills import plots
+
+    guide = build.guide(space)
+    zero_shot = [row for row in rows if row["method"] == "library"]
+    trained = [row for row in rows if row["method"] != "library"]
+    skills = guide.library.skills
+    skill_map = plots.skill_map(
+        np.stack([skill.latent for skill in skills]),
+        [skill.sentence for skill in skills],
+        [", ".join(skill.provenance["tasks"]) for skill in skills],
+    )
+    progress(2, "pictures")
+    films = [_film(space, guide, task) for task in dict.fromkeys(row["task"] for row in trained)]
+    progress(3, "animation")
+    books = plan.playbooks(space)
+    text = files("lago_skills.evaluate").joinpath("page.html").read_text(encoding="utf-8")
+    template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(text)
+    return template.render(
+        study=space.study.name,
+        version=lago_skills.__version__,
+        bundle=digest(space.artifact("bundle")),
+        n_seen=len(space.study.seen),
+        demos=space.study.collect.episodes_per_task,
+        horizon=space.study.seen[0].horizon_steps,
+        n_skills=len(skills),
+        summary=summary,
+        zero_shot=zero_shot,
+        failing=[row["task"] for row in zero_shot if row["success"] == 0.0],
+        trained=trained,
+        final_episodes=space.study.train.final_episodes,
+        curves=[_base64(_curves(space, task, zero_shot)) for task in dict.fromkeys(row["task"] for row in trained)],
+        films=films,
+        skill_map=_base64(skill_map),
+        models=sorted({book.model for book in books.values()}),
+        books=[_explain(book) for book in books.values()],
+        stages=[{"name": name, **_stage(manifest)} for name, manifest in _manifests(space)],
+    )
+
+
+def _curves(space: Workspace, task: str, zero_shot: list[Row]) -> bytes:
+    from lago_skills import plots
+
+    curves: dict[str, list[Any]] = {}
+    for cell in train.cells(space):
+        if cell.task.id == task:
+            with (space.artifact("runs", cell.name) / train.CURVE_FILE).open(encoding="utf-8") as stream:
+                points = [(float(row["step"]), float(row["eval/success"])) for row in csv.DictReader(stream)]
+            curves.setdefault(cell.algorithm, []).append(np.array(points))
+    library = next((float(row["success"]) for row in zero_shot if row["task"] == task), None)
+    return plots.learning_curves(curves, library, task)
+
+
+def _film(space: Workspace, guide: LibraryGuide, task: str) -> Row:
+    """One greedy episode of the first guided run, drawn every second step."""
+    from lago_skills.envs.metaworld import EVAL_SEED, MetaWorldEnv, prepare_rendering
+    from lago_skills.plots import Frame, animation
+    from lago_skills.rl.sac import Guidance, greedy_policy, load_agent
+
+    prepare_rendering()
+    cell = next(c for c in train.cells(space) if c.task.id == task and c.algorithm == "guided-sac")
+    env = MetaWorldEnv(cell.task)
+    guidance = Guidance(cell.task, guide.grounding, guide)
+    observation, _ = env.reset(seed=EVAL_SEED)
+    state_size = guidance.state(observation[None]).shape[1]
+    weights = space.artifact("runs", cell.name) / train.ACTOR_FILE
+    config = train.sac_config(space, cell.algorithm)
+    policy = greedy_policy(load_agent(weights, state_size, guide.grounding.action_size, config), guidance)
+    frames: list[Frame] = []
+    terminated = truncated = False
+    step = 0
+    while not (terminated or truncated):
+        found = guide.retrieve(observation[None], task)
+        if step % 2 == 0:
+            try:
+                picture = env.render()
+            except RenderingUnavailable:
+                picture = None
+            best = guide.library.get(int(found.neighbors.ids[0, 0]))
+            frames.append(
+                Frame(
+                    picture,
+                    guide.grounding.anchors(observation[None])[0],
+                    found.targets[0],
+                    best.sentence,
+                    f"step {step}   skill s{best.id:04d}   similarity {float(found.neighbors.scores[0, 0]):.2f}",
+                )
+            )
+        observation, _, terminated, truncated, _ = env.step(policy(observation[None])[0])
+        step += 1
+    env.close()
+    return {"task": task, "seed": cell.seed, "data": _base64(animation(frames))}
+
+
+def _explain(book: Playbook) -> Row:
+    return {
+        "task": book.task_id,
+        "sentence": METAWORLD_TASKS[book.task_id].sentence,
+        "steps": [
+            {
+                "skill": step.skill,
+                "target": f"{step.target.anchor} {'%+.2f %+.2f %+.2f' % step.target.offset}",
+                "when": " and ".join(f"{c.feature} {c.op} {c.value:g}" for c in step.when) or "nothing above holds",
+            }
+            for step in book.steps
+        ],
+    }
+
+
+def _manifests(space: Workspace) -> list[tuple[str, Manifest]]:
+    folders = {f"episodes/{task.id}": space.episodes(task.id) for task in space.study.seen}
+    folders |= {name: space.artifact(name) for name in ("playbooks", "segments", "decoder", "bundle")}
+    folders |= {f"zero-shot/{task.id}": space.artifact("zero-shot", task.id) for task in space.study.unseen}
+    folders |= {f"runs/{cell.name}": space.artifact("runs", cell.name) for cell in train.cells(space)}
+    return [(name, verify(folder)) for name, folder in folders.items()]
+
+
+def _stage(manifest: Manifest) -> Row:
+    return {"seconds": manifest.seconds, "created_at": manifest.created_at, "digest": manifest.digest}
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")
