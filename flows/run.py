@@ -122,6 +122,16 @@ def run_stages(space: Workspace, stages: list[str], run: Callable[[], object]) -
         say(f"Prefect: {url.removesuffix('/api')}")
         from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
-        # Joining the heartbeat thread costs about a second per flow.
-        with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
-            run()
+        try:
+            # Joining the heartbeat thread costs about a second per flow.
+            with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+                run()
+        finally:
+            _send_logs()
+
+
+def _send_logs() -> None:
+    """Hand Prefect's queued log lines over while its server is still there."""
+    from prefect.logging.handlers import APILogHandler
+
+    APILogHandler().flush()

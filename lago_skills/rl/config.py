@@ -14,7 +14,9 @@ class SACConfig(BaseModel):
 
     n_steps: int = Field(default=10_000, ge=1)
     """Environment steps of one run."""
-    batch_size: int = Field(default=256, ge=2)
+    batch_size: int = Field(default=128, ge=2)
+    actor_every: int = Field(default=2, ge=1)
+    """Critic updates per update of actor and temperature (TD3, arXiv 1802.09477)."""
     learning_rate: float = Field(default=5e-4, gt=0)
     gamma: float = Field(default=0.99, gt=0, lt=1)
     tau: float = Field(default=0.01, gt=0, le=1)

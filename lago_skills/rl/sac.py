@@ -165,43 +165,48 @@ class Agent:
             return self.critics(torch.from_numpy(np.concatenate([state, hint, action], axis=1))).amin(dim=0).numpy()
 
 
-def update(agent: Agent, batch: Batch, config: SACConfig) -> tuple[float, float, float]:
-    """One gradient step of critics, actor and temperature; returns critic loss, actor loss and mean value."""
-    guided = config.guidance != "none"
-    state, hint, action = (torch.from_numpy(x) for x in (batch.state, batch.hint, batch.action))
+def update_critics(agent: Agent, batch: Batch, config: SACConfig) -> float:
+    """One gradient step of the critics and of their targets; returns the mean squared Bellman error."""
     next_x = torch.cat([torch.from_numpy(batch.next_state), torch.from_numpy(batch.next_hint)], dim=1)
-    size = action.shape[1]
-    alpha = agent.log_alpha.exp().detach()
+    size = batch.action.shape[1]
     with torch.no_grad():
-        noise = torch.randn(action.shape, generator=agent.generator)
+        noise = torch.randn(batch.action.shape, generator=agent.generator)
         next_action, next_log_p = agent.actor(next_x, noise)
-        next_value = agent.targets(torch.cat([next_x, next_action], dim=1)).amin(dim=0)
-        if guided:
-            proposal = next_x[:, -2 * size : -size]
-            next_value = torch.maximum(next_value, agent.targets(torch.cat([next_x, proposal], dim=1)).amin(dim=0))
-        next_value = next_value - alpha * next_log_p
+        choices = [torch.cat([next_x, next_action], dim=1)]
+        if config.guidance != "none":
+            choices.append(torch.cat([next_x, next_x[:, -2 * size : -size]], dim=1))
+        next_values = agent.targets(torch.cat(choices)).amin(dim=0).view(len(choices), -1)  # (1 or 2, B)
+        next_value = next_values.amax(dim=0) - agent.log_alpha.exp() * next_log_p
         goal = torch.from_numpy(batch.reward) + torch.from_numpy(batch.discount) * next_value
-    x = torch.cat([state, hint], dim=1)
-    values = agent.critics(torch.cat([x, action], dim=1))  # (2, B)
-    critic_loss = ((values - goal) ** 2).mean()
+    x = torch.cat([torch.from_numpy(v) for v in (batch.state, batch.hint, batch.action)], dim=1)
+    loss = ((agent.critics(x) - goal) ** 2).mean()  # critics: (2, B)
     agent.critic_optimizer.zero_grad()
-    critic_loss.backward()
+    loss.backward()
     agent.critic_optimizer.step()
+    with torch.no_grad():
+        torch._foreach_lerp_(list(agent.targets.parameters()), list(agent.critics.parameters()), config.tau)
+    return float(loss.detach())
 
+
+def update_actor(agent: Agent, batch: Batch, config: SACConfig) -> tuple[float, float]:
+    """One gradient step of actor and temperature; returns the actor's loss and the mean value of its actions."""
+    x = torch.cat([torch.from_numpy(batch.state), torch.from_numpy(batch.hint)], dim=1)
+    size = batch.action.shape[1]
+    alpha = agent.log_alpha.exp().detach()
     agent.critics.requires_grad_(False)
-    noise = torch.randn(action.shape, generator=agent.generator)
-    chosen, log_p = agent.actor(x, noise)
-    value = agent.critics(torch.cat([x, chosen], dim=1)).amin(dim=0)
-    actor_loss = (alpha * log_p - value).mean()
-    if guided and config.imitation_weight > 0:
-        mean, std = hint[:, :size], hint[:, size:]
+    noise = torch.randn(batch.action.shape, generator=agent.generator)
+    action, log_p = agent.actor(x, noise)
+    value = agent.critics(torch.cat([x, action], dim=1)).amin(dim=0)
+    loss = (alpha * log_p - value).mean()
+    if config.guidance != "none" and config.imitation_weight > 0:
+        mean, std = x[:, -2 * size : -size], x[:, -size:]
         with torch.no_grad():
             prior_value = agent.critics(torch.cat([x, mean], dim=1)).amin(dim=0)
             better = (prior_value > value).float()
-        miss = 0.5 * (((chosen - mean) / std) ** 2).sum(dim=1)
-        actor_loss = actor_loss + config.imitation_weight * IMITATION_SCALE * (better * miss).mean()
+        miss = 0.5 * (((action - mean) / std) ** 2).sum(dim=1)
+        loss = loss + config.imitation_weight * IMITATION_SCALE * (better * miss).mean()
     agent.actor_optimizer.zero_grad()
-    actor_loss.backward()
+    loss.backward()
     agent.actor_optimizer.step()
     agent.critics.requires_grad_(True)
 
@@ -210,9 +215,7 @@ def update(agent: Agent, batch: Batch, config: SACConfig) -> tuple[float, float,
     agent.alpha_optimizer.zero_grad()
     alpha_loss.backward()
     agent.alpha_optimizer.step()
-    with torch.no_grad():
-        torch._foreach_lerp_(list(agent.targets.parameters()), list(agent.critics.parameters()), config.tau)
-    return float(critic_loss.detach()), float(actor_loss.detach()), float(value.detach().mean())
+    return float(loss.detach()), float(value.detach().mean())
 
 
 IMITATION_SCALE = 0.01
@@ -358,7 +361,9 @@ class _Learner:
         self.curve: list[Row] = []
         self.recent: list[bool] = []
         self.prior_steps = self.window_steps = 0
-        self.losses: list[tuple[float, float, float]] = []
+        self.n_updates = 0
+        self.critic_losses: list[float] = []
+        self.actor_losses: list[tuple[float, float]] = []
         self.good_shifts: list[NDArray[np.float64]] = []
         self.last: Row = {}
 
@@ -440,7 +445,10 @@ class _Learner:
             batch = self.memory.sample(self.rng, self.config.batch_size - n_harvest)
             if n_harvest:
                 batch = join(batch, self.harvest.sample(self.rng, n_harvest))
-            self.losses.append(update(self.agent, batch, self.config))
+            self.critic_losses.append(update_critics(self.agent, batch, self.config))
+            self.n_updates += 1
+            if self.n_updates % self.config.actor_every == 0:
+                self.actor_losses.append(update_actor(self.agent, batch, self.config))
 
     def _check(self, reward: float, observation: NDArray[np.float64]) -> None:
         if not np.isfinite(reward):
@@ -461,7 +469,8 @@ class _Learner:
     def _log(self) -> None:
         results = self.evaluate(self.config.eval_episodes)
         elapsed = time.perf_counter() - self.started
-        losses = np.asarray(self.losses[-100:] or [(np.nan, np.nan, np.nan)])
+        critic = np.asarray(self.critic_losses[-100:] or [np.nan])
+        actor = np.asarray(self.actor_losses[-100:] or [(np.nan, np.nan)])
         self.last = {
             "step": self.step,
             "eval/success": float(np.mean([r.success for r in results])),
@@ -469,9 +478,9 @@ class _Learner:
             "train/episodes": self.n_episodes,
             "train/harvested": self.n_harvested,
             "train/prior_share": self.prior_steps / max(self.window_steps, 1),
-            "loss/critic": float(losses[:, 0].mean()),
-            "loss/actor": float(losses[:, 1].mean()),
-            "value/q": float(losses[-1, 2]),
+            "loss/critic": float(critic.mean()),
+            "loss/actor": float(actor[:, 0].mean()),
+            "value/q": float(actor[-1, 1]),
             "value/alpha": float(self.agent.log_alpha.detach().exp()),
             "time/steps_per_s": self.step / elapsed,
             "time/guide_share": self.guidance.seconds / elapsed,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lago_skills.core import Task
 from lago_skills.envs.grounding import MetaWorldGrounding
@@ -13,13 +14,23 @@ from lago_skills.planner.scenes import Scene, ranges
 N_STARTS, N_DEMONSTRATIONS, ACTION_NOISE_STD = 25, 10, 0.1
 
 
+def _start(env: MetaWorldEnv, seed: int, idle: bool) -> NDArray[np.float64]:
+    """The observation at the start, or after one idle step.
+
+    Meta-World's first observation after a reset shows some things (windows, faucets, doors) where the last episode left
+    them. Demonstrations show their true place; for tasks without any, the start is measured one idle step later.
+    """
+    observation, _ = env.reset(seed=seed)
+    return env.step(np.array([0, 0, 0, -1], np.float32))[0] if idle else observation
+
+
 def measure(demonstrated: tuple[Task, ...]) -> list[Scene]:
     """Ranges of every feature at the start, for all fifty tasks; in demonstrations too, for the demonstrated ones."""
     grounding = MetaWorldGrounding()
     found: list[Scene] = []
     for task in METAWORLD_TASKS.values():
         env = MetaWorldEnv(task)
-        starts = np.stack([env.reset(seed=SCENE_SEED + i)[0] for i in range(N_STARTS)])
+        starts = np.stack([_start(env, SCENE_SEED + i, idle=task not in demonstrated) for i in range(N_STARTS)])
         shown = None
         if task in demonstrated:
             runs = [demonstrate(env, SCENE_SEED + i, ACTION_NOISE_STD) for i in range(N_DEMONSTRATIONS)]
