@@ -1,5 +1,9 @@
 """The evaluate stage as a Prefect flow."""
 
+# Prefect's decorators lose the types of what they wrap.
+# pyright: reportUntypedFunctionDecorator=false, reportArgumentType=false, reportCallIssue=false
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
 from __future__ import annotations
 
 from pathlib import Path

@@ -1,15 +1,15 @@
 """Run stages as Prefect flows: one flow per stage, one task per job, each job in a worker process."""
 
 # Prefect's decorators lose the types of what they wrap.
+# pyright: reportUntypedFunctionDecorator=false, reportCallIssue=false
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 
 from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -46,7 +46,7 @@ def pending_jobs(space: Workspace, stage: str) -> list[Job]:
 
 
 @contextmanager
-def _pool(space: Workspace, jobs: list[Job]) -> Iterator[tuple[WorkerPool, StageProgress]]:
+def _pool(space: Workspace, jobs: list[Job]) -> Generator[tuple[WorkerPool, StageProgress]]:
     """Workers and a progress display for some jobs; Ctrl-C stops the workers at once."""
     with StageProgress(jobs[0].stage, sum(job.total for job in jobs), jobs[0].unit) as progress:
         pool = WorkerPool(min(space.study.workers, len(jobs)), progress.update)

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -44,14 +44,17 @@ def healthy(api_url: str, timeout_s: float = 2.0) -> bool:
 def loopback_works() -> bool:
     """Whether this machine can talk to itself; it cannot in a network namespace whose loopback is down."""
     try:
-        with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname(), timeout=2):
+        with (
+            socket.create_server(("127.0.0.1", 0)) as server,
+            socket.create_connection(server.getsockname(), timeout=2),
+        ):
             return True
     except OSError:
         return False
 
 
 @contextmanager
-def prefect_server(root: Path) -> Iterator[str]:
+def prefect_server(root: Path) -> Generator[str]:
     """The address of a Prefect server for the duration of the block, with Prefect's settings pointed at it.
 
     `PREFECT_API_URL` is used where it is set; else the project's own server, started if need be.

@@ -59,7 +59,9 @@ def parser() -> argparse.ArgumentParser:
     report = commands.add_parser("report", help="one HTML page: tables, curves, skill map, animation")
     report.add_argument("study")
     for command in (plan, report):
-        command.add_argument("--json", action="store_true", help="print one JSON object, nothing else, on standard output")
+        command.add_argument(
+            "--json", action="store_true", help="print one JSON object, nothing else, on standard output"
+        )
     return root
 
 

@@ -14,10 +14,10 @@ from typing import Any, cast
 import faiss
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import load_file, save_file
 
 from lago_skills.core import Neighbors, Skill, check_finite
 from lago_skills.errors import ArtifactCorrupt, LibraryConflict, ShapeError
+from lago_skills.tensors import load_arrays, save_arrays
 
 RECORDS_FILE, LATENTS_FILE = "skills.json", "latents.safetensors"
 faiss.omp_set_num_threads(1)
@@ -41,7 +41,9 @@ class SkillLibrary:
             raise LibraryConflict(f"library: found ids {sorted(ids)}; expected each once; rebuild the library")
         sizes = {skill.latent.shape for skill in self.skills}
         if len(sizes) > 1 or any(len(size) != 1 for size in sizes):
-            raise ShapeError(f"library: found latents of shapes {sorted(sizes)}; expected one (Z,); rebuild the library")
+            raise ShapeError(
+                f"library: found latents of shapes {sorted(sizes)}; expected one (Z,); rebuild the library"
+            )
         for skill in self.skills:
             check_finite(skill.latent, f"latent of skill s{skill.id:04d}")
             if abs(float(np.linalg.norm(skill.latent)) - 1.0) > 1e-3:
@@ -72,7 +74,9 @@ class SkillLibrary:
         for skill in self.skills:
             if skill.id == skill_id:
                 return skill
-        raise LibraryConflict(f"library has no skill s{skill_id:04d}; expected one of its {len(self)} ids; list them first")
+        raise LibraryConflict(
+            f"library has no skill s{skill_id:04d}; expected one of its {len(self)} ids; list them first"
+        )
 
     def search(self, latents: NDArray[Any], k: int) -> Neighbors:
         """(B, Z) query latents -> the k nearest enabled skills by inner product, best first.
@@ -116,7 +120,7 @@ class SkillLibrary:
             for skill in self.skills
         ]
         (folder / RECORDS_FILE).write_text(json.dumps(records, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        save_file({"latents": np.stack([skill.latent for skill in self.skills])}, folder / LATENTS_FILE)
+        save_arrays({"latents": np.stack([skill.latent for skill in self.skills])}, folder / LATENTS_FILE)
 
     @staticmethod
     def load(folder: Path) -> SkillLibrary:
@@ -127,7 +131,7 @@ class SkillLibrary:
         """
         try:
             records: list[dict[str, Any]] = json.loads((folder / RECORDS_FILE).read_text(encoding="utf-8"))
-            latents = load_file(folder / LATENTS_FILE)["latents"]
+            latents = load_arrays(folder / LATENTS_FILE)["latents"]
             return SkillLibrary(
                 tuple(Skill(latent=latent, **record) for record, latent in zip(records, latents, strict=True))
             )

@@ -9,11 +9,10 @@ import io
 from dataclasses import dataclass
 from typing import Any
 
+import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
-
-import matplotlib
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -41,7 +40,9 @@ def learning_curves(curves: dict[str, list[NDArray[np.float64]]], library: float
         label = f"{NAMES.get(method, method)}, mean of {len(runs)} seeds"
         axes.plot(runs[0][:length, 0], mean, color=colour, linewidth=2.4, marker="o", markersize=4, label=label)
     if library is not None:
-        axes.axhline(library, color=COLOURS["library"], linestyle="--", linewidth=1.4, label="library alone, no training")
+        axes.axhline(
+            library, color=COLOURS["library"], linestyle="--", linewidth=1.4, label="library alone, no training"
+        )
     axes.set(xlabel="environment steps", ylabel="success", ylim=(-0.03, 1.03), title=f"{task}, sparse reward")
     axes.grid(alpha=0.25)
     axes.legend(frameon=False, fontsize=8, loc="center right")
@@ -113,7 +114,11 @@ def _schematic(frame: Frame) -> NDArray[np.uint8]:
     """Top view and front view of gripper, object, goal and target, for machines without OpenGL."""
     canvas = Image.new("RGB", (480, 360), "#f4f1ea")
     draw = ImageDraw.Draw(canvas)
-    dots = [(frame.points[0], "#b5542b", "gripper"), (frame.points[1], "#333333", "object"), (frame.points[3], "#4d8b31", "goal")]
+    dots = [
+        (frame.points[0], "#b5542b", "gripper"),
+        (frame.points[1], "#333333", "object"),
+        (frame.points[3], "#4d8b31", "goal"),
+    ]
     for left, title, vertical, low, high in ((0, "from above", 1, 0.35, 1.0), (240, "from the front", 2, 0.0, 0.5)):
         draw.rectangle((left + 8, 28, left + 232, 352), outline="#bbbbbb")
         draw.text((left + 10, 8), title, fill="#666666", font=ImageFont.load_default(12))

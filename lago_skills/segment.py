@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -28,6 +30,6 @@ def segments(labels: NDArray[np.int64], episode_index: int, playbook: CompiledPl
             step=int(labels[start]),
             skill=plan.steps[int(labels[start])].skill,
         )
-        for start, stop in zip(cuts, cuts[1:], strict=False)
+        for start, stop in itertools.pairwise(cuts)
         if stop > start
     ]

@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -94,7 +94,9 @@ def verify(folder: Path) -> Manifest:
     """
     manifest = read_manifest(folder)
     if manifest is None:
-        raise ArtifactMissing(f"no finished artifact in {str(folder)!r}; expected a {MANIFEST}; run the stage that makes it")
+        raise ArtifactMissing(
+            f"no finished artifact in {str(folder)!r}; expected a {MANIFEST}; run the stage that makes it"
+        )
     for name, expected in manifest.files.items():
         path = folder / name
         found = file_hash(path) if path.is_file() else "no such file"
@@ -128,7 +130,7 @@ class ArtifactWriter:
 
 
 @contextmanager
-def writing(folder: Path, kind: str, recipe: dict[str, Any]) -> Iterator[ArtifactWriter]:
+def writing(folder: Path, kind: str, recipe: dict[str, Any]) -> Generator[ArtifactWriter]:
     """Fill a temporary folder, then make it the artifact in one rename; an exception leaves what was there.
 
     Raises:

@@ -10,7 +10,7 @@ class DecoderConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    n_updates: int = Field(default=8000, ge=1)
+    n_updates: int = Field(default=6000, ge=1)
     """Gradient updates."""
     batch_size: int = Field(default=256, ge=1)
     learning_rate: float = Field(default=1e-3, gt=0)
@@ -21,7 +21,7 @@ class DecoderConfig(BaseModel):
     """Z: numbers in a skill's latent."""
     hindsight_share: float = Field(default=0.5, ge=0, le=1)
     """Share of training steps whose target is where the gripper really was at the end of the segment."""
-    context_swap_share: float = Field(default=0.3, ge=0, le=1)
+    context_swap_share: float = Field(default=0.5, ge=0, le=1)
     """Share of training steps whose context (all inputs but the heading to the target) is another step's, so that
     the decoder relies on the target and the skill rather than on where things happen to stand."""
     input_noise_std: float = Field(default=0.02, ge=0)

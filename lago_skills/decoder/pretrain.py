@@ -10,7 +10,7 @@ built from arrays, which is two to three times faster than d3rlpy's sampling of 
 
 # d3rlpy's annotations leave many types partially unknown.
 # pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false
-# pyright: reportUnknownArgumentType=false, reportPrivateUsage=false
+# pyright: reportUnknownArgumentType=false, reportPrivateUsage=false, reportIncompatibleMethodOverride=false
 
 from __future__ import annotations
 
@@ -29,6 +29,8 @@ from numpy.typing import NDArray
 with contextlib.redirect_stderr(io.StringIO()):  # gym 0.26, which d3rlpy imports, prints a banner
     import d3rlpy
 
+import itertools
+
 from d3rlpy.algos.qlearning.bc import BC, BCConfig
 from d3rlpy.algos.qlearning.torch.bc_impl import BCImpl
 from d3rlpy.dataset import TransitionMiniBatch
@@ -46,7 +48,7 @@ from lago_skills.decoder.steps import LabelledSteps
 structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
 
 
-class SkillEncoder(Encoder):  # pyright: ignore[reportUntypedBaseClass]  (nn.Module subclass without types)
+class SkillEncoder(Encoder):
     """[inputs, embedding] -> hidden: the embedding goes through a linear text head to a unit latent first."""
 
     def __init__(self, input_size: int, embedding_size: int, latent_size: int, hidden_sizes: list[int]) -> None:
@@ -54,7 +56,7 @@ class SkillEncoder(Encoder):  # pyright: ignore[reportUntypedBaseClass]  (nn.Mod
         self.input_size = input_size
         self.text_head = torch.nn.Linear(embedding_size, latent_size)
         sizes = [input_size + latent_size, *hidden_sizes]
-        layers = [torch.nn.Linear(a, b) for a, b in zip(sizes, sizes[1:], strict=False)]
+        layers = [torch.nn.Linear(a, b) for a, b in itertools.pairwise(sizes)]
         self.layers = torch.nn.ModuleList(layers)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -192,8 +194,9 @@ def _export(algo: LikelihoodBC, mean: NDArray[Any], std: NDArray[Any], n_inputs:
         return parameter.detach().cpu().numpy().astype(np.float32).copy()
 
     logstd = cast("torch.nn.Linear", policy._logstd)
-    first = array(encoder.layers[0].weight)  # (H, I + Z)
-    hidden = [(array(layer.weight), array(layer.bias)) for layer in list(encoder.layers)[1:]]
+    linear = [cast("torch.nn.Linear", layer) for layer in encoder.layers]
+    first = array(linear[0].weight)  # (H, I + Z)
+    hidden = [(array(layer.weight), array(layer.bias)) for layer in linear[1:]]
     return DecoderWeights(
         input_mean=mean.astype(np.float32),
         input_std=std.astype(np.float32),
@@ -201,7 +204,7 @@ def _export(algo: LikelihoodBC, mean: NDArray[Any], std: NDArray[Any], n_inputs:
         text_bias=array(encoder.text_head.bias),
         first_input_weight=first[:, :n_inputs],
         first_latent_weight=first[:, n_inputs:] * LATENT_GAIN,
-        first_bias=array(encoder.layers[0].bias),
+        first_bias=array(linear[0].bias),
         hidden_weights=tuple(w for w, _ in hidden),
         hidden_biases=tuple(b for _, b in hidden),
         mean_weight=array(policy._mu.weight),

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import load_file, save_file
 
 from lago_skills.core import check_finite
 from lago_skills.errors import ArtifactCorrupt, ShapeError
+from lago_skills.tensors import load_arrays, save_arrays
 
 MIN_LOGSTD, MAX_LOGSTD = -2.5, 0.0
 """The spread of a component used as a prior stays within [e^-2.5, 1] of the half range of the actions."""
@@ -47,7 +47,7 @@ class DecoderWeights:
         return len(self.text_bias)
 
     def latents(self, embeddings: NDArray[Any]) -> NDArray[np.float32]:
-        """z = g(e): (N, D) sentence embeddings -> (N, Z) unit latents.
+        """Z = g(e): (N, D) sentence embeddings -> (N, Z) unit latents.
 
         Raises:
             ShapeError: wrong embedding size or values that are not finite.
@@ -75,7 +75,9 @@ class DecoderWeights:
             )
         standard = ((inputs - self.input_mean) / self.input_std).astype(np.float32)
         state = standard @ self.first_input_weight.T + self.first_bias  # (B, H)
-        hidden = np.maximum(state[:, None, :] + latents.astype(np.float32) @ self.first_latent_weight.T, 0.0)  # (B, K, H)
+        hidden = np.maximum(
+            state[:, None, :] + latents.astype(np.float32) @ self.first_latent_weight.T, 0.0
+        )  # (B, K, H)
         for weight, bias in zip(self.hidden_weights, self.hidden_biases, strict=True):
             hidden = np.maximum(hidden @ weight.T + bias, 0.0)
         mean = np.tanh(hidden @ self.mean_weight.T + self.mean_bias)
@@ -88,10 +90,10 @@ class DecoderWeights:
         for item in fields(self):
             value = getattr(self, item.name)
             if isinstance(value, tuple):
-                arrays.update({f"{item.name}.{i}": np.ascontiguousarray(v) for i, v in enumerate(value)})
+                arrays.update({f"{item.name}.{i}": v for i, v in enumerate(cast("tuple[NDArray[Any], ...]", value))})
             else:
-                arrays[item.name] = np.ascontiguousarray(value)
-        save_file(arrays, path)
+                arrays[item.name] = value
+        save_arrays(arrays, path)
 
     @staticmethod
     def load(path: Path) -> DecoderWeights:
@@ -100,16 +102,16 @@ class DecoderWeights:
         Raises:
             ArtifactCorrupt: the file cannot be read or lacks an array.
         """
+        arrays = load_arrays(path)
         try:
-            arrays = load_file(path)
             depth = sum(name.startswith("hidden_weights.") for name in arrays)
             stacked = {
                 name: tuple(arrays.pop(f"{name}.{i}") for i in range(depth))
                 for name in ("hidden_weights", "hidden_biases")
             }
             return DecoderWeights(**arrays, **stacked)  # pyright: ignore[reportArgumentType]  (names are checked)
-        except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        except (KeyError, TypeError) as error:
             raise ArtifactCorrupt(
-                f"decoder weights {str(path)!r} cannot be read ({error}); expected safetensors written by this package; "
+                f"decoder weights {str(path)!r} lack an array ({error}); expected a decoder written by this package; "
                 "pretrain again"
             ) from error

@@ -2,7 +2,7 @@
 
 # Meta-World ships no types; its values are wrapped in typed arrays here and nowhere else.
 # pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false
-# pyright: reportUnknownArgumentType=false
+# pyright: reportUnknownArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false
 
 from __future__ import annotations
 
@@ -50,7 +50,9 @@ class MetaWorldEnv(gymnasium.Env[NDArray[np.float64], NDArray[np.float32]]):
 
         name = task.env_id.removeprefix("metaworld/") + "-goal-observable"
         if name not in ENVIRONMENTS:
-            raise StudyError(f"unknown Meta-World environment {task.env_id!r}; expected metaworld/<task>-v3; fix the task")
+            raise StudyError(
+                f"unknown Meta-World environment {task.env_id!r}; expected metaworld/<task>-v3; fix the task"
+            )
         self.task = task
         self.reward_kind: Reward = reward
         self.render_mode = "rgb_array"

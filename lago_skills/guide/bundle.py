@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import load_file, save_file
 
 from lago_skills.core import Playbook
 from lago_skills.decoder.runtime import DecoderWeights
@@ -19,6 +18,7 @@ from lago_skills.guide.guides import LibraryGuide, RetrievalConfig
 from lago_skills.library import SkillLibrary
 from lago_skills.playbook import playbook_from
 from lago_skills.store import verify
+from lago_skills.tensors import load_arrays, save_arrays
 
 DECODER_FILE, PLAYBOOKS_FILE, LATENTS_FILE, RETRIEVAL_FILE = (
     "decoder.safetensors",
@@ -41,7 +41,7 @@ def write_bundle(
     library.save(folder)
     books = {name: asdict(book) for name, book in playbooks.items()}
     (folder / PLAYBOOKS_FILE).write_text(json.dumps(books, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    save_file(step_latents, folder / LATENTS_FILE)
+    save_arrays(step_latents, folder / LATENTS_FILE)
     (folder / RETRIEVAL_FILE).write_text(json.dumps(asdict(config)) + "\n", encoding="utf-8")
 
 
@@ -61,7 +61,7 @@ def load_bundle(folder: Path) -> LibraryGuide:
             decoder=DecoderWeights.load(folder / DECODER_FILE),
             library=SkillLibrary.load(folder),
             playbooks={name: playbook_from(entry) for name, entry in books.items()},
-            step_latents=load_file(folder / LATENTS_FILE),
+            step_latents=load_arrays(folder / LATENTS_FILE),
             config=RetrievalConfig(**retrieval),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -69,4 +69,3 @@ def load_bundle(folder: Path) -> LibraryGuide:
             f"bundle {str(folder)!r} cannot be read ({error}); expected the files that the build stage writes; "
             "delete the folder and build again"
         ) from error
-

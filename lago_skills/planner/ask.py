@@ -21,7 +21,6 @@ from lago_skills.planner.parse import parse_playbook
 from lago_skills.planner.requests import PLAYBOOK_SCHEMA, playbook_request
 from lago_skills.planner.scenes import Scene
 
-
 FIRST_ROUNDS, ROUND_SIZE = 2, 2
 """The first two tasks are planned alone, to settle the words; later ones in pairs, so that two can be asked at once."""
 

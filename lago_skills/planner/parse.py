@@ -58,11 +58,15 @@ def _number(raw: Any, where: str, limit: float) -> float:
 
 def _step(raw: Any, where: str, names: set[str]) -> Step:
     if not isinstance(raw, dict):
-        raise PlanError(f"{where}: found {raw!r}; expected an object with 'skill', 'target' and 'when'; record it again")
+        raise PlanError(
+            f"{where}: found {raw!r}; expected an object with 'skill', 'target' and 'when'; record it again"
+        )
     fields = cast("dict[str, Any]", raw)
     skill = fields.get("skill")
     if not isinstance(skill, str) or not skill.strip() or len(skill) > 500:
-        raise PlanError(f"{where}: found skill {skill!r}; expected a sentence of at most 500 characters; record it again")
+        raise PlanError(
+            f"{where}: found skill {skill!r}; expected a sentence of at most 500 characters; record it again"
+        )
     when = fields.get("when", [])
     if not isinstance(when, list):
         raise PlanError(f"{where}: found when={when!r}; expected a list of conditions; record it again")

@@ -30,8 +30,12 @@ Log keys, one row per evaluation (`curve.csv`):
   time/guide_share     share of wall time spent in the guide
 """
 
+# torch leaves some argument types open.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportPrivateUsage=false, reportPrivateImportUsage=false
+
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -77,7 +81,7 @@ class Critics(nn.Module):
         sizes = [input_size, hidden_size, hidden_size, 1]
         self.weights = nn.ParameterList()
         self.biases = nn.ParameterList()
-        for a, b in zip(sizes, sizes[1:], strict=False):
+        for a, b in itertools.pairwise(sizes):
             bound = 1.0 / np.sqrt(a)
             self.weights.append(nn.Parameter(torch.empty(2, a, b).uniform_(-bound, bound)))
             self.biases.append(nn.Parameter(torch.zeros(2, 1, b)))
@@ -351,7 +355,9 @@ class _Learner:
         first, _ = self.env.reset(seed=TRAIN_SEED + seed * 10_000)
         state_size = self.guidance.state(first[None]).shape[1]
         self.agent = Agent.create(state_size, self.action_size, config, seed)
-        self.memory = Replay(config.n_steps + task.horizon_steps, state_size, self.action_size, config.n_step, config.gamma)
+        self.memory = Replay(
+            config.n_steps + task.horizon_steps, state_size, self.action_size, config.n_step, config.gamma
+        )
         self.harvest = Replay(
             config.n_steps + task.horizon_steps, state_size, self.action_size, config.n_step, config.gamma
         )
@@ -372,7 +378,8 @@ class _Learner:
         config, guidance = self.config, self.guidance
         self._draw_shift()
         observation, _ = self.env.reset(seed=TRAIN_SEED + self.seed * 10_000 + self.n_episodes)
-        states, hints, actions, rewards = [], [], list[NDArray[np.float32]](), list[float]()
+        states, hints, actions = list[NDArray[np.float32]](), list[NDArray[np.float32]](), list[NDArray[np.float32]]()
+        rewards: list[float] = []
         state, hint, prior = self._look(observation)
         states.append(state[0])
         hints.append(hint[0])
@@ -404,7 +411,9 @@ class _Learner:
                 self.good_shifts.append(guidance.shift)
         guidance.shift = None
 
-    def _look(self, observation: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDArray[np.float32], ActionPrior | None]:
+    def _look(
+        self, observation: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], ActionPrior | None]:
         prior = self.guidance.prior(observation[None])
         return self.guidance.state(observation[None]), self.guidance.hint(prior, 1), prior
 

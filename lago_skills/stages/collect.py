@@ -50,9 +50,7 @@ def _job(space: Workspace, task: Task) -> Job:
         "seed": space.study.seed,
         **config.model_dump(),
     }
-    return Job(
-        "collect", task.id, space.episodes(task.id), recipe, config.episodes_per_task, "episodes", make
-    )
+    return Job("collect", task.id, space.episodes(task.id), recipe, config.episodes_per_task, "episodes", make)
 
 
 def episodes(space: Workspace) -> dict[str, list[Episode]]:

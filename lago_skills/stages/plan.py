@@ -75,4 +75,3 @@ def playbooks(space: Workspace) -> dict[str, Playbook]:
     verify(folder)
     raw: dict[str, dict[str, Any]] = json.loads((folder / PLAYBOOKS_FILE).read_text(encoding="utf-8"))
     return {name: playbook_from(entry) for name, entry in raw.items()}
-

@@ -59,14 +59,16 @@ def find_job(address: JobAddress) -> Job:
     for job in STAGES[address.stage](space):
         if job.name == address.name:
             return job
-    raise StudyError(f"stage {address.stage!r} has no job {address.name!r}; expected one of the study's; check the study")
+    raise StudyError(
+        f"stage {address.stage!r} has no job {address.name!r}; expected one of the study's; check the study"
+    )
 
 
 _events: Any = None
 
 
 def _start_worker(events: Any) -> None:
-    global _events  # noqa: PLW0603 (a worker process serves one queue)
+    global _events
     _events = events
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     warnings.filterwarnings("ignore")
@@ -131,7 +133,7 @@ class WorkerPool:
 
     def kill(self) -> None:
         """Stop all workers at once; their unfinished artifacts are swept away by the next run."""
-        for process in list((self._executor._processes or {}).values()):  # pyright: ignore[reportPrivateUsage]
+        for process in list((self._executor._processes or {}).values()):
             process.kill()
         self.close()
 

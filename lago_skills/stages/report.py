@@ -202,7 +202,7 @@ def _explain(book: Playbook) -> Row:
         "steps": [
             {
                 "skill": step.skill,
-                "target": f"{step.target.anchor} {'%+.2f %+.2f %+.2f' % step.target.offset}",
+                "target": f"{step.target.anchor} {' '.join(f'{value:+.2f}' for value in step.target.offset)}",
                 "when": " and ".join(f"{c.feature} {c.op} {c.value:g}" for c in step.when) or "nothing above holds",
             }
             for step in book.steps

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import load_file, save_file
 
 from lago_skills.core import Segment
 from lago_skills.data.dataset import label_episodes
@@ -17,6 +16,7 @@ from lago_skills.envs.grounding import MetaWorldGrounding
 from lago_skills.stages import collect, plan
 from lago_skills.stages.job import Job, Progress, Workspace, digest
 from lago_skills.store import ArtifactWriter, verify
+from lago_skills.tensors import load_arrays, save_arrays
 
 VERSION = 1
 SEGMENTS_FILE, SENTENCES_FILE, EMBEDDINGS_FILE = "segments.json", "sentences.json", "embeddings.safetensors"
@@ -37,7 +37,7 @@ def jobs(space: Workspace) -> list[Job]:
         (writer.path / SENTENCES_FILE).write_text(
             json.dumps(sentences, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
         )
-        save_file({"embeddings": vectors}, writer.path / EMBEDDINGS_FILE)
+        save_arrays({"embeddings": vectors}, writer.path / EMBEDDINGS_FILE)
         progress(2, f"{len(found)} segments, {len(sentences)} sentences")
         writer.summary = {
             "segments": len(found),
@@ -66,5 +66,5 @@ def load(space: Workspace) -> tuple[list[Segment], dict[str, NDArray[np.float32]
     verify(folder)
     found = [Segment(**entry) for entry in json.loads((folder / SEGMENTS_FILE).read_text(encoding="utf-8"))]
     sentences: list[str] = json.loads((folder / SENTENCES_FILE).read_text(encoding="utf-8"))
-    vectors = load_file(folder / EMBEDDINGS_FILE)["embeddings"]
+    vectors = load_arrays(folder / EMBEDDINGS_FILE)["embeddings"]
     return found, dict(zip(sentences, vectors, strict=True))
