@@ -6,13 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lago_skills.core import Episode, Playbook, Segment
+from lago_skills.decoder.config import DecoderConfig
 from lago_skills.decoder.steps import LabelledSteps
 from lago_skills.envs.grounding import Grounding
 from lago_skills.playbook import CompiledPlaybook
 from lago_skills.segment import label, segments
 
-N_HINDSIGHT, HINDSIGHT_STEPS = 4, 25
-"""Hindsight targets per step, and how many control steps ahead within the segment they look at most."""
+N_VARIANTS, HINDSIGHT_STEPS = 8, 25
+"""Variants of each step for training, and how many control steps ahead within the segment hindsight looks at most."""
 
 
 def label_episodes(
@@ -33,13 +34,14 @@ def labelled_steps(
     found: list[Segment],
     embeddings: dict[str, NDArray[np.float32]],
     grounding: Grounding,
-    held_out_share: float,
+    config: DecoderConfig,
 ) -> LabelledSteps:
     """All steps of all segments. Every task weighs the same, whatever the length of its episodes.
 
-    Hindsight targets of a step are points the gripper really came to later in the same segment.
+    Each step comes in variants: seen from a frame turned about the vertical, and heading for the playbook's target or for
+    a point the gripper really came to later in the same segment (hindsight).
     """
-    parts: dict[str, list[NDArray[np.float32]]] = {name: [] for name in ("inputs", "hindsight", "embeddings", "actions")}
+    parts: dict[str, list[NDArray[np.float32]]] = {name: [] for name in ("inputs", "embeddings", "actions", "variants", "variant_actions")}
     held_out: list[NDArray[np.bool_]] = []
     weights: list[NDArray[np.float64]] = []
     rng = np.random.default_rng(0)
@@ -52,20 +54,28 @@ def labelled_steps(
         book = CompiledPlaybook(playbooks[segment.task_id], grounding.features)
         planned = book.targets(np.full(len(rows), segment.step), grounding.anchors(observations))
         path = grounding.anchors(episode.observations.astype(np.float64))[:, 0]
-        later = rng.integers(1, HINDSIGHT_STEPS + 1, (len(rows), N_HINDSIGHT))
-        reached = path[np.minimum(rows[:, None] + later, segment.stop)]  # (T, N_HINDSIGHT, 3)
         parts["inputs"].append(grounding.inputs(observations, planned))
-        parts["hindsight"].append(
-            np.stack([grounding.inputs(observations, reached[:, i]) for i in range(N_HINDSIGHT)], axis=1)
-        )
-        parts["embeddings"].append(np.repeat(embeddings[segment.skill][None], len(rows), axis=0))
         parts["actions"].append(episode.actions[rows])
-        n_held_out = int(np.ceil(held_out_share * len(runs))) if len(runs) > 1 else 0
+        variants = list[NDArray[np.float32]](), list[NDArray[np.float32]]()
+        for _ in range(N_VARIANTS):
+            later = np.minimum(rows + rng.integers(1, HINDSIGHT_STEPS + 1, len(rows)), segment.stop)
+            hindsight = rng.random(len(rows)) < config.hindsight_share
+            angles = rng.uniform(-np.pi, np.pi, len(rows)) * (rng.random(len(rows)) < config.turned_share)
+            turned, targets, actions = grounding.turn(
+                observations, np.where(hindsight[:, None], path[later], planned), episode.actions[rows], angles
+            )
+            variants[0].append(grounding.inputs(turned, targets))
+            variants[1].append(actions)
+        parts["variants"].append(np.stack(variants[0], axis=1))
+        parts["variant_actions"].append(np.stack(variants[1], axis=1))
+        parts["embeddings"].append(np.repeat(embeddings[segment.skill][None], len(rows), axis=0))
+        n_held_out = int(np.ceil(config.held_out_share * len(runs))) if len(runs) > 1 else 0
         held_out.append(np.full(len(rows), segment.episode >= len(runs) - n_held_out))
         weights.append(np.full(len(rows), 1.0 / n_steps[segment.task_id]))
     return LabelledSteps(
         inputs=np.concatenate(parts["inputs"]),
-        hindsight_inputs=np.concatenate(parts["hindsight"]),
+        variants=np.concatenate(parts["variants"]),
+        variant_actions=np.concatenate(parts["variant_actions"]),
         embeddings=np.concatenate(parts["embeddings"]),
         actions=np.concatenate(parts["actions"]),
         held_out=np.concatenate(held_out),

@@ -150,10 +150,10 @@ def pretrain(
     d3rlpy.seed(seed)
     rng = np.random.default_rng(seed)
     train = np.flatnonzero(~steps.held_out)
-    mean = steps.inputs[train].mean(axis=0)
-    std = np.maximum(steps.inputs[train].std(axis=0), 1e-2)
+    seen = steps.variants[train].reshape(-1, steps.variants.shape[2])
+    mean, std = seen.mean(axis=0), np.maximum(seen.std(axis=0), 1e-2)
     observations = np.concatenate([(steps.inputs - mean) / std, steps.embeddings], axis=1).astype(np.float32)
-    hindsight = ((steps.hindsight_inputs - mean) / std).astype(np.float32)
+    variants = ((steps.variants - mean) / std).astype(np.float32)
     n_inputs = steps.inputs.shape[1]
     algo = LikelihoodBCConfig(
         batch_size=config.batch_size,
@@ -170,12 +170,12 @@ def pretrain(
     for update in range(1, config.n_updates + 1):
         rows = rng.choice(train, config.batch_size, p=probability)
         batch = observations[rows]
-        swapped = rng.random(len(rows)) < config.hindsight_share
-        batch[swapped, :n_inputs] = hindsight[rows[swapped], rng.integers(0, hindsight.shape[1], int(swapped.sum()))]
+        variant = rng.integers(0, variants.shape[1], len(rows))
+        batch[:, :n_inputs] = variants[rows, variant]
         mixed = np.flatnonzero(rng.random(len(rows)) < config.context_swap_share)
         batch[mixed, N_HEADING:n_inputs] = batch[rng.permutation(mixed), N_HEADING:n_inputs]
         batch[:, :n_inputs] += rng.normal(0.0, config.input_noise_std, (len(rows), n_inputs))
-        actions = steps.actions[rows]
+        actions = steps.variant_actions[rows, variant]
         metrics = algo.update(
             TransitionMiniBatch(batch, actions, zeros, batch, actions, zeros, zeros + 1, transitions=[])
         )

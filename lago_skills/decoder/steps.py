@@ -13,7 +13,8 @@ class LabelledSteps:
     """Offline steps with the active skill's sentence embedding; `held_out` marks whole episodes kept for calibration."""
 
     inputs: NDArray[np.float32]  # (T, I), decoder inputs towards the playbook's target
-    hindsight_inputs: NDArray[np.float32]  # (T, N, I), the same towards points the gripper really came to
+    variants: NDArray[np.float32]  # (T, V, I), the same step in variants to train on
+    variant_actions: NDArray[np.float32]  # (T, V, A)
     embeddings: NDArray[np.float32]  # (T, D)
     actions: NDArray[np.float32]  # (T, A), in [-1, 1]
     held_out: NDArray[np.bool_]  # (T,)

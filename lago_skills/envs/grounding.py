@@ -35,6 +35,14 @@ class Grounding(Protocol):
         """(B, S) observations and (B, 3) target points -> (B, I) decoder inputs."""
         ...
 
+    def turn(
+        self, observations: NDArray[Any], targets: NDArray[Any], actions: NDArray[Any], angles: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float32]]:
+        """The same moments seen from a frame turned about the vertical by (B,) angles; a grounding without that
+        symmetry returns its arguments.
+        """
+        ...
+
 
 def _vector(name: str, text: str) -> list[Feature]:
     return [Feature(f"{name}_{axis}", "m", f"{text}, along {axis}") for axis in "xyz"]
@@ -169,6 +177,27 @@ class MetaWorldGrounding:
             ],
             axis=1,
         ).astype(np.float32)
+
+    def turn(
+        self, observations: NDArray[Any], targets: NDArray[Any], actions: NDArray[Any], angles: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float32]]:
+        """Turn positions, targets and the horizontal part of actions about the vertical; orientations stay as they are.
+
+        The arm is moved in Cartesian coordinates and answers alike in every horizontal direction, and the decoder sees
+        relative vectors and heights only, so a turned demonstration is a demonstration. Turned actions are clipped to [-1, 1].
+        """
+        turned = np.array(observations, dtype=np.float64)
+        for start in (0, 4, 11, 18, 22, 29, 36):
+            turned[:, start : start + 3] = _turn(observations[:, start : start + 3], angles)
+        return turned, _turn(targets, angles), np.clip(_turn(actions, angles), -1.0, 1.0).astype(np.float32)
+
+
+def _turn(points: NDArray[Any], angles: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Turn (B, 3) or longer rows about the vertical: the first two numbers change."""
+    turned = np.array(points, dtype=np.float64)
+    cos, sin = np.cos(angles), np.sin(angles)
+    turned[:, 0], turned[:, 1] = cos * points[:, 0] - sin * points[:, 1], sin * points[:, 0] + cos * points[:, 1]
+    return turned
 
 
 def _norm(delta: NDArray[Any]) -> NDArray[Any]:

@@ -26,7 +26,7 @@ def jobs(space: Workspace) -> list[Job]:
             found,
             embeddings,
             MetaWorldGrounding(),
-            config.held_out_share,
+            config,
         )
         weights, figures = pretrain(
             steps, config, space.study.seed, lambda update, m: progress(update, f"log-likelihood {-m['nll']:.2f}")
