@@ -21,7 +21,7 @@ class DecoderConfig(BaseModel):
     """Z: numbers in a skill's latent."""
     hindsight_share: float = Field(default=0.5, ge=0, le=1)
     """Share of training steps whose target is where the gripper really was at the end of the segment."""
-    turned_share: float = Field(default=0.5, ge=0, le=1)
+    turned_share: float = Field(default=1.0, ge=0, le=1)
     """Share of training steps seen from a frame turned about the vertical by a random angle."""
     context_swap_share: float = Field(default=0.5, ge=0, le=1)
     """Share of training steps whose context (all inputs but the heading to the target) is another step's, so that

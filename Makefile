@@ -1,0 +1,30 @@
+.PHONY: demo test fast check setup lock clean
+lago = .venv/bin/lago
+
+setup:
+	@bash scripts/setup.sh
+
+demo: setup
+	@$(lago) demo
+
+test: setup
+	@.venv/bin/python -m pytest -q --cov --cov-report=term-missing:skip-covered --cov-fail-under=90
+
+fast: setup
+	@.venv/bin/python -m pytest -q -m "not slow"
+
+check: setup
+	@.venv/bin/ruff format --check .
+	@.venv/bin/ruff check .
+	@.venv/bin/basedpyright
+	@.venv/bin/lint-imports
+	@.venv/bin/codespell
+	@.venv/bin/python -m tests.docs
+
+lock: setup
+	@{ echo "# Every package that 'make setup' installs, resolved together (pip format; regenerate: make lock)."; \
+	   .venv/bin/uv pip compile pyproject.toml --extra dev -c requirements.lock --no-header --no-annotate --python-version 3.11 -q \
+	   | sed 's/+cpu$$//'; } > requirements.lock.new && mv requirements.lock.new requirements.lock
+
+clean:
+	rm -rf checkpoints data/episodes data/libraries .prefect

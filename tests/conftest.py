@@ -1,0 +1,83 @@
+"""Shared fixtures. One torch thread; no test reaches the network or leaves files outside its folder."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", DO_NOT_TRACK="1")
+
+import numpy as np
+import pytest
+import torch
+
+from lago_skills.core import Playbook
+from lago_skills.decoder.runtime import DecoderWeights
+from lago_skills.envs.grounding import MetaWorldGrounding
+from lago_skills.envs.tasks import GROUPS, expand
+from lago_skills.llm.transcripts import TranscriptFile
+from lago_skills.planner import scenes
+from lago_skills.planner.ask import Planner
+
+torch.set_num_threads(1)
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(autouse=True)
+def _loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:  # pyright: ignore[reportUnusedFunction]
+    real = socket.socket.connect
+
+    def connect(self: socket.socket, address: Any) -> None:
+        if self.family in (socket.AF_INET, socket.AF_INET6) and address[0] not in ("127.0.0.1", "::1", "localhost"):
+            raise AssertionError(f"a test tried to reach {address}")
+        real(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", connect)
+
+
+@pytest.fixture(scope="session")
+def grounding() -> MetaWorldGrounding:
+    return MetaWorldGrounding()
+
+
+@pytest.fixture(scope="session")
+def committed_planner(grounding: MetaWorldGrounding) -> Planner:
+    """The planner of the demo: committed scenes and recorded answers."""
+    return Planner(
+        study="demo",
+        grounding=grounding,
+        scenes=scenes.load(ROOT / "data/scenes/metaworld.json"),
+        transcripts=TranscriptFile(ROOT / "data/transcripts/metaworld.jsonl"),
+    )
+
+
+@pytest.fixture(scope="session")
+def playbooks(committed_planner: Planner) -> dict[str, Playbook]:
+    return committed_planner.playbooks(expand(list(GROUPS["ten"])), expand(list(GROUPS["eight"])))
+
+
+def random_decoder(seed: int = 0, inputs: int = 28, latent: int = 8, hidden: int = 16, embedding: int = 384) -> DecoderWeights:
+    """A small decoder with random weights: right shapes, no skill."""
+    rng = np.random.default_rng(seed)
+
+    def draw(*shape: int) -> Any:
+        return (rng.normal(size=shape) / np.sqrt(shape[-1])).astype(np.float32)
+
+    return DecoderWeights(
+        input_mean=np.zeros(inputs, np.float32),
+        input_std=np.ones(inputs, np.float32),
+        text_weight=draw(latent, embedding),
+        text_bias=draw(latent),
+        first_input_weight=draw(hidden, inputs),
+        first_latent_weight=draw(hidden, latent),
+        first_bias=draw(hidden),
+        hidden_weights=(draw(hidden, hidden),),
+        hidden_biases=(draw(hidden),),
+        mean_weight=draw(4, hidden),
+        mean_bias=draw(4),
+        logstd_weight=draw(4, hidden),
+        logstd_bias=draw(4),
+        std_scale=np.ones(4, np.float32),
+    )

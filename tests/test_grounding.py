@@ -1,0 +1,127 @@
+"""The grounding against the simulator's own state, not against itself."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from lago_skills.core import ANCHORS
+from lago_skills.envs.grounding import MetaWorldGrounding
+from lago_skills.envs.metaworld import DEMO_SEED, EVAL_SEED, SCENE_SEED, TRAIN_SEED, MetaWorldEnv, demonstrate
+from lago_skills.envs.tasks import GROUPS, METAWORLD_TASKS, expand, find_task
+from lago_skills.errors import ShapeError, StudyError
+
+
+@pytest.mark.parametrize("name", ["pick-place", "door-close", "faucet-open", "assembly", "stick-push"])
+def test_features_agree_with_the_simulator(name: str, grounding: MetaWorldGrounding) -> None:
+    env = MetaWorldEnv(find_task(name))
+    observation, _ = env.reset(seed=5)
+    rng = np.random.default_rng(0)
+    index = {feature.name: i for i, feature in enumerate(grounding.features)}
+    for _ in range(20):
+        before = env.tip_position()
+        observation, *_ = env.step(rng.uniform(-1, 1, 4).astype(np.float32))
+        values = grounding.values(observation[None])[0]
+        gripper = values[[index[f"gripper_{axis}"] for axis in "xyz"]]
+        # The pads give way a little while the fingers move, hence the few millimetres.
+        np.testing.assert_allclose(gripper, env.tip_position(), atol=6e-3)
+        np.testing.assert_allclose(values[index["gripper_speed"]], np.linalg.norm(env.tip_position() - before), atol=6e-3)
+        delta = values[[index[f"gripper_to_goal_{axis}"] for axis in "xyz"]]
+        np.testing.assert_allclose(delta, observation[36:39] - gripper, atol=1e-12)
+        np.testing.assert_allclose(values[index["gripper_to_goal"]], np.linalg.norm(delta), atol=1e-12)
+    env.close()
+
+
+def test_every_task_has_finite_features_and_a_known_size(grounding: MetaWorldGrounding) -> None:
+    assert len(METAWORLD_TASKS) == 50
+    assert sum(len(GROUPS[group]) for group in GROUPS) == 50
+    for task in list(METAWORLD_TASKS.values())[::7]:
+        env = MetaWorldEnv(task)
+        observation, _ = env.reset(seed=1)
+        assert np.isfinite(grounding.values(observation[None])).all()
+        env.close()
+
+
+def test_a_batch_is_its_rows(grounding: MetaWorldGrounding) -> None:
+    rows = np.random.default_rng(1).normal(size=(17, 39))
+    targets = np.random.default_rng(2).normal(size=(17, 3))
+    one_by_one = np.concatenate([grounding.values(row[None]) for row in rows])
+    np.testing.assert_array_equal(grounding.values(rows), one_by_one)
+    inputs = np.concatenate([grounding.inputs(r[None], t[None]) for r, t in zip(rows, targets, strict=True)])
+    np.testing.assert_allclose(grounding.inputs(rows, targets), inputs, rtol=1e-6)
+    assert grounding.anchors(rows).shape == (17, len(ANCHORS), 3)
+
+
+def test_turning_by_a_full_circle_or_not_at_all_changes_nothing(grounding: MetaWorldGrounding) -> None:
+    rng = np.random.default_rng(0)
+    rows, targets = rng.normal(size=(5, 39)), rng.normal(size=(5, 3))
+    actions = rng.uniform(-1, 1, (5, 4)).astype(np.float32)
+    for angle in (0.0, 2 * np.pi):
+        turned = grounding.turn(rows, targets, actions, np.full(5, angle))
+        for found, expected in zip(turned, (rows, targets, actions), strict=True):
+            np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_a_quarter_turn_swaps_x_and_y_and_keeps_heights(grounding: MetaWorldGrounding) -> None:
+    rows = np.random.default_rng(0).normal(size=(3, 39))
+    targets = np.random.default_rng(1).normal(size=(3, 3))
+    turned, moved, actions = grounding.turn(rows, targets, np.tile([0.5, 0.0, 0.2, -1.0], (3, 1)), np.full(3, np.pi / 2))
+    np.testing.assert_allclose(actions, np.tile([0.0, 0.5, 0.2, -1.0], (3, 1)), atol=1e-6)
+    np.testing.assert_allclose(moved[:, 2], targets[:, 2])
+    before, after = grounding.inputs(rows, targets), grounding.inputs(turned, moved)
+    np.testing.assert_allclose(after[:, 1], before[:, 0], atol=1e-5)
+    np.testing.assert_allclose(after[:, 2], before[:, 2], atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(after[:, 0:3], axis=1), np.linalg.norm(before[:, 0:3], axis=1), rtol=1e-5)
+
+
+def test_the_same_seed_gives_the_same_start_and_ranges_are_disjoint() -> None:
+    env = MetaWorldEnv(find_task("push"))
+    first, _ = env.reset(seed=11)
+    env.step(np.ones(4, np.float32))
+    again, _ = env.reset(seed=11)
+    other, _ = env.reset(seed=12)
+    np.testing.assert_array_equal(first, again)
+    assert np.abs(first - other).max() > 1e-3
+    assert len({DEMO_SEED, EVAL_SEED, TRAIN_SEED, SCENE_SEED}) == 4
+    env.close()
+
+
+def test_demonstrations_succeed_and_end_at_success() -> None:
+    env = MetaWorldEnv(find_task("reach"))
+    runs = [demonstrate(env, DEMO_SEED + i, 0.1) for i in range(3)]
+    assert all(run.success for run in runs)
+    for run in runs:
+        assert run.rewards[-1] == 1.0
+        assert run.rewards[:-1].sum() == 0.0
+        assert np.abs(run.actions).max() <= 1.0
+    env.close()
+
+
+def test_episodes_are_truncated_at_the_horizon_and_rewards_are_as_named() -> None:
+    for reward in ("sparse", "dense", "delta"):
+        env = MetaWorldEnv(find_task("door-open"), reward=reward)
+        env.reset(seed=3)
+        total, steps, truncated = 0.0, 0, False
+        while not truncated:
+            _, value, terminated, truncated, info = env.step(np.zeros(4, np.float32))
+            assert not terminated
+            assert not info["success"]
+            total, steps = total + value, steps + 1
+        assert steps == 200
+        assert (total == 0.0) == (reward == "sparse")
+        env.close()
+
+
+def test_unknown_tasks_are_named_with_the_nearest() -> None:
+    with pytest.raises(StudyError, match=r"unknown task 'puhs'.*did you mean 'push'"):
+        expand(["ten", "puhs"])
+    assert [task.id for task in expand(["reach", "ten"])][:2] == ["reach", "push"]
+
+
+def test_wrong_sizes_and_nan_are_refused(grounding: MetaWorldGrounding) -> None:
+    with pytest.raises(ShapeError, match="expected \\(B, 39\\)"):
+        grounding.values(np.zeros((2, 40)))
+    bad = np.zeros((2, 39))
+    bad[1, 3] = np.nan
+    with pytest.raises(ShapeError, match="found nan at index \\(1, 3\\)"):
+        grounding.inputs(bad, np.zeros((2, 3)))
