@@ -58,7 +58,9 @@ def playbooks(committed_planner: Planner) -> dict[str, Playbook]:
     return committed_planner.playbooks(expand(list(GROUPS["ten"])), expand(list(GROUPS["eight"])))
 
 
-def random_decoder(seed: int = 0, inputs: int = 28, latent: int = 8, hidden: int = 16, embedding: int = 384) -> DecoderWeights:
+def random_decoder(
+    seed: int = 0, inputs: int = 28, latent: int = 8, hidden: int = 16, embedding: int = 384
+) -> DecoderWeights:
     """A small decoder with random weights: right shapes, no skill."""
     rng = np.random.default_rng(seed)
 

@@ -25,7 +25,9 @@ def test_features_agree_with_the_simulator(name: str, grounding: MetaWorldGround
         gripper = values[[index[f"gripper_{axis}"] for axis in "xyz"]]
         # The pads give way a little while the fingers move, hence the few millimetres.
         np.testing.assert_allclose(gripper, env.tip_position(), atol=6e-3)
-        np.testing.assert_allclose(values[index["gripper_speed"]], np.linalg.norm(env.tip_position() - before), atol=6e-3)
+        np.testing.assert_allclose(
+            values[index["gripper_speed"]], np.linalg.norm(env.tip_position() - before), atol=6e-3
+        )
         delta = values[[index[f"gripper_to_goal_{axis}"] for axis in "xyz"]]
         np.testing.assert_allclose(delta, observation[36:39] - gripper, atol=1e-12)
         np.testing.assert_allclose(values[index["gripper_to_goal"]], np.linalg.norm(delta), atol=1e-12)
@@ -65,7 +67,9 @@ def test_turning_by_a_full_circle_or_not_at_all_changes_nothing(grounding: MetaW
 def test_a_quarter_turn_swaps_x_and_y_and_keeps_heights(grounding: MetaWorldGrounding) -> None:
     rows = np.random.default_rng(0).normal(size=(3, 39))
     targets = np.random.default_rng(1).normal(size=(3, 3))
-    turned, moved, actions = grounding.turn(rows, targets, np.tile([0.5, 0.0, 0.2, -1.0], (3, 1)), np.full(3, np.pi / 2))
+    turned, moved, actions = grounding.turn(
+        rows, targets, np.tile([0.5, 0.0, 0.2, -1.0], (3, 1)), np.full(3, np.pi / 2)
+    )
     np.testing.assert_allclose(actions, np.tile([0.0, 0.5, 0.2, -1.0], (3, 1)), atol=1e-6)
     np.testing.assert_allclose(moved[:, 2], targets[:, 2])
     before, after = grounding.inputs(rows, targets), grounding.inputs(turned, moved)

@@ -127,7 +127,9 @@ def test_export_answer_import_round_by_round(tmp_path: Path, committed_planner: 
     assert ours.playbooks(TEN, EIGHT) == committed_planner.playbooks(TEN, EIGHT)
 
 
-def test_foreign_and_malformed_responses_are_refused_and_record_nothing(tmp_path: Path, committed_planner: Planner) -> None:
+def test_foreign_and_malformed_responses_are_refused_and_record_nothing(
+    tmp_path: Path, committed_planner: Planner
+) -> None:
     ours = planner(tmp_path / "t.jsonl", committed_planner)
     missing = ours.missing(TEN, EIGHT)
     path = tmp_path / "r.jsonl"
@@ -135,7 +137,10 @@ def test_foreign_and_malformed_responses_are_refused_and_record_nothing(tmp_path
     for line, message in (
         ({"custom_id": "plan/reach#beef", "response": {"body": good}}, "key 'beef' that is not open"),
         ({"custom_id": missing[0].key, "response": {}}, "lacks custom_id or response"),
-        ({"custom_id": missing[0].key, "response": {"body": {"choices": [{"message": {"content": None}}]}}}, "expected text"),
+        (
+            {"custom_id": missing[0].key, "response": {"body": {"choices": [{"message": {"content": None}}]}}},
+            "expected text",
+        ),
     ):
         path.write_text(json.dumps(line))
         with pytest.raises(PlanError, match=message):
@@ -172,10 +177,10 @@ def test_an_edited_line_is_found(tmp_path: Path) -> None:
     file.append(transcript("one"))
     file.append(transcript("two"))
     path.write_text(path.read_text().replace('"one"', '"ONE"'))
-    with pytest.raises(ArtifactCorrupt, match="line 1 .* was edited"):
+    with pytest.raises(ArtifactCorrupt, match=r"line 1 .* was edited"):
         TranscriptFile(path)
     path.write_text("nonsense\n" + path.read_text())
-    with pytest.raises(ArtifactCorrupt, match="line 1 .* is not a transcript"):
+    with pytest.raises(ArtifactCorrupt, match=r"line 1 .* is not a transcript"):
         TranscriptFile(path)
 
 

@@ -38,8 +38,9 @@ class Grounding(Protocol):
     def turn(
         self, observations: NDArray[Any], targets: NDArray[Any], actions: NDArray[Any], angles: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float32]]:
-        """The same moments seen from a frame turned about the vertical by (B,) angles; a grounding without that
-        symmetry returns its arguments.
+        """The same moments seen from a frame turned about the vertical by (B,) angles.
+
+        A grounding without that symmetry returns its arguments.
         """
         ...
 

@@ -35,11 +35,11 @@ class SACConfig(BaseModel):
     eval_episodes: int = Field(default=20, ge=1)
 
     guidance: Literal["none", "proposals"] = "proposals"
-    """"none" is plain SAC; "proposals" lets the critic choose between the policy's and the prior's action, when acting
-    and in the bootstrap target (IBRL, arXiv 2311.02198), and pulls the actor to the prior where the critic prefers it."""
+    """"none" is plain SAC; "proposals" adds the prior: as a leader of episodes, as an alternative that the critic may choose,
+    and in the bootstrap target (IBRL, arXiv 2311.02198)."""
     success_share: float = Field(default=0.5, ge=0, lt=1)
     """Guided: share of a batch drawn from harvested successful episodes, once there are any (RLPD, arXiv 2302.02948)."""
-    imitation_weight: float = Field(default=1.0, ge=0)
-    """Guided: weight of the log prior density in the actor's loss, where the critic prefers the prior's action."""
+    imitation_weight: float = Field(default=4.0, ge=0)
+    """Guided: weight of the squared distance to the actions of successful episodes in the actor's loss."""
     plan_noise_m: float = Field(default=0.02, ge=0)
     """Guided: std of a per-episode shift of each playbook step's target while exploring, metres."""

@@ -6,13 +6,14 @@ and guided alike: LayerNorm in the critics (RLPD, arXiv 2302.02948), n-step retu
 
 Guidance adds (all off with `guidance = "none"`, which is plain SAC on the same states):
   1. the actor and the critics see the prior's mean and spread of the state (zeros without guidance);
-  2. proposals (IBRL, arXiv 2311.02198): when acting and in the bootstrap target, the critic chooses between the policy's
-     action and the prior's;
-  3. imitation where it pays: the actor's loss has -w log p(a | prior) in those states where the critic prefers the prior's
-     action, so the pull fades state by state as the policy overtakes;
-  4. harvest: successful episodes are kept in a second buffer that fills a fixed share of each batch;
-  5. exploration in plan space: in each training episode the playbook's targets are shifted by a random few centimetres,
-     around zero or around the shift of an earlier success.
+  2. leaders: an episode is led by the prior, by the policy, or by the critic's choice between the two (IBRL, arXiv
+     2311.02198); a bandit over recent success decides which (`lago_skills.rl.leaders`), so guidance fades by itself;
+  3. proposals: the bootstrap target takes the better of the policy's and the prior's action (IBRL);
+  4. harvest: successful episodes are kept in a second buffer that fills a fixed share of each batch (RLPD), and the actor is
+     pulled to their actions (self-imitation, arXiv 1806.05635, but without its filter by value: with a sparse reward and a
+     young critic the filter kept good actions out);
+  5. exploration in plan space: in half of the episodes that the prior leads or shares, the playbook's targets are shifted
+     by a random few centimetres, around zero or around the shift of an earlier success.
 
 The prior of each state is computed once, when the environment is stepped, and stored; updates never call the guide.
 
@@ -55,6 +56,7 @@ from lago_skills.evaluate.rollouts import EpisodeResult, rollouts
 from lago_skills.guide.guides import LibraryGuide
 from lago_skills.prior import ActionPrior
 from lago_skills.rl.config import SACConfig
+from lago_skills.rl.leaders import LEADERS, Leader, Leaders
 from lago_skills.rl.replay import Batch, Replay, join
 
 LOG_KEYS = (
@@ -192,7 +194,7 @@ def update_critics(agent: Agent, batch: Batch, config: SACConfig) -> float:
     return float(loss.detach())
 
 
-def update_actor(agent: Agent, batch: Batch, config: SACConfig) -> tuple[float, float]:
+def update_actor(agent: Agent, batch: Batch, n_harvest: int, config: SACConfig) -> tuple[float, float]:
     """One gradient step of actor and temperature; returns the actor's loss and the mean value of its actions."""
     x = torch.cat([torch.from_numpy(batch.state), torch.from_numpy(batch.hint)], dim=1)
     size = batch.action.shape[1]
@@ -202,13 +204,9 @@ def update_actor(agent: Agent, batch: Batch, config: SACConfig) -> tuple[float, 
     action, log_p = agent.actor(x, noise)
     value = agent.critics(torch.cat([x, action], dim=1)).amin(dim=0)
     loss = (alpha * log_p - value).mean()
-    if config.guidance != "none" and config.imitation_weight > 0:
-        mean, std = x[:, -2 * size : -size], x[:, -size:]
-        with torch.no_grad():
-            prior_value = agent.critics(torch.cat([x, mean], dim=1)).amin(dim=0)
-            better = (prior_value > value).float()
-        miss = 0.5 * (((action - mean) / std) ** 2).sum(dim=1)
-        loss = loss + config.imitation_weight * IMITATION_SCALE * (better * miss).mean()
+    if n_harvest and config.imitation_weight > 0:  # the last rows come from successful episodes
+        succeeded = torch.from_numpy(batch.action)[-n_harvest:]
+        loss = loss + config.imitation_weight * ((action[-n_harvest:] - succeeded) ** 2).sum(dim=1).mean()
     agent.actor_optimizer.zero_grad()
     loss.backward()
     agent.actor_optimizer.step()
@@ -220,10 +218,6 @@ def update_actor(agent: Agent, batch: Batch, config: SACConfig) -> tuple[float, 
     alpha_loss.backward()
     agent.alpha_optimizer.step()
     return float(loss.detach()), float(value.detach().mean())
-
-
-IMITATION_SCALE = 0.01
-"""A sparse return is at most 1 and a miss of one standard deviation in each of four dimensions is 2: this makes them alike."""
 
 
 class Guidance:
@@ -287,15 +281,22 @@ def load_agent(path: Path, state_size: int, action_size: int, config: SACConfig)
     return agent
 
 
-def greedy_policy(agent: Agent, guidance: Guidance) -> Callable[[NDArray[np.float64]], NDArray[np.float32]]:
-    """The learned policy for evaluation: its mode, or the prior's mean where the critic prefers that."""
+def greedy_policy(
+    agent: Agent, guidance: Guidance, leader: Leader
+) -> Callable[[NDArray[np.float64]], NDArray[np.float32]]:
+    """The learned behaviour for evaluation: the policy's mode, the prior, or the critic's choice of the two.
+
+    A prior that leads acts by samples, as it did when its success was measured; they come from a generator of their own.
+    """
+    rng = np.random.default_rng(0)
 
     def policy(observations: NDArray[np.float64]) -> NDArray[np.float32]:
-        state = guidance.state(observations)
         prior = guidance.prior(observations)
-        hint = guidance.hint(prior, len(state))
+        if prior is not None and leader == "prior":
+            return prior.sample(rng)
+        state, hint = guidance.state(observations), guidance.hint(prior, len(observations))
         action = agent.act(state, hint, greedy=True)
-        if prior is None:
+        if prior is None or leader == "policy":
             return action
         mean = prior.mean()
         better = agent.value(state, hint, mean) > agent.value(state, hint, action)
@@ -309,6 +310,8 @@ class TrainResult:
     """A finished run."""
 
     agent: Agent
+    leader: Leader
+    """Who leads greedy episodes."""
     curve: list[Row]
     final: list[EpisodeResult]
 
@@ -336,7 +339,7 @@ def train(
         final = learner.evaluate(final_episodes)
     finally:
         learner.env.close()
-    return TrainResult(learner.agent, learner.curve, final)
+    return TrainResult(learner.agent, learner.leaders.best(), learner.curve, final)
 
 
 class _Learner:
@@ -370,12 +373,15 @@ class _Learner:
         self.n_updates = 0
         self.critic_losses: list[float] = []
         self.actor_losses: list[tuple[float, float]] = []
+        self.leaders = Leaders(LEADERS if self.guidance.guide is not None else ("policy",))
+        self.leader: Leader = "policy"
         self.good_shifts: list[NDArray[np.float64]] = []
         self.last: Row = {}
 
     def episode(self, report: Callable[[int, Row], None]) -> None:
         """Run one training episode, updating on the way."""
         config, guidance = self.config, self.guidance
+        self.leader = self.leaders.draw(self.rng)
         self._draw_shift()
         observation, _ = self.env.reset(seed=TRAIN_SEED + self.seed * 10_000 + self.n_episodes)
         states, hints, actions = list[NDArray[np.float32]](), list[NDArray[np.float32]](), list[NDArray[np.float32]]()
@@ -404,6 +410,8 @@ class _Learner:
         self.memory.add_episode(*arrays, terminated)
         self.n_episodes += 1
         self.recent.append(terminated)
+        if terminated or truncated:
+            self.leaders.note(self.leader, terminated)
         if terminated and guidance.guide is not None:
             self.harvest.add_episode(*arrays, terminated)
             self.n_harvested += 1
@@ -418,7 +426,7 @@ class _Learner:
         return self.guidance.state(observation[None]), self.guidance.hint(prior, 1), prior
 
     def _draw_shift(self) -> None:
-        if self.guidance.guide is None or self.config.plan_noise_m == 0.0:
+        if self.leader == "policy" or self.config.plan_noise_m == 0.0 or self.rng.random() < 0.5:
             return
         centre = np.zeros((self.guidance.n_plan_steps, 3))
         if self.good_shifts and self.rng.random() < 0.5:
@@ -431,13 +439,12 @@ class _Learner:
     def _action(
         self, state: NDArray[np.float32], hint: NDArray[np.float32], prior: ActionPrior | None
     ) -> NDArray[np.float32]:
-        warm = self.step < self.config.random_steps
-        if prior is None:
-            if warm:
+        if prior is None or self.leader == "policy":
+            if self.step < self.config.random_steps:
                 return self.rng.uniform(-1.0, 1.0, self.action_size).astype(np.float32)
             return self.agent.act(state, hint, greedy=False)[0]
         proposal = prior.sample(self.rng)
-        if not warm:
+        if self.leader == "mix" and self.step >= self.config.random_steps:
             action = self.agent.act(state, hint, greedy=False)
             if self.agent.value(state, hint, action)[0] >= self.agent.value(state, hint, proposal)[0]:
                 return action[0]
@@ -457,7 +464,7 @@ class _Learner:
             self.critic_losses.append(update_critics(self.agent, batch, self.config))
             self.n_updates += 1
             if self.n_updates % self.config.actor_every == 0:
-                self.actor_losses.append(update_actor(self.agent, batch, self.config))
+                self.actor_losses.append(update_actor(self.agent, batch, n_harvest, self.config))
 
     def _check(self, reward: float, observation: NDArray[np.float64]) -> None:
         if not np.isfinite(reward):
@@ -471,7 +478,9 @@ class _Learner:
         """Greedy episodes on the evaluation seeds."""
         shift, self.guidance.shift = self.guidance.shift, None
         seeds = [EVAL_SEED + i for i in range(n_episodes)]
-        results = rollouts(self.task, greedy_policy(self.agent, self.guidance), seeds, lambda n: None)
+        results = rollouts(
+            self.task, greedy_policy(self.agent, self.guidance, self.leaders.best()), seeds, lambda n: None
+        )
         self.guidance.shift = shift
         return results
 

@@ -168,7 +168,8 @@ def _film(space: Workspace, guide: LibraryGuide, task: str) -> Row:
     state_size = guidance.state(observation[None]).shape[1]
     weights = space.artifact("runs", cell.name) / train.ACTOR_FILE
     config = train.sac_config(space, cell.algorithm)
-    policy = greedy_policy(load_agent(weights, state_size, guide.grounding.action_size, config), guidance)
+    agent = load_agent(weights, state_size, guide.grounding.action_size, config)
+    policy = greedy_policy(agent, guidance, verify(weights.parent).summary["leader"])
     frames: list[Frame] = []
     terminated = truncated = False
     step = 0

@@ -93,6 +93,7 @@ def _job(space: Workspace, cell: Cell, bundle: str) -> Job:
             "method": cell.algorithm,
             "seed": cell.seed,
             "steps": config.n_steps,
+            "leader": result.leader,
             "success": round(float(np.mean([r.success for r in result.final])), 4),
             "episodes": len(result.final),
             "steps_per_s": round(result.curve[-1]["time/steps_per_s"], 1),

@@ -1,0 +1,42 @@
+"""Who leads an episode: the prior, the policy, or the critic's choice between the two; a bandit over recent success.
+
+This is what lets guidance fade by itself: a prior that never succeeds is asked less and less, a policy that overtakes it
+leads more and more, and neither needs a schedule. Beta-Bernoulli Thompson sampling (Thompson 1933) with discounted
+counts, because the policy changes while it learns.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+Leader = Literal["prior", "mix", "policy"]
+LEADERS: tuple[Leader, ...] = ("prior", "mix", "policy")
+DISCOUNT = 0.9
+"""Weight of an episode of the same leader one episode later: about the last ten episodes count."""
+
+
+class Leaders:
+    """Discounted success counts of each leader."""
+
+    def __init__(self, leaders: tuple[Leader, ...]) -> None:
+        self.leaders = leaders
+        self._wins = dict.fromkeys(leaders, 0.0)
+        self._losses = dict.fromkeys(leaders, 0.0)
+
+    def draw(self, rng: np.random.Generator) -> Leader:
+        """Who leads the next training episode: the largest of one draw from each leader's posterior."""
+        draws = [rng.beta(self._wins[name] + 1.0, self._losses[name] + 1.0) for name in self.leaders]
+        return self.leaders[int(np.argmax(draws))]
+
+    def note(self, leader: Leader, success: bool) -> None:
+        """Count an episode that this leader led."""
+        self._wins[leader] = DISCOUNT * self._wins[leader] + success
+        self._losses[leader] = DISCOUNT * self._losses[leader] + (not success)
+
+    def best(self) -> Leader:
+        """Who leads greedy episodes: the highest posterior mean; on a tie, the earlier one."""
+        return max(
+            self.leaders, key=lambda name: (self._wins[name] + 1.0) / (self._wins[name] + self._losses[name] + 2.0)
+        )

@@ -1,0 +1,153 @@
+"""Library, decoder at run time and guide; and the guide on real tasks against a random one."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lago_skills.core import Playbook, Skill
+from lago_skills.decoder.runtime import DecoderWeights
+from lago_skills.envs.grounding import MetaWorldGrounding
+from lago_skills.errors import ArtifactCorrupt, LibraryConflict, ShapeError, StudyError
+from lago_skills.guide.bundle import load_bundle, write_bundle
+from lago_skills.guide.guides import LibraryGuide, NullGuide, RetrievalConfig
+from lago_skills.library import SkillLibrary
+from lago_skills.store import writing
+from tests.conftest import random_decoder
+
+
+def unit(rng: np.random.Generator, n: int, size: int = 8) -> np.ndarray:
+    rows = rng.normal(size=(n, size)).astype(np.float32)
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def library(n: int = 20, seed: int = 0) -> SkillLibrary:
+    latents = unit(np.random.default_rng(seed), n)
+    return SkillLibrary(tuple(Skill(3 * i, 1, f"skill {i}", latents[i]) for i in range(n)))
+
+
+def guide(playbooks: dict[str, Playbook], k: int = 3) -> LibraryGuide:
+    rng = np.random.default_rng(1)
+    latents = {name: unit(rng, len(book.steps)) for name, book in playbooks.items()}
+    return LibraryGuide(MetaWorldGrounding(), random_decoder(), library(), playbooks, latents, RetrievalConfig(k=k))
+
+
+def test_search_agrees_with_a_full_matrix_product() -> None:
+    skills = library()
+    queries = unit(np.random.default_rng(5), 50)
+    matrix = np.stack([s.latent for s in skills.skills])
+    expected = np.argsort(-(queries @ matrix.T), axis=1)[:, :4] * 3
+    found = skills.search(queries, 4)
+    np.testing.assert_array_equal(found.ids, expected)
+    np.testing.assert_allclose(skills.latents(found.ids)[:, 0], matrix[expected[:, 0] // 3])
+
+
+def test_a_disabled_skill_is_not_found_and_its_record_stays() -> None:
+    skills = library()
+    query = skills.skills[4].latent[None]
+    assert skills.search(query, 1).ids[0, 0] == 12
+    less = skills.with_enabled(12, enabled=False)
+    assert less.search(query, 20).ids.tolist()[0].count(12) == 0
+    assert less.search(query, 20).ids[0, -1] == -1
+    assert less.get(12).version == 2
+    assert less.with_enabled(12, enabled=True).search(query, 1).ids[0, 0] == 12
+
+
+def test_libraries_refuse_what_cannot_be_right(tmp_path: Path) -> None:
+    one = library(1).skills[0]
+    with pytest.raises(LibraryConflict, match="expected each once"):
+        SkillLibrary((one, one))
+    with pytest.raises(ShapeError, match="unit length"):
+        SkillLibrary((replace(one, latent=one.latent * 2),))
+    with pytest.raises(ShapeError, match="found nan"):
+        SkillLibrary((replace(one, latent=np.full(8, np.nan, np.float32)),))
+    with pytest.raises(ShapeError, match="latents of shapes"):
+        SkillLibrary((one, replace(one, id=9, latent=np.eye(3, dtype=np.float32)[0])))
+    with pytest.raises(ShapeError, match="queries \\(1, 3\\)"):
+        library().search(np.zeros((1, 3)), 1)
+    with pytest.raises(LibraryConflict, match="no skill s0001"):
+        library().get(1)
+    library().save(tmp_path)
+    for a, b in zip(SkillLibrary.load(tmp_path).skills, library().skills, strict=True):
+        assert (a.id, a.sentence) == (b.id, b.sentence)
+        np.testing.assert_array_equal(a.latent, b.latent)
+    (tmp_path / "skills.json").write_text("[]")
+    with pytest.raises(ArtifactCorrupt, match="build it again"):
+        SkillLibrary.load(tmp_path)
+
+
+def test_decoding_a_batch_of_neighbours_is_decoding_each(tmp_path: Path) -> None:
+    decoder = random_decoder()
+    rng = np.random.default_rng(0)
+    inputs, latents = rng.normal(size=(6, 28)), np.stack([unit(rng, 3) for _ in range(6)])
+    means, stds = decoder.decode(inputs, latents)
+    assert means.shape == stds.shape == (6, 3, 4)
+    assert np.abs(means).max() <= 1.0
+    assert stds.min() > 0.0
+    for b in range(6):
+        for k in range(3):
+            one, _ = decoder.decode(inputs[b : b + 1], latents[b : b + 1, k : k + 1])
+            np.testing.assert_allclose(one[0, 0], means[b, k], rtol=1e-4, atol=1e-6)
+    decoder.save(tmp_path / "d")
+    again, _ = DecoderWeights.load(tmp_path / "d").decode(inputs, latents)
+    np.testing.assert_array_equal(again, means)
+    with pytest.raises(ShapeError, match="use the grounding and library of the same bundle"):
+        decoder.decode(inputs[:, :5], latents)
+    with pytest.raises(ShapeError, match="embed the sentences with the model"):
+        decoder.latents(np.zeros((2, 7)))
+
+
+def test_the_null_guide_knows_nothing(grounding: MetaWorldGrounding) -> None:
+    prior = NullGuide(4).prior(np.zeros((3, 39)), "push")
+    assert (prior.log_ratio(np.random.default_rng(0).uniform(-1, 1, (3, 4))) == 0.0).all()
+
+
+def test_the_prior_is_the_mixture_of_the_active_steps_neighbours(playbooks: dict[str, Playbook]) -> None:
+    built = guide(playbooks)
+    observations = np.random.default_rng(3).normal(0.0, 0.3, (40, 39))
+    found = built.retrieve(observations, "push-wall")
+    prior = built.prior(observations, "push-wall")
+    assert prior.means.shape == (40, 3, 4)
+    np.testing.assert_allclose(prior.weights.sum(1), 1.0, rtol=1e-5)
+    assert set(found.steps.tolist()) <= set(range(len(playbooks["push-wall"].steps)))
+    assert (np.diff(found.neighbors.scores, axis=1) <= 0).all()
+    assert (np.diff(found.weights, axis=1) <= 0).all()
+    one = built.prior(observations[7:8], "push-wall")
+    np.testing.assert_allclose(one.mean()[0], prior.mean()[7], rtol=1e-4, atol=1e-6)
+
+
+def test_wrong_tasks_and_observations_are_refused(playbooks: dict[str, Playbook]) -> None:
+    built = guide(playbooks)
+    with pytest.raises(StudyError, match="no playbook for task 'juggle'"):
+        built.prior(np.zeros((1, 39)), "juggle")
+    with pytest.raises(ShapeError):
+        built.prior(np.zeros((1, 12)), "push")
+
+
+def test_a_bundle_round_trips_and_damage_is_found(tmp_path: Path, playbooks: dict[str, Playbook]) -> None:
+    built = guide(playbooks)
+    folder = tmp_path / "bundle"
+    latents = {name: unit(np.random.default_rng(2), len(book.steps)) for name, book in playbooks.items()}
+    with writing(folder, "build", {}) as writer:
+        write_bundle(writer.path, built.decoder, built.library, playbooks, latents, RetrievalConfig(k=2))
+    observations = np.random.default_rng(3).normal(0.0, 0.3, (5, 39))
+    expected = LibraryGuide(built.grounding, built.decoder, built.library, playbooks, latents, RetrievalConfig(k=2))
+    found = load_bundle(folder).prior(observations, "push")
+    np.testing.assert_array_equal(found.mean(), expected.prior(observations, "push").mean())
+    (folder / "playbooks.json").write_text("{}")
+    with pytest.raises(ArtifactCorrupt, match=r"playbooks\.json"):
+        load_bundle(folder)
+
+
+def test_the_run_time_part_loads_no_text_model_no_torch_and_no_client() -> None:
+    code = (
+        "import sys, lago_skills.guide.bundle\n"
+        "bad = {'torch', 'transformers', 'sentence_transformers', 'openai', 'd3rlpy', 'prefect', 'metaworld', 'gymnasium'}\n"
+        "assert not bad & set(sys.modules), bad & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
