@@ -52,9 +52,9 @@ class PlanConfig(_Section):
 class GuideConfig(_Section):
     """Retrieval at run time."""
 
-    k: int = Field(default=1, ge=1, le=64)
+    k: int = Field(default=4, ge=1, le=64)
     """Skills retrieved per state."""
-    temperature: float = Field(default=0.05, gt=0)
+    temperature: float = Field(default=0.1, gt=0)
     floor: Share = 0.02
 
 

@@ -1,0 +1,76 @@
+"""Documents that are generated: `python -m tests.docs` checks them, `python -m tests.docs --write` makes them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from typing import Any
+
+os.environ["COLUMNS"] = "100"
+
+from lago_skills.cli import parser
+from tests.conftest import ROOT
+
+STAGE_WORDS = {
+    "collect": "collect 50 demonstrations",
+    "plan": "replay 18 playbooks",
+    "segment": "segment and embed",
+    "pretrain": "pretrain the decoder",
+    "build": "build library and bundle",
+    "evaluate": "score the library on 8 tasks, 20 episodes each",
+    "train": "6 training runs",
+    "report": "write the page",
+}
+
+
+def table(results: dict[str, Any]) -> str:
+    """The demo's table in Markdown."""
+    lines = ["| task | method | environment steps | success (95 % interval) | episodes |", "|---|---|---|---|---|"]
+    for row in results["rows"]:
+        method = {"library": "library alone", "guided-sac": "**guided SAC**", "sac": "plain SAC"}[row["method"]]
+        seed = "" if row["seed"] is None else f", seed {row['seed']}"
+        share = f"{row['success']:.2f} ({row['low']:.2f} to {row['high']:.2f})"
+        lines.append(f"| {row['task']} | {method}{seed} | {row['steps']:,} | {share} | {row['episodes']} |")
+    means = ", ".join(
+        f"{name.replace('_', ' ')} **{value:.2f}**" for name, value in results["summary"].items() if name != "study"
+    )
+    return "\n".join([*lines, "", f"Means: {means}."])
+
+
+def stages(results: dict[str, Any]) -> str:
+    """Wall times of the demo's stages in Markdown."""
+    seconds = results["stage_seconds"]
+    lines = ["| stage | seconds, two CPU cores |", "|---|---|"]
+    lines += [f"| {STAGE_WORDS[name]} | {value:.0f} |" for name, value in seconds.items()]
+    return "\n".join([*lines, f"| the whole of `lago demo` | {results['wall_seconds']:.0f} |"])
+
+
+def generated() -> str:
+    """README.md with its generated parts made anew."""
+    results = json.loads((ROOT / "data/results/demo.json").read_text(encoding="utf-8"))
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    parts = {"table": table(results), "stages": stages(results), "help": f"```\n{parser().format_help()}```"}
+    for name, part in parts.items():
+        pattern = rf"(<!-- {name}:start -->\n).*?(<!-- {name}:end -->)"
+        text, n = re.subn(pattern, lambda m, part=part: f"{m[1]}{part}\n{m[2]}", text, flags=re.S)
+        assert n == 1, f"README.md lacks the markers of {name!r}"
+    return text
+
+
+def main() -> int:
+    """Check, or write."""
+    path = ROOT / "README.md"
+    wanted = generated()
+    if "--write" in sys.argv:
+        path.write_text(wanted, encoding="utf-8")
+        return 0
+    if path.read_text(encoding="utf-8") != wanted:
+        print("README.md is out of date; run: .venv/bin/python -m tests.docs --write", file=sys.stderr)  # noqa: T201
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
