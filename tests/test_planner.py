@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from lago_skills.playbook import CompiledPlaybook, playbook_from
 from tests.conftest import ROOT
 
 TEN, EIGHT = expand(list(GROUPS["ten"])), expand(list(GROUPS["eight"]))
-GOOD = {
+GOOD: dict[str, Any] = {
     "steps": [
         {
             "skill": "close  the fingers",
@@ -270,8 +271,8 @@ def test_the_active_step_agrees_with_a_plain_loop(seed: int) -> None:
     active = compiled.active(values)
     assert active.tolist() == [slow_active(book, dict(zip(names, row, strict=True))) for row in values]
     anchors = rng.normal(size=(20, len(ANCHORS), 3))
-    for row, step, target in zip(anchors, active, compiled.targets(active, anchors), strict=True):
-        chosen = book.steps[step].target
+    for row, step, target in zip(anchors, active.tolist(), compiled.targets(active, anchors), strict=True):
+        chosen: Target = book.steps[step].target
         np.testing.assert_allclose(target, row[ANCHORS.index(chosen.anchor)] + chosen.offset)
 
 

@@ -33,13 +33,15 @@ def test_it_is_a_density_relative_to_uniform() -> None:
     """The mean of exp(rho) under the uniform distribution is 1 (components lie well inside the box)."""
     prior = draw(1, 0.1, batch=1)
     grid = np.stack(np.meshgrid(*[np.linspace(-1, 1, 801)] * 2), -1).reshape(-1, 2)
-    many = ActionPrior(*[np.repeat(x, len(grid), 0) for x in (prior.weights, prior.means, prior.stds)], floor=0.1)
+    weights, means, stds = (np.repeat(x, len(grid), 0) for x in (prior.weights, prior.means, prior.stds))
+    many = ActionPrior(weights, means, stds, floor=0.1)
     assert np.exp(many.log_ratio(grid)).mean() == pytest.approx(1.0, abs=5e-3)
 
 
 def test_samples_have_the_mixtures_mean_and_spread() -> None:
     prior = draw(2, 0.0, batch=1)
-    many = ActionPrior(*[np.repeat(x, 20_000, 0) for x in (prior.weights, prior.means, prior.stds)])
+    weights, means, stds = (np.repeat(x, 20_000, 0) for x in (prior.weights, prior.means, prior.stds))
+    many = ActionPrior(weights, means, stds)
     samples = many.sample(np.random.default_rng(0))
     np.testing.assert_allclose(samples.mean(0), prior.mean()[0], atol=0.01)
     np.testing.assert_allclose(samples.std(0), prior.std()[0], atol=0.01)

@@ -1,10 +1,14 @@
 """The learner: replay by hand, leaders, updates, and learning on a task that takes a minute."""
 
+# torch leaves some argument types open, and numpy.interp some results.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from lago_skills.core import Playbook
 from lago_skills.envs.grounding import MetaWorldGrounding
@@ -98,7 +102,8 @@ def test_a_prior_that_fails_from_now_on_is_left_for_a_policy_that_succeeds() -> 
     leaders, rng = Leaders(LEADERS), np.random.default_rng(1)
     for episode in range(400):
         leader = leaders.draw(rng)
-        share = {"prior": 0.8 if episode < 100 else 0.0, "mix": 0.1, "policy": 0.0 if episode < 100 else 0.8}[leader]
+        early = episode < 100
+        share = {"prior": 0.8 * early, "explore": 0.1, "mix": 0.1, "policy": 0.8 * (not early)}[leader]
         leaders.note(leader, bool(rng.random() < share))
     assert leaders.best() == "policy"
 
@@ -247,11 +252,11 @@ def test_a_reward_that_is_not_finite_stops_with_the_step(
 
 def test_rollouts_do_not_depend_on_how_many_run_side_by_side() -> None:
     task = find_task("reach")
-    goal_seeking = (
-        lambda obs: np.clip(  # noqa: E731 (a hand-made policy: head for the goal)
-            np.concatenate([10 * (obs[:, 36:39] - obs[:, :3] + [0, 0, 0.045]), np.zeros((len(obs), 1))], 1), -1, 1
-        ).astype(np.float32)
-    )
+
+    def goal_seeking(observations: NDArray[np.float64]) -> NDArray[np.float32]:
+        heading = 10.0 * (observations[:, 36:39] - observations[:, :3] + np.array([0.0, 0.0, 0.045]))
+        return np.clip(np.concatenate([heading, np.zeros((len(heading), 1))], 1), -1, 1).astype(np.float32)
+
     steps: list[int] = []
     one = rollouts(task, goal_seeking, [5, 6, 7], steps.append, n_envs=1)
     three = rollouts(task, goal_seeking, [5, 6, 7], lambda n: None, n_envs=3)

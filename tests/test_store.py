@@ -16,7 +16,7 @@ from lago_skills.errors import ArtifactCorrupt, ArtifactMissing, DiskFull, Forma
 from lago_skills.store import fingerprint, is_current, read_manifest, verify, writing
 from lago_skills.tensors import load_arrays, save_arrays
 
-RECIPE = {"stage": "x", "version": 1}
+RECIPE: dict[str, object] = {"stage": "x", "version": 1}
 
 
 def make(folder: Path, text: str = "hello", recipe: dict[str, object] = RECIPE) -> None:

@@ -1,4 +1,8 @@
-"""Who leads an episode: the prior, the policy, or the critic's choice between the two; a bandit over recent success.
+"""Who leads an episode; a bandit over recent success.
+
+"prior" acts by the prior's mean, "explore" by its samples and with shifted plans, "policy" by the learned policy, and "mix"
+by whichever of prior and policy the critic prefers. Greedy episodes are led as the training episodes were whose success
+counted, so a good library is never worse in training than alone.
 
 This is what lets guidance fade by itself: a prior that never succeeds is asked less and less, a policy that overtakes it
 leads more and more, and neither needs a schedule. Beta-Bernoulli Thompson sampling (Thompson 1933) with discounted
@@ -11,8 +15,8 @@ from typing import Literal
 
 import numpy as np
 
-Leader = Literal["prior", "mix", "policy"]
-LEADERS: tuple[Leader, ...] = ("prior", "mix", "policy")
+Leader = Literal["prior", "explore", "mix", "policy"]
+LEADERS: tuple[Leader, ...] = ("prior", "explore", "mix", "policy")
 DISCOUNT = 0.9
 """Weight of an episode of the same leader one episode later: about the last ten episodes count."""
 

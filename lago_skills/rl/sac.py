@@ -6,14 +6,15 @@ and guided alike: LayerNorm in the critics (RLPD, arXiv 2302.02948), n-step retu
 
 Guidance adds (all off with `guidance = "none"`, which is plain SAC on the same states):
   1. the actor and the critics see the prior's mean and spread of the state (zeros without guidance);
-  2. leaders: an episode is led by the prior, by the policy, or by the critic's choice between the two (IBRL, arXiv
-     2311.02198); a bandit over recent success decides which (`lago_skills.rl.leaders`), so guidance fades by itself;
+  2. leaders: an episode is led by the prior's mean, by the prior's samples, by the policy, or by the critic's choice between
+     prior and policy (IBRL, arXiv 2311.02198); a bandit over recent success decides (`lago_skills.rl.leaders`), so guidance
+     fades by itself;
   3. proposals: the bootstrap target takes the better of the policy's and the prior's action (IBRL);
   4. harvest: successful episodes are kept in a second buffer that fills a fixed share of each batch (RLPD), and the actor is
      pulled to their actions (self-imitation, arXiv 1806.05635, but without its filter by value: with a sparse reward and a
      young critic the filter kept good actions out);
-  5. exploration in plan space: in half of the episodes that the prior leads or shares, the playbook's targets are shifted
-     by a random few centimetres, around zero or around the shift of an earlier success.
+  5. exploration in plan space: in half of the episodes led by the prior's samples, the playbook's targets are shifted by a
+     random few centimetres, around zero or around the shift of an earlier success.
 
 The prior of each state is computed once, when the environment is stepped, and stored; updates never call the guide.
 
@@ -286,14 +287,14 @@ def greedy_policy(
 ) -> Callable[[NDArray[np.float64]], NDArray[np.float32]]:
     """The learned behaviour for evaluation: the policy's mode, the prior, or the critic's choice of the two.
 
-    A prior that leads acts by samples, as it did when its success was measured; they come from a generator of their own.
+    Each leader acts as it did when its success was measured; samples come from a generator of their own.
     """
     rng = np.random.default_rng(0)
 
     def policy(observations: NDArray[np.float64]) -> NDArray[np.float32]:
         prior = guidance.prior(observations)
-        if prior is not None and leader == "prior":
-            return prior.sample(rng)
+        if prior is not None and leader in ("prior", "explore"):
+            return prior.mean() if leader == "prior" else prior.sample(rng)
         state, hint = guidance.state(observations), guidance.hint(prior, len(observations))
         action = agent.act(state, hint, greedy=True)
         if prior is None or leader == "policy":
@@ -426,7 +427,7 @@ class _Learner:
         return self.guidance.state(observation[None]), self.guidance.hint(prior, 1), prior
 
     def _draw_shift(self) -> None:
-        if self.leader == "policy" or self.config.plan_noise_m == 0.0 or self.rng.random() < 0.5:
+        if self.leader != "explore" or self.config.plan_noise_m == 0.0 or self.rng.random() < 0.5:
             return
         centre = np.zeros((self.guidance.n_plan_steps, 3))
         if self.good_shifts and self.rng.random() < 0.5:
@@ -443,7 +444,7 @@ class _Learner:
             if self.step < self.config.random_steps:
                 return self.rng.uniform(-1.0, 1.0, self.action_size).astype(np.float32)
             return self.agent.act(state, hint, greedy=False)[0]
-        proposal = prior.sample(self.rng)
+        proposal = prior.sample(self.rng) if self.leader == "explore" else prior.mean()
         if self.leader == "mix" and self.step >= self.config.random_steps:
             action = self.agent.act(state, hint, greedy=False)
             if self.agent.value(state, hint, action)[0] >= self.agent.value(state, hint, proposal)[0]:
