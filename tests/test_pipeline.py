@@ -140,7 +140,7 @@ def kill_when_started(root: Path, folder: Path) -> None:
 
 def test_a_run_killed_in_every_stage_completes_and_redoes_nothing(finished: Path) -> None:
     assert len(KILLED) == 8
-    assert not [p for p in finished.rglob("*.tmp")]
+    assert not list(finished.rglob("*.tmp"))
     assert len(artifacts(finished)) == 10 + 4 + 2 + 2 + 1
     assert "push-wall" in RUNS["last"].stdout
 
