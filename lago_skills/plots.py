@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,16 +99,13 @@ def animation(frames: list[Frame], milliseconds: int = 80) -> bytes:
 
 def _captioned(picture: NDArray[np.uint8], frame: Frame) -> Image.Image:
     scene = Image.fromarray(picture).resize((480, 360))
-    canvas = Image.new("RGB", (480, 412), "white")
+    canvas = Image.new("RGB", (480, 426), "white")
     canvas.paste(scene, (0, 0))
     draw = ImageDraw.Draw(canvas)
-    draw.text((8, 364), _fit(frame.caption, 76), fill="black", font=ImageFont.load_default(13))
-    draw.text((8, 388), frame.detail, fill="#666666", font=ImageFont.load_default(12))
+    caption = "\n".join(textwrap.wrap(frame.caption, 64, max_lines=2, placeholder=" …"))
+    draw.multiline_text((8, 364), caption, fill="black", font=ImageFont.load_default(13), spacing=3)
+    draw.text((8, 404), frame.detail, fill="#666666", font=ImageFont.load_default(12))
     return canvas.convert("P", palette=Image.Palette.ADAPTIVE, colors=96)
-
-
-def _fit(text: str, n: int) -> str:
-    return text if len(text) <= n else text[: n - 1] + "…"
 
 
 def _schematic(frame: Frame) -> NDArray[np.uint8]:

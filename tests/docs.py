@@ -34,17 +34,19 @@ def table(results: dict[str, Any]) -> str:
         share = f"{row['success']:.2f} ({row['low']:.2f} to {row['high']:.2f})"
         lines.append(f"| {row['task']} | {method}{seed} | {row['steps']:,} | {share} | {row['episodes']} |")
     means = ", ".join(
-        f"{name.replace('_', ' ')} **{value:.2f}**" for name, value in results["summary"].items() if name != "study"
+        f"{name.replace('_', ' ')} **{value:.2f}**"
+        for name, value in results["summary"].items()
+        if isinstance(value, float)
     )
     return "\n".join([*lines, "", f"Means: {means}."])
 
 
 def stages(results: dict[str, Any]) -> str:
     """Wall times of the demo's stages in Markdown."""
-    seconds = results["stage_seconds"]
+    seconds = results["summary"]["stage_seconds"]
     lines = ["| stage | seconds, two CPU cores |", "|---|---|"]
     lines += [f"| {STAGE_WORDS[name]} | {value:.0f} |" for name, value in seconds.items()]
-    return "\n".join([*lines, f"| the whole of `lago demo` | {results['wall_seconds']:.0f} |"])
+    return "\n".join(lines)
 
 
 def generated() -> str:

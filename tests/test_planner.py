@@ -135,14 +135,15 @@ def test_foreign_and_malformed_responses_are_refused_and_record_nothing(
     missing = ours.missing(TEN, EIGHT)
     path = tmp_path / "r.jsonl"
     good = {"choices": [{"message": {"content": json.dumps(GOOD)}}]}
-    for line, message in (
+    cases: list[tuple[dict[str, Any], str]] = [
         ({"custom_id": "plan/reach#beef", "response": {"body": good}}, "key 'beef' that is not open"),
         ({"custom_id": missing[0].key, "response": {}}, "lacks custom_id or response"),
         (
             {"custom_id": missing[0].key, "response": {"body": {"choices": [{"message": {"content": None}}]}}},
             "expected text",
         ),
-    ):
+    ]
+    for line, message in cases:
         path.write_text(json.dumps(line))
         with pytest.raises(PlanError, match=message):
             import_responses(path, missing, ours.transcripts, "m", "test")
@@ -254,7 +255,7 @@ def slow_active(book: Playbook, row: dict[str, float]) -> int:
 def test_the_active_step_agrees_with_a_plain_loop(seed: int) -> None:
     rng = np.random.default_rng(seed)
     names = [feature.name for feature in METAWORLD_FEATURES]
-    steps = [
+    steps: list[Step] = [
         Step(
             f"skill {i}",
             Target(str(rng.choice(ANCHORS)), (0.1 * i, 0.0, -0.2)),
@@ -271,9 +272,10 @@ def test_the_active_step_agrees_with_a_plain_loop(seed: int) -> None:
     active = compiled.active(values)
     assert active.tolist() == [slow_active(book, dict(zip(names, row, strict=True))) for row in values]
     anchors = rng.normal(size=(20, len(ANCHORS), 3))
-    for row, step, target in zip(anchors, active.tolist(), compiled.targets(active, anchors), strict=True):
-        chosen: Target = book.steps[step].target
-        np.testing.assert_allclose(target, row[ANCHORS.index(chosen.anchor)] + chosen.offset)
+    targets = compiled.targets(active, anchors)
+    for i in range(len(values)):
+        chosen = book.steps[int(active[i])].target
+        np.testing.assert_allclose(targets[i], anchors[i, ANCHORS.index(chosen.anchor)] + np.array(chosen.offset))
 
 
 def test_playbooks_survive_json(playbooks: dict[str, Playbook]) -> None:

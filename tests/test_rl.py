@@ -17,22 +17,11 @@ from lago_skills.envs.tasks import find_task
 from lago_skills.errors import ArtifactCorrupt, TrainingStopped
 from lago_skills.evaluate.rollouts import rollouts
 from lago_skills.rl.config import SACConfig
+from lago_skills.rl.guidance import Guidance, greedy_policy
 from lago_skills.rl.leaders import LEADERS, Leaders
+from lago_skills.rl.networks import Actor, Agent, Critics, load_agent, save_agent
 from lago_skills.rl.replay import Batch, Replay, join
-from lago_skills.rl.sac import (
-    LOG_KEYS,
-    Actor,
-    Agent,
-    Critics,
-    Guidance,
-    TrainResult,
-    greedy_policy,
-    load_agent,
-    save_agent,
-    train,
-    update_actor,
-    update_critics,
-)
+from lago_skills.rl.sac import LOG_KEYS, TrainResult, train, update_actor, update_critics
 from tests.test_guide import guide as random_guide
 
 SMALL = SACConfig(n_steps=600, random_steps=300, eval_every=300, eval_episodes=2, batch_size=32, hidden_size=16)

@@ -2,7 +2,7 @@
 
 Objective (SAC, arXiv 1801.01290 and 1812.05905): maximise reward plus alpha times entropy, twin critics with the minimum
 in the target, a tanh-Gaussian actor, alpha tuned towards a target entropy. Details that differ from that paper, plain
-and guided alike: LayerNorm in the critics (RLPD, arXiv 2302.02948), n-step returns, both critics as one batched network.
+and guided alike: LayerNorm in the critics (RLPD, arXiv 2302.02948), n-step returns, both critics as one batched network (`lago_skills.rl.networks`).
 
 Guidance adds (all off with `guidance = "none"`, which is plain SAC on the same states):
   1. the actor and the critics see the prior's mean and spread of the state (zeros without guidance);
@@ -37,27 +37,25 @@ Log keys, one row per evaluation (`curve.csv`):
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
 
-from lago_skills.core import ANCHORS, Task, check_finite
+from lago_skills.core import Task, check_finite
 from lago_skills.envs.grounding import Grounding
 from lago_skills.envs.metaworld import EVAL_SEED, TRAIN_SEED, MetaWorldEnv
-from lago_skills.errors import ArtifactCorrupt, TrainingStopped
+from lago_skills.errors import TrainingStopped
 from lago_skills.evaluate.rollouts import EpisodeResult, rollouts
 from lago_skills.guide.guides import LibraryGuide
 from lago_skills.prior import ActionPrior
 from lago_skills.rl.config import SACConfig
+from lago_skills.rl.guidance import Guidance, greedy_policy
 from lago_skills.rl.leaders import LEADERS, Leader, Leaders
+from lago_skills.rl.networks import Agent
 from lago_skills.rl.replay import Batch, Replay, join
 
 LOG_KEYS = (
@@ -74,102 +72,6 @@ LOG_KEYS = (
     "time/guide_share",
 )
 Row = dict[str, float]
-
-
-class Critics(nn.Module):
-    """Two Q-functions evaluated as one batch of matrices: (state, hint, action) -> (2, B)."""
-
-    def __init__(self, input_size: int, hidden_size: int) -> None:
-        super().__init__()
-        sizes = [input_size, hidden_size, hidden_size, 1]
-        self.weights = nn.ParameterList()
-        self.biases = nn.ParameterList()
-        for a, b in itertools.pairwise(sizes):
-            bound = 1.0 / np.sqrt(a)
-            self.weights.append(nn.Parameter(torch.empty(2, a, b).uniform_(-bound, bound)))
-            self.biases.append(nn.Parameter(torch.zeros(2, 1, b)))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, input) -> (2, B)."""
-        hidden = x.expand(2, *x.shape)  # (2, B, input)
-        for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
-            hidden = torch.baddbmm(bias, hidden, weight)
-            hidden = torch.relu(nn.functional.layer_norm(hidden, hidden.shape[-1:]))
-        return torch.baddbmm(self.biases[-1], hidden, self.weights[-1])[..., 0]
-
-
-class Actor(nn.Module):
-    """Tanh-Gaussian policy: (state, hint) -> action in [-1, 1] and its log-density."""
-
-    def __init__(self, input_size: int, action_size: int, hidden_size: int) -> None:
-        super().__init__()
-        self.body = nn.Sequential(
-            nn.Linear(input_size, hidden_size), nn.ReLU(), nn.Linear(hidden_size, hidden_size), nn.ReLU()
-        )
-        self.head = nn.Linear(hidden_size, 2 * action_size)
-
-    def forward(self, x: Tensor, noise: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Action (B, A) and log-density (B,); without noise, the mode (its density is not meaningful)."""
-        mean, raw = self.head(self.body(x)).chunk(2, dim=1)
-        log_std = -5.0 + 3.5 * (torch.tanh(raw) + 1.0)  # in [-5, 2]
-        if noise is None:
-            return torch.tanh(mean), torch.zeros(len(x))
-        pre = mean + log_std.exp() * noise
-        # log |d tanh / d pre| in the form that does not overflow
-        squash = 2.0 * (np.log(2.0) - pre - nn.functional.softplus(-2.0 * pre))
-        log_p = (-0.5 * noise**2 - log_std - 0.5 * np.log(2.0 * np.pi) - squash).sum(dim=1)
-        return torch.tanh(pre), log_p
-
-
-@dataclass
-class Agent:
-    """Networks and optimisers of one run."""
-
-    actor: Actor
-    critics: Critics
-    targets: Critics
-    log_alpha: Tensor
-    actor_optimizer: torch.optim.Optimizer
-    critic_optimizer: torch.optim.Optimizer
-    alpha_optimizer: torch.optim.Optimizer
-    generator: torch.Generator
-
-    @staticmethod
-    def create(state_size: int, action_size: int, config: SACConfig, seed: int) -> Agent:
-        """Fresh networks; the same seed gives the same networks."""
-        torch.manual_seed(seed)
-        inputs = state_size + 2 * action_size
-        actor = Actor(inputs, action_size, config.hidden_size)
-        critics = Critics(inputs + action_size, config.hidden_size)
-        targets = Critics(inputs + action_size, config.hidden_size)
-        targets.load_state_dict(critics.state_dict())
-        log_alpha = torch.tensor(float(np.log(config.initial_alpha)), requires_grad=True)
-        rate = config.learning_rate
-        return Agent(
-            actor,
-            critics,
-            targets,
-            log_alpha,
-            torch.optim.Adam(actor.parameters(), lr=rate, fused=True),
-            torch.optim.Adam(critics.parameters(), lr=rate, fused=True),
-            torch.optim.Adam([log_alpha], lr=rate, fused=True),
-            torch.Generator().manual_seed(seed),
-        )
-
-    def act(self, state: NDArray[np.float32], hint: NDArray[np.float32], greedy: bool) -> NDArray[np.float32]:
-        """(B, S'), (B, 2A) -> (B, A) actions of the policy."""
-        with torch.inference_mode():
-            x = torch.from_numpy(np.concatenate([state, hint], axis=1))
-            size = hint.shape[1] // 2
-            noise = None if greedy else torch.randn((len(x), size), generator=self.generator)
-            return self.actor(x, noise)[0].numpy()
-
-    def value(
-        self, state: NDArray[np.float32], hint: NDArray[np.float32], action: NDArray[np.float32]
-    ) -> NDArray[np.float32]:
-        """(B,) minimum of the two critics."""
-        with torch.inference_mode():
-            return self.critics(torch.from_numpy(np.concatenate([state, hint, action], axis=1))).amin(dim=0).numpy()
 
 
 def update_critics(agent: Agent, batch: Batch, config: SACConfig) -> float:
@@ -219,91 +121,6 @@ def update_actor(agent: Agent, batch: Batch, n_harvest: int, config: SACConfig) 
     alpha_loss.backward()
     agent.alpha_optimizer.step()
     return float(loss.detach()), float(value.detach().mean())
-
-
-class Guidance:
-    """The guide as the learner sees it: state features and hints, with the exploration shift of this episode."""
-
-    def __init__(self, task: Task, grounding: Grounding, guide: LibraryGuide | None) -> None:
-        self.task, self.grounding, self.guide = task, grounding, guide
-        self.seconds = 0.0
-        self.shift: NDArray[np.float64] | None = None
-
-    @property
-    def n_plan_steps(self) -> int:
-        """Steps of the task's playbook; 0 without guidance."""
-        return len(self.guide.playbooks[self.task.id].playbook.steps) if self.guide else 0
-
-    def state(self, observations: NDArray[np.float64]) -> NDArray[np.float32]:
-        """(B, S) -> (B, S'): the decoder's inputs towards the goal; the same for plain and guided runs."""
-        goals = self.grounding.anchors(observations)[:, ANCHORS.index("goal")]
-        return self.grounding.inputs(observations, goals)
-
-    def prior(self, observations: NDArray[np.float64]) -> ActionPrior | None:
-        """The prior of a batch, None without guidance; targets are moved by the shift of the episode, if one is set."""
-        if self.guide is None:
-            return None
-        started = time.perf_counter()
-        found = self.guide.retrieve(observations, self.task.id)
-        if self.shift is not None:
-            found.targets[...] += self.shift[found.steps]
-        prior = self.guide.decode(observations, found)
-        self.seconds += time.perf_counter() - started
-        return prior
-
-    def hint(self, prior: ActionPrior | None, batch: int) -> NDArray[np.float32]:
-        """(B, 2A): the prior's mean and std, zeros without guidance."""
-        if prior is None:
-            return np.zeros((batch, 2 * self.grounding.action_size), np.float32)
-        return np.concatenate([prior.mean(), prior.std()], axis=1).astype(np.float32)
-
-
-def save_agent(agent: Agent, path: Path) -> None:
-    """Write actor and critics as safetensors."""
-    parts = {"actor": agent.actor, "critics": agent.critics}
-    save_file({f"{part}.{n}": v.contiguous() for part, net in parts.items() for n, v in net.state_dict().items()}, path)
-
-
-def load_agent(path: Path, state_size: int, action_size: int, config: SACConfig) -> Agent:
-    """Read what `save_agent` wrote.
-
-    Raises:
-        ArtifactCorrupt: the file cannot be read or belongs to other sizes.
-    """
-    agent = Agent.create(state_size, action_size, config, seed=0)
-    try:
-        stored = load_file(path)
-        for part, net in (("actor", agent.actor), ("critics", agent.critics)):
-            net.load_state_dict({n.removeprefix(f"{part}."): v for n, v in stored.items() if n.startswith(f"{part}.")})
-    except (OSError, RuntimeError, ValueError) as error:
-        raise ArtifactCorrupt(
-            f"agent {str(path)!r} cannot be read ({error}); expected the weights of this study's run; train again"
-        ) from error
-    return agent
-
-
-def greedy_policy(
-    agent: Agent, guidance: Guidance, leader: Leader
-) -> Callable[[NDArray[np.float64]], NDArray[np.float32]]:
-    """The learned behaviour for evaluation: the policy's mode, the prior, or the critic's choice of the two.
-
-    Each leader acts as it did when its success was measured; samples come from a generator of their own.
-    """
-    rng = np.random.default_rng(0)
-
-    def policy(observations: NDArray[np.float64]) -> NDArray[np.float32]:
-        prior = guidance.prior(observations)
-        if prior is not None and leader in ("prior", "explore"):
-            return prior.mean() if leader == "prior" else prior.sample(rng)
-        state, hint = guidance.state(observations), guidance.hint(prior, len(observations))
-        action = agent.act(state, hint, greedy=True)
-        if prior is None or leader == "policy":
-            return action
-        mean = prior.mean()
-        better = agent.value(state, hint, mean) > agent.value(state, hint, action)
-        return np.where(better[:, None], mean, action)
-
-    return policy
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import csv
 import json
+from datetime import datetime
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -74,10 +75,20 @@ def results(space: Workspace) -> tuple[list[Row], Row]:
         row = _row(cell.task.id, cell.algorithm, steps, cell.seed, _successes(folder / train.FINAL_FILE))
         rows.append({**row, "steps_per_s": figures["steps_per_s"], "guide_share": figures["guide_share"]})
         by_method.setdefault(cell.algorithm, []).append(row["success"])
+    summary["stage_seconds"] = _stage_seconds(space)
     for name, method in (("guided_success", "guided-sac"), ("plain_success", "sac")):
         if method in by_method:
             summary[name] = round(float(np.mean(by_method[method])), 4)
     return rows, summary
+
+
+def _stage_seconds(space: Workspace) -> dict[str, float]:
+    """Wall time of each stage, from the start of its first artifact to the end of its last."""
+    spans: dict[str, list[tuple[float, float]]] = {}
+    for _, manifest in _manifests(space):
+        start = datetime.fromisoformat(manifest.created_at).timestamp()
+        spans.setdefault(manifest.kind, []).append((start, start + manifest.seconds))
+    return {kind: round(max(b for _, b in s) - min(a for a, _ in s), 1) for kind, s in spans.items()}
 
 
 def _successes(path: Path) -> list[bool]:
@@ -114,7 +125,7 @@ def _page(space: Workspace, rows: list[Row], summary: Row, progress: Progress) -
         [", ".join(skill.provenance["tasks"]) for skill in skills],
     )
     progress(2, "pictures")
-    films = [_film(space, guide, task) for task in dict.fromkeys(row["task"] for row in trained)]
+    films = [_film(space, guide, cell) for cell in _filmed(space)]
     progress(3, "animation")
     books = plan.playbooks(space)
     text = files("lago_skills.evaluate").joinpath("page.html").read_text(encoding="utf-8")
@@ -154,14 +165,23 @@ def _curves(space: Workspace, task: str, zero_shot: list[Row]) -> bytes:
     return plots.learning_curves(curves, library, task)
 
 
-def _film(space: Workspace, guide: LibraryGuide, task: str) -> Row:
-    """One greedy episode of the first guided run, drawn every second step."""
+def _filmed(space: Workspace) -> list[train.Cell]:
+    """The first guided run of each trained task."""
+    first: dict[str, train.Cell] = {}
+    for cell in train.cells(space):
+        if cell.algorithm == "guided-sac":
+            first.setdefault(cell.task.id, cell)
+    return list(first.values())
+
+
+def _film(space: Workspace, guide: LibraryGuide, cell: train.Cell) -> Row:
+    """One greedy episode of a run, drawn every second step."""
     from lago_skills.envs.metaworld import EVAL_SEED, MetaWorldEnv, prepare_rendering
     from lago_skills.plots import Frame, animation
-    from lago_skills.rl.sac import Guidance, greedy_policy, load_agent
+    from lago_skills.rl.guidance import Guidance, greedy_policy
+    from lago_skills.rl.networks import load_agent
 
     prepare_rendering()
-    cell = next(c for c in train.cells(space) if c.task.id == task and c.algorithm == "guided-sac")
     env = MetaWorldEnv(cell.task)
     guidance = Guidance(cell.task, guide.grounding, guide)
     observation, _ = env.reset(seed=EVAL_SEED)
@@ -174,7 +194,7 @@ def _film(space: Workspace, guide: LibraryGuide, task: str) -> Row:
     terminated = truncated = False
     step = 0
     while not (terminated or truncated):
-        found = guide.retrieve(observation[None], task)
+        found = guide.retrieve(observation[None], cell.task.id)
         if step % 2 == 0:
             try:
                 picture = env.render()
@@ -193,7 +213,7 @@ def _film(space: Workspace, guide: LibraryGuide, task: str) -> Row:
         observation, _, terminated, truncated, _ = env.step(policy(observation[None])[0])
         step += 1
     env.close()
-    return {"task": task, "seed": cell.seed, "data": _base64(animation(frames))}
+    return {"task": cell.task.id, "seed": cell.seed, "data": _base64(animation(frames))}
 
 
 def _explain(book: Playbook) -> Row:

@@ -63,7 +63,8 @@ def _job(space: Workspace, cell: Cell, bundle: str) -> Job:
 
     def make(writer: ArtifactWriter, progress: Progress) -> None:
         from lago_skills.envs.grounding import MetaWorldGrounding
-        from lago_skills.rl.sac import LOG_KEYS, Row, save_agent, train
+        from lago_skills.rl.networks import save_agent
+        from lago_skills.rl.sac import LOG_KEYS, Row, train
 
         def report(step: int, row: Row) -> None:
             progress(step, f"{cell.algorithm} s{cell.seed} success {row.get('eval/success', float('nan')):.2f}")
