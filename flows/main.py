@@ -33,3 +33,7 @@ def run_stages(space: Workspace, stages: list[str]) -> None:
 def main() -> None:
     """`lago`."""
     sys.exit(run_cli(sys.argv[1:], run_stages))
+
+
+if __name__ == "__main__":
+    main()
