@@ -8,7 +8,7 @@ demo: setup
 	@$(lago) demo
 
 test: setup
-	@.venv/bin/python -m pytest -q --cov --cov-report=term-missing:skip-covered --cov-fail-under=90
+	@.venv/bin/python -m pytest -q --cov --cov-report=term-missing:skip-covered --cov-fail-under=95
 
 fast: setup
 	@.venv/bin/python -m pytest -q -m "not slow"

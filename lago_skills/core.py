@@ -150,9 +150,8 @@ def check_finite(array: NDArray[Any], what: str) -> None:
     Raises:
         ShapeError: naming the first offending index.
     """
-    bad = np.argwhere(~np.isfinite(array))
-    if len(bad):
-        index = tuple(int(i) for i in bad[0])
+    if not np.isfinite(array).all():
+        index = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
         raise ShapeError(
             f"{what}: found {array[index]} at index {index}; expected finite numbers; repair or drop that row"
         )
