@@ -288,6 +288,13 @@ def test_without_any_network_stages_run_all_the_same(finished: Path, tmp_path: P
     assert lago(root, "segment", "small", wrapper=wrapper).returncode == 0
 
 
+def test_a_single_stage_that_is_done_starts_no_server(finished: Path) -> None:
+    result = lago(finished, "collect", "small")
+    assert result.returncode == 0
+    assert "already done: 10 artifacts" in result.stderr
+    assert "Prefect" not in result.stderr
+
+
 def test_a_missing_answer_is_one_sentence(tmp_path: Path) -> None:
     root = new_root(tmp_path / "p")
     (root / "data/transcripts/metaworld.jsonl").unlink()
