@@ -16,7 +16,7 @@ from typing import Any
 from flows.server import loopback_works, prefect_server
 from lago_skills.progress import StageProgress
 from lago_skills.stages.job import Job, Workspace
-from lago_skills.stages.order import STAGES
+from lago_skills.stages.order import STAGES, require_earlier
 from lago_skills.stages.pool import JobAddress, WorkerPool
 
 
@@ -123,6 +123,7 @@ def run_stages(space: Workspace, stages: list[str], run: Callable[[], object]) -
         LagoError: what a stage raised.
         ServerError: no Prefect server could be had.
     """
+    require_earlier(space, stages[0])
     if all_done(space, stages):
         for stage in stages:
             pending_jobs(space, stage)  # says so

@@ -136,7 +136,9 @@ def _pipeline(space: Workspace, run_stages: StageRunner) -> None:
 
 def _report(space: Workspace, run_stages: StageRunner, *, as_json: bool) -> None:
     from lago_skills.stages import report
+    from lago_skills.stages.order import require_earlier
 
+    require_earlier(space, "report")
     if not all(job.done for job in report.jobs(space)):
         run_stages(space, ["report"])
     rows, summary = _results(space)

@@ -46,7 +46,7 @@ class DiskFull(LagoError):
 
 
 class TrainingStopped(LagoError):
-    """Training met a non-finite reward, observation or loss and stopped at that step."""
+    """Training met a reward that is not finite and stopped at that step."""
 
 
 class ServerError(LagoError):

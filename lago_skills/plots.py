@@ -54,7 +54,9 @@ def skill_map(latents: NDArray[np.float32], sentences: list[str], tasks: list[st
     """Latents (N, Z) on their first two principal components, numbered, with the sentences beside them."""
     centred = latents - latents.mean(axis=0)
     _, _, axes2 = np.linalg.svd(centred, full_matrices=False)
-    points = centred @ axes2[:2].T
+    points = np.zeros((len(latents), 2))  # one skill, or latents of one number, have fewer components
+    projected = centred @ axes2[:2].T
+    points[:, : projected.shape[1]] = projected
     figure, (axes, text) = plt.subplots(1, 2, figsize=(11.5, 0.27 * len(sentences) + 2.2), width_ratios=[1, 1.5])
     colours = plt.get_cmap("tab20")(np.arange(len(sentences)) % 20)
     axes.scatter(points[:, 0], points[:, 1], c=colours, s=150)

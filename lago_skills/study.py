@@ -15,11 +15,14 @@ from lago_skills.envs.tasks import expand
 from lago_skills.errors import StudyError
 from lago_skills.rl.config import SACConfig
 
+MAX_SEED = 99
+"""Seeds up to here keep the start states of demonstrations, training and evaluation in ranges of their own."""
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class TasksConfig(_Section):
@@ -36,7 +39,7 @@ class CollectConfig(_Section):
 
     episodes_per_task: int = Field(default=5, ge=1, le=1000)
     action_noise_std: float = Field(default=0.1, ge=0, le=1)
-    max_tries: int = Field(default=3, ge=1)
+    max_tries: int = Field(default=3, ge=1, le=10)
     """At most this many episodes are tried per episode kept; failed ones are dropped."""
 
 
@@ -69,7 +72,7 @@ class TrainConfig(_Section):
 
     tasks: list[str] = Field(default_factory=list)
     algorithms: list[str] = Field(default_factory=lambda: ["guided-sac", "sac"])
-    seeds: list[int] = Field(default_factory=lambda: [0, 1, 2], min_length=1)
+    seeds: list[Seed] = Field(default_factory=lambda: [0, 1, 2], min_length=1)
     sac: SACConfig = SACConfig()
     final_episodes: int = Field(default=50, ge=1)
     """Episodes of the last evaluation of a run."""
@@ -79,7 +82,7 @@ class Study(_Section):
     """Everything a study fixes."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
-    seed: int = Field(default=0, ge=0)
+    seed: Seed = 0
     workers: int = Field(default=2, ge=1, le=64)
     """Processes that work at the same time."""
     tasks: TasksConfig
@@ -147,12 +150,27 @@ def load_study(path: Path) -> Study:
                 f"study {str(path)!r}: found {task.id!r} in train.tasks; expected a task of tasks.seen or tasks.unseen; "
                 "add it there too"
             )
-    for name in study.train.algorithms:
+    _check_train(study, path)
+    return study
+
+
+def _check_train(study: Study, path: Path) -> None:
+    config = study.train
+    for what, values in (("algorithms", config.algorithms), ("seeds", config.seeds), ("tasks", config.tasks)):
+        if len(set(values)) != len(values):
+            raise StudyError(
+                f"study {str(path)!r}: found train.{what} = {values}; expected each once; remove what is repeated"
+            )
+    if config.sac.guidance == "none":
+        raise StudyError(
+            f"study {str(path)!r}: found train.sac.guidance = 'none'; expected a way of guiding, since the algorithm 'sac' "
+            "is the one without; remove it, or leave 'guided-sac' out of train.algorithms"
+        )
+    for name in config.algorithms:
         if name not in ALGORITHMS:
             raise StudyError(
                 f"study {str(path)!r}: found {name!r} in train.algorithms; expected one of {list(ALGORITHMS)}; correct it"
             )
-    return study
 
 
 def _explain(error: Any) -> str:

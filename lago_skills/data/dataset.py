@@ -69,7 +69,7 @@ def labelled_steps(
         parts["variants"].append(np.stack(variants[0], axis=1))
         parts["variant_actions"].append(np.stack(variants[1], axis=1))
         parts["embeddings"].append(np.repeat(embeddings[segment.skill][None], len(rows), axis=0))
-        n_held_out = int(np.ceil(config.held_out_share * len(runs))) if len(runs) > 1 else 0
+        n_held_out = min(int(np.ceil(config.held_out_share * len(runs))), len(runs) - 1)
         held_out.append(np.full(len(rows), segment.episode >= len(runs) - n_held_out))
         weights.append(np.full(len(rows), 1.0 / n_steps[segment.task_id]))
     return LabelledSteps(

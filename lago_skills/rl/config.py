@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 class SACConfig(BaseModel):
     """Soft actor-critic, plain or guided. Every plain field means the same for both."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     n_steps: int = Field(default=10_000, ge=1)
     """Environment steps of one run."""
@@ -25,7 +25,7 @@ class SACConfig(BaseModel):
     n_step: int = Field(default=3, ge=1)
     """Steps of reward summed before bootstrapping."""
     random_steps: int = Field(default=1_000, ge=0)
-    """First environment steps act at random (plain) or by the prior (guided), without updates."""
+    """First environment steps, without updates: where the policy leads, at random; where the prior leads, by the prior."""
     updates_per_step: float = Field(default=1.0, gt=0)
     initial_alpha: float = Field(default=0.02, gt=0)
     """First entropy temperature; small, since a sparse return is at most 1."""

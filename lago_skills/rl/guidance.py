@@ -58,7 +58,7 @@ def greedy_policy(
 ) -> Callable[[NDArray[np.float64]], NDArray[np.float32]]:
     """The learned behaviour for evaluation: the policy's mode, the prior, or the critic's choice of the two.
 
-    Each leader acts as it did when its success was measured; samples come from a generator of their own.
+    Plans are not shifted; the samples of "explore" come from a generator of their own.
     """
     rng = np.random.default_rng(0)
 

@@ -1,8 +1,8 @@
 """Who leads an episode; a bandit over recent success.
 
 "prior" acts by the prior's mean, "explore" by its samples and with shifted plans, "policy" by the learned policy, and "mix"
-by whichever of prior and policy the critic prefers. Greedy episodes are led as the training episodes were whose success
-counted, so a good library is never worse in training than alone.
+by whichever of prior and policy the critic prefers. Greedy episodes are led by the leader with the best recent
+success, so training on top of a good library does not end below it.
 
 This is what lets guidance fade by itself: a prior that never succeeds is asked less and less, a policy that overtakes it
 leads more and more, and neither needs a schedule. Beta-Bernoulli Thompson sampling (Thompson 1933) with discounted

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from lago_skills.errors import ArtifactCorrupt
@@ -118,7 +118,9 @@ class Agent:
 def save_agent(agent: Agent, path: Path) -> None:
     """Write actor and critics as safetensors."""
     parts = {"actor": agent.actor, "critics": agent.critics}
-    save_file({f"{part}.{n}": v.contiguous() for part, net in parts.items() for n, v in net.state_dict().items()}, path)
+    path.write_bytes(
+        save({f"{part}.{n}": v.contiguous() for part, net in parts.items() for n, v in net.state_dict().items()})
+    )
 
 
 def load_agent(path: Path, state_size: int, action_size: int, config: SACConfig) -> Agent:

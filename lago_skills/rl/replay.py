@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows of a replay buffer. `hint` is the prior's mean and std side by side, `proposal` one action drawn from it."""
+    """Rows of a replay buffer. `hint` is the prior's mean and std side by side."""
 
     state: NDArray[np.float32]  # (B, S')
     hint: NDArray[np.float32]  # (B, 2A)

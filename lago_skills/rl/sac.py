@@ -1,4 +1,4 @@
-"""Soft actor-critic, plain and guided, in one file.
+"""Soft actor-critic, plain and guided.
 
 Objective (SAC, arXiv 1801.01290 and 1812.05905): maximise reward plus alpha times entropy, twin critics with the minimum
 in the target, a tanh-Gaussian actor, alpha tuned towards a target entropy. Details that differ from that paper, plain
@@ -85,7 +85,8 @@ def update_critics(agent: Agent, batch: Batch, config: SACConfig) -> float:
         if config.guidance != "none":
             choices.append(torch.cat([next_x, next_x[:, -2 * size : -size]], dim=1))
         next_values = agent.targets(torch.cat(choices)).amin(dim=0).view(len(choices), -1)  # (1 or 2, B)
-        next_value = next_values.amax(dim=0) - agent.log_alpha.exp() * next_log_p
+        next_values[0] -= agent.log_alpha.exp() * next_log_p  # the prior's action has no entropy term
+        next_value = next_values.amax(dim=0)
         goal = torch.from_numpy(batch.reward) + torch.from_numpy(batch.discount) * next_value
     x = torch.cat([torch.from_numpy(v) for v in (batch.state, batch.hint, batch.action)], dim=1)
     loss = ((agent.critics(x) - goal) ** 2).mean()  # critics: (2, B)
@@ -148,7 +149,8 @@ def train(
     The last evaluation has `final_episodes` episodes, on the evaluation seeds.
 
     Raises:
-        TrainingStopped: a reward or observation that is not finite, with the step it came at.
+        TrainingStopped: a reward that is not finite, with the step it came at.
+        ShapeError: an observation that is not finite, with the step it came at.
     """
     learner = _Learner(task, grounding, guide, config, seed)
     try:

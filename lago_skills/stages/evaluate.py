@@ -1,4 +1,4 @@
-"""Evaluate: the library alone on tasks it has no demonstration of, and on the training tasks' fresh goals."""
+"""Evaluate: the library alone on tasks it has no demonstration of."""
 
 from __future__ import annotations
 

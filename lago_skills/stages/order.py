@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from lago_skills.errors import ArtifactMissing
 from lago_skills.stages import build, collect, evaluate, plan, pretrain, report, segment, train
 from lago_skills.stages.job import Job, Workspace
 
@@ -18,6 +19,23 @@ STAGES: dict[str, Callable[[Workspace], list[Job]]] = {
     "report": report.jobs,
 }
 """A stage's jobs can be listed only when the stages before it are done: recipes name inputs by digest."""
+
+
+def require_earlier(space: Workspace, stage: str) -> None:
+    """Refuse to build a stage on artifacts that are missing or were made from another form of the study.
+
+    Raises:
+        ArtifactMissing: naming the first earlier stage that has work to do.
+        ArtifactCorrupt: a finished artifact is damaged.
+    """
+    unfinished = first_unfinished(space)
+    names = list(STAGES)
+    if unfinished is not None and names.index(unfinished) < names.index(stage):
+        name = space.study.name
+        raise ArtifactMissing(
+            f"stage {stage!r} needs the stages before it, and {unfinished!r} is not done for the study as it stands; "
+            f"run: lago {unfinished} {name}, or all of them: lago run {name}"
+        )
 
 
 def first_unfinished(space: Workspace) -> str | None:

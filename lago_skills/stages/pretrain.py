@@ -8,7 +8,7 @@ from lago_skills.stages import collect, plan, segment
 from lago_skills.stages.job import Job, Progress, Workspace, digest
 from lago_skills.store import ArtifactWriter
 
-VERSION = 1
+VERSION = 2
 DECODER_FILE = "decoder.safetensors"
 
 
@@ -37,6 +37,8 @@ def jobs(space: Workspace) -> list[Job]:
     recipe = {
         "stage": "pretrain",
         "version": VERSION,
+        "playbooks": digest(space.artifact("playbooks")),
+        "episodes": {task.id: digest(space.episodes(task.id)) for task in space.study.seen},
         "segments": digest(space.artifact("segments")),
         "seed": space.study.seed,
         **config.model_dump(mode="json"),

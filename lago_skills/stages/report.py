@@ -73,7 +73,7 @@ def results(space: Workspace) -> tuple[list[Row], Row]:
         figures = verify(folder).summary
         steps = int(figures["steps"])
         row = _row(cell.task.id, cell.algorithm, steps, cell.seed, _successes(folder / train.FINAL_FILE))
-        rows.append({**row, "steps_per_s": figures["steps_per_s"], "guide_share": figures["guide_share"]})
+        rows.append({**row, **{name: figures[name] for name in ("leader", "steps_per_s", "guide_share")}})
         by_method.setdefault(cell.algorithm, []).append(row["success"])
     summary["stage_seconds"] = _stage_seconds(space)
     for name, method in (("guided_success", "guided-sac"), ("plain_success", "sac")):
@@ -213,7 +213,12 @@ def _film(space: Workspace, guide: LibraryGuide, cell: train.Cell) -> Row:
         observation, _, terminated, truncated, _ = env.step(policy(observation[None])[0])
         step += 1
     env.close()
-    return {"task": cell.task.id, "seed": cell.seed, "data": _base64(animation(frames))}
+    return {
+        "task": cell.task.id,
+        "leader": verify(weights.parent).summary["leader"],
+        "seed": cell.seed,
+        "data": _base64(animation(frames)),
+    }
 
 
 def _explain(book: Playbook) -> Row:

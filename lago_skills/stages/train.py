@@ -15,7 +15,7 @@ from lago_skills.stages import build
 from lago_skills.stages.job import Job, Progress, Workspace, digest
 from lago_skills.store import ArtifactWriter
 
-VERSION = 2
+VERSION = 3
 CURVE_FILE, FINAL_FILE, ACTOR_FILE = "curve.csv", "final_episodes.csv", "agent.safetensors"
 
 
