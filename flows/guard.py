@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import IO
 
 LOOK_EVERY_S = 0.3
 
@@ -22,22 +23,34 @@ def main(home: Path, port: int) -> None:
         stdin=subprocess.DEVNULL,
     )
     record = home / "server.json"
-    record.write_text(json.dumps({"url": url, "pid": server.pid, "guard": os.getpid()}), encoding="utf-8")
-    with (home / "lease").open("r+") as lease:
-        while server.poll() is None:
-            time.sleep(LOOK_EVERY_S)
-            try:
-                fcntl.flock(lease, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                continue
-        server.terminate()
-        try:
-            server.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait()
+    try:
+        record.write_text(json.dumps({"url": url, "pid": server.pid, "guard": os.getpid()}), encoding="utf-8")
+        with (home / "lease").open("r+") as lease:
+            _wait_until_unused(lease, server)
+            _stop(server)
+            record.unlink(missing_ok=True)  # while the lease is still held: a new command waits for this
+    finally:
+        _stop(server)
         record.unlink(missing_ok=True)
+
+
+def _wait_until_unused(lease: IO[str], server: subprocess.Popen[bytes]) -> None:
+    while server.poll() is None:
+        time.sleep(LOOK_EVERY_S)
+        try:
+            fcntl.flock(lease, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            continue
+        return
+
+
+def _stop(server: subprocess.Popen[bytes]) -> None:
+    server.terminate()
+    try:
+        server.wait(timeout=10)
+    except subprocess.TimeoutExpired:
+        server.kill()
+        server.wait()
 
 
 if __name__ == "__main__":

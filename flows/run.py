@@ -15,7 +15,7 @@ from typing import Any
 
 from flows.server import loopback_works, prefect_server
 from lago_skills.progress import StageProgress
-from lago_skills.stages.job import Job, Workspace
+from lago_skills.stages.job import Job, Workspace, exclusive
 from lago_skills.stages.order import STAGES, require_earlier
 from lago_skills.stages.pool import JobAddress, WorkerPool
 
@@ -122,12 +122,18 @@ def run_stages(space: Workspace, stages: list[str], run: Callable[[], object]) -
     Raises:
         LagoError: what a stage raised.
         ServerError: no Prefect server could be had.
+        StudyBusy: another command is at work on the study.
     """
     require_earlier(space, stages[0])
     if all_done(space, stages):
         for stage in stages:
             pending_jobs(space, stage)  # says so
         return
+    with exclusive(space):
+        _run_held(space, stages, run)
+
+
+def _run_held(space: Workspace, stages: list[str], run: Callable[[], object]) -> None:
     if not loopback_works():
         say("no loopback network here: running the stages without Prefect's server")
         run_plain(space, stages)

@@ -7,13 +7,16 @@ server. So nothing is left behind, and two commands at the same time share one s
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
+import urllib.parse
 import urllib.request
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -23,6 +26,7 @@ from typing import IO
 from lago_skills.errors import ServerError
 
 START_TIMEOUT_S = 180.0
+LOCAL = ("127.0.0.1", "localhost", "::1")
 QUIET = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -32,10 +36,16 @@ QUIET = {
 }
 
 
+def _opener(url: str) -> urllib.request.OpenerDirector:
+    """Never through a proxy to this machine itself."""
+    local = urllib.parse.urlsplit(url).hostname in LOCAL
+    return urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if local else []))
+
+
 def healthy(api_url: str, timeout_s: float = 2.0) -> bool:
     """Whether a Prefect server answers at that address."""
     try:
-        with urllib.request.urlopen(f"{api_url}/health", timeout=timeout_s) as answer:
+        with _opener(api_url).open(f"{api_url}/health", timeout=timeout_s) as answer:
             return answer.status == 200
     except (OSError, ValueError):
         return False
@@ -63,6 +73,8 @@ def prefect_server(root: Path) -> Generator[str]:
         ServerError: the configured server does not answer, or the local one does not start.
     """
     os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
+    for name in ("NO_PROXY", "no_proxy"):  # Prefect's client must not look for this machine behind a proxy either
+        os.environ[name] = ",".join(dict.fromkeys([*filter(None, os.environ.get(name, "").split(",")), *LOCAL]))
     configured = os.environ.get("PREFECT_API_URL")
     if configured:
         if not healthy(configured, timeout_s=10):
@@ -116,7 +128,8 @@ def _start(home: Path) -> str:
         if guard.poll() is not None:
             break
         time.sleep(0.2)
-    guard.kill()
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(guard.pid, signal.SIGKILL)  # the guard leads a group of its own, the server is in it
     raise ServerError(
         f"the local Prefect server did not start within {START_TIMEOUT_S:.0f} s; expected it at {url!r}; "
         f"see {str(home / 'server.log')!r}"

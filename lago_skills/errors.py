@@ -53,5 +53,9 @@ class ServerError(LagoError):
     """The local Prefect server did not start, or the configured one does not answer."""
 
 
+class StudyBusy(LagoError):
+    """Another command is working on the same study."""
+
+
 class RenderingUnavailable(LagoError):
     """This machine has no off-screen OpenGL."""

@@ -50,7 +50,9 @@ def _import(space: Workspace, options: argparse.Namespace) -> None:
         raise PlanError("--import without --model; expected the name of the model that answered; add --model NAME")
     planner = plan.planner(space)
     missing = planner.missing(space.study.seen, space.study.unseen)
-    n = import_responses(options.import_, missing, planner.transcripts, options.model, options.source)
+    n = import_responses(
+        options.import_, missing, planner.transcripts, planner.grounding.features, options.model, options.source
+    )
     left = plan.planner(space).missing(space.study.seen, space.study.unseen)
     print(f"{n} answers recorded; {len(left)} requests are open now", file=sys.stderr)  # noqa: T201
 

@@ -137,6 +137,11 @@ def load_study(path: Path) -> Study:
         study = Study.model_validate(raw)
     except ValidationError as error:
         raise StudyError(f"study {str(path)!r}: " + "; ".join(_explain(e) for e in error.errors()[:3])) from error
+    if study.name != path.stem:
+        raise StudyError(
+            f"study {str(path)!r}: found name = {study.name!r}; expected {path.stem!r}, as the file is called, since artifacts "
+            "are kept by name; rename one of them"
+        )
     names = {task.id for task in (*study.seen, *study.unseen)}
     overlap = {task.id for task in study.seen} & {task.id for task in study.unseen}
     if overlap:

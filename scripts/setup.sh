@@ -15,7 +15,7 @@ want="$want $PWD"
 started=$(date +%s)
 echo "setup: installing into .venv (about 600 MB to download, once)" >&2
 rm -f "$stamp"
-[ -x .venv/bin/python ] || "$python" -m venv .venv
+.venv/bin/python -m pip --version >/dev/null 2>&1 || "$python" -m venv --clear .venv
 .venv/bin/python -m pip install -q 'uv>=0.9'
 
 # torch without gigabytes of CUDA: from a local wheel folder where pip has one, else from PyTorch's CPU index on Linux
@@ -29,7 +29,7 @@ backend=()
 if [ -z "${UV_TORCH_BACKEND:-}" ] && [ -z "${UV_FIND_LINKS:-}" ] && [ "$(uname -s)" = Linux ] && ! command -v nvidia-smi >/dev/null; then
   backend=(--torch-backend=cpu)
 fi
-install=(.venv/bin/uv pip install -q --python .venv/bin/python --compile-bytecode "${backend[@]}" -r requirements.lock -e '.[dev]')
+install=(.venv/bin/uv pip install -q --python .venv/bin/python --compile-bytecode ${backend[@]+"${backend[@]}"} -r requirements.lock -e '.[dev]')
 if ! "${install[@]}"; then
   echo "setup: uv could not finish, trying plain pip" >&2
   .venv/bin/python -m pip install -q -r requirements.lock -e '.[dev]'

@@ -115,6 +115,8 @@ def test_pictures_are_pictures() -> None:
     rng = np.random.default_rng(0)
     curve = np.stack([np.arange(3.0) * 1000, [0.0, 0.5, 1.0]], 1)
     assert learning_curves({"sac": [curve], "guided-sac": [curve, curve]}, 0.5, "push")[:4] == b"\x89PNG"
+    for n, z in ((1, 8), (1, 1), (4, 1)):
+        assert skill_map(rng.normal(size=(n, z)).astype(np.float32), ["s"] * n, ["push"] * n)[:4] == b"\x89PNG"
     assert skill_map(rng.normal(size=(5, 8)).astype(np.float32), ["s"] * 5, ["push"] * 5)[:4] == b"\x89PNG"
     picture = rng.integers(0, 255, (240, 320, 3)).astype(np.uint8)
     frames = [Frame(p, rng.normal(size=(4, 3)), np.zeros(3), "a skill " * 20, "step 1") for p in (picture, None)]

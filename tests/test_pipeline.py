@@ -22,6 +22,8 @@ from lago_skills.evaluate.rollouts import rollouts
 from lago_skills.guide.bundle import load_bundle
 from lago_skills.guide.guides import LibraryGuide
 from lago_skills.library import SkillLibrary
+from lago_skills.stages.job import exclusive
+from lago_skills.stages.pool import open_workspace
 from tests.conftest import ROOT, random_decoder
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(420)]
@@ -248,6 +250,18 @@ def test_a_change_of_the_study_redoes_only_what_depends_on_it(finished: Path) ->
     assert (finished / "checkpoints/small/decoder/manifest.json").stat().st_mtime_ns == made
 
 
+def test_a_stage_refuses_inputs_of_another_form_of_the_study(finished: Path) -> None:
+    study = finished / "data/studies/small.toml"
+    study.write_text(STUDY.replace("n_updates = 2500", "n_updates = 2400"))
+    for command in (["evaluate", "small"], ["report", "small", "--json"]):
+        result = lago(finished, *command)
+        assert result.returncode == 2
+        assert result.stdout == ""
+        assert "'pretrain' is not done for the study as it stands" in result.stderr
+    study.write_text(STUDY)
+    assert lago(finished, "report", "small", "--json").returncode == 0
+
+
 def test_ctrl_c_is_one_sentence_and_leaves_nothing_half_done(tmp_path: Path) -> None:
     root = new_root(tmp_path / "p")
     command = [sys.executable, "-m", "flows.main", "collect", "small"]
@@ -279,7 +293,7 @@ def test_without_any_network_stages_run_all_the_same(finished: Path, tmp_path: P
     """A network namespace without interfaces: not even loopback, so Prefect's server cannot be had."""
     wrapper = ("unshare", "-rn")
     if subprocess.run([*wrapper, "true"], check=False, capture_output=True).returncode:
-        return  # this machine does not let us make one
+        pytest.skip("this machine does not let us make a network namespace")
     root = new_root(tmp_path / "p")
     shutil.copytree(finished / "data/episodes", root / "data/episodes")
     result = lago(root, "plan", "small", wrapper=wrapper)
@@ -306,9 +320,17 @@ def test_a_missing_answer_is_one_sentence(tmp_path: Path) -> None:
     assert json.loads((root / "r.jsonl").read_text())["custom_id"].startswith("plan/reach#")
 
 
+def test_two_commands_on_one_study_are_one_too_many(tmp_path: Path) -> None:
+    root = new_root(tmp_path / "p")
+    with exclusive(open_workspace(root, root / "data/studies/small.toml")):
+        result = lago(root, "collect", "small")
+    assert result.returncode == 2
+    assert "found another command at work on study 'small'" in result.stderr
+
+
 def test_a_configured_server_that_does_not_answer_is_one_sentence(tmp_path: Path) -> None:
     root = new_root(tmp_path / "p")
-    command = [sys.executable, "-m", "flows.main", "plan", "small"]
+    command = [sys.executable, "-m", "flows.main", "collect", "small"]
     env = {**environment(), "PREFECT_API_URL": "http://127.0.0.1:9/api"}
     result = subprocess.run(command, cwd=root, env=env, capture_output=True, text=True, check=False)
     assert result.returncode == 2

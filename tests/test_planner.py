@@ -122,7 +122,9 @@ def test_export_answer_import_round_by_round(tmp_path: Path, committed_planner: 
             body = {"choices": [{"message": {"content": recorded.response}}], "usage": {"total_tokens": 5}}
             lines.append(json.dumps({"custom_id": request["custom_id"], "response": {"body": body}}))
         (tmp_path / "responses.jsonl").write_text("\n".join(lines))
-        answered += import_responses(tmp_path / "responses.jsonl", missing, ours.transcripts, "claude", "test")
+        answered += import_responses(
+            tmp_path / "responses.jsonl", missing, ours.transcripts, ours.grounding.features, "claude", "test"
+        )
         ours = planner(tmp_path / "t.jsonl", committed_planner)
     assert answered == len(ours.transcripts) == 18
     assert ours.playbooks(TEN, EIGHT) == committed_planner.playbooks(TEN, EIGHT)
@@ -142,14 +144,25 @@ def test_foreign_and_malformed_responses_are_refused_and_record_nothing(
             {"custom_id": missing[0].key, "response": {"body": {"choices": [{"message": {"content": None}}]}}},
             "expected text",
         ),
+        (
+            {
+                "custom_id": missing[0].key,
+                "response": {"body": {"choices": [{"message": {"content": broken(skill="")}}]}},
+            },
+            "found skill ''",
+        ),
+        (
+            {"custom_id": missing[0].key, "response": {"body": {"choices": [{"message": {"content": " "}}]}}},
+            "holds no JSON object",
+        ),
     ]
     for line, message in cases:
         path.write_text(json.dumps(line))
         with pytest.raises(PlanError, match=message):
-            import_responses(path, missing, ours.transcripts, "m", "test")
+            import_responses(path, missing, ours.transcripts, ours.grounding.features, "m", "test")
     path.write_text("not json")
     with pytest.raises(PlanError, match="cannot be read"):
-        import_responses(path, missing, ours.transcripts, "m", "test")
+        import_responses(path, missing, ours.transcripts, ours.grounding.features, "m", "test")
     assert not (tmp_path / "t.jsonl").exists()
 
 

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
-from lago_skills.core import Playbook, Task
+from lago_skills.core import Feature, Playbook, Task
 from lago_skills.envs.grounding import Grounding
 from lago_skills.errors import PlanError, TranscriptMissing
 from lago_skills.llm.transcripts import Request, Transcript, TranscriptFile
@@ -105,12 +105,17 @@ def export_requests(requests: list[Request], path: Path) -> None:
 
 
 def import_responses(
-    path: Path, open_requests: list[Request], transcripts: TranscriptFile, model: str, source: str
+    path: Path,
+    open_requests: list[Request],
+    transcripts: TranscriptFile,
+    features: tuple[Feature, ...],
+    model: str,
+    source: str,
 ) -> int:
-    """Record answers from the Batch API's line format; returns how many.
+    """Record answers from the Batch API's line format; returns how many. All are recorded or none.
 
     Raises:
-        PlanError: the file cannot be read, or an answer belongs to no open request.
+        PlanError: the file cannot be read, an answer belongs to no open request or is not a valid playbook.
     """
     by_key = {request.key: request for request in open_requests}
     try:
@@ -120,12 +125,15 @@ def import_responses(
             f"responses file {str(path)!r} cannot be read ({error}); expected JSON lines in the Batch API's format"
         ) from error
     answers = [_answer(line, str(path)) for line in lines]
-    for key, _, _ in answers:
+    for key, text, _ in answers:
         if key not in by_key:
             raise PlanError(
                 f"responses file {str(path)!r} answers a request with key {key[:12]!r} that is not open; expected one of "
                 f"{[request.name for request in open_requests]}; export the requests again and answer those"
             )
+        parse_playbook(
+            text, by_key[key].name.removeprefix("plan/"), features, key, model
+        )  # before anything is recorded
     for key, text, usage in answers:
         request = by_key[key]
         transcripts.append(

@@ -21,6 +21,10 @@ STAGES: dict[str, Callable[[Workspace], list[Job]]] = {
 """A stage's jobs can be listed only when the stages before it are done: recipes name inputs by digest."""
 
 
+INDEPENDENT = ("collect", "plan")
+"""Stages that need no other; each of the rest needs all before it."""
+
+
 def require_earlier(space: Workspace, stage: str) -> None:
     """Refuse to build a stage on artifacts that are missing or were made from another form of the study.
 
@@ -28,6 +32,8 @@ def require_earlier(space: Workspace, stage: str) -> None:
         ArtifactMissing: naming the first earlier stage that has work to do.
         ArtifactCorrupt: a finished artifact is damaged.
     """
+    if stage in INDEPENDENT:
+        return
     unfinished = first_unfinished(space)
     names = list(STAGES)
     if unfinished is not None and names.index(unfinished) < names.index(stage):
