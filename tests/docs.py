@@ -31,6 +31,8 @@ def table(results: dict[str, Any]) -> str:
     for row in results["rows"]:
         method = {"library": "library alone", "guided-sac": "**guided SAC**", "sac": "plain SAC"}[row["method"]]
         seed = "" if row["seed"] is None else f", seed {row['seed']}"
+        if row["method"] == "guided-sac":
+            seed += f", led by {row['leader']}"
         share = f"{row['success']:.2f} ({row['low']:.2f} to {row['high']:.2f})"
         lines.append(f"| {row['task']} | {method}{seed} | {row['steps']:,} | {share} | {row['episodes']} |")
     means = ", ".join(
