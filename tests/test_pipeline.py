@@ -259,7 +259,7 @@ def test_a_stage_refuses_inputs_of_another_form_of_the_study(finished: Path) -> 
         assert result.stdout == ""
         assert "'pretrain' is not done for the study as it stands" in result.stderr
     study.write_text(STUDY)
-    assert lago(finished, "report", "small", "--json").returncode == 0
+    assert lago(finished, "evaluate", "small").returncode == 0
 
 
 def test_ctrl_c_is_one_sentence_and_leaves_nothing_half_done(tmp_path: Path) -> None:
