@@ -10,6 +10,9 @@ from lago_skills.envs.grounding import MetaWorldGrounding
 from lago_skills.envs.metaworld import DEMO_SEED, EVAL_SEED, SCENE_SEED, TRAIN_SEED, MetaWorldEnv, demonstrate
 from lago_skills.envs.tasks import GROUPS, METAWORLD_TASKS, expand, find_task
 from lago_skills.errors import ShapeError, StudyError
+from lago_skills.planner import scenes
+from lago_skills.stages.scenes import measure
+from tests.conftest import ROOT
 
 
 @pytest.mark.parametrize("name", ["pick-place", "door-close", "faucet-open", "assembly", "stick-push"])
@@ -129,3 +132,14 @@ def test_wrong_sizes_and_nan_are_refused(grounding: MetaWorldGrounding) -> None:
     bad[1, 3] = np.nan
     with pytest.raises(ShapeError, match="found nan at index \\(1, 3\\)"):
         grounding.inputs(bad, np.zeros((2, 3)))
+
+
+def test_measured_scenes_are_the_committed_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A demonstrated task and one whose first observation after a reset is stale."""
+    chosen = {name: find_task(name) for name in ("reach", "window-close")}
+    monkeypatch.setattr("lago_skills.stages.scenes.METAWORLD_TASKS", chosen)
+    committed = scenes.load(ROOT / "data/scenes/metaworld.json")
+    for scene in measure((chosen["reach"],)):
+        assert (scene.demonstrations is None) == (scene.task_id == "window-close")
+        for name, bounds in scene.start.items():
+            np.testing.assert_allclose(bounds, committed[scene.task_id].start[name], atol=0.011)
