@@ -47,15 +47,25 @@ def parser() -> argparse.ArgumentParser:
         if stage == "plan":
             continue
         commands.add_parser(stage, help=STAGE_HELP[stage]).add_argument("study")
-    plan = commands.add_parser("plan", help="playbooks from recorded language-model answers")
-    plan.add_argument("study")
+    plan = commands.add_parser(
+        "plan",
+        help="playbooks: replay recorded answers, ask a language model; show, edit, lint, find",
+        usage="lago plan STUDY [options]\n       lago plan {show,edit,lint} TASK [--study STUDY]\n"
+        "       lago plan find \"SENTENCE\" [--study STUDY]",
+    )
+    plan.add_argument("study", help="a study; or show, edit, lint (TASK may be `all`), find")
+    plan.add_argument("what", nargs="?", help="the task, or for `find` any sentence")
+    plan.add_argument("--study", dest="of_study", default="metaworld", help="study of the task (default: metaworld)")
     way = plan.add_mutually_exclusive_group()
+    way.add_argument("--live", action="store_true", help="ask an OpenAI-compatible endpoint what is not recorded yet")
     way.add_argument("--export", type=Path, metavar="REQUESTS.jsonl", help="write the requests that have no answer yet")
     way.add_argument("--import", type=Path, metavar="RESPONSES.jsonl", dest="import_", help="record answers")
     way.add_argument("--scenes", action="store_true", help="measure the feature ranges that requests show, again")
-    way.add_argument("--show", metavar="TASK", help="print one playbook")
-    plan.add_argument("--model", help="with --import: the name of the model that answered")
+    way.add_argument("--prompt", metavar="TASK", help="print what the model is told about a task")
+    plan.add_argument("--model", help="name of the model that is asked, or that answered")
     plan.add_argument("--source", default="recorded by hand", help="with --import: how the answers were got")
+    plan.add_argument("--no-repair", dest="repair", action="store_false", help="leave answers with findings as they are")
+    plan.add_argument("--file", type=Path, help="with edit: the new playbook, instead of an editor")
     report = commands.add_parser("report", help="one HTML page: tables, curves, skill map, animation")
     report.add_argument("study")
     for command in (plan, report):
@@ -114,8 +124,26 @@ def _workspace(options: argparse.Namespace) -> Workspace:
     from lago_skills.study import load_study, study_path
 
     root = options.root.resolve()
+    if options.command == "plan":
+        _plan_action(options)
     path = study_path("demo" if options.command == "demo" else options.study, root)
     return Workspace(root, path.resolve(), load_study(path))
+
+
+def _plan_action(options: argparse.Namespace) -> None:
+    """`lago plan show TASK` and its kin name their study with --study."""
+    from lago_skills.plan_command import ACTIONS
+
+    options.action = options.study if options.study in ACTIONS else None
+    if options.action:
+        options.study = options.of_study
+    elif options.what:
+        from lago_skills.errors import PlanError
+
+        raise PlanError(
+            f"found lago plan {options.study} {options.what}; expected a study, or one of {', '.join(ACTIONS)} and a task; "
+            "correct it"
+        )
 
 
 def _pipeline(space: Workspace, run_stages: StageRunner) -> None:

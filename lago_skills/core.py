@@ -6,6 +6,7 @@ embedding, Z latent, I decoder inputs.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -26,6 +27,18 @@ class Feature:
     name: str
     unit: str
     sentence: str
+    low: float = -math.inf
+    """No state has a smaller value."""
+    high: float = math.inf
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """What a playbook may speak about: features for its conditions, anchors for its targets."""
+
+    features: tuple[Feature, ...]
+    anchors: tuple[str, ...]
+    """Names of points to head for; empty where an environment has none, and steps then have no target."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +74,7 @@ class Step:
     """One step of a playbook: a skill sentence, where to head, and when it is active."""
 
     skill: str
-    target: Target
+    target: Target | None
     when: tuple[Condition, ...] = ()
 
 

@@ -59,3 +59,11 @@ class StudyBusy(LagoError):
 
 class RenderingUnavailable(LagoError):
     """This machine has no off-screen OpenGL."""
+
+
+class EndpointError(LagoError):
+    """A language-model endpoint did not answer, or refused."""
+
+
+class BudgetSpent(LagoError):
+    """One more request might cost more than the study allows."""

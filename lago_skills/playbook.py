@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lago_skills.core import ANCHORS, Condition, Feature, Playbook, Step, Target
+from lago_skills.core import Condition, Playbook, Step, Target, Vocabulary
 
 
 class CompiledPlaybook:
     """A playbook turned into index and threshold arrays, ready for batches."""
 
-    def __init__(self, playbook: Playbook, features: tuple[Feature, ...]) -> None:
-        index = {feature.name: i for i, feature in enumerate(features)}
+    def __init__(self, playbook: Playbook, vocabulary: Vocabulary) -> None:
+        index = {feature.name: i for i, feature in enumerate(vocabulary.features)}
         self.playbook = playbook
         self._conditions = [
             (
@@ -24,8 +24,9 @@ class CompiledPlaybook:
             )
             for step in playbook.steps
         ]
-        self._anchor = np.array([ANCHORS.index(step.target.anchor) for step in playbook.steps])
-        self._offset = np.array([step.target.offset for step in playbook.steps])
+        targets = [step.target for step in playbook.steps]
+        self._anchor = np.array([vocabulary.anchors.index(t.anchor) if t else -1 for t in targets])
+        self._offset = np.array([t.offset if t else (0.0, 0.0, 0.0) for t in targets])
 
     def active(self, values: NDArray[Any]) -> NDArray[np.int64]:
         """(B, F) feature values -> (B,) index of the first step whose conditions all hold."""
@@ -36,7 +37,9 @@ class CompiledPlaybook:
         return np.argmax(held, axis=1)
 
     def targets(self, steps: NDArray[np.int64], anchors: NDArray[Any]) -> NDArray[np.float64]:
-        """(B,) active steps and (B, n_anchors, 3) anchor points -> (B, 3) target points."""
+        """(B,) active steps and (B, n_anchors, 3) anchor points -> (B, 3) target points; 0 where there are no anchors."""
+        if not anchors.shape[1]:
+            return np.zeros((len(steps), 3))
         return anchors[np.arange(len(steps)), self._anchor[steps]] + self._offset[steps]
 
 
@@ -45,7 +48,7 @@ def playbook_from(raw: dict[str, Any]) -> Playbook:
     steps = tuple(
         Step(
             skill=step["skill"],
-            target=Target(step["target"]["anchor"], tuple(step["target"]["offset"])),
+            target=Target(step["target"]["anchor"], tuple(step["target"]["offset"])) if step["target"] else None,
             when=tuple(Condition(**condition) for condition in step["when"]),
         )
         for step in raw["steps"]

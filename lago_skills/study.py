@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from lago_skills.core import Task
+from lago_skills.core import Feature, Task
 from lago_skills.decoder.config import DecoderConfig
+from lago_skills.envs.grounding import Grounding, MetaWorldGrounding
+from lago_skills.envs.own import NamedEntries, load_grounding
 from lago_skills.envs.tasks import expand
 from lago_skills.errors import StudyError
+from lago_skills.llm.config import LiveConfig
 from lago_skills.rl.config import SACConfig
 
 MAX_SEED = 99
@@ -25,13 +29,64 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+class OwnTask(_Section):
+    """A task of one's own environment."""
+
+    id: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
+    sentence: str = Field(min_length=3, max_length=500)
+    """What is to be achieved, as one would tell a person."""
+    env_id: str
+    """A Gymnasium id."""
+    horizon_steps: int = Field(default=200, ge=1)
+
+
 class TasksConfig(_Section):
-    """Task and group names (`ten`, `eight`, `thirty-two`)."""
+    """Task and group names (`ten`, `eight`, `thirty-two`), and one's own tasks."""
 
     seen: list[str] = Field(min_length=1)
     """Demonstrated training tasks."""
     unseen: list[str] = Field(default_factory=list)
     """Tasks without any demonstration."""
+    planned: list[str] = Field(default_factory=list)
+    """Tasks that get a playbook and are otherwise left alone: no rollout, no evaluation."""
+    own: list[OwnTask] = Field(default_factory=list[OwnTask])
+
+
+class FeatureConfig(_Section):
+    """One entry of the observation, named."""
+
+    index: int = Field(ge=0)
+    """Which entry."""
+    unit: str
+    range: tuple[float, float]
+    """Smallest and largest value."""
+    sentence: str = Field(min_length=3)
+    """What it means."""
+
+
+class EnvironmentConfig(_Section):
+    """One's own environment: a grounding class, or names for entries of the observation."""
+
+    grounding: str | None = None
+    """Import path of a class with the methods of `lago_skills.envs.grounding.Grounding`, such as `my_lab.arm:ArmGrounding`."""
+    world: str = ""
+    """What the language model is told about the agent, its units and its actions."""
+    observation_size: int = Field(default=0, ge=0)
+    action_size: int = Field(default=0, ge=0)
+    features: dict[str, FeatureConfig] = Field(default_factory=dict[str, FeatureConfig])
+
+    def load(self) -> Grounding:
+        """The grounding.
+
+        Raises:
+            StudyError: it cannot be imported, or the names are not consistent.
+        """
+        if self.grounding is not None:
+            return load_grounding(self.grounding)
+        features = {
+            name: (f.index, Feature(name, f.unit, f.sentence, f.range[0], f.range[1])) for name, f in self.features.items()
+        }
+        return NamedEntries(features, self.world, self.observation_size, self.action_size)
 
 
 class CollectConfig(_Section):
@@ -44,12 +99,14 @@ class CollectConfig(_Section):
 
 
 class PlanConfig(_Section):
-    """Recorded language-model answers."""
+    """Language-model answers: where they are recorded, whose count, how they are asked for."""
 
-    transcripts: str = "data/transcripts/metaworld.jsonl"
-    scenes: str = "data/scenes/metaworld.json"
+    name: str | None = None
+    """What the files below are called; without it `metaworld`, or the study's name if it brings its own environment."""
     model: str | None = None
-    """Use only this model's answers; without it, the latest recorded ones."""
+    """Use only this model's answers; without it the latest recorded ones; `best` takes, task by task, the one with the
+    best score in rollouts and the fewest findings."""
+    live: LiveConfig = LiveConfig()
 
 
 class GuideConfig(_Section):
@@ -86,6 +143,8 @@ class Study(_Section):
     workers: int = Field(default=2, ge=1, le=64)
     """Processes that work at the same time."""
     tasks: TasksConfig
+    environment: EnvironmentConfig | None = None
+    """Without it, Meta-World."""
     collect: CollectConfig = CollectConfig()
     plan: PlanConfig = PlanConfig()
     decoder: DecoderConfig = DecoderConfig()
@@ -94,14 +153,55 @@ class Study(_Section):
     train: TrainConfig = TrainConfig()
 
     @property
+    def own_tasks(self) -> dict[str, Task]:
+        """Tasks that this study defines, by id."""
+        return {t.id: Task(t.id, t.sentence, t.env_id, t.horizon_steps) for t in self.tasks.own}
+
+    def find(self, names: list[str]) -> tuple[Task, ...]:
+        """Tasks for names and group names, this study's own among them.
+
+        Raises:
+            StudyError: an unknown name.
+        """
+        own = self.own_tasks
+        if not self.environment:
+            return expand(names, own)
+        unknown = [name for name in names if name not in own]
+        if unknown:
+            raise StudyError(
+                f"study {self.name!r}: found task {unknown[0]!r}, expected one of its own environment's tasks {sorted(own)}; "
+                "add it as [[tasks.own]]"
+            )
+        return tuple(own[name] for name in dict.fromkeys(names))
+
+    @property
     def seen(self) -> tuple[Task, ...]:
         """Training tasks."""
-        return expand(self.tasks.seen)
+        return self.find(self.tasks.seen)
 
     @property
     def unseen(self) -> tuple[Task, ...]:
         """Tasks without demonstrations."""
-        return expand(self.tasks.unseen)
+        return self.find(self.tasks.unseen)
+
+    @property
+    def planned(self) -> tuple[Task, ...]:
+        """Tasks that get a playbook and are otherwise left alone."""
+        return self.find(self.tasks.planned)
+
+    @property
+    def grounding(self) -> Grounding:
+        """What the features of this study's environment are.
+
+        Raises:
+            StudyError: the study's own grounding cannot be loaded.
+        """
+        return self.environment.load() if self.environment else MetaWorldGrounding()
+
+    @property
+    def recordings(self) -> str:
+        """What the files of recorded answers, scenes and lint results are called."""
+        return self.plan.name or (self.name if self.environment else "metaworld")
 
 
 ALGORITHMS = ("guided-sac", "sac")
@@ -142,14 +242,16 @@ def load_study(path: Path) -> Study:
             f"study {str(path)!r}: found name = {study.name!r}; expected {path.stem!r}, as the file is called, since artifacts "
             "are kept by name; rename one of them"
         )
+    groups = {"seen": study.seen, "unseen": study.unseen, "planned": study.planned}
     names = {task.id for task in (*study.seen, *study.unseen)}
-    overlap = {task.id for task in study.seen} & {task.id for task in study.unseen}
-    if overlap:
-        raise StudyError(
-            f"study {str(path)!r}: found {sorted(overlap)} in both tasks.seen and tasks.unseen; expected each task once; "
-            "remove it from one of them"
-        )
-    for task in expand(study.train.tasks):
+    for (one, first), (two, second) in itertools.combinations(groups.items(), 2):
+        overlap = {task.id for task in first} & {task.id for task in second}
+        if overlap:
+            raise StudyError(
+                f"study {str(path)!r}: found {sorted(overlap)} in both tasks.{one} and tasks.{two}; expected each task once; "
+                "remove it from one of them"
+            )
+    for task in study.find(study.train.tasks):
         if task.id not in names:
             raise StudyError(
                 f"study {str(path)!r}: found {task.id!r} in train.tasks; expected a task of tasks.seen or tasks.unseen; "

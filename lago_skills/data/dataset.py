@@ -22,7 +22,7 @@ def label_episodes(
     """Segments of all episodes, by the playbook of each episode's task."""
     found: list[Segment] = []
     for task, runs in episodes.items():
-        book = CompiledPlaybook(playbooks[task], grounding.features)
+        book = CompiledPlaybook(playbooks[task], grounding.vocabulary)
         for index, episode in enumerate(runs):
             found.extend(segments(label(episode, book, grounding), index, book))
     return found
@@ -51,7 +51,7 @@ def labelled_steps(
         episode = runs[segment.episode]
         rows = np.arange(segment.start, segment.stop)
         observations = episode.observations[rows].astype(np.float64)
-        book = CompiledPlaybook(playbooks[segment.task_id], grounding.features)
+        book = CompiledPlaybook(playbooks[segment.task_id], grounding.vocabulary)
         planned = book.targets(np.full(len(rows), segment.step), grounding.anchors(observations))
         path = grounding.anchors(episode.observations.astype(np.float64))[:, 0]
         parts["inputs"].append(grounding.inputs(observations, planned))

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from lago_skills.core import ANCHORS, Feature, check_observations
+from lago_skills.core import ANCHORS, Feature, Vocabulary, check_observations
 
 
 class Grounding(Protocol):
@@ -19,16 +19,22 @@ class Grounding(Protocol):
 
     observation_size: int
     action_size: int
-    features: tuple[Feature, ...]
+    vocabulary: Vocabulary
+    """The features, in the order of `values`, and the anchors, in the order of `anchors`."""
     world: str
     """Sentences for the planner: frame, units, what an action does."""
+
+    @property
+    def features(self) -> tuple[Feature, ...]:
+        """The vocabulary's features."""
+        ...
 
     def values(self, observations: NDArray[Any]) -> NDArray[np.float64]:
         """(B, S) observations -> (B, F) feature values."""
         ...
 
     def anchors(self, observations: NDArray[Any]) -> NDArray[np.float64]:
-        """(B, S) observations -> (B, len(ANCHORS), 3) points in metres."""
+        """(B, S) observations -> (B, n_anchors, 3) points in metres."""
         ...
 
     def inputs(self, observations: NDArray[Any], targets: NDArray[Any]) -> NDArray[np.float32]:
@@ -45,20 +51,30 @@ class Grounding(Protocol):
         ...
 
 
+REACH_M = {"x": (-0.6, 0.6), "y": (0.0, 1.2), "z": (-0.1, 0.6)}
+"""No gripper, object or goal of any of the fifty tasks is outside this box."""
+
+
 def _vector(name: str, text: str) -> list[Feature]:
-    return [Feature(f"{name}_{axis}", "m", f"{text}, along {axis}") for axis in "xyz"]
+    """A position (bounded by the workspace) or, where the name says `_to_`, a difference of two positions."""
+    features: list[Feature] = []
+    for axis, (low, high) in REACH_M.items():
+        if "_to_" in name:
+            low, high = low - high, high - low
+        features.append(Feature(f"{name}_{axis}", "m", f"{text}, along {axis}", low, high))
+    return features
 
 
 def _distances(name: str, text: str) -> list[Feature]:
     return [
-        Feature(name, "m", f"distance {text}"),
-        Feature(f"{name}_xy", "m", f"horizontal distance {text}"),
+        Feature(name, "m", f"distance {text}", 0.0, 2.0),
+        Feature(f"{name}_xy", "m", f"horizontal distance {text}", 0.0, 1.8),
     ]
 
 
 METAWORLD_FEATURES: tuple[Feature, ...] = (
     *_vector("gripper", "position of the gripper, the point between the finger tips"),
-    Feature("gripper_opening", "0-1", "1 is fully open, about 0.3 is fully closed on nothing; between on an object"),
+    Feature("gripper_opening", "0-1", "1 is fully open, about 0.3 is fully closed on nothing; between on an object", 0.0, 1.0),
     *_vector("object", "position of the object, the thing the task is about: a puck, a handle, a button, a lock"),
     *_vector("goal", "position where the task wants the object, or the gripper when nothing has to move"),
     *_vector("gripper_to_object", "object minus gripper"),
@@ -72,10 +88,10 @@ METAWORLD_FEATURES: tuple[Feature, ...] = (
     *_distances("gripper_to_object2", "between gripper and second object"),
     *_vector("object_to_object2", "second object minus object"),
     *_distances("object_to_object2", "between object and second object"),
-    Feature("gripper_speed", "m/step", "how far the gripper moved in the last control step"),
-    Feature("object_speed", "m/step", "how far the object moved in the last control step"),
-    Feature("object2_speed", "m/step", "how far the second object moved in the last control step"),
-    Feature("opening_change", "1/step", "change of gripper_opening in the last control step; negative is closing"),
+    Feature("gripper_speed", "m/step", "how far the gripper moved in the last control step", 0.0, 1.0),
+    Feature("object_speed", "m/step", "how far the object moved in the last control step", 0.0, 1.0),
+    Feature("object2_speed", "m/step", "how far the second object moved in the last control step", 0.0, 1.0),
+    Feature("opening_change", "1/step", "change of gripper_opening in the last control step; negative is closing", -1.0, 1.0),
 )
 
 METAWORLD_WORLD = """\
@@ -100,6 +116,7 @@ class MetaWorldGrounding:
 
     observation_size = 39
     action_size = 4
+    vocabulary = Vocabulary(METAWORLD_FEATURES, ANCHORS)
     features = METAWORLD_FEATURES
     world = METAWORLD_WORLD
 

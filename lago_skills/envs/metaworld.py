@@ -20,8 +20,8 @@ from lago_skills.core import Episode, Task
 from lago_skills.errors import RenderingUnavailable, StudyError
 
 Reward = Literal["sparse", "dense", "delta"]
-DEMO_SEED, EVAL_SEED, TRAIN_SEED, SCENE_SEED = 1_000_000, 2_000_000, 3_000_000, 4_000_000
-"""First start-state seed of demonstrations, evaluation, online training and scene summaries: disjoint ranges."""
+DEMO_SEED, EVAL_SEED, TRAIN_SEED, SCENE_SEED, LINT_SEED = (n * 1_000_000 for n in range(1, 6))
+"""First start-state seed of demonstrations, evaluation, online training, scene summaries and lint: disjoint ranges."""
 
 
 RENDER_HEIGHT, RENDER_WIDTH = 240, 320

@@ -109,11 +109,13 @@ def find_task(name: str) -> Task:
     return METAWORLD_TASKS[name]
 
 
-def expand(names: list[str]) -> tuple[Task, ...]:
+def expand(names: list[str], own: dict[str, Task] | None = None) -> tuple[Task, ...]:
     """Tasks for a list of task names and group names ("ten", "eight", "thirty-two"), in order, without repeats.
+
+    A name in `own` is that task.
 
     Raises:
         StudyError: an unknown name.
     """
     flat = [task for name in names for task in GROUPS.get(name, (name,))]
-    return tuple(find_task(name) for name in dict.fromkeys(flat))
+    return tuple((own or {}).get(name) or find_task(name) for name in dict.fromkeys(flat))

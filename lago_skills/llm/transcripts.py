@@ -6,15 +6,26 @@ question has the same key whoever answers it. No secret is ever part of a reques
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
-from lago_skills.errors import ArtifactCorrupt, PlanError, TranscriptMissing
+from lago_skills.errors import ArtifactCorrupt, TranscriptMissing
+
+HUMAN = "human"
+"""The `model` of an answer that a person wrote by editing another one."""
+ROLES = ("user", "assistant")
+
+
+def _sha256(value: Any) -> str:
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -25,16 +36,24 @@ class Request:
     """What it is for, such as `plan/push`; not part of the key."""
     prompt: str
     schema: dict[str, Any] = field(default_factory=dict[str, Any])
+    turns: tuple[str, ...] = ()
+    """What was said after the prompt: the model's answer, our reply to it, and so on; the last word is ours."""
 
     def canonical(self) -> dict[str, Any]:
-        """What is hashed and sent: one user message and the answer's JSON schema."""
-        return {"messages": [{"role": "user", "content": self.prompt}], "schema": self.schema}
+        """What is hashed and sent: the messages and the answer's JSON schema."""
+        said = (self.prompt, *self.turns)
+        messages = [{"role": ROLES[i % 2], "content": text} for i, text in enumerate(said)]
+        return {"messages": messages, "schema": self.schema}
 
     @property
     def key(self) -> str:
         """SHA-256 of the canonical JSON, 64 hex digits."""
-        text = json.dumps(self.canonical(), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-        return hashlib.sha256(text.encode()).hexdigest()
+        return _sha256(self.canonical())
+
+    @property
+    def custom_id(self) -> str:
+        """Name and key: how an answer in a batch file says what it answers."""
+        return f"{self.name}#{self.key}"
 
 
 @dataclass(frozen=True)
@@ -50,6 +69,34 @@ class Transcript:
     """How the answer was got, such as `recorded by hand` or an endpoint's host name."""
     recorded_at: str
     usage: dict[str, int] = field(default_factory=dict[str, int])
+    parent: str | None = None
+    """For a person's edit, the `id` of the answer that was edited."""
+
+    @property
+    def id(self) -> str:
+        """What this very answer is called: a hash of key, model, response and parent; 16 hex digits."""
+        return _sha256([self.key, self.model, self.response, self.parent])[:16]
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that the exchange cost, as the endpoint counted them; 0 where nobody did."""
+        return self.usage.get("total_tokens", 0)
+
+
+def answered(
+    request: Request,
+    response: str,
+    model: str,
+    source: str,
+    usage: dict[str, int] | None = None,
+    parent: str | None = None,
+) -> Transcript:
+    """The transcript of a request answered just now."""
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    text = response.encode("utf-8", "replace").decode()  # half a surrogate pair cannot be stored
+    return Transcript(
+        request.key, request.name, request.canonical(), text, model, source, now, usage or {}, parent
+    )
 
 
 class TranscriptFile:
@@ -66,12 +113,13 @@ class TranscriptFile:
             self._read()
 
     def _read(self) -> None:
-        lines = self.path.read_text(encoding="utf-8").split("\n")
+        lines = self.path.read_bytes().split(b"\n")
         for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
             try:
                 transcript = Transcript(**cast("dict[str, Any]", json.loads(line)))
+                found = _sha256(transcript.request)
             except (ValueError, TypeError) as error:
                 if number == len(lines):  # torn by a power cut before its newline was written: never acknowledged
                     continue
@@ -79,11 +127,6 @@ class TranscriptFile:
                     f"line {number} of transcript file {str(self.path)!r} is not a transcript ({error}); "
                     "expected one JSON object; restore the file from version control"
                 ) from error
-            found = Request(
-                name=transcript.name,
-                prompt=transcript.request["messages"][0]["content"],
-                schema=transcript.request["schema"],
-            ).key
             if found != transcript.key:
                 raise ArtifactCorrupt(
                     f"line {number} of transcript file {str(self.path)!r}: its request hashes to {found[:12]}, expected "
@@ -98,9 +141,21 @@ class TranscriptFile:
         """Every transcript, in file order per key."""
         return (transcript for found in self._by_key.values() for transcript in found)
 
+    def models(self) -> list[str]:
+        """Names of the models that answered anything, people left out."""
+        return sorted({transcript.model for transcript in self.all()} - {HUMAN})
+
+    def answers(self, request: Request, model: str | None = None) -> list[Transcript]:
+        """Every recorded answer of a model to this request, oldest first; people's edits are left out."""
+        return [t for t in self._by_key.get(request.key, []) if t.model != HUMAN and model in (None, t.model)]
+
+    def edits(self, request: Request) -> list[Transcript]:
+        """People's edits of answers to this request, oldest first."""
+        return [t for t in self._by_key.get(request.key, []) if t.model == HUMAN]
+
     def get(self, request: Request, model: str | None = None) -> Transcript | None:
         """The latest recorded answer to this request (of this model, if one is named), or None."""
-        found = [t for t in self._by_key.get(request.key, []) if model in (None, t.model)]
+        found = self.answers(request, model)
         return found[-1] if found else None
 
     def replay(self, request: Request, study: str, model: str | None = None) -> Transcript:
@@ -112,30 +167,32 @@ class TranscriptFile:
         transcript = self.get(request, model)
         if transcript is None:
             raise TranscriptMissing(
-                f"no answer is recorded for request {request.name!r} (key {request.key[:12]}, prompt template "
-                f"lago_skills/planner/prompt.md, expected in {str(self.path)!r}); record it with: "
-                f"lago plan {study} --export requests.jsonl, then lago plan {study} --import responses.jsonl --model NAME"
+                f"no answer{f' of model {model!r}' * (model is not None)} is recorded for request {request.name!r} (key "
+                f"{request.key[:12]}, prompt template lago_skills/planner/prompt.md, expected in {str(self.path)!r}); "
+                f"record it with: lago plan {study} --live, or lago plan {study} --export requests.jsonl, then "
+                f"lago plan {study} --import responses.jsonl --model NAME"
             )
         return transcript
 
     def append(self, transcript: Transcript) -> None:
-        """Write one transcript durably (fsync) before returning.
-
-        Raises:
-            PlanError: the response is empty.
-        """
-        if not transcript.response.strip():
-            raise PlanError(
-                f"the answer to request {transcript.name!r} is empty; expected a JSON playbook; record it again"
-            )
+        """Write one transcript durably (fsync) before returning; several processes may append to one file."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         line = json.dumps(asdict(transcript), ensure_ascii=False, sort_keys=True)
-        descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
-        try:
-            written = os.pread(descriptor, os.fstat(descriptor).st_size, 0)
-            os.ftruncate(descriptor, written.rfind(b"\n") + 1)  # a torn last line was never acknowledged
-            os.write(descriptor, (line + "\n").encode())
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        append_line(self.path, line)
         self._by_key.setdefault(transcript.key, []).append(transcript)
+
+
+def append_line(path: Path, line: str) -> None:
+    """Append one line durably; a torn last line, which was never acknowledged, is cut off first."""
+    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        size = os.fstat(descriptor).st_size
+        if size and os.pread(descriptor, 1, size - 1) != b"\n":
+            os.ftruncate(descriptor, os.pread(descriptor, size, 0).rfind(b"\n") + 1)
+        data = memoryview((line + "\n").encode())
+        while data:
+            data = data[os.write(descriptor, data) :]
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -4,39 +4,76 @@ from __future__ import annotations
 
 import difflib
 import json
-import math
+from dataclasses import dataclass
 from typing import Any, cast
 
-from lago_skills.core import ANCHORS, Condition, Feature, Playbook, Step, Target
+from lago_skills.core import Condition, Playbook, Step, Target, Vocabulary
 from lago_skills.errors import PlanError
+from lago_skills.planner.findings import Finding
 
 MAX_STEPS = 12
+MAX_CONDITIONS = 24
 MAX_ANSWER_CHARS = 100_000
+MAX_SENTENCE_CHARS = 500
 MAX_OFFSET_M = 1.0
 
 
-def parse_playbook(text: str, task_id: str, features: tuple[Feature, ...], key: str, model: str) -> Playbook:
-    """The playbook in a model's answer.
+@dataclass(frozen=True)
+class Reading:
+    """What an answer holds: a playbook, or the reasons why it holds none."""
+
+    playbook: Playbook | None
+    findings: tuple[Finding, ...]
+
+
+class _Refused(Exception):
+    """Why a part of an answer is not what it should be."""
+
+
+def read_answer(text: str, task_id: str, vocabulary: Vocabulary, key: str, model: str) -> Reading:
+    """Read an answer; every step that is not valid becomes a finding, and there is then no playbook.
 
     Prose or a code fence around the JSON object is ignored; conditions on the last step are dropped (the last
     step is the fallback by definition).
+    """
+    try:
+        steps = _find_steps(text)
+    except _Refused as refused:
+        return Reading(None, (Finding("invalid", 0, str(refused)),))
+    parsed: list[Step] = []
+    findings: list[Finding] = []
+    for number, raw in enumerate(steps, start=1):
+        try:
+            parsed.append(_step(raw, vocabulary))
+        except _Refused as refused:
+            findings.append(Finding("invalid", number, str(refused)))
+    if findings:
+        return Reading(None, tuple(findings))
+    parsed[-1] = Step(parsed[-1].skill, parsed[-1].target)
+    return Reading(Playbook(task_id=task_id, steps=tuple(parsed), transcript_key=key, model=model), ())
+
+
+def parse_playbook(text: str, task_id: str, vocabulary: Vocabulary, key: str, model: str) -> Playbook:
+    """The playbook in an answer.
 
     Raises:
         PlanError: no JSON object, a field of the wrong kind, an unknown feature or anchor, a number out of range.
     """
-    where = f"the answer for task {task_id!r} (transcript {key[:12]})"
+    reading = read_answer(text, task_id, vocabulary, key, model)
+    if reading.playbook is None:
+        raise PlanError(
+            f"the answer for task {task_id!r} (request {key[:12]}, model {model}) is not a playbook: "
+            + "; ".join(finding.line() for finding in reading.findings)
+            + "; correct it or record it again"
+        )
+    return reading.playbook
+
+
+def _find_steps(text: str) -> list[Any]:
     if len(text) > MAX_ANSWER_CHARS:
-        raise PlanError(f"{where} has {len(text)} characters; expected at most {MAX_ANSWER_CHARS}; record it again")
-    steps = _find_object(text, where).get("steps")
-    if not isinstance(steps, list) or not 1 <= len(cast("list[Any]", steps)) <= MAX_STEPS:
-        raise PlanError(f"{where}: found no list of 1 to {MAX_STEPS} steps under 'steps'; record it again")
-    names = {feature.name for feature in features}
-    parsed = [_step(raw, f"{where}, step {i}", names) for i, raw in enumerate(cast("list[Any]", steps), start=1)]
-    parsed[-1] = Step(parsed[-1].skill, parsed[-1].target)
-    return Playbook(task_id=task_id, steps=tuple(parsed), transcript_key=key, model=model)
-
-
-def _find_object(text: str, where: str) -> dict[str, Any]:
+        raise _Refused(f"found an answer of {len(text)} characters; expected at most {MAX_ANSWER_CHARS}")
+    if not text.strip():
+        raise _Refused('found an empty answer; expected {"steps": [...]}')
     decoder = json.JSONDecoder()
     start = text.find("{")
     while start >= 0:
@@ -45,54 +82,64 @@ def _find_object(text: str, where: str) -> dict[str, Any]:
         except (ValueError, RecursionError):
             found = None
         if isinstance(found, dict) and "steps" in found:
-            return cast("dict[str, Any]", found)
+            steps = cast("dict[str, Any]", found)["steps"]
+            if not isinstance(steps, list) or not 1 <= len(cast("list[Any]", steps)) <= MAX_STEPS:
+                raise _Refused(f"found no list of 1 to {MAX_STEPS} steps under 'steps'; expected one")
+            return cast("list[Any]", steps)
         start = text.find("{", start + 1)
-    raise PlanError(f'{where} holds no JSON object with "steps"; expected {{"steps": [...]}}; record it again')
+    cut = " (it seems to have been cut off)" if '"steps"' in text else ""
+    raise _Refused(f'found no complete JSON object with "steps"{cut}; expected {{"steps": [...]}}')
 
 
-def _number(raw: Any, where: str, limit: float) -> float:
-    if isinstance(raw, bool) or not isinstance(raw, int | float) or not math.isfinite(raw) or abs(raw) > limit:
-        raise PlanError(f"{where}: found {raw!r}; expected a finite number of size at most {limit:g}; record it again")
+def _short(raw: Any) -> str:
+    text = repr(raw)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _number(raw: Any, what: str, limit: float) -> float:
+    if isinstance(raw, bool) or not isinstance(raw, int | float) or not abs(raw) <= limit:  # NaN compares as false
+        raise _Refused(f"found {_short(raw)} as {what}; expected a finite number of size at most {limit:g}")
     return float(raw)
 
 
-def _step(raw: Any, where: str, names: set[str]) -> Step:
+def _step(raw: Any, vocabulary: Vocabulary) -> Step:
     if not isinstance(raw, dict):
-        raise PlanError(
-            f"{where}: found {raw!r}; expected an object with 'skill', 'target' and 'when'; record it again"
-        )
+        raise _Refused(f"found {_short(raw)}; expected an object with 'skill', 'target' and 'when'")
     fields = cast("dict[str, Any]", raw)
     skill = fields.get("skill")
-    if not isinstance(skill, str) or not skill.strip() or len(skill) > 500:
-        raise PlanError(
-            f"{where}: found skill {skill!r}; expected a sentence of at most 500 characters; record it again"
-        )
+    if not isinstance(skill, str) or not skill.strip() or len(skill) > MAX_SENTENCE_CHARS:
+        raise _Refused(f"found skill {_short(skill)}; expected a sentence of at most {MAX_SENTENCE_CHARS} characters")
+    skill = " ".join(skill.split())
+    if not skill.isprintable():
+        raise _Refused(f"found skill {_short(skill)} with control characters; expected plain text")
     when = fields.get("when", [])
-    if not isinstance(when, list):
-        raise PlanError(f"{where}: found when={when!r}; expected a list of conditions; record it again")
-    conditions = tuple(_condition(c, where, names) for c in cast("list[Any]", when))
-    return Step(skill=" ".join(skill.split()), target=_target(fields.get("target"), where), when=conditions)
+    if not isinstance(when, list) or len(cast("list[Any]", when)) > MAX_CONDITIONS:
+        raise _Refused(f"found when={_short(when)}; expected a list of conditions, at most {MAX_CONDITIONS}")
+    names = {feature.name for feature in vocabulary.features}
+    conditions = tuple(_condition(condition, names) for condition in cast("list[Any]", when))
+    return Step(skill=skill, target=_target(fields.get("target"), vocabulary.anchors), when=conditions)
 
 
-def _target(raw: Any, where: str) -> Target:
+def _target(raw: Any, anchors: tuple[str, ...]) -> Target | None:
+    if not anchors:
+        return None
     fields = cast("dict[str, Any]", raw) if isinstance(raw, dict) else {}
     anchor, offset = fields.get("anchor"), fields.get("offset")
-    if anchor not in ANCHORS or not isinstance(offset, list) or len(cast("list[Any]", offset)) != 3:
-        raise PlanError(
-            f"{where}: found target {raw!r}; expected an anchor ({', '.join(ANCHORS)}) and an offset of three numbers; "
-            "record it again"
+    if anchor not in anchors or not isinstance(offset, list) or len(cast("list[Any]", offset)) != 3:
+        raise _Refused(
+            f"found target {_short(raw)}; expected an anchor ({', '.join(anchors)}) and an offset of three numbers"
         )
-    numbers = [_number(value, f"{where}, offset", MAX_OFFSET_M) for value in cast("list[Any]", offset)]
+    numbers = [_number(value, "a part of the offset", MAX_OFFSET_M) for value in cast("list[Any]", offset)]
     return Target(anchor=anchor, offset=(numbers[0], numbers[1], numbers[2]))
 
 
-def _condition(raw: Any, where: str, names: set[str]) -> Condition:
+def _condition(raw: Any, names: set[str]) -> Condition:
     fields = cast("dict[str, Any]", raw) if isinstance(raw, dict) else {}
     feature, op = fields.get("feature"), fields.get("op")
     if not isinstance(feature, str) or feature not in names:
-        near = difflib.get_close_matches(str(feature), names, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else "see the feature table of the request"
-        raise PlanError(f"{where}: found a condition on {feature!r}; expected a named feature; {hint}")
+        near = difflib.get_close_matches(str(feature)[:100], names, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else "see the feature table"
+        raise _Refused(f"found a condition on {_short(feature)}; expected a named feature; {hint}")
     if op not in ("<", ">"):
-        raise PlanError(f"{where}: found operator {op!r}; expected '<' or '>'; record it again")
-    return Condition(feature=feature, op=op, value=_number(fields.get("value"), f"{where}, condition", 1e3))
+        raise _Refused(f"found operator {_short(op)}; expected '<' or '>'")
+    return Condition(feature=feature, op=op, value=_number(fields.get("value"), "the number of a condition", 1e6))

@@ -1,56 +1,71 @@
-"""The exact question that a language model is asked for one task."""
+"""The exact questions that a language model is asked: one playbook, its repair."""
 
 from __future__ import annotations
 
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from lago_skills.core import ANCHORS, Task
+import jinja2
+
+from lago_skills.core import Task, Vocabulary
 from lago_skills.envs.grounding import Grounding
 from lago_skills.errors import PlanError
 from lago_skills.llm.transcripts import Request
+from lago_skills.planner.findings import Finding
 from lago_skills.planner.scenes import Scene
 
-PLAYBOOK_SCHEMA: dict[str, Any] = {
-    "type": "object",
-    "additionalProperties": False,
-    "required": ["steps"],
-    "properties": {
-        "steps": {
+MAX_REPEATED_CHARS = 8_000
+"""A repair request repeats at most so much of the answer that it is about."""
+
+
+def playbook_schema(vocabulary: Vocabulary) -> dict[str, Any]:
+    """JSON schema of a playbook, in the strict subset that OpenAI-compatible endpoints agree on."""
+    step: dict[str, Any] = {
+        "skill": {"type": "string"},
+        "target": _object(
+            {
+                "anchor": {"type": "string", "enum": list(vocabulary.anchors)},
+                "offset": {"type": "array", "items": {"type": "number"}},
+            }
+        ),
+        "when": {
             "type": "array",
-            "items": {
-                "type": "object",
-                "additionalProperties": False,
-                "required": ["skill", "target", "when"],
-                "properties": {
-                    "skill": {"type": "string"},
-                    "target": {
-                        "type": "object",
-                        "additionalProperties": False,
-                        "required": ["anchor", "offset"],
-                        "properties": {
-                            "anchor": {"type": "string", "enum": list(ANCHORS)},
-                            "offset": {"type": "array", "items": {"type": "number"}},
-                        },
-                    },
-                    "when": {
-                        "type": "array",
-                        "items": {
-                            "type": "object",
-                            "additionalProperties": False,
-                            "required": ["feature", "op", "value"],
-                            "properties": {
-                                "feature": {"type": "string"},
-                                "op": {"type": "string", "enum": ["<", ">"]},
-                                "value": {"type": "number"},
-                            },
-                        },
-                    },
-                },
-            },
-        }
-    },
-}
+            "items": _object(
+                {
+                    "feature": {"type": "string"},
+                    "op": {"type": "string", "enum": ["<", ">"]},
+                    "value": {"type": "number"},
+                }
+            ),
+        },
+    }
+    if not vocabulary.anchors:
+        del step["target"]
+    return _object({"steps": {"type": "array", "items": _object(step)}})
+
+
+def _object(properties: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "additionalProperties": False,
+        "required": list(properties),
+        "properties": properties,
+    }
+
+
+@cache
+def template(name: str) -> jinja2.Template:
+    """A prompt file of this package."""
+    text = files("lago_skills.planner").joinpath(name).read_text(encoding="utf-8")
+    environment = jinja2.Environment(
+        autoescape=False,  # noqa: S701 (plain text for a model, not a page)
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.from_string(text)
 
 
 def _show(bounds: tuple[float, float]) -> str:
@@ -96,13 +111,21 @@ def playbook_request(task: Task, grounding: Grounding, scenes: dict[str, Scene],
         )
     scene = scenes[task.id]
     with_object2 = any(scene.start.get("object2_z", (0.0, 0.0)))
-    template = files("lago_skills.planner").joinpath("prompt.md").read_text(encoding="utf-8")
-    prompt = template.format(
+    prompt = template("prompt.md").render(
         world=grounding.world,
         sentence=task.sentence,
-        demo_header="range in demonstrations | " if scene.demonstrations is not None else "",
+        demonstrated=scene.demonstrations is not None,
         features=_table(grounding, scene, with_object2),
-        anchors=", ".join(f'"{name}"' for name in ANCHORS if name != "object2" or with_object2),
+        anchors=", ".join(f'"{name}"' for name in grounding.vocabulary.anchors if name != "object2" or with_object2),
         skills="\n".join(f"- {sentence}" for sentence in known_skills) or "(none yet)",
     )
-    return Request(name=f"plan/{task.id}", prompt=prompt, schema=PLAYBOOK_SCHEMA)
+    return Request(name=f"plan/{task.id}", prompt=prompt, schema=playbook_schema(grounding.vocabulary))
+
+
+def repair_request(request: Request, answer: str, findings: tuple[Finding, ...]) -> Request:
+    """The one round of repair: the same question, the model's answer, what is wrong with it."""
+    reply = template("repair.md").render(findings=[finding.line() for finding in findings])
+    if len(answer) > MAX_REPEATED_CHARS:
+        answer = f"{answer[:MAX_REPEATED_CHARS]} [... {len(answer) - MAX_REPEATED_CHARS} more characters]"
+    name = request.name.replace("plan/", "repair/", 1)
+    return Request(name=name, prompt=request.prompt, schema=request.schema, turns=(answer, reply))

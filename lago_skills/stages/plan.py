@@ -4,36 +4,94 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
-from lago_skills.core import Playbook
-from lago_skills.envs.grounding import MetaWorldGrounding
+from lago_skills.core import Playbook, Task
+from lago_skills.errors import PlanError
 from lago_skills.llm.transcripts import TranscriptFile
 from lago_skills.planner import scenes
-from lago_skills.planner.ask import Planner
+from lago_skills.planner.ask import Plan, Planner
+from lago_skills.planner.findings import LintFile
+from lago_skills.planner.scenes import Scene
 from lago_skills.playbook import playbook_from
 from lago_skills.stages.job import Job, Progress, Workspace
 from lago_skills.store import ArtifactWriter, verify
 
-VERSION = 1
-PLAYBOOKS_FILE = "playbooks.json"
+VERSION = 2
+PLAYBOOKS_FILE, LINT_FILE = "playbooks.json", "lint.json"
+
+
+def transcripts_path(space: Workspace) -> Path:
+    """The study's transcript file."""
+    return space.root / "data" / "transcripts" / f"{space.study.recordings}.jsonl"
+
+
+def scenes_path(space: Workspace) -> Path:
+    """The study's scene file."""
+    return space.root / "data" / "scenes" / f"{space.study.recordings}.json"
+
+
+def lint_path(space: Workspace) -> Path:
+    """The study's lint file."""
+    return space.root / "data" / "lint" / f"{space.study.recordings}.jsonl"
 
 
 def planner(space: Workspace) -> Planner:
-    """The planner of a study: its grounding, scenes and transcripts.
+    """The planner of a study: its grounding, scenes, transcripts and lint results.
 
     Raises:
         ArtifactCorrupt: the transcript file is damaged.
-        PlanError: the scene file cannot be read.
+        PlanError: the scene or the lint file cannot be read.
+        StudyError: the study's own grounding cannot be loaded.
     """
-    config = space.study.plan
+    grounding = space.study.grounding
+    known: dict[str, Scene] = {}
+    path = scenes_path(space)
+    if not space.study.environment or path.exists():
+        known = scenes.load(path)
+    for task in space.study.own_tasks:  # ranges from the study file, until they are measured
+        bounds = {feature.name: (feature.low, feature.high) for feature in grounding.features}
+        known.setdefault(task, Scene(task, bounds))
     return Planner(
         study=space.study.name,
-        grounding=MetaWorldGrounding(),
-        scenes=scenes.load(space.root / config.scenes),
-        transcripts=TranscriptFile(space.root / config.transcripts),
-        model=config.model,
+        grounding=grounding,
+        scenes=known,
+        transcripts=TranscriptFile(transcripts_path(space)),
+        lint=LintFile(lint_path(space)),
+        model=space.study.plan.model,
     )
+
+
+def undemonstrated(space: Workspace) -> tuple[Task, ...]:
+    """Unseen and merely planned tasks: asked with the words of all training tasks."""
+    return (*space.study.unseen, *space.study.planned)
+
+
+def plans(space: Workspace) -> dict[str, Plan]:
+    """What is known about each task's playbook.
+
+    Raises:
+        ArtifactCorrupt: the transcript file is damaged.
+        PlanError: the scene or the lint file cannot be read.
+    """
+    return planner(space).plans(space.study.seen, undemonstrated(space))
+
+
+def find_plan(space: Workspace, task: str) -> Plan:
+    """One task's plan.
+
+    Raises:
+        PlanError: the study has no such task, or nobody has answered its request yet.
+    """
+    known = plans(space)
+    if task not in known or not known[task].versions:
+        answered = sorted(name for name, plan in known.items() if plan.versions)
+        raise PlanError(
+            f"found no recorded playbook for task {task!r} in study {space.study.name!r}; expected one of {answered}; "
+            "name one of them, or another study with --study"
+        )
+    return known[task]
 
 
 def jobs(space: Workspace) -> list[Job]:
@@ -41,13 +99,18 @@ def jobs(space: Workspace) -> list[Job]:
 
     Raises:
         TranscriptMissing: an answer has not been recorded.
-        PlanError: a recorded answer is not a valid playbook.
+        PlanError: a recorded answer and its repair are not valid playbooks.
     """
-    books = planner(space).playbooks(space.study.seen, space.study.unseen)
+    maker = planner(space)
+    books = maker.playbooks(space.study.seen, undemonstrated(space))
+    known = maker.plans(space.study.seen, undemonstrated(space))
+    lint = {name: summary(plan) for name, plan in known.items()}
 
     def make(writer: ArtifactWriter, progress: Progress) -> None:
         text = json.dumps({name: asdict(book) for name, book in books.items()}, indent=1, ensure_ascii=False)
         (writer.path / PLAYBOOKS_FILE).write_text(text + "\n", encoding="utf-8")
+        text = json.dumps(lint, indent=1, ensure_ascii=False)
+        (writer.path / LINT_FILE).write_text(text + "\n", encoding="utf-8")
         progress(len(books), f"{len({s.skill for b in books.values() for s in b.steps})} skill sentences")
         writer.summary = {
             "playbooks": len(books),
@@ -58,10 +121,23 @@ def jobs(space: Workspace) -> list[Job]:
     recipe = {
         "stage": "plan",
         "version": VERSION,
-        "tasks": {task.id: books[task.id].transcript_key for task in (*space.study.seen, *space.study.unseen)},
         "playbooks": {name: asdict(book) for name, book in books.items()},
+        "lint": lint,
     }
     return [Job("plan", "playbooks", space.artifact("playbooks"), recipe, len(books), "playbooks", make)]
+
+
+def summary(plan: Plan) -> dict[str, Any]:
+    """What is kept beside a playbook: who wrote which step, what lint found, whether it was repaired."""
+    chosen = plan.chosen
+    return {
+        "version": plan.versions.index(chosen) + 1 if chosen else 0,
+        "authors": list(chosen.authors) if chosen else [],
+        "source": chosen.transcript.source if chosen else "",
+        "findings": [asdict(finding) for finding in (chosen.findings if chosen else ())],
+        "repaired": plan.repaired,
+        "score": chosen.score if chosen else None,
+    }
 
 
 def playbooks(space: Workspace) -> dict[str, Playbook]:
@@ -75,3 +151,14 @@ def playbooks(space: Workspace) -> dict[str, Playbook]:
     verify(folder)
     raw: dict[str, dict[str, Any]] = json.loads((folder / PLAYBOOKS_FILE).read_text(encoding="utf-8"))
     return {name: playbook_from(entry) for name, entry in raw.items()}
+
+
+def lint_summaries(space: Workspace) -> dict[str, dict[str, Any]]:
+    """What was kept beside each playbook, by task id.
+
+    Raises:
+        ArtifactMissing: the stage has not run.
+    """
+    folder = space.artifact("playbooks")
+    verify(folder)
+    return json.loads((folder / LINT_FILE).read_text(encoding="utf-8"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from lago_skills.data.dataset import labelled_steps
-from lago_skills.envs.grounding import MetaWorldGrounding
 from lago_skills.stages import collect, plan, segment
 from lago_skills.stages.job import Job, Progress, Workspace, digest
 from lago_skills.store import ArtifactWriter
@@ -25,7 +24,7 @@ def jobs(space: Workspace) -> list[Job]:
             plan.playbooks(space),
             found,
             embeddings,
-            MetaWorldGrounding(),
+            space.study.grounding,
             config,
         )
         weights, figures = pretrain(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,7 +11,9 @@ from lago_skills.core import Task
 from lago_skills.envs.grounding import MetaWorldGrounding
 from lago_skills.envs.metaworld import SCENE_SEED, MetaWorldEnv, demonstrate
 from lago_skills.envs.tasks import METAWORLD_TASKS
+from lago_skills.errors import StudyError
 from lago_skills.planner.scenes import Scene, ranges
+from lago_skills.stages.job import Workspace
 
 N_STARTS, N_DEMONSTRATIONS, ACTION_NOISE_STD = 25, 10, 0.1
 
@@ -38,4 +42,33 @@ def measure(demonstrated: tuple[Task, ...]) -> list[Scene]:
             shown = ranges(seen, grounding.features)
         found.append(Scene(task.id, ranges(grounding.values(starts), grounding.features), shown))
         env.close()
+    return found
+
+
+def measure_own(space: Workspace) -> list[Scene]:
+    """Ranges of every feature at the start, for the tasks that a study defines itself.
+
+    Raises:
+        StudyError: an environment cannot be made, or its observation is not what the grounding was made for.
+    """
+    import gymnasium
+
+    grounding = space.study.grounding
+    found: list[Scene] = []
+    for task in space.study.own_tasks.values():
+        try:
+            env: gymnasium.Env[Any, Any] = gymnasium.make(task.env_id)
+        except Exception as error:  # each environment package fails in its own way
+            raise StudyError(
+                f"task {task.id!r}: found env_id = {task.env_id!r}, which cannot be made ({type(error).__name__}: {error}); "
+                "expected a Gymnasium id; correct it or install the package"
+            ) from error
+        starts = [np.asarray(env.reset(seed=SCENE_SEED + i)[0], np.float64) for i in range(N_STARTS)]
+        env.close()
+        if any(start.shape != (grounding.observation_size,) for start in starts):
+            raise StudyError(
+                f"task {task.id!r}: found observations of shape {starts[0].shape}; expected "
+                f"({grounding.observation_size},), as [environment] says; correct environment.observation_size"
+            )
+        found.append(Scene(task.id, ranges(grounding.values(np.stack(starts)), grounding.features)))
     return found

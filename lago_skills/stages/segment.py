@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from lago_skills.core import Segment
 from lago_skills.data.dataset import label_episodes
-from lago_skills.envs.grounding import MetaWorldGrounding
 from lago_skills.stages import collect, plan
 from lago_skills.stages.job import Job, Progress, Workspace, digest
 from lago_skills.store import ArtifactWriter, verify
@@ -29,7 +28,7 @@ def jobs(space: Workspace) -> list[Job]:
         from lago_skills.embed import MODEL_SHA256, embed
 
         books = plan.playbooks(space)
-        found = label_episodes(collect.episodes(space), books, MetaWorldGrounding())
+        found = label_episodes(collect.episodes(space), books, space.study.grounding)
         progress(1, f"{len(found)} segments")
         sentences = list(dict.fromkeys(step.skill for book in books.values() for step in book.steps))
         vectors = embed(sentences)

@@ -62,7 +62,6 @@ def _job(space: Workspace, cell: Cell, bundle: str) -> Job:
     guided = config.guidance != "none"
 
     def make(writer: ArtifactWriter, progress: Progress) -> None:
-        from lago_skills.envs.grounding import MetaWorldGrounding
         from lago_skills.rl.networks import save_agent
         from lago_skills.rl.sac import LOG_KEYS, Row, train
 
@@ -71,7 +70,7 @@ def _job(space: Workspace, cell: Cell, bundle: str) -> Job:
 
         result = train(
             cell.task,
-            MetaWorldGrounding(),
+            space.study.grounding,
             build.guide(space) if guided else None,
             config,
             cell.seed,

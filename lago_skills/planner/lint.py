@@ -1,0 +1,209 @@
+"""Faults of a playbook that can be found without asking anybody: by logic, against demonstrations, against rollouts.
+
+Logic needs the vocabulary only. Traces are the feature values of whole episodes; which step was active follows from them.
+Of rollouts, one thing more is used than what was sensed: whether the episode ended before its horizon, that is, solved.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lago_skills.core import Condition, Playbook, Step, Vocabulary
+from lago_skills.planner.findings import Finding
+from lago_skills.playbook import CompiledPlaybook
+
+FLICKER_STEPS = 5
+"""A step that hands over and has the gripper back within so many control steps flickers."""
+CHATTER_SHARE = 0.05
+"""More flickers per control step than this are a fault."""
+STUCK_STEPS = 60
+"""An episode whose last so many control steps all belong to one step is stuck in it."""
+RARE_SHARE = 0.2
+"""A fault that a smaller share of the episodes shows is not one of the plan."""
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Feature values of one episode."""
+
+    values: NDArray[np.float64]  # (T, F)
+    ended: bool
+    """Whether it ended before its horizon, as episodes do once the task is solved."""
+
+
+def lint_logic(book: Playbook, vocabulary: Vocabulary) -> tuple[Finding, ...]:
+    """Conditions that no state can meet, and steps that one above them hides."""
+    bounds = {feature.name: (feature.low, feature.high) for feature in vocabulary.features}
+    findings: list[Finding] = []
+    boxes: list[dict[str, tuple[float, float]]] = []
+    for number, step in enumerate(book.steps, start=1):
+        box, wrong = _box(step, bounds)
+        findings += [Finding("impossible", number, text) for text in wrong]
+        hidden_by = next((i for i, above in enumerate(boxes, start=1) if not wrong and _contains(above, box, bounds)), 0)
+        if hidden_by:
+            text = f"never active, since step {hidden_by} above it holds wherever it does; expected the stricter step first"
+            findings.append(Finding("shadowed", number, text))
+        boxes.append(box)
+    return tuple(findings)
+
+
+def _box(step: Step, bounds: dict[str, tuple[float, float]]) -> tuple[dict[str, tuple[float, float]], list[str]]:
+    """The interval that each feature must be in, and what makes that impossible."""
+    box: dict[str, tuple[float, float]] = {}
+    wrong: list[str] = []
+    for condition in step.when:
+        low, high = bounds[condition.feature]
+        if (condition.value <= low) if condition.op == "<" else (condition.value >= high):
+            wrong.append(f"condition {show(condition)} can never hold: {condition.feature} is always {low:g} to {high:g}")
+        low, high = box.get(condition.feature, (-np.inf, np.inf))
+        box[condition.feature] = (
+            (low, min(high, condition.value)) if condition.op == "<" else (max(low, condition.value), high)
+        )
+    wrong += [
+        f"conditions {name} > {low:g} and {name} < {high:g} can never both hold"
+        for name, (low, high) in box.items()
+        if low >= high
+    ]
+    return box, wrong
+
+
+def _contains(
+    above: dict[str, tuple[float, float]],
+    below: dict[str, tuple[float, float]],
+    bounds: dict[str, tuple[float, float]],
+) -> bool:
+    """Whether every state that meets `below` meets `above`; the features' own bounds help."""
+    for name, (low, high) in above.items():
+        own_low, own_high = below.get(name, (-np.inf, np.inf))
+        least, most = bounds[name]
+        if not ((low <= own_low or low < least) and (high >= own_high or high > most)):
+            return False
+    return True
+
+
+def show(condition: Condition) -> str:
+    """A condition in words."""
+    return f"{condition.feature} {condition.op} {condition.value:g}"
+
+
+def lint_demonstrations(book: Playbook, vocabulary: Vocabulary, traces: list[Trace]) -> tuple[Finding, ...]:
+    """What demonstrations of the task say against the plan."""
+    if not traces:
+        return ()
+    labels = _labels(book, vocabulary, traces)
+    where = "in demonstrations"
+    findings = _inactive(book, vocabulary, traces, labels, where)
+    findings += _chatter(book, labels, where)
+    missed = sum(int(run[-FLICKER_STEPS:].min()) > 0 for run in labels)
+    if len(book.steps) > 1 and missed > RARE_SHARE * len(labels):
+        last = Counter(int(run[-1]) + 1 for run in labels).most_common(1)[0][0]
+        text = f"{missed} of {len(labels)} demonstrations end, solved, without step 1 active; most end in step {last}"
+        findings.append(Finding("unfinished", 0, text))
+    return tuple(findings)
+
+
+def lint_rollouts(book: Playbook, vocabulary: Vocabulary, traces: list[Trace]) -> tuple[Finding, ...]:
+    """What rollouts of the library, guided by the plan, say against it.
+
+    A task whose rollouts nearly all end before the horizon needs no repair, whatever the way there looked like.
+    """
+    open_ended = [trace for trace in traces if not trace.ended]
+    if len(open_ended) <= RARE_SHARE * len(traces):
+        return ()
+    labels = _labels(book, vocabulary, open_ended)
+    where = f"in the {len(open_ended)} of {len(traces)} rollouts that did not solve the task"
+    findings = _inactive(book, vocabulary, open_ended, labels, where)
+    findings += _chatter(book, labels, where)
+    findings += _stuck(book, vocabulary, open_ended, labels)
+    return tuple(findings)
+
+
+def _labels(book: Playbook, vocabulary: Vocabulary, traces: list[Trace]) -> list[NDArray[np.int64]]:
+    compiled = CompiledPlaybook(book, vocabulary)
+    return [compiled.active(trace.values) for trace in traces]
+
+
+def _inactive(
+    book: Playbook, vocabulary: Vocabulary, traces: list[Trace], labels: list[NDArray[np.int64]], where: str
+) -> list[Finding]:
+    """Steps never active, with the conditions that kept them so."""
+    values = np.concatenate([trace.values for trace in traces])
+    active = np.concatenate(labels)
+    column = {feature.name: values[:, i] for i, feature in enumerate(vocabulary.features)}
+    findings: list[Finding] = []
+    for number, step in enumerate(book.steps, start=1):
+        if (active == number - 1).any():
+            continue
+        unmet = [c for c in step.when if not _held(c, column[c.feature]).any()]
+        for condition in unmet:
+            seen = column[condition.feature]
+            text = f"condition {show(condition)} never held {where}; {condition.feature} was {_span(seen)}"
+            findings.append(Finding("unmet", number, text))
+        if not unmet:
+            alone = [f"{show(c)} in {_held(c, column[c.feature]).mean():.0%}" for c in step.when]
+            text = f"never active {where}, though each condition alone held ({', '.join(alone) or 'none'} of the time)"
+            findings.append(Finding("never-active", number, text))
+    return findings
+
+
+def _held(condition: Condition, seen: NDArray[np.float64]) -> NDArray[np.bool_]:
+    return seen < condition.value if condition.op == "<" else seen > condition.value
+
+
+def _span(seen: NDArray[np.float64]) -> str:
+    low, middle, high = np.quantile(seen, [0.0, 0.5, 1.0])
+    return f"{low:.2f} to {high:.2f}, median {middle:.2f}"
+
+
+def _chatter(book: Playbook, labels: list[NDArray[np.int64]], where: str) -> list[Finding]:
+    """Pairs of steps that hand the gripper back and forth."""
+    flickers: Counter[tuple[int, int]] = Counter()
+    for run in labels:
+        cuts = np.flatnonzero(np.diff(run)) + 1
+        for first, second in zip(cuts[:-1], cuts[1:], strict=True):
+            before, between, after = int(run[first - 1]), int(run[first]), int(run[second])
+            if before == after and second - first <= FLICKER_STEPS:
+                flickers[min(before, between) + 1, max(before, between) + 1] += 1
+    total = sum(len(run) for run in labels)
+    return [
+        Finding(
+            "chatters",
+            one,
+            f"hands over to step {other} and takes back within {FLICKER_STEPS} control steps, {count} times in {total} control "
+            f"steps {where}; expected conditions that stay true while a step runs",
+        )
+        for (one, other), count in sorted(flickers.items())
+        if count > CHATTER_SHARE * total
+    ]
+
+
+def _stuck(
+    book: Playbook, vocabulary: Vocabulary, traces: list[Trace], labels: list[NDArray[np.int64]]
+) -> list[Finding]:
+    """Steps in which rollouts stay to the end, and what could be sensed there."""
+    findings: list[Finding] = []
+    ends = [int(run[-1]) if (run[-STUCK_STEPS:] == run[-1]).all() else -1 for run in labels]
+    for index, count in sorted(Counter(ends).items()):
+        if index < 0 or count <= RARE_SHARE * len(labels):
+            continue
+        last = np.stack([trace.values[-1] for trace, end in zip(traces, ends, strict=True) if end == index])
+        sensed = ", ".join(
+            f"{feature.name} {np.median(last[:, i]):.2f}"
+            for i, feature in enumerate(vocabulary.features)
+            if "object2" not in feature.name or np.ptp(last[:, i]) > 0
+        )
+        whole = all((run == index).all() for run, end in zip(labels, ends, strict=True) if end == index)
+        opening = index == len(book.steps) - 1 and whole and len(book.steps) > 1
+        text = f"{count} of {len(labels)} unsolved rollouts " + (
+            "never leave this opening step" if opening else f"spend at least their last {STUCK_STEPS} control steps in this step"
+        )
+        findings.append(Finding("never-starts" if opening else "stuck", index + 1, f"{text}; sensed there at the end (medians): {sensed}"))
+    if not findings and ends:
+        shares = np.bincount(np.concatenate(labels), minlength=len(book.steps)) / sum(len(run) for run in labels)
+        text = ", ".join(f"step {i} {share:.0%}" for i, share in enumerate(shares, start=1))
+        findings.append(Finding("stuck", 0, f"{len(labels)} rollouts go on to the horizon; share of control steps: {text}"))
+    return findings

@@ -1,0 +1,111 @@
+"""Lint playbooks against demonstrations and against rollouts of the library; the results are committed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from lago_skills.core import Playbook, Task
+from lago_skills.errors import ArtifactMissing
+from lago_skills.guide.guides import LibraryGuide
+from lago_skills.planner.ask import Plan, Version
+from lago_skills.planner.findings import LintRecord
+from lago_skills.planner.lint import Trace, lint_demonstrations, lint_rollouts
+from lago_skills.stages import build, collect, plan
+from lago_skills.stages.job import Workspace
+
+N_ROLLOUTS = 10
+
+
+def lint(space: Workspace, tasks: list[str], say: Callable[[str], None]) -> None:
+    """Check every version of these tasks' playbooks that has not been checked yet, and keep the findings.
+
+    Demonstrations are used where the study has some. Rollouts need the bundle; they are made for seen and unseen tasks,
+    never for those that are only planned.
+
+    Raises:
+        PlanError: a task has no recorded playbook.
+        ArtifactCorrupt: demonstrations or the bundle are damaged.
+    """
+    planner = plan.planner(space)
+    guide = _guide(space, say)
+    for name in tasks:
+        found = plan.find_plan(space, name)
+        for version in found.versions:
+            if version.playbook is None or planner.lint.get(version.transcript.id):
+                continue
+            say(f"{name}: looking at version {found.versions.index(version) + 1}")
+            planner.lint.append(check(space, found, version, guide))
+
+
+def _guide(space: Workspace, say: Callable[[str], None]) -> LibraryGuide | None:
+    try:
+        return build.guide(space)
+    except ArtifactMissing:
+        say(f"no bundle yet, so no rollouts; build it with: lago run {space.study.name}")
+        return None
+
+
+def check(space: Workspace, found: Plan, version: Version, guide: LibraryGuide | None) -> LintRecord:
+    """What demonstrations and rollouts say about one version of a playbook."""
+    book, grounding = version.playbook, space.study.grounding
+    assert book is not None
+    demonstrations: list[Trace] = []
+    if found.task in space.study.seen:
+        demonstrations = _demonstrations(space, found.task)
+    rolled: list[Trace] = []
+    if guide is not None and not space.study.environment and found.task not in space.study.planned:
+        rolled = rollout_traces(with_playbook(guide, book), found.task)
+    findings = lint_demonstrations(book, grounding.vocabulary, demonstrations)
+    findings += lint_rollouts(book, grounding.vocabulary, rolled)
+    return LintRecord(
+        answer=version.transcript.id,
+        task_id=found.task.id,
+        findings=findings,
+        demonstrations=len(demonstrations),
+        rollouts=len(rolled),
+        solved=sum(trace.ended for trace in rolled),
+        environment_steps=sum(len(trace.values) - 1 for trace in rolled),
+    )
+
+
+def _demonstrations(space: Workspace, task: Task) -> list[Trace]:
+    try:
+        episodes = collect.episodes(space)[task.id]
+    except ArtifactMissing:
+        return []
+    grounding = space.study.grounding
+    return [Trace(grounding.values(e.observations[:-1].astype(np.float64)), ended=e.success) for e in episodes]
+
+
+def with_playbook(guide: LibraryGuide, book: Playbook) -> LibraryGuide:
+    """The same guide following another playbook for that task."""
+    from lago_skills.embed import embed
+
+    latents = guide.decoder.latents(embed([step.skill for step in book.steps]))
+    return LibraryGuide(
+        guide.grounding, guide.decoder, guide.library, {book.task_id: book}, {book.task_id: latents}, guide.config
+    )
+
+
+def rollout_traces(guide: LibraryGuide, task: Task, n_episodes: int = N_ROLLOUTS) -> list[Trace]:
+    """Episodes of the library alone, at start states that nothing else uses."""
+    from lago_skills.envs.metaworld import LINT_SEED, MetaWorldEnv
+
+    env = MetaWorldEnv(task)
+    traces: list[Trace] = []
+    for number in range(n_episodes):
+        observation, _ = env.reset(seed=LINT_SEED + number)
+        seen = [observation]
+        ended = truncated = False
+        while not (ended or truncated):
+            action = guide.prior(observation[None], task.id).mean()[0]
+            observation, _, ended, truncated, _ = env.step(action)
+            seen.append(observation)
+        traces.append(Trace(guide.grounding.values(np.stack(seen)), ended))
+    env.close()
+    return traces
+
+
+__all__ = ["check", "lint", "rollout_traces", "with_playbook"]
