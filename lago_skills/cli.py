@@ -51,7 +51,7 @@ def parser() -> argparse.ArgumentParser:
         "plan",
         help="playbooks: replay recorded answers, ask a language model; show, edit, lint, find",
         usage="lago plan STUDY [options]\n       lago plan {show,edit,lint} TASK [--study STUDY]\n"
-        "       lago plan find \"SENTENCE\" [--study STUDY]",
+        '       lago plan find "SENTENCE" [--study STUDY]',
     )
     plan.add_argument("study", help="a study; or show, edit, lint (TASK may be `all`), find")
     plan.add_argument("what", nargs="?", help="the task, or for `find` any sentence")
@@ -64,8 +64,21 @@ def parser() -> argparse.ArgumentParser:
     way.add_argument("--prompt", metavar="TASK", help="print what the model is told about a task")
     plan.add_argument("--model", help="name of the model that is asked, or that answered")
     plan.add_argument("--source", default="recorded by hand", help="with --import: how the answers were got")
-    plan.add_argument("--no-repair", dest="repair", action="store_false", help="leave answers with findings as they are")
+    plan.add_argument(
+        "--no-repair", dest="repair", action="store_false", help="leave answers with findings as they are"
+    )
+    plan.add_argument(
+        "--wordings",
+        action="store_true",
+        help="with --live, --export, --import: other words for the tasks too, for `find`",
+    )
     plan.add_argument("--file", type=Path, help="with edit: the new playbook, instead of an editor")
+    plan.add_argument(
+        "--seeds",
+        type=_numbers,
+        default=[0, 1, 2, 3, 4],
+        help="with lint: decoder seeds for rollouts (default: 0,1,2,3,4)",
+    )
     report = commands.add_parser("report", help="one HTML page: tables, curves, skill map, animation")
     report.add_argument("study")
     for command in (plan, report):
@@ -73,6 +86,10 @@ def parser() -> argparse.ArgumentParser:
             "--json", action="store_true", help="print one JSON object, nothing else, on standard output"
         )
     return root
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(part) for part in text.split(",")]
 
 
 def main(arguments: list[str], run_stages: StageRunner) -> int:

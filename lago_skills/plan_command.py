@@ -15,6 +15,7 @@ from typing import Any
 
 from lago_skills.core import Task
 from lago_skills.errors import EndpointError, LagoError, PlanError
+from lago_skills.llm.transcripts import Request
 from lago_skills.planner.ask import Plan, Version, playbook_json
 from lago_skills.stages import plan
 from lago_skills.stages.job import Workspace
@@ -89,14 +90,13 @@ def _problems(space: Workspace) -> list[str]:
     known = planner.plans(*tasks)
     problems: list[str] = []
     for found in known.values():
-        if not found.versions or found.chosen is not None:
-            continue
-        try:
-            planner.playbooks((), (found.task,)) if found.open_repair is None else planner.transcripts.replay(
-                found.open_repair, planner.study
-            )
-        except LagoError as error:
-            problems.append(str(error))
+        if found.versions and found.chosen is None:
+            try:
+                if found.open_repair is not None:
+                    planner.transcripts.replay(found.open_repair, planner.study)
+                _ = found.book
+            except LagoError as error:
+                problems.append(str(error))
     try:
         if not problems:
             planner.playbooks(*tasks)
@@ -213,18 +213,29 @@ def _live(space: Workspace, options: argparse.Namespace) -> list[str]:
         _say(f"{event.kind:<9} {event.name} {event.text}{f'{event.tokens:,} tokens' if event.tokens else ''}".rstrip())
 
     while True:
-        planner = plan.planner(space)
-        todo = [r for r in planner.missing(*_tasks(space), repairs=options.repair) if r.name not in failed]
+        todo = [r for r in _missing(space, options) if r.name not in failed]
         if not todo:
             return list(failed.values())
         _say(f"asking    {len(todo)} requests of {config.model}")
         ask(todo, config, plan.transcripts_path(space), report)
 
 
+def _missing(space: Workspace, options: argparse.Namespace) -> list[Request]:
+    """Every request that can be asked now: playbooks, repairs and, where wanted, other words for the tasks."""
+    from lago_skills.planner.wordings import read_wordings, wordings_requests
+
+    planner = plan.planner(space)
+    missing = planner.missing(*_tasks(space), repairs=options.repair)
+    if options.wordings:
+        tasks = (*space.study.seen, *plan.undemonstrated(space))
+        missing += wordings_requests(tasks, read_wordings(planner.transcripts, tasks))
+    return missing
+
+
 def _export(space: Workspace, options: argparse.Namespace) -> None:
     from lago_skills.llm.batch import export_requests
 
-    missing = plan.planner(space).missing(*_tasks(space), repairs=options.repair)
+    missing = _missing(space, options)
     export_requests(missing, options.export, options.model)
     _say(f"{len(missing)} open requests written to {options.export}")
 
@@ -233,10 +244,8 @@ def _import(space: Workspace, options: argparse.Namespace) -> None:
     from lago_skills.llm.batch import import_responses
 
     planner = plan.planner(space)
-    n = import_responses(
-        options.import_, planner.missing(*_tasks(space)), planner.transcripts, options.model, options.source
-    )
-    left = plan.planner(space).missing(*_tasks(space))
+    n = import_responses(options.import_, _missing(space, options), planner.transcripts, options.model, options.source)
+    left = _missing(space, options)
     _say(f"{n} answers recorded; {len(left)} requests are open now")
     for found in plan.plans(space).values():
         if found.versions and found.open_repair is not None:
@@ -350,14 +359,16 @@ def _lint(space: Workspace, options: argparse.Namespace) -> None:
 
     task = _target_task(options)
     tasks = [t.id for t in (*space.study.seen, *space.study.unseen)] if task == "all" else [task]
-    lint(space, tasks, _say)
+    lint(space, tasks, options.seeds, _say)
     known = plan.plans(space)
     for name in tasks:
         found = known[name]
         for number, version in enumerate(found.versions, start=1):
             score = "" if version.score is None else f", score {version.score:.2f}"
             in_use = ", in use" if version is found.chosen else ""
-            _tell(f"{name}, version {number} ({version.transcript.model}{score}{in_use}): {len(version.findings)} findings")
+            _tell(
+                f"{name}, version {number} ({version.transcript.model}{score}{in_use}): {len(version.findings)} findings"
+            )
             for finding in version.findings:
                 _tell(f"  {finding.kind}: {finding.line()}")
 
@@ -371,6 +382,8 @@ def _find(space: Workspace, options: argparse.Namespace) -> None:
         return
     row = rows[0]
     if row["task"] is None:
-        _tell(f"no playbook is near; nearest is {row['nearest']} ({row['score']:.2f}), then {row['runner_up']} ({row['runner_up_score']:.2f})")
+        _tell(
+            f"no playbook is near; nearest is {row['nearest']} ({row['score']:.2f}), then {row['runner_up']} ({row['runner_up_score']:.2f})"
+        )
     else:
         _tell(f"{row['task']} ({row['score']:.2f}); runner-up {row['runner_up']} ({row['runner_up_score']:.2f})")

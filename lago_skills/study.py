@@ -84,7 +84,8 @@ class EnvironmentConfig(_Section):
         if self.grounding is not None:
             return load_grounding(self.grounding)
         features = {
-            name: (f.index, Feature(name, f.unit, f.sentence, f.range[0], f.range[1])) for name, f in self.features.items()
+            name: (f.index, Feature(name, f.unit, f.sentence, f.range[0], f.range[1]))
+            for name, f in self.features.items()
         }
         return NamedEntries(features, self.world, self.observation_size, self.action_size)
 

@@ -62,7 +62,7 @@ class Endpoint:
 
             def do_POST(self) -> None:
                 with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-                    endpoint._answer(self, behave)  # pyright: ignore[reportPrivateUsage]
+                    endpoint._answer(self, behave)
 
             def log_message(self, format: str, *args: Any) -> None:
                 pass

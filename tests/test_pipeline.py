@@ -195,7 +195,7 @@ def test_skills_carry_over_to_tasks_without_demonstrations_and_random_ones_do_no
         latent = rng.normal(size=skill.latent.shape).astype(np.float32)
         return replace(skill, latent=latent / np.linalg.norm(latent))
 
-    latents = {name: guide._step_latents[name] for name in guide.playbooks}  # pyright: ignore[reportPrivateUsage]
+    latents = {name: guide.step_latents[name] for name in guide.playbooks}
     books = {name: book.playbook for name, book in guide.playbooks.items()}
     sizes = {"inputs": len(guide.decoder.input_mean), "latent": guide.decoder.latent_size}
     untrained = LibraryGuide(guide.grounding, random_decoder(**sizes), guide.library, books, latents, guide.config)

@@ -74,7 +74,13 @@ def _distances(name: str, text: str) -> list[Feature]:
 
 METAWORLD_FEATURES: tuple[Feature, ...] = (
     *_vector("gripper", "position of the gripper, the point between the finger tips"),
-    Feature("gripper_opening", "0-1", "1 is fully open, about 0.3 is fully closed on nothing; between on an object", 0.0, 1.0),
+    Feature(
+        "gripper_opening",
+        "0-1",
+        "1 is fully open, about 0.3 is fully closed on nothing; between on an object",
+        0.0,
+        1.0,
+    ),
     *_vector("object", "position of the object, the thing the task is about: a puck, a handle, a button, a lock"),
     *_vector("goal", "position where the task wants the object, or the gripper when nothing has to move"),
     *_vector("gripper_to_object", "object minus gripper"),
@@ -91,7 +97,9 @@ METAWORLD_FEATURES: tuple[Feature, ...] = (
     Feature("gripper_speed", "m/step", "how far the gripper moved in the last control step", 0.0, 1.0),
     Feature("object_speed", "m/step", "how far the object moved in the last control step", 0.0, 1.0),
     Feature("object2_speed", "m/step", "how far the second object moved in the last control step", 0.0, 1.0),
-    Feature("opening_change", "1/step", "change of gripper_opening in the last control step; negative is closing", -1.0, 1.0),
+    Feature(
+        "opening_change", "1/step", "change of gripper_opening in the last control step; negative is closing", -1.0, 1.0
+    ),
 )
 
 METAWORLD_WORLD = """\

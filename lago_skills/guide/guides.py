@@ -75,7 +75,7 @@ class LibraryGuide:
         self.library = library
         self.config = config or RetrievalConfig()
         self.playbooks = {name: CompiledPlaybook(book, grounding.vocabulary) for name, book in playbooks.items()}
-        self._step_latents = step_latents  # per task: (n_steps, Z)
+        self.step_latents = step_latents  # per task: (n_steps, Z)
         self._found = {name: self._lookup(latents) for name, latents in step_latents.items()}
 
     def _lookup(self, latents: NDArray[np.float32]) -> tuple[Neighbors, NDArray[np.float32]]:

@@ -7,6 +7,7 @@ for the answers on their way, records them and ends. The next command waits for 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import json
 import os
@@ -65,10 +66,8 @@ def ask(requests: list[Request], config: LiveConfig, transcripts: Path, report: 
         pass
     finally:
         for pipe in (process.stdin, process.stdout):
-            try:
+            with contextlib.suppress(BrokenPipeError):
                 pipe.close()
-            except BrokenPipeError:
-                pass
         process.wait()  # the launcher; the asker itself has been let go
     if last != "done":
         raise EndpointError(
@@ -134,7 +133,7 @@ def main() -> None:
             return
         transcripts = TranscriptFile(path)  # read under the lock: an earlier asker may just have written
         config = LiveConfig(**job["config"])
-        requests = [Request(**{**raw, "turns": tuple(raw["turns"])}) for raw in job["requests"]]
+        requests = [Request(r["name"], r["prompt"], r["schema"]) for r in job["requests"]]
         open_requests = [request for request in requests if transcripts.get(request, config.model) is None]
         client = LiveClient(config, transcripts, report, gone)
         asyncio.run(client.ask(open_requests))

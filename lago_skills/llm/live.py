@@ -65,7 +65,7 @@ class LiveClient:
     ) -> None:
         if not config.model:
             raise EndpointError(
-                "found no model to ask; expected its name as the endpoint knows it; add --model NAME, or model = \"NAME\" "
+                'found no model to ask; expected its name as the endpoint knows it; add --model NAME, or model = "NAME" '
                 "under [plan.live] of the study"
             )
         from openai import AsyncOpenAI
@@ -136,11 +136,11 @@ class LiveClient:
         if number + 1 == self.config.max_tries:
             return False
         if again.wait_s is None:
-            seconds = min(FIRST_WAIT_S * 2**number, LONGEST_WAIT_S) * random.uniform(0.5, 1.0)  # noqa: S311
+            seconds = min(FIRST_WAIT_S * 2**number, LONGEST_WAIT_S) * random.uniform(0.5, 1.0)
         elif again.wait_s > self.config.max_wait_s:
             return False
         else:
-            seconds = again.wait_s + random.uniform(0.0, 0.25)  # noqa: S311
+            seconds = again.wait_s + random.uniform(0.0, 0.25)
             self._pause_until = max(self._pause_until, time.monotonic() + seconds)
         self._report(Event("note", request.name, f"{again}; next try in {seconds:.1f} s"))
         await asyncio.sleep(seconds)
@@ -162,7 +162,9 @@ class LiveClient:
             raise _TryAgain(f"found no whole answer after {self.config.timeout_s:g} s") from error
         except APIConnectionError as error:
             cause = error.__cause__
-            raise _TryAgain(f"found the connection broken ({type(cause or error).__name__}: {cause or error})") from error
+            raise _TryAgain(
+                f"found the connection broken ({type(cause or error).__name__}: {cause or error})"
+            ) from error
         except _network_errors() as error:
             raise _TryAgain(f"found the connection broken ({type(error).__name__}: {error})") from error
         else:
@@ -180,7 +182,9 @@ class LiveClient:
             async for chunk in response.iter_bytes():
                 found += chunk
                 if len(found) > MAX_BODY_BYTES:
-                    raise _Refused(f"found an answer of more than {MAX_BODY_BYTES:,} bytes; expected a playbook; not recorded")
+                    raise _Refused(
+                        f"found an answer of more than {MAX_BODY_BYTES:,} bytes; expected a playbook; not recorded"
+                    )
         return bytes(found)
 
     def _read(self, raw: bytes, request: Request) -> tuple[str, dict[str, int]]:
@@ -198,7 +202,12 @@ class LiveClient:
         if "total_tokens" not in usage:
             answer = usage.get("completion_tokens", int(len(text) / 3) + 1)
             prompt = usage.get("prompt_tokens", prompt_tokens(request))
-            usage = {"prompt_tokens": prompt, "completion_tokens": answer, "total_tokens": prompt + answer, "estimated": 1}
+            usage = {
+                "prompt_tokens": prompt,
+                "completion_tokens": answer,
+                "total_tokens": prompt + answer,
+                "estimated": 1,
+            }
         return text, usage
 
     def _explain(self, status: int, text: str, headers: Any, sent: set[str]) -> None:
@@ -257,4 +266,4 @@ def _retry_after(headers: Any) -> float | None:
             seconds = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
         except ValueError:
             return None
-    return max(seconds, 0.0) if seconds == seconds else None  # noqa: PLR0124 (NaN)
+    return max(seconds, 0.0) if seconds == seconds else None

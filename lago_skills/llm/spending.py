@@ -44,8 +44,7 @@ def cost(config: LiveConfig, prompt: int, answer: int) -> Cost:
 
 def prompt_tokens(request: Request) -> int:
     """An estimate, on the safe side."""
-    chars = sum(len(message["content"]) for message in request.canonical()["messages"])
-    return int((chars + len(json.dumps(request.schema))) / CHARS_PER_TOKEN) + 16
+    return int((len(request.prompt) + len(json.dumps(request.schema))) / CHARS_PER_TOKEN) + 16
 
 
 @dataclass

@@ -20,7 +20,6 @@ from lago_skills.errors import ArtifactCorrupt, TranscriptMissing
 
 HUMAN = "human"
 """The `model` of an answer that a person wrote by editing another one."""
-ROLES = ("user", "assistant")
 
 
 def _sha256(value: Any) -> str:
@@ -36,14 +35,10 @@ class Request:
     """What it is for, such as `plan/push`; not part of the key."""
     prompt: str
     schema: dict[str, Any] = field(default_factory=dict[str, Any])
-    turns: tuple[str, ...] = ()
-    """What was said after the prompt: the model's answer, our reply to it, and so on; the last word is ours."""
 
     def canonical(self) -> dict[str, Any]:
-        """What is hashed and sent: the messages and the answer's JSON schema."""
-        said = (self.prompt, *self.turns)
-        messages = [{"role": ROLES[i % 2], "content": text} for i, text in enumerate(said)]
-        return {"messages": messages, "schema": self.schema}
+        """What is hashed and sent: one user message and the answer's JSON schema."""
+        return {"messages": [{"role": "user", "content": self.prompt}], "schema": self.schema}
 
     @property
     def key(self) -> str:
@@ -94,9 +89,7 @@ def answered(
     """The transcript of a request answered just now."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
     text = response.encode("utf-8", "replace").decode()  # half a surrogate pair cannot be stored
-    return Transcript(
-        request.key, request.name, request.canonical(), text, model, source, now, usage or {}, parent
-    )
+    return Transcript(request.key, request.name, request.canonical(), text, model, source, now, usage or {}, parent)
 
 
 class TranscriptFile:

@@ -6,6 +6,7 @@ Of rollouts, one thing more is used than what was sensed: whether the episode en
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from dataclasses import dataclass
 
@@ -43,7 +44,9 @@ def lint_logic(book: Playbook, vocabulary: Vocabulary) -> tuple[Finding, ...]:
     for number, step in enumerate(book.steps, start=1):
         box, wrong = _box(step, bounds)
         findings += [Finding("impossible", number, text) for text in wrong]
-        hidden_by = next((i for i, above in enumerate(boxes, start=1) if not wrong and _contains(above, box, bounds)), 0)
+        hidden_by = next(
+            (i for i, above in enumerate(boxes, start=1) if not wrong and _contains(above, box, bounds)), 0
+        )
         if hidden_by:
             text = f"never active, since step {hidden_by} above it holds wherever it does; expected the stricter step first"
             findings.append(Finding("shadowed", number, text))
@@ -58,7 +61,9 @@ def _box(step: Step, bounds: dict[str, tuple[float, float]]) -> tuple[dict[str, 
     for condition in step.when:
         low, high = bounds[condition.feature]
         if (condition.value <= low) if condition.op == "<" else (condition.value >= high):
-            wrong.append(f"condition {show(condition)} can never hold: {condition.feature} is always {low:g} to {high:g}")
+            wrong.append(
+                f"condition {show(condition)} can never hold: {condition.feature} is always {low:g} to {high:g}"
+            )
         low, high = box.get(condition.feature, (-np.inf, np.inf))
         box[condition.feature] = (
             (low, min(high, condition.value)) if condition.op == "<" else (max(low, condition.value), high)
@@ -164,7 +169,7 @@ def _chatter(book: Playbook, labels: list[NDArray[np.int64]], where: str) -> lis
     flickers: Counter[tuple[int, int]] = Counter()
     for run in labels:
         cuts = np.flatnonzero(np.diff(run)) + 1
-        for first, second in zip(cuts[:-1], cuts[1:], strict=True):
+        for first, second in itertools.pairwise(cuts):
             before, between, after = int(run[first - 1]), int(run[first]), int(run[second])
             if before == after and second - first <= FLICKER_STEPS:
                 flickers[min(before, between) + 1, max(before, between) + 1] += 1
@@ -184,26 +189,52 @@ def _chatter(book: Playbook, labels: list[NDArray[np.int64]], where: str) -> lis
 def _stuck(
     book: Playbook, vocabulary: Vocabulary, traces: list[Trace], labels: list[NDArray[np.int64]]
 ) -> list[Finding]:
-    """Steps in which rollouts stay to the end, and what could be sensed there."""
+    """Where rollouts that do not solve the task spend their time, and what could be sensed there."""
     findings: list[Finding] = []
     ends = [int(run[-1]) if (run[-STUCK_STEPS:] == run[-1]).all() else -1 for run in labels]
+    shown = _telling(book, vocabulary)
     for index, count in sorted(Counter(ends).items()):
         if index < 0 or count <= RARE_SHARE * len(labels):
             continue
         last = np.stack([trace.values[-1] for trace, end in zip(traces, ends, strict=True) if end == index])
-        sensed = ", ".join(
-            f"{feature.name} {np.median(last[:, i]):.2f}"
-            for i, feature in enumerate(vocabulary.features)
-            if "object2" not in feature.name or np.ptp(last[:, i]) > 0
-        )
         whole = all((run == index).all() for run, end in zip(labels, ends, strict=True) if end == index)
         opening = index == len(book.steps) - 1 and whole and len(book.steps) > 1
-        text = f"{count} of {len(labels)} unsolved rollouts " + (
-            "never leave this opening step" if opening else f"spend at least their last {STUCK_STEPS} control steps in this step"
+        where = (
+            "never leave this opening step"
+            if opening
+            else f"spend their last {STUCK_STEPS} control steps or more in it"
         )
-        findings.append(Finding("never-starts" if opening else "stuck", index + 1, f"{text}; sensed there at the end (medians): {sensed}"))
-    if not findings and ends:
-        shares = np.bincount(np.concatenate(labels), minlength=len(book.steps)) / sum(len(run) for run in labels)
-        text = ", ".join(f"step {i} {share:.0%}" for i, share in enumerate(shares, start=1))
-        findings.append(Finding("stuck", 0, f"{len(labels)} rollouts go on to the horizon; share of control steps: {text}"))
-    return findings
+        text = (
+            f"{count} of {len(labels)} unsolved rollouts {where}; sensed at the end (medians): {_sensed(last, shown)}"
+        )
+        findings.append(Finding("never-starts" if opening else "stuck", index + 1, text))
+    return findings or [Finding("stuck", 0, _round_and_round(traces, labels, shown, len(book.steps)))]
+
+
+def _round_and_round(traces: list[Trace], labels: list[NDArray[np.int64]], shown: dict[str, int], n_steps: int) -> str:
+    """How the steps hand over to each other, and what is sensed when they do."""
+    total = sum(len(run) for run in labels)
+    parts = [f"{len(labels)} rollouts go on to the horizon from step to step"]
+    for index in range(n_steps):
+        share = sum(int((run == index).sum()) for run in labels) / total
+        leaving: dict[int, list[NDArray[np.float64]]] = {}
+        for trace, run in zip(traces, labels, strict=True):
+            for at in np.flatnonzero((run[:-1] == index) & (run[1:] != index)):
+                leaving.setdefault(int(run[at + 1]) + 1, []).append(trace.values[at + 1])
+        text = f"step {index + 1}: {share:.0%} of the control steps"
+        if leaving:
+            other, rows = max(leaving.items(), key=lambda item: len(item[1]))
+            text += f", hands over mostly to step {other} ({len(rows)} times), when {_sensed(np.stack(rows), shown)}"
+        parts.append(text)
+    return "; ".join(parts) + " (medians)"
+
+
+def _telling(book: Playbook, vocabulary: Vocabulary) -> dict[str, int]:
+    """Features worth showing: those of the plan's conditions, and how gripper, object and goal lie to each other."""
+    named = {condition.feature for step in book.steps for condition in step.when}
+    spatial = {f"{name}_{axis}" for name in ("gripper_to_object", "object_to_goal") for axis in "xyz"}
+    return {f.name: i for i, f in enumerate(vocabulary.features) if f.name in named | spatial}
+
+
+def _sensed(rows: NDArray[np.float64], shown: dict[str, int]) -> str:
+    return ", ".join(f"{name} {np.median(rows[:, i]) + 0.0:.2f}" for name, i in shown.items())

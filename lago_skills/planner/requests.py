@@ -59,7 +59,7 @@ def template(name: str) -> jinja2.Template:
     """A prompt file of this package."""
     text = files("lago_skills.planner").joinpath(name).read_text(encoding="utf-8")
     environment = jinja2.Environment(
-        autoescape=False,  # noqa: S701 (plain text for a model, not a page)
+        autoescape=False,  # plain text for a model, not a page
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -123,9 +123,9 @@ def playbook_request(task: Task, grounding: Grounding, scenes: dict[str, Scene],
 
 
 def repair_request(request: Request, answer: str, findings: tuple[Finding, ...]) -> Request:
-    """The one round of repair: the same question, the model's answer, what is wrong with it."""
-    reply = template("repair.md").render(findings=[finding.line() for finding in findings])
+    """The one round of repair: the same question, the answer that was given, what is wrong with it, in one message."""
     if len(answer) > MAX_REPEATED_CHARS:
         answer = f"{answer[:MAX_REPEATED_CHARS]} [... {len(answer) - MAX_REPEATED_CHARS} more characters]"
-    name = request.name.replace("plan/", "repair/", 1)
-    return Request(name=name, prompt=request.prompt, schema=request.schema, turns=(answer, reply))
+    findings_lines = [finding.line() for finding in findings]
+    prompt = template("repair.md").render(prompt=request.prompt, answer=answer, findings=findings_lines)
+    return Request(name=request.name.replace("plan/", "repair/", 1), prompt=prompt, schema=request.schema)

@@ -12,10 +12,9 @@ from lago_skills.decoder.runtime import DecoderWeights
 from lago_skills.guide.bundle import load_bundle, write_bundle
 from lago_skills.guide.guides import LibraryGuide, RetrievalConfig
 from lago_skills.library import SkillLibrary
-from lago_skills.stages import plan, segment
+from lago_skills.stages import plan, pretrain, segment
 from lago_skills.stages.job import Job, Progress, Workspace, digest
-from lago_skills.stages.pretrain import DECODER_FILE
-from lago_skills.store import ArtifactWriter, verify
+from lago_skills.store import ArtifactWriter
 
 VERSION = 1
 
@@ -25,16 +24,10 @@ def jobs(space: Workspace) -> list[Job]:
     config = space.study.guide
 
     def make(writer: ArtifactWriter, progress: Progress) -> None:
-        verify(space.artifact("decoder"))
-        decoder = DecoderWeights.load(space.artifact("decoder") / DECODER_FILE)
-        found, embeddings = segment.load(space)
-        books = plan.playbooks(space)
-        library = _library(found, decoder, embeddings)
-        latents = {
-            name: decoder.latents(np.stack([embeddings[step.skill] for step in book.steps]))
-            for name, book in books.items()
-        }
-        write_bundle(writer.path, decoder, library, books, latents, RetrievalConfig(**config.model_dump()))
+        guide = assemble(space, pretrain.load(space.artifact("decoder")))
+        books = {name: book.playbook for name, book in guide.playbooks.items()}
+        library, decoder = guide.library, guide.decoder
+        write_bundle(writer.path, decoder, library, books, guide.step_latents, guide.config)
         progress(1, f"{len(library)} skills, {len(books)} playbooks")
         writer.summary = {"skills": len(library), "playbooks": len(books), "latent_size": decoder.latent_size}
 
@@ -47,6 +40,23 @@ def jobs(space: Workspace) -> list[Job]:
         **config.model_dump(),
     }
     return [Job("build", "bundle", space.artifact("bundle"), recipe, 1, "bundles", make)]
+
+
+def assemble(space: Workspace, decoder: DecoderWeights) -> LibraryGuide:
+    """The guide of a study with a decoder: library, playbooks and latents of their steps.
+
+    Raises:
+        ArtifactMissing: segments or playbooks have not been made.
+        ArtifactCorrupt: they are damaged.
+    """
+    found, embeddings = segment.load(space)
+    books = plan.playbooks(space)
+    latents = {
+        name: decoder.latents(np.stack([embeddings[step.skill] for step in book.steps])) for name, book in books.items()
+    }
+    config = RetrievalConfig(**space.study.guide.model_dump())
+    library = _library(found, decoder, embeddings)
+    return LibraryGuide(space.study.grounding, decoder, library, books, latents, config)
 
 
 def _library(found: list[Segment], decoder: DecoderWeights, embeddings: dict[str, Any]) -> SkillLibrary:

@@ -12,42 +12,60 @@ from lago_skills.guide.guides import LibraryGuide
 from lago_skills.planner.ask import Plan, Version
 from lago_skills.planner.findings import LintRecord
 from lago_skills.planner.lint import Trace, lint_demonstrations, lint_rollouts
-from lago_skills.stages import build, collect, plan
+from lago_skills.stages import build, collect, plan, pretrain
 from lago_skills.stages.job import Workspace
 
-N_ROLLOUTS = 10
+N_ROLLOUTS = 5
+"""Rollouts of each decoder."""
 
 
-def lint(space: Workspace, tasks: list[str], say: Callable[[str], None]) -> None:
+def lint(space: Workspace, tasks: list[str], seeds: list[int], say: Callable[[str], None]) -> None:
     """Check every version of these tasks' playbooks that has not been checked yet, and keep the findings.
 
     Demonstrations are used where the study has some. Rollouts need the bundle; they are made for seen and unseen tasks,
-    never for those that are only planned.
+    never for those that are only planned. Beside the bundle's decoder they use others, pretrained with `seeds`: a plan that
+    only a lucky decoder can follow is not a good plan.
 
     Raises:
         PlanError: a task has no recorded playbook.
         ArtifactCorrupt: demonstrations or the bundle are damaged.
     """
     planner = plan.planner(space)
-    guide = _guide(space, say)
+    guides: list[LibraryGuide] | None = None
     for name in tasks:
         found = plan.find_plan(space, name)
         for version in found.versions:
             if version.playbook is None or planner.lint.get(version.transcript.id):
                 continue
+            guides = _guides(space, seeds, say) if guides is None else guides
             say(f"{name}: looking at version {found.versions.index(version) + 1}")
-            planner.lint.append(check(space, found, version, guide))
+            planner.lint.append(check(space, found, version, guides))
 
 
-def _guide(space: Workspace, say: Callable[[str], None]) -> LibraryGuide | None:
+def _guides(space: Workspace, seeds: list[int], say: Callable[[str], None]) -> list[LibraryGuide]:
+    """The bundle's guide, and the same library with decoders of other seeds."""
     try:
-        return build.guide(space)
+        bundle = build.guide(space)
     except ArtifactMissing:
         say(f"no bundle yet, so no rollouts; build it with: lago run {space.study.name}")
-        return None
+        return []
+    guides = [bundle]
+    for seed in seeds:
+        if seed != space.study.seed:
+            guides.append(_another(space, seed, say))
+    return guides
 
 
-def check(space: Workspace, found: Plan, version: Version, guide: LibraryGuide | None) -> LintRecord:
+def _another(space: Workspace, seed: int, say: Callable[[str], None]) -> LibraryGuide:
+    """A guide whose decoder was pretrained with another seed; it is kept beside the study's own artifacts."""
+    job = pretrain.job(space, seed, space.artifact("lint", f"decoder-{seed}"))
+    if not job.done:
+        say(f"pretraining a decoder with seed {seed}, to lint with")
+        job.run(lambda done, note: None)
+    return build.assemble(space, pretrain.load(job.folder))
+
+
+def check(space: Workspace, found: Plan, version: Version, guides: list[LibraryGuide]) -> LintRecord:
     """What demonstrations and rollouts say about one version of a playbook."""
     book, grounding = version.playbook, space.study.grounding
     assert book is not None
@@ -55,8 +73,9 @@ def check(space: Workspace, found: Plan, version: Version, guide: LibraryGuide |
     if found.task in space.study.seen:
         demonstrations = _demonstrations(space, found.task)
     rolled: list[Trace] = []
-    if guide is not None and not space.study.environment and found.task not in space.study.planned:
-        rolled = rollout_traces(with_playbook(guide, book), found.task)
+    if not space.study.environment and found.task not in space.study.planned:
+        for number, guide in enumerate(guides):
+            rolled += rollout_traces(with_playbook(guide, book), found.task, number * N_ROLLOUTS)
     findings = lint_demonstrations(book, grounding.vocabulary, demonstrations)
     findings += lint_rollouts(book, grounding.vocabulary, rolled)
     return LintRecord(
@@ -89,13 +108,13 @@ def with_playbook(guide: LibraryGuide, book: Playbook) -> LibraryGuide:
     )
 
 
-def rollout_traces(guide: LibraryGuide, task: Task, n_episodes: int = N_ROLLOUTS) -> list[Trace]:
+def rollout_traces(guide: LibraryGuide, task: Task, first: int, n_episodes: int = N_ROLLOUTS) -> list[Trace]:
     """Episodes of the library alone, at start states that nothing else uses."""
     from lago_skills.envs.metaworld import LINT_SEED, MetaWorldEnv
 
     env = MetaWorldEnv(task)
     traces: list[Trace] = []
-    for number in range(n_episodes):
+    for number in range(first, first + n_episodes):
         observation, _ = env.reset(seed=LINT_SEED + number)
         seen = [observation]
         ended = truncated = False
@@ -106,6 +125,3 @@ def rollout_traces(guide: LibraryGuide, task: Task, n_episodes: int = N_ROLLOUTS
         traces.append(Trace(guide.grounding.values(np.stack(seen)), ended))
     env.close()
     return traces
-
-
-__all__ = ["check", "lint", "rollout_traces", "with_playbook"]

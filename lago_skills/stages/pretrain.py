@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from lago_skills.data.dataset import labelled_steps
+from lago_skills.decoder.runtime import DecoderWeights
 from lago_skills.stages import collect, plan, segment
 from lago_skills.stages.job import Job, Progress, Workspace, digest
-from lago_skills.store import ArtifactWriter
+from lago_skills.store import ArtifactWriter, verify
 
 VERSION = 2
 DECODER_FILE = "decoder.safetensors"
@@ -13,6 +16,11 @@ DECODER_FILE = "decoder.safetensors"
 
 def jobs(space: Workspace) -> list[Job]:
     """One job: the decoder."""
+    return [job(space, space.study.seed, space.artifact("decoder"))]
+
+
+def job(space: Workspace, seed: int, folder: Path) -> Job:
+    """Pretrain a decoder with a seed into a folder."""
     config = space.study.decoder
 
     def make(writer: ArtifactWriter, progress: Progress) -> None:
@@ -28,7 +36,7 @@ def jobs(space: Workspace) -> list[Job]:
             config,
         )
         weights, figures = pretrain(
-            steps, config, space.study.seed, lambda update, m: progress(update, f"log-likelihood {-m['nll']:.2f}")
+            steps, config, seed, lambda update, m: progress(update, f"log-likelihood {-m['nll']:.2f}")
         )
         weights.save(writer.path / DECODER_FILE)
         writer.summary = {"steps": len(steps.actions), **{name: round(value, 4) for name, value in figures.items()}}
@@ -39,7 +47,18 @@ def jobs(space: Workspace) -> list[Job]:
         "playbooks": digest(space.artifact("playbooks")),
         "episodes": {task.id: digest(space.episodes(task.id)) for task in space.study.seen},
         "segments": digest(space.artifact("segments")),
-        "seed": space.study.seed,
+        "seed": seed,
         **config.model_dump(mode="json"),
     }
-    return [Job("pretrain", "decoder", space.artifact("decoder"), recipe, config.n_updates, "updates", make)]
+    return Job("pretrain", folder.name, folder, recipe, config.n_updates, "updates", make)
+
+
+def load(folder: Path) -> DecoderWeights:
+    """A pretrained decoder.
+
+    Raises:
+        ArtifactMissing: there is none in that folder.
+        ArtifactCorrupt: it is damaged.
+    """
+    verify(folder)
+    return DecoderWeights.load(folder / DECODER_FILE)

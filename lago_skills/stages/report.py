@@ -228,7 +228,9 @@ def _explain(book: Playbook) -> Row:
         "steps": [
             {
                 "skill": step.skill,
-                "target": f"{step.target.anchor} {' '.join(f'{value:+.2f}' for value in step.target.offset)}",
+                "target": f"{step.target.anchor} {' '.join(f'{v:+.2f}' for v in step.target.offset)}"
+                if step.target
+                else "",
                 "when": " and ".join(f"{c.feature} {c.op} {c.value:g}" for c in step.when) or "nothing above holds",
             }
             for step in book.steps
