@@ -20,6 +20,7 @@ from lago_skills.envs.tasks import GROUPS, expand
 from lago_skills.llm.transcripts import TranscriptFile
 from lago_skills.planner import scenes
 from lago_skills.planner.ask import Planner
+from lago_skills.planner.findings import LintFile
 
 torch.set_num_threads(1)
 ROOT = Path(__file__).parent.parent
@@ -50,6 +51,7 @@ def committed_planner(grounding: MetaWorldGrounding) -> Planner:
         grounding=grounding,
         scenes=scenes.load(ROOT / "data/scenes/metaworld.json"),
         transcripts=TranscriptFile(ROOT / "data/transcripts/metaworld.jsonl"),
+        lint=LintFile(ROOT / "data/lint/metaworld.jsonl"),
     )
 
 

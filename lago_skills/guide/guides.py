@@ -86,6 +86,10 @@ class LibraryGuide:
         weights = np.exp(logits)
         return found, (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
 
+    def neighbors(self, task: str) -> tuple[Neighbors, NDArray[np.float32]]:
+        """Neighbours of each step of a task's playbook, and their (n_steps, K) weights."""
+        return self._found[task]
+
     def retrieve(self, observations: NDArray[Any], task: str) -> Retrieval:
         """Which step is active in each state, where it heads, and which skills answer it.
 

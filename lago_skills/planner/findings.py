@@ -23,6 +23,7 @@ Kind = Literal[
     "chatters",  # two steps that hand the gripper back and forth
     "stuck",  # a step that never hands over
     "never-starts",  # rollouts that stay in the opening step to the end
+    "undemonstrated",  # a sentence that the controller never learned, in a plan that does not work
     "unfinished",  # demonstrations that end although the final step was never reached
 ]
 

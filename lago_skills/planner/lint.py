@@ -23,7 +23,7 @@ CHATTER_SHARE = 0.05
 """More flickers per control step than this are a fault."""
 STUCK_STEPS = 60
 """An episode whose last so many control steps all belong to one step is stuck in it."""
-RARE_SHARE = 0.2
+RARE_SHARE = 0.1
 """A fault that a smaller share of the episodes shows is not one of the plan."""
 
 
@@ -238,3 +238,17 @@ def _telling(book: Playbook, vocabulary: Vocabulary) -> dict[str, int]:
 
 def _sensed(rows: NDArray[np.float64], shown: dict[str, int]) -> str:
     return ", ".join(f"{name} {np.median(rows[:, i]) + 0.0:.2f}" for name, i in shown.items())
+
+
+def lint_words(book: Playbook, learned: dict[str, list[tuple[str, float]]]) -> tuple[Finding, ...]:
+    """Sentences that no demonstration shows; `learned` says what the controller does in their stead, and how much of it."""
+    findings: list[Finding] = []
+    for number, step in enumerate(book.steps, start=1):
+        if step.skill in learned:
+            mixture = " and ".join(f'{weight:.0%} "{sentence}"' for sentence, weight in learned[step.skill])
+            text = (
+                f'no demonstration shows "{step.skill}", so the controller does {mixture} instead; expected a learned sentence '
+                "whose motion, with a fitting target, has the same effect"
+            )
+            findings.append(Finding("undemonstrated", number, text))
+    return tuple(findings)

@@ -11,7 +11,7 @@ from lago_skills.errors import ArtifactMissing
 from lago_skills.guide.guides import LibraryGuide
 from lago_skills.planner.ask import Plan, Version
 from lago_skills.planner.findings import LintRecord
-from lago_skills.planner.lint import Trace, lint_demonstrations, lint_rollouts
+from lago_skills.planner.lint import Trace, lint_demonstrations, lint_rollouts, lint_words
 from lago_skills.stages import build, collect, plan, pretrain
 from lago_skills.stages.job import Workspace
 
@@ -77,7 +77,8 @@ def check(space: Workspace, found: Plan, version: Version, guides: list[LibraryG
         for number, guide in enumerate(guides):
             rolled += rollout_traces(with_playbook(guide, book), found.task, number * N_ROLLOUTS)
     findings = lint_demonstrations(book, grounding.vocabulary, demonstrations)
-    findings += lint_rollouts(book, grounding.vocabulary, rolled)
+    if faults := lint_rollouts(book, grounding.vocabulary, rolled):
+        findings += faults + lint_words(book, _undemonstrated(guides[0], book))
     return LintRecord(
         answer=version.transcript.id,
         task_id=found.task.id,
@@ -87,6 +88,21 @@ def check(space: Workspace, found: Plan, version: Version, guides: list[LibraryG
         solved=sum(trace.ended for trace in rolled),
         environment_steps=sum(len(trace.values) - 1 for trace in rolled),
     )
+
+
+def _undemonstrated(guide: LibraryGuide, book: Playbook) -> dict[str, list[tuple[str, float]]]:
+    """For each sentence that is not in the library: the learned ones that answer for it, and their weights."""
+    sentences = {skill.id: skill.sentence for skill in guide.library.skills}
+    found, weights = with_playbook(guide, book).neighbors(book.task_id)
+    return {
+        step.skill: [
+            (sentences[int(i)], round(float(weight), 2))
+            for i, weight in zip(found.ids[row], weights[row], strict=True)
+            if i >= 0 and weight >= 0.1
+        ]
+        for row, step in enumerate(book.steps)
+        if step.skill not in sentences.values()
+    }
 
 
 def _demonstrations(space: Workspace, task: Task) -> list[Trace]:
