@@ -45,8 +45,7 @@ def test_every_stage_is_a_command() -> None:
     ("arguments", "message"),
     [
         (["run", "nowhere"], "no study 'nowhere'"),
-        (["plan", "demo", "--show", "juggle"], "no playbook for task 'juggle'"),
-        (["plan", "demo", "--import", "x.jsonl"], "--import without --model"),
+        (["plan", "show", "juggle", "--study", "demo"], "no recorded playbook for task 'juggle'"),
         (["plan", "demo", "--import", "none.jsonl", "--model", "m"], "cannot be read"),
     ],
 )
@@ -93,9 +92,9 @@ def test_other_errors_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) -> N
 def test_plan_shows_a_playbook_and_exports_nothing_when_all_is_answered(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["--root", str(ROOT), "plan", "demo", "--show", "push-wall"], never) == 0
+    assert main(["--root", str(ROOT), "plan", "show", "push-wall", "--study", "demo"], never) == 0
     shown = capsys.readouterr().out
-    assert "push-wall  (model claude" in shown
+    assert "push-wall: bypass a wall and push a puck to a goal\nversion 1: claude, recorded by hand" in shown
     assert "heads for goal" in shown
     assert "nothing above holds" in shown
     assert main(["--root", str(ROOT), "plan", "demo", "--export", str(tmp_path / "r.jsonl")], never) == 0

@@ -122,6 +122,16 @@ class MetaWorldEnv(gymnasium.Env[NDArray[np.float64], NDArray[np.float32]]):
         """The simulator's own point between the finger tips (3,); tests hold the grounding against it."""
         return np.asarray(self._env.tcp_center, dtype=np.float64)
 
+    def simulated(self) -> dict[str, NDArray[np.float64]]:
+        """The simulator's own state: `object`, `goal` and, for three tasks, `object2` (3,); `opening` (1,), 0 to 1."""
+        data = self._env.data
+        apart = np.linalg.norm(data.body("rightclaw").xpos - data.body("leftclaw").xpos)
+        things = np.array(self._env._get_pos_objects(), dtype=np.float64)
+        found = {"object": things[:3], "goal": np.array(self._env._target_pos, dtype=np.float64)}
+        if len(things) > 3:
+            found["object2"] = things[3:6]
+        return {**found, "opening": np.clip([apart / 0.1], 0.0, 1.0)}
+
     def close(self) -> None:
         """Free the simulator."""
         if self._renderer is not None:

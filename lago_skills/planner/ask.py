@@ -125,7 +125,7 @@ class Planner:
         if not before.findings:
             return Plan(task, request, (before,), before)
         repair = repair_request(request, first.response, before.findings)
-        second = self.transcripts.get(repair, first.model)
+        second = self.transcripts.get(repair, model)
         if second is None:
             return Plan(task, request, (before,), before if before.usable else None, open_repair=repair)
         after = self.version(second, task)
