@@ -228,7 +228,8 @@ def _missing(space: Workspace, options: argparse.Namespace) -> list[Request]:
     missing = planner.missing(*_tasks(space), repairs=options.repair)
     if options.wordings:
         tasks = (*space.study.seen, *plan.undemonstrated(space))
-        missing += wordings_requests(tasks, read_wordings(planner.transcripts, tasks))
+        in_use = (*space.study.seen, *space.study.unseen)
+        missing += wordings_requests(tasks, in_use, read_wordings(planner.transcripts, tasks))
     return missing
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 from lago_skills.core import Task
@@ -10,95 +11,113 @@ from lago_skills.errors import PlanError
 from lago_skills.llm.transcripts import Request, TranscriptFile
 from lago_skills.planner.requests import template
 
-TASKS_PER_REQUEST = 10
-WORDINGS_PER_TASK = 14
-UNRELATED = 60
+FIRST_GROUP, FIRST_EACH = 10, 14
+"""First round: tasks per request, wordings per task."""
+MORE_GROUP, MORE_EACH = 6, 36
+"""Second round, for tasks in use."""
+TERM_SETS, UNRELATED = 40, 60
 NONE = "none"
 """The pretended task of sentences that fit no task."""
 MAX_CHARS = 300
 
-SCHEMA: dict[str, Any] = {
-    "type": "object",
-    "additionalProperties": False,
-    "required": ["wordings"],
-    "properties": {
-        "wordings": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "additionalProperties": False,
-                "required": ["task", "texts"],
-                "properties": {
-                    "task": {"type": "string"},
-                    "texts": {"type": "array", "items": {"type": "string"}},
-                },
-            },
-        }
-    },
-}
+
+def _array(items: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "array", "items": items}
 
 
-def wordings_requests(tasks: tuple[Task, ...], known: dict[str, list[str]]) -> list[Request]:
-    """What is still to be asked: wordings of tasks that have none, and sentences that fit no task."""
-    groups = [tasks[i : i + TASKS_PER_REQUEST] for i in range(0, len(tasks), TASKS_PER_REQUEST)]
-    requests = [
-        _request(f"wordings/{group[0].id}", tasks, ", ".join(task.id for task in group), WORDINGS_PER_TASK)
-        for group in groups
-        if any(task.id not in known for task in group)
-    ]
-    if NONE not in known and tasks:
-        requests.append(_request(f"wordings/{NONE}", tasks, "", UNRELATED))
-    return requests
+def _object(**properties: Any) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "additionalProperties": False,
+        "required": list(properties),
+        "properties": properties,
+    }
 
 
-def _request(name: str, every: tuple[Task, ...], tasks: str, n: int) -> Request:
-    prompt = template("wordings.md").render(every=every, tasks=tasks, n=n)
-    return Request(name=name, prompt=prompt, schema=SCHEMA)
+TEXT: dict[str, Any] = {"type": "string"}
+WORDINGS_SCHEMA = _object(wordings=_array(_object(task=TEXT, texts=_array(TEXT))))
+TERMS_SCHEMA = _object(terms=_array(_array(TEXT)))
 
 
-def read_wordings(transcripts: TranscriptFile, tasks: tuple[Task, ...]) -> dict[str, list[str]]:
-    """Recorded wordings by task id (and under `none` those that fit no task).
+@dataclass(frozen=True)
+class Wordings:
+    """What recorded answers say about how people ask for tasks."""
+
+    texts: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
+    """By task id; under `none`, sentences that fit no task."""
+    terms: tuple[tuple[str, ...], ...] = ()
+    """Sets of interchangeable words."""
+
+
+def wordings_requests(tasks: tuple[Task, ...], in_use: tuple[Task, ...], known: Wordings) -> list[Request]:
+    """What is still to be asked: wordings of tasks that have few, words that mean the same, sentences that fit no task."""
+
+    def request(name: str, kind: str, n: int, group: tuple[Task, ...] = ()) -> Request:
+        listed = ", ".join(task.id for task in group)
+        prompt = template("wordings.md").render(every=tasks, tasks=listed, n=n, kind=kind)
+        return Request(f"wordings/{name}", prompt, TERMS_SCHEMA if kind == "terms" else WORDINGS_SCHEMA)
+
+    def few(group: tuple[Task, ...], n: int) -> bool:
+        return any(len(known.texts.get(task.id, ())) < n for task in group)
+
+    firsts = [tasks[i : i + FIRST_GROUP] for i in range(0, len(tasks), FIRST_GROUP)]
+    mores = [in_use[i : i + MORE_GROUP] for i in range(0, len(in_use), MORE_GROUP)]
+    found = [request(group[0].id, "first", FIRST_EACH, group) for group in firsts if few(group, 1)]
+    enough = FIRST_EACH + MORE_EACH // 2
+    found += [request(f"more-{group[0].id}", "more", MORE_EACH, group) for group in mores if few(group, enough)]
+    if not known.terms and tasks:
+        found.append(request("terms", "terms", TERM_SETS))
+    if NONE not in known.texts and tasks:
+        found.append(request(NONE, NONE, UNRELATED))
+    return found
+
+
+def read_wordings(transcripts: TranscriptFile, tasks: tuple[Task, ...]) -> Wordings:
+    """Recorded wordings of tasks.
 
     An answer counts for every study that has a task of that id, whatever other tasks were on the list that was asked
     about. What cannot be read of an answer is left out; wordings are a help, not a plan.
     """
     ids = {task.id for task in tasks} | {NONE}
-    found: dict[str, list[str]] = {}
+    texts: dict[str, list[str]] = {}
+    terms: dict[tuple[str, ...], None] = {}
     for transcript in transcripts.all():
         if not transcript.name.startswith("wordings/"):
             continue
-        for task, texts in _parse(transcript.response).items():
+        answer = _parse(transcript.response)
+        for task, found in answer.texts.items():
             if task in ids:
-                kept = found.setdefault(task, [])
-                kept += [text for text in texts if text not in kept]
-    return found
+                kept = texts.setdefault(task, [])
+                kept += [text for text in found if text not in kept]
+        terms.update(dict.fromkeys(answer.terms))
+    return Wordings(texts, tuple(terms))
 
 
-def _parse(text: str) -> dict[str, list[str]]:
-    start = text.find("{")
+def _clean(raw: Any) -> list[str]:
+    texts = [" ".join(text.split()) for text in cast("list[Any]", raw) if isinstance(text, str)]
+    return [text for text in texts if 0 < len(text) <= MAX_CHARS and text.isprintable()]
+
+
+def _parse(text: str) -> Wordings:
     try:
-        raw, _ = json.JSONDecoder().raw_decode(text, max(start, 0))
-        entries = cast("list[Any]", raw["wordings"])
-        found: dict[str, list[str]] = {}
-        for entry in entries:
-            texts = [" ".join(str(t).split()) for t in entry["texts"] if isinstance(t, str)]
-            found[str(entry["task"])] = [t for t in texts if 0 < len(t) <= MAX_CHARS and t.isprintable()]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return {}
-    return found
+        raw, _ = json.JSONDecoder().raw_decode(text, max(text.find("{"), 0))
+        texts = {str(entry["task"]): _clean(entry["texts"]) for entry in raw.get("wordings", ())}
+        terms = tuple(tuple(_clean(entry)) for entry in raw.get("terms", ()))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return Wordings()
+    return Wordings(texts, tuple(entry for entry in terms if len(entry) > 1))
 
 
-def check_wordings(transcripts: TranscriptFile, tasks: tuple[Task, ...], study: str) -> dict[str, list[str]]:
-    """Recorded wordings of all tasks.
+def check_wordings(known: Wordings, tasks: tuple[Task, ...], study: str) -> None:
+    """Make sure that every task has wordings.
 
     Raises:
         PlanError: a task has none, or nobody has said what fits no task.
     """
-    found = read_wordings(transcripts, tasks)
-    missing = [name for name in (*(task.id for task in tasks), NONE) if not found.get(name)]
+    missing = [name for name in (*(task.id for task in tasks), NONE) if not known.texts.get(name)]
     if missing:
         raise PlanError(
             f"found no recorded wordings for {', '.join(missing[:5])}{' and others' * (len(missing) > 5)}; expected some for "
-            f"every task, to compare a new sentence with; record them with: lago plan {study} --live, or --export and --import"
+            f"every task, to compare a new sentence with; record them with: lago plan {study} --wordings --live, or --export "
+            "and --import"
         )
-    return found
