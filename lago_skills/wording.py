@@ -7,6 +7,8 @@ tell tasks from each other; its scores are blended with the nearest wording's co
 
 from __future__ import annotations
 
+import random
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -110,3 +112,34 @@ def _threshold(right: NDArray[np.float64], wrong: NDArray[np.float64]) -> float:
     turned_away = np.searchsorted(np.sort(right), candidates, side="left") / len(right)
     let_in = 1.0 - np.searchsorted(np.sort(wrong), candidates, side="left") / len(wrong)
     return float(candidates[int(np.argmin(np.maximum(turned_away, let_in)))])
+
+
+def variants(texts: list[str], terms: tuple[tuple[str, ...], ...], n: int, seed: int = 0) -> list[str]:
+    """Up to n other forms of each text, with words replaced by others that mean the same; the texts themselves come first.
+
+    Args:
+        texts: Wordings of one task.
+        terms: Sets of interchangeable words or phrases.
+        n: Variants wanted of each text; texts with few known words yield fewer.
+        seed: Of the choice of words.
+    """
+    rng = random.Random(seed)
+    groups: dict[str, tuple[str, ...]] = {}
+    for group in terms:
+        for word in group:
+            groups.setdefault(word.lower(), group)
+    if not groups:
+        return list(dict.fromkeys(texts))
+    longest_first = sorted(groups, key=len, reverse=True)
+    pattern = re.compile(r"\b(" + "|".join(map(re.escape, longest_first)) + r")\b", re.IGNORECASE)
+
+    def other(found: re.Match[str]) -> str:
+        word = found.group(1)
+        choice = rng.choice(groups[word.lower()])
+        return choice[:1].upper() + choice[1:] if word[:1].isupper() else choice
+
+    made = dict.fromkeys(texts)
+    for text in texts:
+        for _ in range(n):
+            made.setdefault(pattern.sub(other, text))
+    return list(made)
