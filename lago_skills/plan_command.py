@@ -377,7 +377,7 @@ def _lint(space: Workspace, options: argparse.Namespace) -> None:
 def _find(space: Workspace, options: argparse.Namespace) -> None:
     from lago_skills.stages.wordings import find
 
-    rows = find(space, [_target_task(options)])
+    rows = find(space, [_target_task(options)], _say)
     if options.json:
         _tell(json.dumps({"rows": rows, "summary": {}}))
         return

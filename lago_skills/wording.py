@@ -1,23 +1,39 @@
-"""Which task a sentence asks for: sentence embeddings compared with recorded wordings. NumPy only, no text model.
+"""Which task a sentence asks for: the sentence model, trained further on recorded wordings.
 
-Cosine similarity alone takes "open the drawer" and "close the drawer" for the same thing: what two sentences are about
-outweighs what they want done. Ridge regression from embeddings to tasks learns, from the wordings, the few directions that
-tell tasks from each other; its scores are blended with the nearest wording's cosine, which knows better what fits no task.
+Cosine similarity of plain sentence embeddings takes "open the drawer" and "close the drawer" for the same thing: what two
+sentences are about outweighs what they want done. So the encoder itself is trained, in minutes on a CPU, to put the wordings
+of one task near that task's prototype and away from all others, and sentences that fit no task near a prototype of their own.
 """
 
 from __future__ import annotations
 
 import random
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lago_skills.errors import ShapeError
+from lago_skills.errors import ArtifactCorrupt, ShapeError
+from lago_skills.tensors import load_arrays, save_arrays
 
-RIDGE = 0.3
-COSINE_SHARE = 0.5
+if TYPE_CHECKING:
+    from lago_skills.embed import TextEncoder
+
+SCALE = 20.0
+"""Of cosines to prototypes before the softmax."""
+N_UPDATES, BATCH, LABEL_SMOOTHING = 1000, 32, 0.1
+ENCODER_RATE, PROTOTYPE_RATE = 3e-4, 1e-2
+FROZEN_LAYERS = 2
+"""Word vectors and so many of the six layers stay as they are: as good as training all, in two thirds of the time."""
+N_VARIANTS = 6
+CALIBRATION_EVERY, CALIBRATION_FIRST = 10, 5
+"""Every so many wordings of a task, starting with this one, are kept back to find the threshold."""
+WEIGHTS_FILE = "wording.safetensors"
+PROTOTYPES, THRESHOLD = "matcher.prototypes", "matcher.threshold"
 
 
 @dataclass(frozen=True)
@@ -28,86 +44,171 @@ class Match:
     """None where no playbook is near."""
     nearest: str
     score: float
+    """Probability, 0 to 1."""
     runner_up: str
     runner_up_score: float
 
 
-@dataclass(frozen=True)
-class WordingIndex:
-    """Embedded wordings of tasks, what was learned from them, and the score below which no playbook is near."""
+class WordingMatcher:
+    """An encoder, a prototype (384,) per task and one for sentences that fit none, and the threshold below which none is near."""
 
-    tasks: tuple[str, ...]
-    embeddings: NDArray[np.float32]  # (N, D), unit rows
-    labels: NDArray[np.int64]  # (N,), index into tasks
-    weights: NDArray[np.float32]  # (D + 1, n_tasks)
-    threshold: float
+    def __init__(
+        self, encoder: TextEncoder, tasks: tuple[str, ...], prototypes: NDArray[np.float32], threshold: float
+    ) -> None:
+        self.tasks = tasks
+        self.threshold = threshold
+        self._encoder = encoder
+        self._prototypes = prototypes  # (n_tasks + 1, 384), unit rows; the last is that of no task
 
-    @staticmethod
-    def fit(wordings: dict[str, NDArray[np.float32]], unrelated: NDArray[np.float32]) -> WordingIndex:
-        """Learn from (n, D) embeddings of each task's wordings and of sentences that fit no task.
+    def probabilities(self, sentences: list[str]) -> NDArray[np.float64]:
+        """(B, n_tasks + 1): how probable each task is, and, last, that none is meant."""
+        import torch
 
-        The threshold is where as many of the unrelated sentences are let in as of the wordings are turned away, each wording
-        judged by all the others (leave one out).
+        with torch.no_grad():
+            parts = [self._encoder(sentences[i : i + 64]).numpy() for i in range(0, len(sentences), 64)]
+        logits = SCALE * np.concatenate(parts).astype(np.float64) @ self._prototypes.T.astype(np.float64)
+        logits -= logits.max(axis=1, keepdims=True)
+        odds = np.exp(logits)
+        return odds / odds.sum(axis=1, keepdims=True)
 
-        Raises:
-            ShapeError: fewer than two wordings of a task.
-        """
-        few = [task for task, rows in wordings.items() if len(rows) < 2]
-        if few or not wordings:
-            raise ShapeError(
-                f"found fewer than two wordings of {', '.join(few) or 'any task'}; expected more, to learn what tells tasks apart; "
-                "record them with: lago plan STUDY --live"
-            )
-        tasks = tuple(wordings)
-        rows = np.concatenate([wordings[task] for task in tasks]).astype(np.float64)
-        labels = np.concatenate([np.full(len(wordings[task]), i) for i, task in enumerate(tasks)])
-        x = np.concatenate([np.concatenate([rows, unrelated]), np.ones((len(rows) + len(unrelated), 1))], axis=1)
-        y = np.zeros((len(x), len(tasks)))
-        y[np.arange(len(rows)), labels] = 1.0
-        inverse = np.linalg.inv(x.T @ x + RIDGE * np.eye(x.shape[1]))
-        weights = inverse @ x.T @ y
-        hat = np.einsum("nd,de,ne->n", x, inverse, x)
-        fitted = x @ weights
-        left_out = (fitted - hat[:, None] * y) / (1.0 - hat)[:, None]  # what each row's score is without that row
-        cosines = np.concatenate([rows, unrelated]) @ rows.T
-        np.fill_diagonal(cosines[: len(rows)], -1.0)
-        scores = _blend(left_out, cosines, labels, len(tasks))
-        right = scores[: len(rows)].max(axis=1)
-        wrong = scores[len(rows) :].max(axis=1)
-        return WordingIndex(
-            tasks, rows.astype(np.float32), labels, weights.astype(np.float32), _threshold(right, wrong)
-        )
-
-    def scores(self, embeddings: NDArray[np.float32]) -> NDArray[np.float64]:
-        """(B, D) embeddings -> (B, n_tasks) scores, around 1 for a sentence that surely asks for the task."""
-        rows = embeddings.astype(np.float64)
-        fitted = np.concatenate([rows, np.ones((len(rows), 1))], axis=1) @ self.weights.astype(np.float64)
-        return _blend(fitted, rows @ self.embeddings.T.astype(np.float64), self.labels, len(self.tasks))
-
-    def match(self, embeddings: NDArray[np.float32]) -> list[Match]:
-        """(B, D) embeddings -> the task that each sentence asks for, with its score and the runner-up."""
+    def match(self, sentences: list[str]) -> list[Match]:
+        """The task that each sentence asks for, with its probability and the runner-up."""
+        if not sentences:
+            return []
         matches: list[Match] = []
-        for row in self.scores(embeddings):
+        for row in self.probabilities(sentences)[:, :-1]:
             order = np.argsort(-row, kind="stable")
             first, second = int(order[0]), int(order[min(1, len(order) - 1)])
             near = self.tasks[first] if row[first] >= self.threshold else None
             matches.append(Match(near, self.tasks[first], float(row[first]), self.tasks[second], float(row[second])))
         return matches
 
+    def save(self, folder: Path) -> None:
+        """Write weights, prototypes and threshold; half precision is enough for them."""
+        weights = {name: tensor.numpy() for name, tensor in self._encoder.module.state_dict().items()}
+        halves = {n: a.astype(np.float16) if a.dtype == np.float32 else a for n, a in weights.items()}
+        arrays = {**halves, PROTOTYPES: self._prototypes, THRESHOLD: np.array([self.threshold])}
+        save_arrays(arrays, folder / WEIGHTS_FILE)
 
-def _blend(
-    fitted: NDArray[np.float64], cosines: NDArray[np.float64], labels: NDArray[np.int64], n_tasks: int
-) -> NDArray[np.float64]:
-    nearest = np.full((len(cosines), n_tasks), -1.0)
-    for task in range(n_tasks):
-        nearest[:, task] = cosines[:, labels == task].max(axis=1)
-    return (1.0 - COSINE_SHARE) * fitted + COSINE_SHARE * nearest
+    @staticmethod
+    def load(folder: Path, tasks: tuple[str, ...]) -> WordingMatcher:
+        """Read what `save` wrote.
+
+        Raises:
+            ArtifactCorrupt: the file is missing, damaged or of other tasks.
+        """
+        import torch
+
+        from lago_skills.embed import TextEncoder
+
+        arrays = load_arrays(folder / WEIGHTS_FILE)
+        prototypes, threshold = arrays.pop(PROTOTYPES), float(arrays.pop(THRESHOLD)[0])
+        if len(prototypes) != len(tasks) + 1:
+            raise ArtifactCorrupt(
+                f"{str(folder / WEIGHTS_FILE)!r} holds {len(prototypes) - 1} tasks; expected {len(tasks)}; delete the folder"
+            )
+        encoder = TextEncoder()
+        encoder.module.load_state_dict({name: torch.from_numpy(a) for name, a in arrays.items()})
+        return WordingMatcher(encoder, tasks, prototypes, threshold)
 
 
-def _threshold(right: NDArray[np.float64], wrong: NDArray[np.float64]) -> float:
+def train_matcher(
+    wordings: dict[str, list[str]],
+    unrelated: list[str],
+    terms: tuple[tuple[str, ...], ...],
+    report: Callable[[int, str], None],
+    *,
+    n_updates: int = N_UPDATES,
+    n_threads: int = 1,
+    seed: int = 0,
+) -> WordingMatcher:
+    """Train on the wordings of each task and on sentences that fit none; `report(updates, note)` now and then.
+
+    The threshold is where, among sentences kept back from training, as many that fit no task are let in as wordings are
+    turned away.
+
+    Raises:
+        ShapeError: fewer than two wordings of a task, or no unrelated sentence.
+    """
+    few = [task for task, texts in wordings.items() if len(texts) < 2]
+    if few or not wordings or not unrelated:
+        raise ShapeError(
+            f"found fewer than two wordings of {', '.join(few) or 'any task'}, or no sentence that fits none; expected both, to "
+            "learn what tells tasks apart; record them with: lago plan STUDY --wordings --live"
+        )
+    import torch
+
+    from lago_skills.embed import TextEncoder
+
+    torch.manual_seed(seed)
+    torch.set_num_threads(n_threads)
+    kept, held_back = _split([*wordings.values(), unrelated])
+    encoder = TextEncoder()
+    encoder.freeze(FROZEN_LAYERS)
+    prototypes = torch.nn.Parameter(_first_prototypes(encoder, kept))
+    pools = [[variants([text], terms, N_VARIANTS, seed + i) for i, text in enumerate(texts)] for texts in kept]
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": [p for p in encoder.module.parameters() if p.requires_grad], "lr": ENCODER_RATE},
+            {"params": [prototypes], "lr": PROTOTYPE_RATE},
+        ],
+        weight_decay=0.01,
+    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda update: min(1.0, (update + 1) / 20) * (1.0 - update / n_updates)
+    )
+    encoder.module.train()
+    for update, (texts, labels) in enumerate(_batches(pools, n_updates, np.random.default_rng(seed)), start=1):
+        cosines = encoder(texts) @ torch.nn.functional.normalize(prototypes, dim=-1).T
+        loss = torch.nn.functional.cross_entropy(
+            SCALE * cosines, torch.from_numpy(labels), label_smoothing=LABEL_SMOOTHING
+        )
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        if update % 10 == 0:
+            report(update, f"loss {loss.item():.2f}")
+    encoder.module.eval()
+    unit = torch.nn.functional.normalize(prototypes.detach(), dim=-1).numpy().astype(np.float32)
+    matcher = WordingMatcher(encoder, tuple(wordings), unit, 0.0)
+    matcher.threshold = _threshold(matcher, held_back)
+    return matcher
+
+
+def _split(groups: list[list[str]]) -> tuple[list[list[str]], list[list[str]]]:
+    """Texts to train on and texts to find the threshold with, of each group."""
+    back = [texts[CALIBRATION_FIRST::CALIBRATION_EVERY] if len(texts) > CALIBRATION_FIRST else [] for texts in groups]
+    return [[t for t in texts if t not in away] for texts, away in zip(groups, back, strict=True)], back
+
+
+def _first_prototypes(encoder: TextEncoder, groups: list[list[str]]) -> Any:
+    import torch
+
+    with torch.no_grad():
+        return torch.stack([encoder(texts).mean(dim=0) for texts in groups])
+
+
+def _batches(pools: list[list[list[str]]], n: int, rng: np.random.Generator) -> Any:
+    """n batches of texts and labels; groups with many texts come more often, but not in proportion to their number."""
+    flat = [(label, forms) for label, texts in enumerate(pools) for forms in texts]
+    share = np.array([1.0 / np.sqrt(len(pools[label])) for label, _ in flat])
+    share /= share.sum()
+    made = 0
+    while made < n:
+        drawn = [flat[i] for i in rng.choice(len(flat), 8 * BATCH, p=share)]
+        items = [(forms[rng.integers(len(forms))], label) for label, forms in drawn]
+        items.sort(key=lambda item: len(item[0]))  # texts of a length together: less padding
+        for block in rng.permutation(8)[: n - made]:
+            part = items[block * BATCH : (block + 1) * BATCH]
+            yield [text for text, _ in part], np.array([label for _, label in part])
+            made += 1
+
+
+def _threshold(matcher: WordingMatcher, held_back: list[list[str]]) -> float:
     """Where the two error rates meet."""
-    if not len(wrong):
-        return float(np.quantile(right, 0.02))
+    right = matcher.probabilities([text for texts in held_back[:-1] for text in texts] or ["-"])[:, :-1].max(axis=1)
+    wrong = matcher.probabilities(held_back[-1] or ["-"])[:, :-1].max(axis=1)
     candidates = np.sort(np.concatenate([right, wrong]))
     turned_away = np.searchsorted(np.sort(right), candidates, side="left") / len(right)
     let_in = 1.0 - np.searchsorted(np.sort(wrong), candidates, side="left") / len(wrong)
@@ -128,8 +229,9 @@ def variants(texts: list[str], terms: tuple[tuple[str, ...], ...], n: int, seed:
     for group in terms:
         for word in group:
             groups.setdefault(word.lower(), group)
+    made = dict.fromkeys(texts)
     if not groups:
-        return list(dict.fromkeys(texts))
+        return list(made)
     longest_first = sorted(groups, key=len, reverse=True)
     pattern = re.compile(r"\b(" + "|".join(map(re.escape, longest_first)) + r")\b", re.IGNORECASE)
 
@@ -138,7 +240,6 @@ def variants(texts: list[str], terms: tuple[tuple[str, ...], ...], n: int, seed:
         choice = rng.choice(groups[word.lower()])
         return choice[:1].upper() + choice[1:] if word[:1].isupper() else choice
 
-    made = dict.fromkeys(texts)
     for text in texts:
         for _ in range(n):
             made.setdefault(pattern.sub(other, text))

@@ -1,62 +1,79 @@
-"""The wording index of a study: recorded wordings, embedded once and kept."""
+"""The wording matcher of a study: trained once on recorded wordings, kept beside the other artifacts."""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-import numpy as np
-
 from lago_skills.llm.transcripts import TranscriptFile
-from lago_skills.planner.wordings import NONE, check_wordings
+from lago_skills.planner.wordings import NONE, check_wordings, read_wordings
+from lago_skills.progress import StageProgress
 from lago_skills.stages import plan
-from lago_skills.stages.job import Workspace
-from lago_skills.store import fingerprint, is_current, verify, writing
-from lago_skills.tensors import load_arrays, save_arrays
-from lago_skills.wording import WordingIndex
+from lago_skills.stages.job import Job, Progress, Workspace
+from lago_skills.store import ArtifactWriter
+from lago_skills.wording import N_UPDATES, WordingMatcher, train_matcher
 
 VERSION = 1
-EMBEDDINGS_FILE, TEXTS_FILE = "embeddings.safetensors", "wordings.json"
 
 
-def index(space: Workspace) -> tuple[WordingIndex, dict[str, list[str]]]:
-    """The index of all tasks of a study, and the wordings it was made from; embedded on first use.
+def job(space: Workspace) -> Job:
+    """Train the matcher of all tasks of a study.
 
     Raises:
         PlanError: a task has no recorded wordings.
     """
     tasks = (*space.study.seen, *plan.undemonstrated(space))
-    texts = check_wordings(TranscriptFile(plan.transcripts_path(space)), tasks, space.study.name)
-    for task in tasks:
-        texts[task.id] = [task.sentence, *texts[task.id]]
-    folder = space.artifact("wordings")
-    recipe = {"stage": "wordings", "version": VERSION, "texts": texts}
-    if not is_current(folder, fingerprint(recipe)):
-        from lago_skills.embed import embed
+    known = read_wordings(TranscriptFile(plan.transcripts_path(space)), tasks)
+    check_wordings(known, tasks, space.study.name)
+    texts = {task.id: [task.sentence, *known.texts[task.id]] for task in tasks}
 
-        flat = [text for task in texts for text in texts[task]]
-        with writing(folder, "wordings", recipe) as writer:
-            save_arrays({"embeddings": embed(flat)}, writer.path / EMBEDDINGS_FILE)
-            (writer.path / TEXTS_FILE).write_text(
-                json.dumps(texts, ensure_ascii=False, indent=1) + "\n", encoding="utf-8"
-            )
-    verify(folder)
-    rows = load_arrays(folder / EMBEDDINGS_FILE)["embeddings"]
-    cuts = np.cumsum([len(texts[task]) for task in texts])[:-1]
-    by_task = dict(zip(texts, np.split(rows, cuts), strict=True))
-    return WordingIndex.fit({task.id: by_task[task.id] for task in tasks}, by_task[NONE]), texts
+    def make(writer: ArtifactWriter, progress: Progress) -> None:
+        matcher = train_matcher(
+            texts, known.texts[NONE], known.terms, progress, n_threads=space.study.workers, seed=space.study.seed
+        )
+        matcher.save(writer.path)
+        writer.summary = {
+            "tasks": len(texts),
+            "wordings": sum(map(len, texts.values())),
+            "threshold": matcher.threshold,
+        }
+
+    recipe: dict[str, Any] = {
+        "stage": "wordings",
+        "version": VERSION,
+        "texts": texts,
+        "unrelated": known.texts[NONE],
+        "terms": known.terms,
+        "seed": space.study.seed,
+    }
+    return Job("wordings", "wordings", space.artifact("wordings"), recipe, N_UPDATES, "updates", make)
 
 
-def find(space: Workspace, sentences: list[str]) -> list[dict[str, Any]]:
+def matcher(space: Workspace, say: Callable[[str], None]) -> WordingMatcher:
+    """The study's matcher, trained now if that has not been done or wordings have changed.
+
+    Raises:
+        PlanError: a task of the study has no recorded wordings.
+        ArtifactCorrupt: the trained matcher is damaged.
+    """
+    work = job(space)
+    if not work.done:
+        say("training the sentence encoder on the recorded wordings, once: a few minutes")
+        with StageProgress("wordings", work.total, work.unit) as progress:
+            work.run(lambda done, note: progress.update(work.name, done, note))
+            progress.finish(work.name, work.total)
+    tasks = (*space.study.seen, *plan.undemonstrated(space))
+    return WordingMatcher.load(work.folder, tuple(task.id for task in tasks))
+
+
+def find(space: Workspace, sentences: list[str], say: Callable[[str], None]) -> list[dict[str, Any]]:
     """The task that each sentence asks for: `sentence, task (null where none is near), nearest, score, runner_up, ...`.
 
     Raises:
         PlanError: a task of the study has no recorded wordings.
+        ArtifactCorrupt: the trained matcher is damaged.
     """
-    from lago_skills.embed import embed
-
-    known, _ = index(space)
-    matches = known.match(embed(sentences))
-    rows = [{"sentence": text, **asdict(match)} for text, match in zip(sentences, matches, strict=True)]
+    known = matcher(space, say)
+    rows = [{"sentence": text, **asdict(found)} for text, found in zip(sentences, known.match(sentences), strict=True)]
     return [{**row, "threshold": known.threshold} for row in rows]
