@@ -73,7 +73,7 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="with --live, --export, --import: other words for the tasks too, for `find`",
     )
-    plan.add_argument("--file", type=Path, help="with edit: the new playbook, instead of an editor")
+    plan.add_argument("--file", type=Path, help="with edit: the new playbook; with find: sentences by task, to score")
     plan.add_argument(
         "--seeds",
         type=_numbers,

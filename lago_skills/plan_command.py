@@ -377,14 +377,53 @@ def _lint(space: Workspace, options: argparse.Namespace) -> None:
 def _find(space: Workspace, options: argparse.Namespace) -> None:
     from lago_skills.stages.wordings import find
 
-    rows = find(space, [_target_task(options)], _say)
-    if options.json:
-        _tell(json.dumps({"rows": rows, "summary": {}}))
+    if options.file is not None:
+        _score_sentences(space, options)
         return
-    row = rows[0]
+    row = find(space, [_target_task(options)], _say)[0]
+    if options.json:
+        _tell(json.dumps({"rows": [row], "summary": {"threshold": row["threshold"]}}))
+        return
+    runner_up = f"runner-up {row['runner_up']} ({row['runner_up_score']:.2f})"
     if row["task"] is None:
-        _tell(
-            f"no playbook is near; nearest is {row['nearest']} ({row['score']:.2f}), then {row['runner_up']} ({row['runner_up_score']:.2f})"
-        )
+        _tell(f"no playbook is near; the nearest is {row['nearest']} ({row['score']:.2f}), {runner_up}")
     else:
-        _tell(f"{row['task']} ({row['score']:.2f}); runner-up {row['runner_up']} ({row['runner_up_score']:.2f})")
+        _tell(f"{row['task']} ({row['score']:.2f}); {runner_up}")
+
+
+def _score_sentences(space: Workspace, options: argparse.Namespace) -> None:
+    """How well sentences of known meaning find their task: `{"task": ["sentence", ...], "none": [...]}`."""
+    from lago_skills.planner.wordings import NONE
+    from lago_skills.stages.wordings import find
+
+    try:
+        raw: dict[str, list[str]] = json.loads(options.file.read_text(encoding="utf-8"))
+        meant = [(task, text) for task, texts in raw.items() for text in texts]
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise PlanError(
+            f'sentence file {str(options.file)!r} cannot be read ({error}); expected {{"task": ["sentence", ...], "none": [...]}}'
+        ) from error
+    rows = find(space, [text for _, text in meant], _say)
+    rows = [{"meant": task, **row} for (task, _), row in zip(meant, rows, strict=True)]
+    tasks, none = [r for r in rows if r["meant"] != NONE], [r for r in rows if r["meant"] == NONE]
+    confusion: dict[str, dict[str, int]] = {}
+    for row in rows:
+        line = confusion.setdefault(row["meant"], {})
+        answer = row["task"] or NONE
+        line[answer] = line.get(answer, 0) + 1
+    summary = {
+        "sentences": len(tasks),
+        "top1": round(sum(r["nearest"] == r["meant"] for r in tasks) / max(len(tasks), 1), 4),
+        "accepted": round(sum(r["task"] == r["meant"] for r in tasks) / max(len(tasks), 1), 4),
+        "wrong": round(sum(r["task"] not in (None, r["meant"]) for r in tasks) / max(len(tasks), 1), 4),
+        "unrelated": len(none),
+        "rejected": round(sum(r["task"] is None for r in none) / max(len(none), 1), 4),
+        "threshold": round(rows[0]["threshold"], 4) if rows else None,
+        "confusion": confusion,
+    }
+    if options.json:
+        _tell(json.dumps({"rows": rows, "summary": summary}))
+        return
+    for task, line in confusion.items():
+        _tell(f"{task:<20} " + ", ".join(f"{answer} {n}" for answer, n in sorted(line.items(), key=lambda a: -a[1])))
+    _tell(", ".join(f"{name} {value}" for name, value in summary.items() if name != "confusion"))

@@ -190,7 +190,7 @@ def _first_prototypes(encoder: TextEncoder, groups: list[list[str]]) -> Any:
 
 
 def _batches(pools: list[list[list[str]]], n: int, rng: np.random.Generator) -> Any:
-    """n batches of texts and labels; groups with many texts come more often, but not in proportion to their number."""
+    """N batches of texts and labels; groups with many texts come more often, but not in proportion to their number."""
     flat = [(label, forms) for label, texts in enumerate(pools) for forms in texts]
     share = np.array([1.0 / np.sqrt(len(pools[label])) for label, _ in flat])
     share /= share.sum()

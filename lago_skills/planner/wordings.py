@@ -15,7 +15,7 @@ FIRST_GROUP, FIRST_EACH = 10, 14
 """First round: tasks per request, wordings per task."""
 MORE_GROUP, MORE_EACH = 6, 36
 """Second round, for tasks in use."""
-TERM_SETS, UNRELATED = 40, 60
+TERM_SETS, UNRELATED, CONTRASTS = 40, 60, 12
 NONE = "none"
 """The pretended task of sentences that fit no task."""
 MAX_CHARS = 300
@@ -47,6 +47,8 @@ class Wordings:
     """By task id; under `none`, sentences that fit no task."""
     terms: tuple[tuple[str, ...], ...] = ()
     """Sets of interchangeable words."""
+    contrasted: bool = False
+    """Whether minimal pairs of easily mistaken tasks are among the texts."""
 
 
 def wordings_requests(tasks: tuple[Task, ...], in_use: tuple[Task, ...], known: Wordings) -> list[Request]:
@@ -65,6 +67,8 @@ def wordings_requests(tasks: tuple[Task, ...], in_use: tuple[Task, ...], known: 
     found = [request(group[0].id, "first", FIRST_EACH, group) for group in firsts if few(group, 1)]
     enough = FIRST_EACH + MORE_EACH // 2
     found += [request(f"more-{group[0].id}", "more", MORE_EACH, group) for group in mores if few(group, enough)]
+    if not known.contrasted and len(in_use) > 1:
+        found.append(request("contrast", "contrast", CONTRASTS, in_use))
     if not known.terms and tasks:
         found.append(request("terms", "terms", TERM_SETS))
     if NONE not in known.texts and tasks:
@@ -81,16 +85,18 @@ def read_wordings(transcripts: TranscriptFile, tasks: tuple[Task, ...]) -> Wordi
     ids = {task.id for task in tasks} | {NONE}
     texts: dict[str, list[str]] = {}
     terms: dict[tuple[str, ...], None] = {}
+    contrasted = False
     for transcript in transcripts.all():
         if not transcript.name.startswith("wordings/"):
             continue
         answer = _parse(transcript.response)
+        contrasted |= transcript.name == "wordings/contrast"
         for task, found in answer.texts.items():
             if task in ids:
                 kept = texts.setdefault(task, [])
                 kept += [text for text in found if text not in kept]
         terms.update(dict.fromkeys(answer.terms))
-    return Wordings(texts, tuple(terms))
+    return Wordings(texts, tuple(terms), contrasted)
 
 
 def _clean(raw: Any) -> list[str]:

@@ -22,7 +22,7 @@ from lago_skills.stages import build, evaluate, plan, train
 from lago_skills.stages.job import Job, Progress, Workspace, digest
 from lago_skills.store import ArtifactWriter, Manifest, verify
 
-VERSION = 1
+VERSION = 2
 REPORT_FILE, ROWS_FILE = "report.html", "rows.json"
 Row = dict[str, Any]
 
@@ -45,6 +45,7 @@ def jobs(space: Workspace) -> list[Job]:
         "zero_shot": {task.id: digest(space.artifact("zero-shot", task.id)) for task in space.study.unseen},
         "runs": {cell.name: digest(space.artifact("runs", cell.name)) for cell in train.cells(space)},
         "bundle": digest(space.artifact("bundle")),
+        "playbooks": digest(space.artifact("playbooks")),
     }
     return [Job("report", "report", space.artifact("report"), recipe, 4, "parts", make)]
 
@@ -127,7 +128,7 @@ def _page(space: Workspace, rows: list[Row], summary: Row, progress: Progress) -
     progress(2, "pictures")
     films = [_film(space, guide, cell) for cell in _filmed(space)]
     progress(3, "animation")
-    books = plan.playbooks(space)
+    books, lint = plan.playbooks(space), plan.lint_summaries(space)
     text = files("lago_skills.evaluate").joinpath("page.html").read_text(encoding="utf-8")
     template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(text)
     return template.render(
@@ -147,7 +148,8 @@ def _page(space: Workspace, rows: list[Row], summary: Row, progress: Progress) -
         films=films,
         skill_map=_base64(skill_map),
         models=sorted({book.model for book in books.values()}),
-        books=[_explain(book) for book in books.values()],
+        by_model=_by_model(zero_shot, books, lint),
+        books=[_explain(book, lint[name]) for name, book in books.items()],
         stages=[{"name": name, **_stage(manifest)} for name, manifest in _manifests(space)],
     )
 
@@ -221,19 +223,42 @@ def _film(space: Workspace, guide: LibraryGuide, cell: train.Cell) -> Row:
     }
 
 
-def _explain(book: Playbook) -> Row:
+def _by_model(zero_shot: list[Row], books: dict[str, Playbook], lint: dict[str, Row]) -> list[Row]:
+    """Models side by side: playbooks in use, what lint says of them, success of the library with them."""
+    found: list[Row] = []
+    for model in sorted({book.model for book in books.values()}):
+        own = [name for name, book in books.items() if book.model == model]
+        scored = [row["success"] for row in zero_shot if row["task"] in own]
+        found.append(
+            {
+                "model": model,
+                "playbooks": len(own),
+                "findings": sum(len(lint[name]["findings"]) for name in own),
+                "repaired": sum(bool(lint[name]["repaired"]) for name in own),
+                "tasks": len(scored),
+                "success": round(float(np.mean(scored)), 4) if scored else None,
+            }
+        )
+    return found
+
+
+def _explain(book: Playbook, lint: Row) -> Row:
     return {
         "task": book.task_id,
         "sentence": METAWORLD_TASKS[book.task_id].sentence,
+        "version": lint["version"],
+        "source": lint["source"],
+        "findings": [f"{finding['kind']}: {finding['text']}" for finding in lint["findings"]],
         "steps": [
             {
                 "skill": step.skill,
+                "author": author,
                 "target": f"{step.target.anchor} {' '.join(f'{v:+.2f}' for v in step.target.offset)}"
                 if step.target
                 else "",
                 "when": " and ".join(f"{c.feature} {c.op} {c.value:g}" for c in step.when) or "nothing above holds",
             }
-            for step in book.steps
+            for step, author in zip(book.steps, lint["authors"], strict=True)
         ],
     }
 
