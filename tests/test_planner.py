@@ -23,7 +23,7 @@ from lago_skills.planner.lint import Trace, lint_demonstrations, lint_logic, lin
 from lago_skills.planner.parse import parse_playbook
 from lago_skills.planner.requests import playbook_request
 from lago_skills.planner.scenes import Scene
-from lago_skills.planner.wordings import wordings_requests
+from lago_skills.planner.wordings import Wordings, wordings_requests
 from lago_skills.playbook import CompiledPlaybook, playbook_from
 from tests.conftest import ROOT
 
@@ -66,7 +66,7 @@ def test_no_transcript_is_orphaned(committed_planner: Planner) -> None:
     every = expand(["ten", "eight", "thirty-two"])
     plans = committed_planner.plans(TEN, every[10:]).values()
     used = {version.transcript.id for found in plans for version in found.versions}
-    wordings = {request.key for request in wordings_requests(every, {})}
+    wordings = {request.key for request in wordings_requests(every, every[:18], Wordings())}
     for transcript in committed_planner.transcripts.all():
         assert transcript.id in used or transcript.key in wordings, transcript.name
 
@@ -461,6 +461,7 @@ def test_an_answer_with_findings_is_repaired_once(tmp_path: Path, committed_plan
     answer(ours, json.dumps(GOOD))
     found = push(ours)
     assert found.repaired
+    assert found.chosen is not None
     assert found.chosen is found.versions[1]
     assert found.chosen.authors == ("m (2)", "m (1)"), "the untouched step keeps its author"
     assert found.tokens == 14
