@@ -35,6 +35,22 @@ FROZEN_LAYERS = 2
 N_VARIANTS = 6
 CALIBRATION_EVERY, CALIBRATION_FIRST = 10, 5
 """Every so many wordings of a task, starting with this one, are kept back to find the threshold."""
+OPENINGS = (
+    "Please",
+    "Hey,",
+    "Could you please",
+    "Would you mind:",
+    "Would you kindly",
+    "Can you",
+    "I'd like you to",
+    "Just",
+    "Right,",
+    "Excuse me,",
+)
+OPENING_SHARE, JOINED_SHARE, BARE_SHARE = 0.25, 0.25, 0.15
+"""Of the texts in a batch: with a polite opening, followed by another wording of the same task, without capitals and stops."""
+AVERAGED_FROM = 0.5
+"""The weights of the later part of training are averaged."""
 WEIGHTS_FILE = "wording.safetensors"
 PROTOTYPES, THRESHOLD = "matcher.prototypes", "matcher.threshold"
 
@@ -160,6 +176,8 @@ def train_matcher(
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda update: min(1.0, (update + 1) / 20) * (1.0 - update / n_updates)
     )
+    parameters = [*encoder.module.parameters(), prototypes]
+    averaged, n_averaged = [p.detach().clone() for p in parameters], 0
     encoder.module.train()
     for update, (texts, labels) in enumerate(_batches(pools, n_updates, np.random.default_rng(seed)), start=1):
         cosines = encoder(texts) @ torch.nn.functional.normalize(prototypes, dim=-1).T
@@ -170,8 +188,15 @@ def train_matcher(
         loss.backward()
         optimizer.step()
         schedule.step()
+        if update >= AVERAGED_FROM * n_updates:
+            n_averaged += 1
+            for mean, p in zip(averaged, parameters, strict=True):
+                mean.lerp_(p.detach(), 1.0 / n_averaged)
         if update % 10 == 0:
             report(update, f"loss {loss.item():.2f}")
+    with torch.no_grad():
+        for mean, p in zip(averaged, parameters, strict=True):
+            p.copy_(mean)
     encoder.module.eval()
     unit = torch.nn.functional.normalize(prototypes.detach(), dim=-1).numpy().astype(np.float32)
     matcher = WordingMatcher(encoder, tuple(wordings), unit, 0.0)
@@ -203,12 +228,29 @@ def _batches(
     while made < n:
         chosen: list[int] = rng.choice(len(flat), 8 * BATCH, p=share).tolist()
         drawn = [flat[i] for i in chosen]
-        items = [(forms[int(rng.integers(len(forms)))], label) for label, forms in drawn]
+        items = [(_spoken(forms, pools[label], rng), label) for label, forms in drawn]
         items.sort(key=lambda item: len(item[0]))  # texts of a length together: less padding
         for block in rng.permutation(8)[: n - made]:
             part = items[block * BATCH : (block + 1) * BATCH]
             yield [text for text, _ in part], np.array([label for _, label in part])
             made += 1
+
+
+def _spoken(forms: list[str], same_task: list[list[str]], rng: np.random.Generator) -> str:
+    """One form of a text, now and then as people dress up, join and shorten what they say."""
+
+    def draw(options: list[str]) -> str:
+        return options[int(rng.integers(len(options)))]
+
+    text = draw(forms)
+    if rng.random() < JOINED_SHARE:
+        other = draw(same_task[int(rng.integers(len(same_task)))])
+        text = text.rstrip(".!?") + draw([". ", "; ", ", ", "? "]) + other
+    if rng.random() < OPENING_SHARE:
+        text = f"{draw(list(OPENINGS))} {text[:1].lower()}{text[1:]}"
+    if rng.random() < BARE_SHARE:
+        text = text.lower().rstrip(".!?")
+    return text
 
 
 def _threshold(matcher: WordingMatcher, held_back: list[list[str]]) -> float:

@@ -51,11 +51,51 @@ def stages(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def repair(results: dict[str, Any]) -> str:
+    """Zero-shot success with first answers and with repaired ones, in Markdown."""
+    lines = [
+        "| seed of demonstrations and decoder | mean of the eight, first answers | repaired | door-lock, first answer | repaired |"
+    ]
+    lines.append("|---|---|---|---|---|")
+    for row in results["rows"]:
+        values = " | ".join(f"{row[key]:.2f}" for key in ("first", "repaired", "door_lock_first", "door_lock_repaired"))
+        lines.append(f"| {row['seed']} | {values} |")
+    means = results["summary"]
+    values = " | ".join(
+        f"**{means[key]:.2f}**" for key in ("first", "repaired", "door_lock_first", "door_lock_repaired")
+    )
+    lines.append(f"| mean | {values} |")
+    return "\n".join(
+        [*lines, "", f"{means['episodes']} episodes a task; none of these seeds was used by lint. {means['command']}"]
+    )
+
+
+def wordings(results: dict[str, Any]) -> str:
+    """How test sentences find their task, in Markdown."""
+    s = results["summary"]
+    lines = ["| test sentences, written apart from all wordings | share |", "|---|---|"]
+    lines.append(
+        f"| {s['sentences']} rephrasings of the eighteen tasks in use, right among all fifty | {s['top1']:.3f} |"
+    )
+    lines.append(f"| the same, right and above the threshold | {s['accepted']:.3f} |")
+    lines.append(f"| the same, taken for another task | {s['wrong']:.3f} |")
+    lines.append(f"| {s['unrelated']} unrelated sentences, turned away | {s['rejected']:.2f} |")
+    mistaken = [
+        f"{task}: " + ", ".join(f"{answer} {n}" for answer, n in line.items() if answer != task)
+        for task, line in s["confusion"].items()
+        if set(line) - {task}
+    ]
+    command = "`lago plan find --file tests/data/rephrasings.json`"
+    return "\n".join([*lines, "", f"What was mistaken for what ({command}): " + "; ".join(mistaken) + "."])
+
+
 def generated() -> str:
     """README.md with its generated parts made anew."""
     results = json.loads((ROOT / "data/results/demo.json").read_text(encoding="utf-8"))
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     parts = {"table": table(results), "stages": stages(results), "help": f"```\n{parser().format_help()}```"}
+    for name, make in (("repair", repair), ("wordings", wordings)):
+        parts[name] = make(json.loads((ROOT / f"data/results/{name}.json").read_text(encoding="utf-8")))
     for name, part in parts.items():
         pattern = rf"(<!-- {name}:start -->\n).*?(<!-- {name}:end -->)"
         text, n = re.subn(pattern, lambda m, part=part: f"{m[1]}{part}\n{m[2]}", text, flags=re.S)

@@ -324,6 +324,39 @@ def test_a_hundred_tasks_killed_twenty_times_are_asked_a_hundred_times(tmp_path:
         json.loads(line)
 
 
+def test_killing_the_asker_itself_loses_at_most_what_was_on_its_way(tmp_path: Path) -> None:
+    with Endpoint(lambda before, body: Reply(delay_s=0.1)) as endpoint:
+        space = workspace(tmp_path, endpoint.url, 30, concurrency=2, timeout_s=20)
+        process = start(tmp_path)
+        wait_for(lambda: sum(endpoint.asked.values()) > 10)
+        for pid in holders(plan.transcripts_path(space)):
+            os.kill(pid, signal.SIGKILL)
+        assert process.wait(timeout=60) == 2
+        journal = plan.transcripts_path(space).with_name("cart.jsonl.asked")
+        budget = Budget.of(LiveConfig(model="m"), TranscriptFile(plan.transcripts_path(space)))
+        assert journal.exists()
+        assert 1 <= len(budget.reserved) <= 2, "what may have been paid is counted"
+        done = lago(tmp_path, "plan", "cart", "--live", "--json")
+    assert done.returncode == 0, done.stderr
+    assert 30 <= sum(endpoint.asked.values()) <= 32
+    assert len(TranscriptFile(plan.transcripts_path(space))) == 30
+
+
+def holders(path: Path) -> list[int]:
+    """Processes that hold the lock of a transcript file."""
+    lock = str(path.with_name(path.name + ".lock").resolve())
+    found: list[int] = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                open_files = [str(link.readlink()) for link in (entry / "fd").iterdir()]
+            except OSError:
+                continue
+            if lock in open_files:
+                found.append(int(entry.name))
+    return found
+
+
 def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():

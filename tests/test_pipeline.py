@@ -335,3 +335,25 @@ def test_a_configured_server_that_does_not_answer_is_one_sentence(tmp_path: Path
     result = subprocess.run(command, cwd=root, env=env, capture_output=True, text=True, check=False)
     assert result.returncode == 2
     assert "no Prefect server answers at PREFECT_API_URL" in result.stderr
+
+
+def test_lint_tries_a_playbook_with_several_decoders(finished: Path, tmp_path: Path) -> None:
+    root = tmp_path / "p"
+    shutil.copytree(finished, root, ignore=shutil.ignore_patterns(".prefect", "*.lock"))
+    before = lago(root, "plan", "show", "push-wall", "--study", "small").stdout
+    assert "score" not in before
+    result = lago(root, "plan", "lint", "push-wall", "--study", "small", "--seeds", "0,1")
+    assert result.returncode == 0, result.stderr
+    assert "pretraining a decoder with seed 1" in result.stderr
+    (line,) = (root / "data/lint/metaworld.jsonl").read_text().splitlines()
+    record = json.loads(line)
+    assert record["rollouts"] == 10
+    assert record["demonstrations"] == 0
+    assert record["environment_steps"] > 10 * 30
+    assert record["solved"] >= 5
+    assert "score" in lago(root, "plan", "show", "push-wall", "--study", "small").stdout
+    again = lago(root, "plan", "lint", "push-wall", "--study", "small", "--seeds", "0,1")
+    assert "looking at" not in again.stderr, "what has been checked is not checked again"
+    seen = lago(root, "plan", "lint", "push", "--study", "small", "--seeds", "0")
+    assert seen.returncode == 0, seen.stderr
+    assert json.loads((root / "data/lint/metaworld.jsonl").read_text().splitlines()[-1])["demonstrations"] == 3

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -465,6 +466,9 @@ def test_an_answer_with_findings_is_repaired_once(tmp_path: Path, committed_plan
     assert found.chosen is found.versions[1]
     assert found.chosen.authors == ("m (2)", "m (1)"), "the untouched step keeps its author"
     assert found.tokens == 14
+    first_only = replace(ours, use_repairs=False)
+    assert push(first_only).chosen == push(first_only).versions[0]
+    assert first_only.missing((), (TEN[1],)) == []
     assert ours.missing((), (TEN[1],)) == []
 
 

@@ -136,3 +136,26 @@ def test_too_few_wordings_are_refused() -> None:
         train_matcher({"push": ["go"]}, OTHER, (), lambda done, note: None)
     with pytest.raises(ShapeError, match="no sentence that fits none"):
         train_matcher(SMALL, [], (), lambda done, note: None)
+
+
+# All of Meta-World ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_rephrasings_find_their_playbook_among_fifty_and_the_unrelated_find_none() -> None:
+    """Sentences written apart from all wordings, by somebody who saw only the task list."""
+    known = committed()
+    texts = {task.id: [task.sentence, *known.texts[task.id]] for task in EVERY}
+    matcher = train_matcher(texts, known.texts[NONE], known.terms, lambda done, note: None, n_threads=2)
+    right = wrong = total = 0
+    for task, sentences in REPHRASINGS.items():
+        if task != NONE:
+            found = matcher.match(sentences)
+            right += sum(match.nearest == task for match in found)
+            wrong += sum(match.task not in (None, task) for match in found)
+            total += len(found)
+    rejected = [match.task is None for match in matcher.match(REPHRASINGS[NONE])]
+    assert right / total >= 0.93
+    assert wrong / total <= 0.06
+    assert np.mean(rejected) >= 0.8

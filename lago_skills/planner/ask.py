@@ -102,6 +102,8 @@ class Planner:
     lint: LintFile = field(default_factory=lambda: LintFile(Path("/nonexistent")))
     model: str | None = None
     """Use only answers of this model; None takes the latest recorded answer, `best` the one with the best score."""
+    use_repairs: bool = True
+    """Without them a first answer that holds a playbook is used as it came."""
 
     # One task -------------------------------------------------------------------------------------------------------
 
@@ -122,7 +124,7 @@ class Planner:
             return Plan(task, request)
         before = self.version(first, task)
         before = replace(before, authors=_authors(before.playbook, None, f"{first.model} (1)"))
-        if not before.findings:
+        if not before.findings or (before.usable and not self.use_repairs):
             return Plan(task, request, (before,), before)
         repair = repair_request(request, first.response, before.findings)
         second = self.transcripts.get(repair, model)

@@ -60,6 +60,7 @@ def planner(space: Workspace) -> Planner:
         transcripts=TranscriptFile(transcripts_path(space)),
         lint=LintFile(lint_path(space)),
         model=space.study.plan.model,
+        use_repairs=space.study.plan.repair,
     )
 
 
