@@ -107,7 +107,9 @@ def _clean(raw: Any) -> list[str]:
 def _parse(text: str) -> Wordings:
     try:
         raw, _ = json.JSONDecoder().raw_decode(text, max(text.find("{"), 0))
-        texts = {str(entry["task"]): _clean(entry["texts"]) for entry in raw.get("wordings", ())}
+        texts: dict[str, list[str]] = {}
+        for entry in raw.get("wordings", ()):  # a task may have several entries
+            texts.setdefault(str(entry["task"]), []).extend(_clean(entry["texts"]))
         terms = tuple(tuple(_clean(entry)) for entry in raw.get("terms", ()))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return Wordings()
