@@ -30,10 +30,10 @@ def test_requests_are_asked_once_and_in_fixed_groups() -> None:
     asked = wordings_requests(EVERY, EVERY[:18], Wordings())
     assert [request.name for request in asked][:2] == ["wordings/reach", "wordings/reach-wall"]
     assert [request.name for request in asked][-2:] == ["wordings/terms", "wordings/none"]
-    assert len(asked) == 5 + 3 + 3
-    half = Wordings({task.id: ["a"] * 14 for task in EVERY[:10]}, (("a", "b"),), contrasted=True)
+    assert len(asked) == 5 + 3 + 4
+    half = Wordings({task.id: ["a"] * 14 for task in EVERY[:10]}, (("a", "b"),), frozenset({"contrast"}))
     keys = [request.key for request in wordings_requests(EVERY, EVERY[:18], half)]
-    assert keys == [request.key for request in asked[1:8] + asked[10:]]
+    assert keys == [request.key for request in asked[1:8] + asked[9:10] + asked[11:]]
     assert wordings_requests(EVERY, EVERY[:18], committed()) == []
 
 

@@ -16,6 +16,8 @@ FIRST_GROUP, FIRST_EACH = 10, 14
 MORE_GROUP, MORE_EACH = 6, 36
 """Second round, for tasks in use."""
 TERM_SETS, UNRELATED, CONTRASTS = 40, 60, 12
+CONTRAST_ROUNDS = ("contrast", "contrast-more")
+"""Minimal pairs, then longer requests."""
 NONE = "none"
 """The pretended task of sentences that fit no task."""
 MAX_CHARS = 300
@@ -47,8 +49,8 @@ class Wordings:
     """By task id; under `none`, sentences that fit no task."""
     terms: tuple[tuple[str, ...], ...] = ()
     """Sets of interchangeable words."""
-    contrasted: bool = False
-    """Whether minimal pairs of easily mistaken tasks are among the texts."""
+    contrasts: frozenset[str] = frozenset()
+    """Which rounds of pairs of easily mistaken tasks are among the texts."""
 
 
 def wordings_requests(tasks: tuple[Task, ...], in_use: tuple[Task, ...], known: Wordings) -> list[Request]:
@@ -67,8 +69,8 @@ def wordings_requests(tasks: tuple[Task, ...], in_use: tuple[Task, ...], known: 
     found = [request(group[0].id, "first", FIRST_EACH, group) for group in firsts if few(group, 1)]
     enough = FIRST_EACH + MORE_EACH // 2
     found += [request(f"more-{group[0].id}", "more", MORE_EACH, group) for group in mores if few(group, enough)]
-    if not known.contrasted and len(in_use) > 1:
-        found.append(request("contrast", "contrast", CONTRASTS, in_use))
+    rounds = [kind for kind in CONTRAST_ROUNDS if kind not in known.contrasts and len(in_use) > 1]
+    found += [request(kind, kind, CONTRASTS, in_use) for kind in rounds]
     if not known.terms and tasks:
         found.append(request("terms", "terms", TERM_SETS))
     if NONE not in known.texts and tasks:
@@ -85,18 +87,18 @@ def read_wordings(transcripts: TranscriptFile, tasks: tuple[Task, ...]) -> Wordi
     ids = {task.id for task in tasks} | {NONE}
     texts: dict[str, list[str]] = {}
     terms: dict[tuple[str, ...], None] = {}
-    contrasted = False
+    contrasts: set[str] = set()
     for transcript in transcripts.all():
         if not transcript.name.startswith("wordings/"):
             continue
         answer = _parse(transcript.response)
-        contrasted |= transcript.name == "wordings/contrast"
+        contrasts |= {transcript.name.removeprefix("wordings/")} & set(CONTRAST_ROUNDS)
         for task, found in answer.texts.items():
             if task in ids:
                 kept = texts.setdefault(task, [])
                 kept += [text for text in found if text not in kept]
         terms.update(dict.fromkeys(answer.terms))
-    return Wordings(texts, tuple(terms), contrasted)
+    return Wordings(texts, tuple(terms), frozenset(contrasts))
 
 
 def _clean(raw: Any) -> list[str]:
