@@ -27,6 +27,7 @@ from lago_skills.stages.job import Workspace
 from lago_skills.study import load_study
 from tests.endpoint import PLAYBOOK, Behaviour, Endpoint, Reply, study_toml
 
+pytestmark = pytest.mark.timeout(300)
 KEY = "sk-secret-0123456789"
 GOOD = json.dumps(PLAYBOOK)
 
@@ -302,14 +303,14 @@ def start(folder: Path) -> subprocess.Popen[bytes]:
 
 def test_a_hundred_tasks_killed_twenty_times_are_asked_a_hundred_times(tmp_path: Path) -> None:
     rng = random.Random(0)
-    with Endpoint(lambda before, body: Reply(delay_s=rng.uniform(0.0, 0.3))) as endpoint:
+    with Endpoint(lambda before, body: Reply(delay_s=rng.uniform(0.2, 0.6))) as endpoint:
         space = workspace(tmp_path, endpoint.url, 100, concurrency=2, timeout_s=20)
         kills = 0
         while kills < 20:
             process = start(tmp_path)
             seen = sum(endpoint.asked.values())
             wait_for(lambda seen=seen: sum(endpoint.asked.values()) > seen)
-            time.sleep(rng.uniform(0.0, 0.4))
+            time.sleep(rng.uniform(0.0, 0.3))
             assert process.poll() is None, "all were asked before the last kill: make the server slower"
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from lago_skills.cli import main
-from lago_skills.llm.transcripts import TranscriptFile
+from lago_skills.llm.transcripts import Request, TranscriptFile, answered
 from lago_skills.stages import plan
 from lago_skills.stages.job import Workspace
 from lago_skills.study import load_study
@@ -187,6 +187,37 @@ def test_findings_of_logic_open_a_repair_and_are_shown(lago: Lago, tmp_path: Pat
     assert "version 2: test-model" in lago("plan", "show", "task-0", "--study", "cart")[1]
     rows = json.loads(lago("plan", "cart", "--json")[1])["rows"]
     assert [row["repaired"] for row in rows] == [True, False, False]
+
+
+def test_sentences_find_their_task_and_are_scored(lago: Lago, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lago_skills.stages.wordings.N_UPDATES", 20)
+    answer_all(lago, tmp_path)
+    transcripts = TranscriptFile(plan.transcripts_path(space_of(tmp_path)))
+    texts = {
+        "task-0": ["push the cart to the left", "leftwards please", "go left"],
+        "task-1": ["push the cart to the right", "rightwards please", "go right"],
+        "task-2": ["stop the cart", "do not move", "stand still"],
+        "none": ["make tea", "what time is it", "sing a song"],
+    }
+    said = {"wordings": [{"task": task, "texts": found} for task, found in texts.items()]}
+    transcripts.append(answered(Request("wordings/all", "words"), json.dumps(said), "m", "test"))
+    code, out, err = lago("plan", "find", "please go left", "--study", "cart")
+    assert code == 0, err
+    assert "runner-up" in out
+    assert "wordings" in err
+    code, out, _ = lago("plan", "find", "please go left", "--study", "cart", "--json")
+    row = json.loads(out)["rows"][0]
+    assert row["nearest"] in texts
+    assert 0.0 <= row["runner_up_score"] <= row["score"] <= 1.0
+    (tmp_path / "s.json").write_text(json.dumps({"task-0": ["to the left"], "none": ["bake a cake"]}))
+    code, out, _ = lago("plan", "find", "--file", str(tmp_path / "s.json"), "--study", "cart")
+    assert code == 0
+    assert "sentences 1" in out
+    code, out, _ = lago("plan", "find", "--file", str(tmp_path / "s.json"), "--study", "cart", "--json")
+    assert json.loads(out)["summary"]["unrelated"] == 1
+    code, _, err = lago("plan", "find", "--file", str(tmp_path / "none.json"), "--study", "cart")
+    assert code == 2
+    assert "cannot be read" in err
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,13 @@ def job(space: Workspace) -> Job:
 
     def make(writer: ArtifactWriter, progress: Progress) -> None:
         matcher = train_matcher(
-            texts, known.texts[NONE], known.terms, progress, n_threads=space.study.workers, seed=space.study.seed
+            texts,
+            known.texts[NONE],
+            known.terms,
+            progress,
+            n_updates=N_UPDATES,
+            n_threads=space.study.workers,
+            seed=space.study.seed,
         )
         matcher.save(writer.path)
         writer.summary = {
