@@ -96,7 +96,7 @@ def read_wordings(transcripts: TranscriptFile, tasks: tuple[Task, ...]) -> Wordi
         for task, found in answer.texts.items():
             if task in ids:
                 kept = texts.setdefault(task, [])
-                kept += [text for text in found if text not in kept]
+                kept += [text for text in dict.fromkeys(found) if text not in kept]
         terms.update(dict.fromkeys(answer.terms))
     return Wordings(texts, tuple(terms), frozenset(contrasts))
 
