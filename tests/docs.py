@@ -85,7 +85,7 @@ def wordings(results: dict[str, Any]) -> str:
         for task, line in s["confusion"].items()
         if set(line) - {task}
     ]
-    command = "`lago plan find --file tests/data/rephrasings.json`"
+    command = f"`lago plan find --file tests/data/{s['file']}`"
     return "\n".join([*lines, "", f"What was mistaken for what ({command}): " + "; ".join(mistaken) + "."])
 
 
