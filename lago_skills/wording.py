@@ -51,6 +51,8 @@ OPENING_SHARE, JOINED_SHARE, BARE_SHARE = 0.25, 0.25, 0.15
 """Of the texts in a batch: with a polite opening, followed by another wording of the same task, without capitals and stops."""
 AVERAGED_FROM = 0.5
 """The weights of the later part of training are averaged."""
+LEAST_PROBABILITY = 1 / 3
+"""No playbook is near below this, whatever the few sentences kept back say."""
 WEIGHTS_FILE = "wording.safetensors"
 PROTOTYPES, THRESHOLD = "matcher.prototypes", "matcher.threshold"
 
@@ -75,7 +77,7 @@ class WordingMatcher:
         self, encoder: TextEncoder, tasks: tuple[str, ...], prototypes: NDArray[np.float32], threshold: float
     ) -> None:
         self.tasks = tasks
-        self.threshold = threshold
+        self.threshold = max(threshold, LEAST_PROBABILITY)
         self._encoder = encoder
         self._prototypes = prototypes  # (n_tasks + 1, 384), unit rows; the last is that of no task
 
@@ -200,7 +202,7 @@ def train_matcher(
     encoder.module.eval()
     unit = torch.nn.functional.normalize(prototypes.detach(), dim=-1).numpy().astype(np.float32)
     matcher = WordingMatcher(encoder, tuple(wordings), unit, 0.0)
-    matcher.threshold = _threshold(matcher, held_back)
+    matcher.threshold = max(_threshold(matcher, held_back), LEAST_PROBABILITY)
     return matcher
 
 
