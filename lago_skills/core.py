@@ -138,7 +138,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class Skill:
-    """One library record."""
+    """One library record. Ids are never reused; every change makes a new version."""
 
     id: int
     version: int
@@ -146,7 +146,16 @@ class Skill:
     latent: NDArray[np.float32]  # (Z,), unit norm
     enabled: bool = True
     provenance: dict[str, Any] = field(default_factory=dict[str, Any])
+    """Where it comes from: `tasks` (filters of a search look here), `transcript`, `segments`, `who`."""
     support: dict[str, float] = field(default_factory=dict[str, float])
+    """How much data stands behind it: `segments`, `steps`, `success`."""
+    embedding: NDArray[np.float32] | None = None  # (D,), of the sentence
+    merged_into: int | None = None
+
+    @property
+    def name(self) -> str:
+        """`s0042`."""
+        return skill_name(self.id)
 
 
 @dataclass(frozen=True)
@@ -154,7 +163,12 @@ class Neighbors:
     """Nearest enabled skills, best first."""
 
     ids: NDArray[np.int64]  # (B, K), -1 where there are fewer than K
-    scores: NDArray[np.float32]  # (B, K), inner products in [-1, 1]
+    scores: NDArray[np.float32]  # (B, K), inner products in [-1, 1]; minus infinity where there is no id
+
+
+def skill_name(skill_id: int) -> str:
+    """How a skill id is printed."""
+    return f"s{skill_id:04d}"
 
 
 def check_finite(array: NDArray[Any], what: str) -> None:

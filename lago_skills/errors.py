@@ -41,6 +41,18 @@ class LibraryConflict(LagoError):
     """A change to a skill library that its present content does not allow."""
 
 
+class LibraryDamaged(ArtifactCorrupt):
+    """A skill library holds bytes that are not what was written; `lago skills repair` rebuilds what can be rebuilt."""
+
+
+class LibraryBusy(LagoError):
+    """Another process is writing to the skill library, for longer than one wanted to wait."""
+
+
+class LibraryReadOnly(LagoError):
+    """A change to a skill library that was opened, or lies, where nothing can be written."""
+
+
 class DiskFull(LagoError):
     """The disk has no room for an artifact; what was finished is still valid."""
 

@@ -38,7 +38,7 @@ class Manifest:
     files: dict[str, str]
     """Relative path to SHA-256."""
     digest: str
-    """SHA-256 over `files`: what other artifacts name this one by."""
+    """SHA-256 over `files` (or what a file says, see `ArtifactWriter.content`): what other artifacts name this one by."""
     code_version: str
     command: str
     created_at: str
@@ -127,6 +127,9 @@ class ArtifactWriter:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.summary: dict[str, Any] = {}
+        self.content: dict[str, str] = {}
+        """Relative path of a file to a fingerprint of what it says, where its bytes also hold times or random names. The digest
+        of the artifact is made from it, so that two builds of one thing have one digest."""
 
 
 @contextmanager
@@ -151,7 +154,7 @@ def writing(folder: Path, kind: str, recipe: dict[str, Any]) -> Generator[Artifa
             key=fingerprint(recipe),
             recipe=recipe,
             files=files,
-            digest=fingerprint(files),
+            digest=fingerprint(files | {name: text for name, text in writer.content.items() if name in files}),
             code_version=lago_skills.__version__,
             command=" ".join(["lago", *sys.argv[1:]]),
             created_at=started.isoformat(timespec="seconds"),

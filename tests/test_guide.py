@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from lago_skills.core import Playbook, Skill
+from lago_skills.core import Playbook
 from lago_skills.decoder.runtime import DecoderWeights
 from lago_skills.envs.grounding import MetaWorldGrounding
 from lago_skills.errors import ArtifactCorrupt, LibraryConflict, ShapeError, StudyError
 from lago_skills.guide.bundle import load_bundle, write_bundle
 from lago_skills.guide.guides import LibraryGuide, NullGuide, RetrievalConfig
-from lago_skills.library import SkillLibrary
+from lago_skills.library import NewSkill, SkillLibrary
 from lago_skills.store import writing
 from tests.conftest import random_decoder
 
@@ -28,7 +27,7 @@ def unit(rng: np.random.Generator, n: int, size: int = 8) -> np.ndarray:
 
 def library(n: int = 20, seed: int = 0) -> SkillLibrary:
     latents = unit(np.random.default_rng(seed), n)
-    return SkillLibrary(tuple(Skill(3 * i, 1, f"skill {i}", latents[i]) for i in range(n)))
+    return SkillLibrary.in_memory(8, [NewSkill(f"skill {i}", latents[i]) for i in range(n)])
 
 
 def guide(playbooks: dict[str, Playbook], k: int = 3) -> LibraryGuide:
@@ -37,48 +36,20 @@ def guide(playbooks: dict[str, Playbook], k: int = 3) -> LibraryGuide:
     return LibraryGuide(MetaWorldGrounding(), random_decoder(), library(), playbooks, latents, RetrievalConfig(k=k))
 
 
-def test_search_agrees_with_a_full_matrix_product() -> None:
-    skills = library()
-    queries = unit(np.random.default_rng(5), 50)
-    matrix = np.stack([s.latent for s in skills.skills])
-    expected = np.argsort(-(queries @ matrix.T), axis=1)[:, :4] * 3
-    found = skills.search(queries, 4)
-    np.testing.assert_array_equal(found.ids, expected)
-    np.testing.assert_allclose(skills.latents(found.ids)[:, 0], matrix[expected[:, 0] // 3])
-
-
-def test_a_disabled_skill_is_not_found_and_its_record_stays() -> None:
-    skills = library()
-    query = skills.skills[4].latent[None]
-    assert skills.search(query, 1).ids[0, 0] == 12
-    less = skills.with_enabled(12, enabled=False)
-    assert less.search(query, 20).ids.tolist()[0].count(12) == 0
-    assert less.search(query, 20).ids[0, -1] == -1
-    assert less.get(12).version == 2
-    assert less.with_enabled(12, enabled=True).search(query, 1).ids[0, 0] == 12
-
-
-def test_libraries_refuse_what_cannot_be_right(tmp_path: Path) -> None:
-    one = library(1).skills[0]
-    with pytest.raises(LibraryConflict, match="expected each once"):
-        SkillLibrary((one, one))
-    with pytest.raises(ShapeError, match="unit length"):
-        SkillLibrary((replace(one, latent=one.latent * 2),))
-    with pytest.raises(ShapeError, match="found nan"):
-        SkillLibrary((replace(one, latent=np.full(8, np.nan, np.float32)),))
-    with pytest.raises(ShapeError, match="latents of shapes"):
-        SkillLibrary((one, replace(one, id=9, latent=np.eye(3, dtype=np.float32)[0])))
-    with pytest.raises(ShapeError, match="queries \\(1, 3\\)"):
-        library().search(np.zeros((1, 3)), 1)
-    with pytest.raises(LibraryConflict, match="no skill s0001"):
-        library().get(1)
-    library().save(tmp_path)
-    for a, b in zip(SkillLibrary.load(tmp_path).skills, library().skills, strict=True):
-        assert (a.id, a.sentence) == (b.id, b.sentence)
-        np.testing.assert_array_equal(a.latent, b.latent)
-    (tmp_path / "skills.json").write_text("[]")
-    with pytest.raises(ArtifactCorrupt, match="build it again"):
-        SkillLibrary.load(tmp_path)
+def test_the_guide_follows_a_library_that_changes(playbooks: dict[str, Playbook]) -> None:
+    built = guide(playbooks, k=1)
+    observations = np.random.default_rng(3).normal(0.0, 0.3, (6, 39))
+    before = built.retrieve(observations, "push")
+    first = int(before.neighbors.ids[0, 0])
+    built.library.disable(first)
+    after = built.retrieve(observations, "push")
+    assert first not in after.neighbors.ids
+    built.library.undo()
+    np.testing.assert_array_equal(built.retrieve(observations, "push").neighbors.ids, before.neighbors.ids)
+    for skill in built.library.list():
+        built.library.disable(skill.id)
+    with pytest.raises(LibraryConflict, match="no enabled skill"):
+        built.prior(observations, "push")
 
 
 def test_decoding_a_batch_of_neighbours_is_decoding_each(tmp_path: Path) -> None:

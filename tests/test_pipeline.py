@@ -21,7 +21,7 @@ from lago_skills.envs.tasks import find_task
 from lago_skills.evaluate.rollouts import rollouts
 from lago_skills.guide.bundle import load_bundle
 from lago_skills.guide.guides import LibraryGuide
-from lago_skills.library import SkillLibrary
+from lago_skills.library import NewSkill, SkillLibrary
 from lago_skills.stages.job import exclusive
 from lago_skills.stages.pool import open_workspace
 from tests.conftest import ROOT, random_decoder
@@ -191,9 +191,9 @@ def test_skills_carry_over_to_tasks_without_demonstrations_and_random_ones_do_no
     guide = load_bundle(finished / "checkpoints/small/bundle")
     rng = np.random.default_rng(0)
 
-    def scrambled(skill: Skill) -> Skill:
+    def scrambled(skill: Skill) -> NewSkill:
         latent = rng.normal(size=skill.latent.shape).astype(np.float32)
-        return replace(skill, latent=latent / np.linalg.norm(latent))
+        return NewSkill(skill.sentence, latent / np.linalg.norm(latent))
 
     latents = {name: guide.step_latents[name] for name in guide.playbooks}
     books = {name: book.playbook for name, book in guide.playbooks.items()}
@@ -202,7 +202,7 @@ def test_skills_carry_over_to_tasks_without_demonstrations_and_random_ones_do_no
     shuffled = LibraryGuide(
         guide.grounding,
         guide.decoder,
-        SkillLibrary(tuple(map(scrambled, guide.library.skills))),
+        SkillLibrary.in_memory(guide.decoder.latent_size, map(scrambled, guide.library.list())),
         books,
         latents,
         guide.config,

@@ -1,4 +1,7 @@
-"""A bundle: one folder that a guide is loaded from. Weights, library, playbooks, step latents; no pickle, no text model."""
+"""A bundle: one folder that a guide is loaded from. Weights, library, playbooks, step latents; no pickle, no text model.
+
+The library in a bundle is a frozen copy: the study's own, in `data/libraries`, is the one that grows.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +19,12 @@ from lago_skills.envs.grounding import MetaWorldGrounding
 from lago_skills.errors import ArtifactCorrupt
 from lago_skills.guide.guides import LibraryGuide, RetrievalConfig
 from lago_skills.library import SkillLibrary
+from lago_skills.library.exchange import copy, open_any
 from lago_skills.playbook import playbook_from
 from lago_skills.store import verify
 from lago_skills.tensors import load_arrays, save_arrays
 
+LIBRARY_DIR = "library"
 DECODER_FILE, PLAYBOOKS_FILE, LATENTS_FILE, RETRIEVAL_FILE = (
     "decoder.safetensors",
     "playbooks.json",
@@ -38,15 +43,15 @@ def write_bundle(
 ) -> None:
     """Fill a folder with everything a guide needs at run time."""
     decoder.save(folder / DECODER_FILE)
-    library.save(folder)
+    copy(library, folder / LIBRARY_DIR, frozen=True)
     books = {name: asdict(book) for name, book in playbooks.items()}
     (folder / PLAYBOOKS_FILE).write_text(json.dumps(books, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     save_arrays(step_latents, folder / LATENTS_FILE)
     (folder / RETRIEVAL_FILE).write_text(json.dumps(asdict(config)) + "\n", encoding="utf-8")
 
 
-def load_bundle(folder: Path) -> LibraryGuide:
-    """The guide in a bundle, after its hashes have been checked.
+def load_bundle(folder: Path, library: SkillLibrary | None = None) -> LibraryGuide:
+    """The guide in a bundle, after its hashes have been checked; with a `library` of the same decoder, that one instead of its own.
 
     Raises:
         ArtifactMissing: there is no bundle in that folder.
@@ -59,7 +64,7 @@ def load_bundle(folder: Path) -> LibraryGuide:
         return LibraryGuide(
             grounding=MetaWorldGrounding(),
             decoder=DecoderWeights.load(folder / DECODER_FILE),
-            library=SkillLibrary.load(folder),
+            library=library or open_any(library_folder(folder), "frozen"),
             playbooks={name: playbook_from(entry) for name, entry in books.items()},
             step_latents=load_arrays(folder / LATENTS_FILE),
             config=RetrievalConfig(**retrieval),
@@ -69,3 +74,9 @@ def load_bundle(folder: Path) -> LibraryGuide:
             f"bundle {str(folder)!r} cannot be read ({error}); expected the files that the build stage writes; "
             "delete the folder and build again"
         ) from error
+
+
+def library_folder(bundle: Path) -> Path:
+    """Where a bundle keeps its library; bundles of before library format 2 have it beside the other files."""
+    inside = bundle / LIBRARY_DIR
+    return inside if inside.is_dir() else bundle

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from lago_skills.core import Neighbors, Playbook
 from lago_skills.decoder.runtime import DecoderWeights
 from lago_skills.envs.grounding import Grounding
-from lago_skills.errors import StudyError
+from lago_skills.errors import LibraryConflict, StudyError
 from lago_skills.library import SkillLibrary
 from lago_skills.playbook import CompiledPlaybook
 from lago_skills.prior import ActionPrior, uniform_prior
@@ -76,11 +76,24 @@ class LibraryGuide:
         self.config = config or RetrievalConfig()
         self.playbooks = {name: CompiledPlaybook(book, grounding.vocabulary) for name, book in playbooks.items()}
         self.step_latents = step_latents  # per task: (n_steps, Z)
-        self._found = {name: self._lookup(latents) for name, latents in step_latents.items()}
+        self._looked_up_at = -1
+        self._found: dict[str, tuple[Neighbors, NDArray[np.float32]]] = {}
+        self._follow()
+
+    def _follow(self) -> None:
+        """Look the steps' neighbours up again when the library has changed: an edit shows within a quarter of a second."""
+        change = self.library.change
+        if change != self._looked_up_at:
+            self._found = {name: self._lookup(latents) for name, latents in self.step_latents.items()}
+            self._looked_up_at = change
 
     def _lookup(self, latents: NDArray[np.float32]) -> tuple[Neighbors, NDArray[np.float32]]:
         """Neighbours and mixture weights of each step of a playbook: they do not depend on the state."""
-        found = self.library.search(latents, min(self.config.k, len(self.library)))
+        found = self.library.search(latents, max(min(self.config.k, self.library.n_active), 1))
+        if (found.ids[:, 0] < 0).any():
+            raise LibraryConflict(
+                "found no enabled skill in the library; expected at least one; enable one (lago skills enable), or build again"
+            )
         logits = np.where(found.ids >= 0, found.scores / self.config.temperature, -np.inf)
         logits -= logits.max(axis=1, keepdims=True)
         weights = np.exp(logits)
@@ -88,6 +101,7 @@ class LibraryGuide:
 
     def neighbors(self, task: str) -> tuple[Neighbors, NDArray[np.float32]]:
         """Neighbours of each step of a task's playbook, and their (n_steps, K) weights."""
+        self._follow()
         return self._found[task]
 
     def retrieve(self, observations: NDArray[Any], task: str) -> Retrieval:
@@ -104,7 +118,7 @@ class LibraryGuide:
             )
         book = self.playbooks[task]
         steps = book.active(self.grounding.values(observations))
-        found, weights = self._found[task]
+        found, weights = self.neighbors(task)
         return Retrieval(
             steps=steps,
             targets=book.targets(steps, self.grounding.anchors(observations)),

@@ -29,6 +29,11 @@ class Workspace:
         """Where the demonstrations of a task are kept."""
         return self.root / "data" / "episodes" / self.study.name / task
 
+    @property
+    def library(self) -> Path:
+        """Where the study's skill library is: it outlives what it was built from."""
+        return self.root / "data" / "libraries" / self.study.name
+
     def artifact(self, *parts: str) -> Path:
         """Where any other artifact of the study is kept."""
         return self.root.joinpath("checkpoints", self.study.name, *parts)

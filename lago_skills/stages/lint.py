@@ -92,7 +92,7 @@ def check(space: Workspace, found: Plan, version: Version, guides: list[LibraryG
 
 def _undemonstrated(guide: LibraryGuide, book: Playbook) -> dict[str, list[tuple[str, float]]]:
     """For each sentence that is not in the library: the learned ones that answer for it, and their weights."""
-    sentences = {skill.id: skill.sentence for skill in guide.library.skills}
+    sentences = {skill.id: skill.sentence for skill in guide.library.list(enabled=True)}
     found, weights = with_playbook(guide, book).neighbors(book.task_id)
     return {
         step.skill: [

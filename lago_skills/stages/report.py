@@ -119,7 +119,7 @@ def _page(space: Workspace, rows: list[Row], summary: Row, progress: Progress) -
     guide = build.guide(space)
     zero_shot = [row for row in rows if row["method"] == "library"]
     trained = [row for row in rows if row["method"] != "library"]
-    skills = guide.library.skills
+    skills = guide.library.list(enabled=True)
     skill_map = plots.skill_map(
         np.stack([skill.latent for skill in skills]),
         [skill.sentence for skill in skills],

@@ -1,0 +1,512 @@
+"""The truth of a skill library: one SQLite file in WAL mode, every commit synced. No index, no vectors, no FAISS.
+
+Readers never block. Writers queue on a lock with a time limit. A change is one transaction: all of it or nothing, and once
+a method returns it survives a killed process and a power cut (synchronous=FULL syncs the log at each commit).
+"""
+
+from __future__ import annotations
+
+import errno
+import getpass
+import os
+import shutil
+import sqlite3
+import threading
+import uuid
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lago_skills.core import skill_name
+from lago_skills.errors import DiskFull, FormatTooNew, LibraryConflict, LibraryDamaged, LibraryReadOnly
+from lago_skills.library import schema
+from lago_skills.library.lock import write_lock
+from lago_skills.library.schema import COLUMNS, Row, checked
+
+STORE_FILE = "library.sqlite"
+Mode = Literal["write", "read", "frozen", "memory"]
+"""`write`: readers and writers come and go. `read`: never writes. `frozen`: the file does not change at all (a bundle's).
+`memory`: no file."""
+
+
+class Change(NamedTuple):
+    """One acknowledged change: who did what, when, to how many skills."""
+
+    id: int
+    action: str
+    who: str
+    at: str
+    note: str
+
+
+def now() -> str:
+    """The time as people read it. Nothing is ordered by it: clocks jump, change numbers do not."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def user() -> str:
+    """Who is asking, where a caller does not say."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
+
+
+class SkillStore:
+    """A connection to a library's file. Usable from several threads, one at a time.
+
+    Raises:
+        LibraryDamaged: the file is missing, is not a library, or cannot be read.
+        FormatTooNew: a newer version of this package wrote it.
+        LibraryReadOnly: it can only be opened where its folder can be written.
+    """
+
+    def __init__(self, folder: Path | None, mode: Mode, timeout_s: float = 10.0) -> None:
+        self.folder, self.mode, self.timeout_s = folder, mode, timeout_s
+        self.guard = threading.RLock()
+        self._file_id = 0
+        self.connection = self._connect()
+        try:
+            with self.reading():
+                self._check_format()
+                self.meta = dict(self.connection.execute("SELECT key, value FROM meta").fetchall())
+                self.latent_size = int(self.meta["latent_size"])
+                self.library_id = self.meta["library_id"]
+        except KeyError as error:
+            self.connection.close()
+            raise self._damaged(f"no {error} among its settings") from error
+        except BaseException:
+            self.connection.close()
+            raise
+
+    @property
+    def where(self) -> str:
+        """The library's folder, for messages."""
+        return str(self.folder) if self.folder else ":memory:"
+
+    def _connect(self) -> sqlite3.Connection:
+        if self.folder is None:
+            connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+            connection.execute("PRAGMA foreign_keys = OFF")
+            _make(connection, 0)
+            return connection
+        path = self.folder / STORE_FILE
+        if not path.is_file():
+            raise LibraryDamaged(
+                f"no skill library in {str(self.folder)!r}; expected a folder with {STORE_FILE}; build one with: lago build STUDY"
+            )
+        try:
+            self._file_id = path.stat().st_ino
+            return self._open_file(path)
+        except sqlite3.DatabaseError as error:
+            raise self._damaged(str(error)) from error
+
+    def follow(self) -> bool:
+        """Open the file again if another has taken its place (a repair, a copy put there); returns whether it has."""
+        if self.folder is None or self.mode == "frozen":
+            return False
+        try:
+            if (self.folder / STORE_FILE).stat().st_ino == self._file_id:
+                return False
+        except FileNotFoundError:
+            return False
+        with self.guard:
+            self.connection.close()
+            self.connection = self._connect()
+            self._check_format()
+        return True
+
+    def _open_file(self, path: Path) -> sqlite3.Connection:
+        query = {"write": "mode=rw", "read": "mode=ro", "frozen": "mode=ro&immutable=1"}[self.mode]
+        connection = _sqlite(path, query, self.timeout_s)
+        try:
+            connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        except sqlite3.OperationalError as error:
+            connection.close()
+            if "malformed" in str(error) or "not a database" in str(error):
+                raise
+            return self._open_read_only(path, error)
+        if self.mode == "write":
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA cache_size = -65536")
+        return connection
+
+    def _open_read_only(self, path: Path, error: sqlite3.OperationalError) -> sqlite3.Connection:
+        """A folder that cannot be written: SQLite has nowhere to keep its shared memory, which it does not need if nobody writes."""
+        log = path.with_name(path.name + "-wal")
+        if os.access(path.parent, os.W_OK) or (log.exists() and log.stat().st_size):
+            raise LibraryReadOnly(
+                f"library {self.where!r} cannot be opened ({error}); expected a folder that can be written, since its log has not "
+                "been merged yet; open it once where it can be written, or make a copy: lago skills copy"
+            ) from error
+        self.mode = "frozen"
+        return _sqlite(path, "mode=ro&immutable=1", self.timeout_s)
+
+    def _check_format(self) -> None:
+        found = int(self.connection.execute("PRAGMA user_version").fetchone()[0])
+        application = int(self.connection.execute("PRAGMA application_id").fetchone()[0])
+        if application != schema.APPLICATION_ID:
+            raise self._damaged("it is another program's SQLite file, or its head is damaged")
+        if found > schema.FORMAT:
+            raise FormatTooNew(
+                f"library {self.where!r} was written in format {found}; this version reads formats up to {schema.FORMAT}; "
+                "upgrade lago-skills"
+            )
+
+    def _damaged(self, why: str) -> LibraryDamaged:
+        return LibraryDamaged(
+            f"library {self.where!r} cannot be read ({why}); expected the file that lago-skills wrote; "
+            f"run: lago skills verify {self.where}, then lago skills repair {self.where}"
+        )
+
+    @contextmanager
+    def reading(self) -> Generator[sqlite3.Connection]:
+        """The connection, for one thread at a time; SQLite's complaints become ours.
+
+        Raises:
+            LibraryDamaged: the file is malformed.
+            DiskFull: no room left.
+            LibraryReadOnly: the file or its folder cannot be written.
+        """
+        with self.guard:
+            try:
+                yield self.connection
+            except sqlite3.DatabaseError as error:
+                raise self._explain(error) from error
+
+    def _explain(self, error: sqlite3.DatabaseError) -> Exception:
+        text = str(error)
+        if "full" in text or ("disk I/O" in text and self.folder and shutil.disk_usage(self.folder).free < 1 << 20):
+            return DiskFull(
+                f"library {self.where!r}: found the disk full ({text}); expected room for the change; nothing was changed; "
+                "free some space and do it again"
+            )
+        if "readonly" in text or "unable to open" in text:
+            return LibraryReadOnly(
+                f"library {self.where!r} cannot be written ({text}); expected a folder and a file that can be; "
+                "change their permissions, or work on a copy: lago skills copy"
+            )
+        return self._damaged(text)
+
+    @contextmanager
+    def writing(self, action: str, who: str | None = None, note: str = "") -> Generator[Transaction]:
+        """One change: everything done through the transaction is committed and synced at the end, or nothing is.
+
+        Raises:
+            LibraryBusy: another writer was at work all the time.
+            LibraryReadOnly: opened for reading, or the folder cannot be written.
+            DiskFull: no room left.
+        """
+        if self.mode in ("read", "frozen"):
+            raise LibraryReadOnly(
+                f"library {self.where!r} is open for reading only; expected one that may be changed; a bundle's library is "
+                "frozen: change the study's own and build again, or work on a copy: lago skills copy"
+            )
+        try:
+            with self.guard, self._lock(), self._followed() as connection:
+                connection.execute("BEGIN IMMEDIATE")
+                try:
+                    transaction = Transaction(self, action, who or user(), note)
+                    yield transaction
+                    transaction.flush()
+                    connection.execute("COMMIT")
+                except BaseException:
+                    if connection.in_transaction:
+                        connection.execute("ROLLBACK")
+                    raise
+        except OSError as error:
+            raise self._explain_os(error) from error
+
+    @contextmanager
+    def _followed(self) -> Generator[sqlite3.Connection]:
+        self.follow()
+        with self.reading() as connection:
+            yield connection
+
+    @contextmanager
+    def _lock(self) -> Generator[None]:
+        if self.folder is None:
+            yield
+            return
+        with write_lock(self.folder, self.timeout_s):
+            yield
+
+    def _explain_os(self, error: OSError) -> Exception:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return self._explain(sqlite3.DatabaseError("disk is full"))
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            return self._explain(sqlite3.DatabaseError(f"readonly: {error.strerror}"))
+        return error
+
+    def data_version(self) -> int:
+        """A number that changes when another connection has committed."""
+        with self.reading() as connection:
+            return int(connection.execute("PRAGMA data_version").fetchone()[0])
+
+    @contextmanager
+    def as_of_now(self) -> Generator[None]:
+        """All that is read in the block is of one moment, whatever others commit meanwhile."""
+        with self.reading() as connection:
+            if connection.in_transaction:
+                yield
+                return
+            connection.execute("BEGIN")
+            try:
+                yield
+            finally:
+                connection.execute("COMMIT")
+
+    def state(self) -> tuple[int, int]:
+        """(latest change, latent generation)."""
+        with self.reading() as connection:
+            change, generation = connection.execute(
+                "SELECT (SELECT coalesce(max(id), 0) FROM change), (SELECT value FROM meta WHERE key = 'generation')"
+            ).fetchone()
+        return int(change), int(generation)
+
+    def value(self, key: str) -> str:
+        """A setting as it is now."""
+        with self.reading() as connection:
+            return str(connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()[0])
+
+    def row(self, skill_id: int) -> Row:
+        """The present version of a skill.
+
+        Raises:
+            LibraryConflict: no such id.
+            LibraryDamaged: its bytes do not match their checksum.
+        """
+        with self.reading() as connection:
+            found = connection.execute(f"SELECT {COLUMNS} FROM skill WHERE id = ?", (skill_id,)).fetchone()  # noqa: S608
+        if found is None:
+            raise LibraryConflict(
+                f"library {self.where!r} has no skill {skill_name(skill_id)}; expected one of its {self.count()} ids; "
+                f"list them with: lago skills list {self.where}"
+            )
+        return checked(found, self.where)
+
+    def rows(self, where: str = "", values: tuple[Any, ...] = (), table: str = "skill") -> Iterator[Row]:
+        """Checked rows, in the order that the clause asks for; read in portions, so that writers and readers go on meanwhile.
+
+        Raises:
+            LibraryDamaged: a row's bytes do not match its checksum.
+        """
+        with self.reading() as connection:
+            cursor = connection.execute(f"SELECT {COLUMNS} FROM {table} {where}", values)  # noqa: S608
+            while portion := cursor.fetchmany(10_000):
+                for found in portion:
+                    yield checked(found, self.where)
+
+    def count(self, where: str = "") -> int:
+        """Number of skills."""
+        with self.reading() as connection:
+            return int(connection.execute(f"SELECT count(*) FROM skill {where}").fetchone()[0])  # noqa: S608
+
+    def embeddings(self, sentences: Iterable[str]) -> dict[str, NDArray[np.float32]]:
+        """Embeddings of the sentences that have one."""
+        found: dict[str, NDArray[np.float32]] = {}
+        with self.reading() as connection:
+            for sentence in sentences:
+                entry = connection.execute(
+                    "SELECT vector, checksum FROM embedding WHERE sentence_hash = ?", (schema.sentence_hash(sentence),)
+                ).fetchone()
+                if entry is not None:
+                    if schema.bytes_checksum(entry[0]) != entry[1]:
+                        raise self._damaged(f"the embedding of {sentence[:60]!r} does not match its checksum")
+                    found[sentence] = schema.vector(entry[0])
+        return found
+
+    def tasks(self) -> dict[str, int]:
+        """Number of skills by task."""
+        with self.reading() as connection:
+            return dict(connection.execute("SELECT name, count(*) FROM task GROUP BY name ORDER BY name").fetchall())
+
+    def task_ids(self, tasks: Iterable[str]) -> NDArray[np.int64]:
+        """Ids of all skills of some tasks, ascending."""
+        with self.reading() as connection:
+            ids = {
+                int(found[0])
+                for task in tasks
+                for found in connection.execute("SELECT id FROM task WHERE name = ?", (task,))
+            }
+        return np.array(sorted(ids), dtype=np.int64)
+
+    def changes(self, limit: int = -1) -> list[Change]:
+        """Acknowledged changes, latest first."""
+        with self.reading() as connection:
+            found = connection.execute(
+                "SELECT id, action, who, at, note FROM change ORDER BY id DESC LIMIT ?", (limit,)
+            ).fetchall()
+        return [Change(*entry) for entry in found]
+
+    def close(self) -> None:
+        """Close the connection; the last one out merges the log."""
+        with self.guard:
+            self.connection.close()
+
+
+class Transaction:
+    """What may be done within one change. Rows are gathered and written at the end."""
+
+    def __init__(self, store: SkillStore, action: str, who: str, note: str) -> None:
+        self.store = store
+        self.connection = store.connection
+        cursor = self.connection.execute(
+            "INSERT INTO change (action, who, at, note) VALUES (?, ?, ?, ?)", (action, who, now(), note)
+        )
+        self.change = int(cursor.lastrowid or 0)
+        self.generation = int(store.value("generation"))
+        self._added: list[Row] = []
+        self._replaced: list[Row] = []
+        self._moved: list[Row] = []  # replaced, and of other tasks than before
+        self.next_id = self._last_id() + 1
+        """Id of the next new skill."""
+
+    def _last_id(self) -> int:
+        found = self.connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'skill'").fetchone()
+        return int(found[0]) if found else 0
+
+    def add(self, sentence: str, latent: bytes, provenance: str, support: str, enabled: bool = True) -> int:
+        """A new skill; returns its id."""
+        row = Row(
+            self.next_id, 1, self.change, self.generation, sentence, latent, provenance, support, int(enabled), None
+        )
+        self.next_id += 1
+        self._added.append(row)
+        return row.id
+
+    def insert(self, row: Row) -> None:
+        """A new skill with an id of one's own (imports that keep ids).
+
+        Raises:
+            LibraryConflict: the id is or was in use.
+        """
+        if row.id < self.next_id:
+            raise LibraryConflict(
+                f"library {self.store.where!r}: found id {skill_name(row.id)} for a new skill; expected one that was never used "
+                f"({skill_name(self.next_id)} or above); add it without its id"
+            )
+        self.next_id = row.id + 1
+        self._added.append(row._replace(version=1, change=self.change, generation=self.generation))
+
+    def put(self, row: Row, before: Row) -> None:
+        """A new version of a skill. The caller has changed what it wants of the present row."""
+        after = row._replace(version=before.version + 1, change=self.change)
+        self._replaced.append(after)
+        if after.provenance != before.provenance and after.tasks != before.tasks:
+            self._moved.append(after)
+
+    def embed(self, sentence: str, vector: NDArray[Any]) -> None:
+        """Keep the embedding of a sentence."""
+        data = schema.blob(vector)
+        self.connection.execute(
+            "INSERT OR REPLACE INTO embedding (sentence_hash, vector, checksum) VALUES (?, ?, ?)",
+            (schema.sentence_hash(sentence), data, schema.bytes_checksum(data)),
+        )
+
+    def replace_latents(self, latents: Callable[[list[Row]], list[bytes]], decoder: str) -> int:
+        """Move every skill into a new latent space, and note which decoder's it is; returns the new generation."""
+        generation = self.generation + 1
+        last = 0
+        while rows := list(self.store.rows("WHERE id > ? ORDER BY id LIMIT 10000", (last,))):
+            moved = [
+                row._replace(latent=latent, generation=generation)
+                for row, latent in zip(rows, latents(rows), strict=True)
+            ]
+            self.connection.executemany(
+                "UPDATE skill SET latent = ?, generation = ?, checksum = ? WHERE id = ?",
+                [(row.latent, row.generation, row.checksum, row.id) for row in moved],
+            )
+            last = rows[-1].id
+            self.set("latent_size", str(len(moved[-1].latent) // 4))
+        self.set("generation", str(generation))
+        self.set("decoder", decoder)
+        return generation
+
+    def set(self, key: str, value: str) -> None:
+        """Change a setting."""
+        self.connection.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", (key, value))
+
+    def flush(self) -> None:
+        """Write the gathered rows."""
+        marks = "(" + ", ".join("?" * 11) + ")"
+        rows = [row.stored for row in (*self._added, *self._replaced)]
+        self.connection.executemany(f"INSERT OR REPLACE INTO skill ({COLUMNS}) VALUES {marks}", rows)  # noqa: S608
+        self.connection.executemany(f"INSERT INTO version ({COLUMNS}) VALUES {marks}", rows)  # noqa: S608
+        self.connection.executemany("DELETE FROM task WHERE id = ?", [(row.id,) for row in self._moved])
+        self.connection.executemany(
+            "INSERT OR IGNORE INTO task (name, id) VALUES (?, ?)",
+            [(task, row.id) for row in (*self._added, *self._moved) for task in row.tasks],
+        )
+        self._added, self._replaced, self._moved = [], [], []
+
+
+def _sqlite(path: Path, query: str, timeout_s: float) -> sqlite3.Connection:
+    uri = f"file:{path.resolve().as_posix().replace('%', '%25').replace('?', '%3f').replace('#', '%23')}?{query}"
+    return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=timeout_s, check_same_thread=False)
+
+
+def _make(connection: sqlite3.Connection, latent_size: int, decoder: str = "", library_id: str | None = None) -> None:
+    connection.execute("BEGIN")
+    for statement in schema.SCHEMA.split(";"):
+        connection.execute(statement)
+    settings = {
+        "library_id": library_id or uuid.uuid4().hex,
+        "latent_size": str(latent_size),
+        "generation": "1",
+        "decoder": decoder,
+        "created_at": now(),
+    }
+    connection.executemany("INSERT INTO meta (key, value) VALUES (?, ?)", list(settings.items()))
+    connection.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version = {schema.FORMAT}")
+    connection.execute("COMMIT")
+
+
+def create(folder: Path, latent_size: int, decoder: str = "", library_id: str | None = None) -> None:
+    """Make an empty library file: built under another name, synced, then renamed.
+
+    Raises:
+        LibraryConflict: there is a library already.
+        OSError: the folder cannot be written.
+    """
+    path = folder / STORE_FILE
+    if path.exists():
+        raise LibraryConflict(
+            f"found a skill library in {str(folder)!r}; expected none there yet; open it, or choose another folder"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / f".{STORE_FILE}.{os.getpid()}.new"
+    temporary.unlink(missing_ok=True)
+    connection = sqlite3.connect(temporary, isolation_level=None)
+    connection.execute(f"PRAGMA page_size = {schema.PAGE_SIZE}")
+    connection.execute("PRAGMA journal_mode = WAL")
+    _make(connection, latent_size, decoder, library_id)
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+    temporary.replace(path)
+    sync_folder(folder)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def memory_store(latent_size: int, decoder: str = "") -> SkillStore:
+    """A store without a file, for libraries that live as long as their process."""
+    store = SkillStore(None, "memory")
+    store.connection.executemany(
+        "UPDATE meta SET value = ? WHERE key = ?", [(str(latent_size), "latent_size"), (decoder, "decoder")]
+    )
+    store.latent_size = latent_size
+    return store
