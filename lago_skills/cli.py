@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import lago_skills
+from lago_skills import bench_command, skills_options
 from lago_skills.errors import LagoError
 
 if TYPE_CHECKING:
@@ -80,6 +81,8 @@ def parser() -> argparse.ArgumentParser:
         default=[0, 1, 2, 3, 4],
         help="with lint: decoder seeds for rollouts (default: 0,1,2,3,4)",
     )
+    skills_options.add_parser(commands)
+    bench_command.add_parser(commands)
     report = commands.add_parser("report", help="one HTML page: tables, curves, skill map, animation")
     report.add_argument("study")
     for command in (plan, report):
@@ -97,7 +100,7 @@ def main(arguments: list[str], run_stages: StageRunner) -> int:
     """Run one command; returns the exit code: 0 done, 2 something the reader can fix."""
     options = parser().parse_args(arguments)
     try:
-        _run(options, run_stages)
+        return _run(options, run_stages)
     except LagoError as error:
         print(f"lago: {error}", file=sys.stderr)  # noqa: T201
         return 2
@@ -122,11 +125,24 @@ def main(arguments: list[str], run_stages: StageRunner) -> int:
             file=sys.stderr,
         )
         return 2
+
+
+def _run(options: argparse.Namespace, run_stages: StageRunner) -> int:
+    command = str(options.command)
+    if command == "skills":
+        from lago_skills.skills_command import skills_command
+
+        return skills_command(options)
+    if command == "bench":
+        from lago_skills.bench_command import bench_command
+
+        bench_command(options)
+        return 0
+    _run_study(options, command, run_stages)
     return 0
 
 
-def _run(options: argparse.Namespace, run_stages: StageRunner) -> None:
-    command = str(options.command)
+def _run_study(options: argparse.Namespace, command: str, run_stages: StageRunner) -> None:
     space = _workspace(options)
     if command in ("demo", "run"):
         _pipeline(space, run_stages)

@@ -1,6 +1,6 @@
 """Two writers and four readers on one library at the same time, in processes of their own.
 
-    python -m tests.library_crowd --seconds 60
+python -m tests.library_crowd --seconds 60
 """
 
 from __future__ import annotations

@@ -72,7 +72,13 @@ def work(folder: Path, seed: int, pipe: Connection) -> None:
 
     def edit() -> list[Any]:
         chosen = int(rng.choice(standing))
-        return [digest(library.edit(chosen, sentence=f"edited {rng.integers(1 << 40)}", latent=latents(1, rng)[0], embedding=np.ones(4)))]
+        return [
+            digest(
+                library.edit(
+                    chosen, sentence=f"edited {rng.integers(1 << 40)}", latent=latents(1, rng)[0], embedding=np.ones(4)
+                )
+            )
+        ]
 
     def switch() -> list[Any]:
         chosen = int(rng.choice(standing))
@@ -151,8 +157,10 @@ def run(kills: int, seed: int, folder: Path, say: Callable[[str], None] = lambda
         tally.kills += 1
         look(folder, known, last, tally)
         if number % 50 == 49:
-            say(f"{number + 1} kills, {tally.acknowledged} acknowledged changes, {len(tally.lost)} lost, {len(tally.problems)} problems")
-        if os.path.getsize(folder / "library.sqlite") > 20_000_000:
+            say(
+                f"{number + 1} kills, {tally.acknowledged} acknowledged changes, {len(tally.lost)} lost, {len(tally.problems)} problems"
+            )
+        if Path(folder / "library.sqlite").stat().st_size > 20_000_000:
             shutil.rmtree(folder)
             SkillLibrary.create(folder, Z, "decoder").close()
             known = {}
@@ -201,7 +209,9 @@ def half_done(library: SkillLibrary, tally: Tally) -> None:
         steps[root(skill.id)] = steps.get(root(skill.id), 0.0) + 1.0
     for skill in skills:
         if skill.merged_into is None and skill.support["steps"] != steps[skill.id]:
-            tally.problems.append(f"skill {skill.id} stands for {steps[skill.id]} skills, its support says {skill.support}")
+            tally.problems.append(
+                f"skill {skill.id} stands for {steps[skill.id]} skills, its support says {skill.support}"
+            )
     generations = {row.generation for row in library.store.rows()}
     if len(generations) > 1:
         tally.problems.append(f"latents of generations {sorted(generations)} at once")

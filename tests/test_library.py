@@ -113,7 +113,7 @@ def test_a_merge_adds_up_and_its_undoing_takes_apart(library: SkillLibrary) -> N
         lambda: library.merge([2], into=4),
         lambda: library.merge([4], into=2),
     ):
-        with pytest.raises(LibraryConflict, match="was merged into s0001; expected .* undo the merge first"):
+        with pytest.raises(LibraryConflict, match=r"was merged into s0001; expected .* undo the merge first"):
             attempt()
     assert sorted(library.undo()) == [1, 2, 3]
     assert ids_near(library, unit(20)[1], 1) == [2]
@@ -286,7 +286,7 @@ def test_latents_of_a_new_decoder_replace_all_old_ones_at_once(library: SkillLib
         assert reader.search(query, 1).ids[0, 0] == 7
     assert library.get(7).version == 2
     last = library.history(4)[0][0].id
-    with pytest.raises(LibraryConflict, match="from before the latent space changed.*pass encode"):
+    with pytest.raises(LibraryConflict, match=r"from before the latent space changed.*pass encode"):
         library.undo(last)
     library.undo(last, encode=encode)
     assert library.get(4).sentence == "before"
@@ -335,15 +335,20 @@ def test_what_a_library_cannot_hold_is_refused_and_changes_nothing(library: Skil
     assert library.add_many([]) == []
 
 
+def half_an_add(library: SkillLibrary) -> None:
+    with library.changing("add") as change:
+        change.add("half", unit(1)[0].tobytes(), "{}", "{}")
+        change.flush()
+        raise RuntimeError
+
+
 def test_a_bulk_add_is_all_or_nothing(library: SkillLibrary) -> None:
     bad = [*new_skills(5, seed=3), NewSkill("", unit(1)[0])]
     with pytest.raises(LibraryConflict):
         library.add_many(bad)
     assert len(library) == 20
-    with pytest.raises(RuntimeError), library.changing("add") as change:
-        change.add("half", unit(1)[0].tobytes(), "{}", "{}")
-        change.flush()
-        raise RuntimeError
+    with pytest.raises(RuntimeError):
+        half_an_add(library)
     assert len(library) == 20
     assert library.add("next", unit(1)[0]) == 21
 
@@ -351,7 +356,7 @@ def test_a_bulk_add_is_all_or_nothing(library: SkillLibrary) -> None:
 def test_a_full_disk_is_one_sentence_and_nothing_is_lost(library: SkillLibrary) -> None:
     pages = library.store.connection.execute("PRAGMA page_count").fetchone()[0]
     library.store.connection.execute(f"PRAGMA max_page_count = {pages}")
-    with pytest.raises(DiskFull, match="found the disk full .* nothing was changed; free some space"):
+    with pytest.raises(DiskFull, match=r"found the disk full .* nothing was changed; free some space"):
         library.add_many(new_skills(500, seed=2))
     assert len(library) == 20
     library.store.connection.execute("PRAGMA max_page_count = 1000000")
@@ -445,9 +450,11 @@ def test_exports_come_back_and_copies_go_their_own_way(library: SkillLibrary, tm
         assert list(again.values()) == list(range(21, 41))
         assert second.get(27).merged_into == 28
         assert second.get(23).embedding is not None
-    with SkillLibrary.create(tmp_path / "other", Z, decoder="second") as other:
-        with pytest.raises(LibraryConflict, match="latents of decoder 'first'"):
-            import_(other, tmp_path / "export")
+    with (
+        SkillLibrary.create(tmp_path / "other", Z, decoder="second") as other,
+        pytest.raises(LibraryConflict, match="latents of decoder 'first'"),
+    ):
+        import_(other, tmp_path / "export")
     copy(library, tmp_path / "copy")
     with SkillLibrary.open(tmp_path / "copy", mode="write") as copied:
         assert diff(library, copied) == []
@@ -521,7 +528,7 @@ def test_shards_by_environment_look_like_one_library(tmp_path: Path) -> None:
         whole.create("ball-push", 3).add_many(new_skills(4, seed=1, size=3))
         with pytest.raises(LibraryConflict, match="already"):
             whole.create("ball-push", 3)
-        with pytest.raises(LibraryConflict, match="environment name '../x'"):
+        with pytest.raises(LibraryConflict, match=r"environment name '../x'"):
             whole.create("../x", 3)
     with ShardedLibrary(tmp_path) as whole:
         assert (whole.environments, len(whole)) == (["metaworld", "ball-push"], 9)
@@ -562,7 +569,6 @@ def test_the_store_is_usable_by_itself(library: SkillLibrary) -> None:
     store = SkillStore(library.folder, "read")
     assert store.count() == 20
     assert store.task_ids(["push"]).tolist() == [1, 4, 7, 10, 13, 16, 19]
-    with pytest.raises(LibraryReadOnly):
-        with store.writing("add"):
-            pass
+    with pytest.raises(LibraryReadOnly), store.writing("add"):
+        pass
     store.close()

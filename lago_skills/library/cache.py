@@ -125,7 +125,9 @@ def save(folder: Path, library_id: str, base: Base) -> None:
         len(base.ids),
         base.index.kind,
         base.index.n_trained,
-        **names,
+        ids=names["ids"],
+        vectors=names["vectors"],
+        faiss=names["faiss"],
         hashes=hashes,
     )
     write_text(place / MANIFEST_FILE, json.dumps(asdict(manifest), indent=1) + "\n")

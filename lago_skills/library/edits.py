@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -114,13 +114,17 @@ def _add_support(one: dict[str, float], other: dict[str, float]) -> dict[str, fl
     return total
 
 
+def _items(value: object) -> list[Any] | None:
+    return cast("list[Any]", value) if isinstance(value, list) else None
+
+
 def _add_provenance(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
     """Lists are joined without repetition; else what is there first stays."""
     joined = {**other, **one}
     for name in {*one, *other}:
-        a, b = one.get(name), other.get(name)
-        if isinstance(a, list) and isinstance(b, list):
-            joined[name] = [*a, *[item for item in b if item not in a]]
+        ours, theirs = _items(one.get(name)), _items(other.get(name))
+        if ours is not None and theirs is not None:
+            joined[name] = [*ours, *[item for item in theirs if item not in ours]]
     return joined
 
 

@@ -120,7 +120,7 @@ def import_(library: SkillLibrary, folder: Path, *, who: str | None = None) -> d
     keep_ids = len(library) == 0
     new_ids: dict[int, int] = {}
     with library.changing("import", who, str(folder)) as change:
-        for record, skill, latent in zip(records, skills, latents, strict=True):
+        for record in records:
             new_ids[record["id"]] = record["id"] if keep_ids else change.next_id + len(new_ids)
         for record, skill, latent in zip(records, skills, latents, strict=True):
             into = record["merged_into"]
@@ -219,7 +219,9 @@ def _differences(left: dict[Any, Row], right: dict[Any, Row], *, same_latents: b
     for key in sorted({*left, *right}):
         a, b = left.get(key), right.get(key)
         if a is None or b is None:
-            yield Difference(a.id if a else None, b.id if b else None, (a or b).sentence if a or b else "", ())
+            for row in (a, b):
+                if row is not None:
+                    yield Difference(a.id if a else None, b.id if b else None, row.sentence, ())
             continue
         names = ("sentence", "provenance", "support", "enabled", "merged_into", *(("latent",) if same_latents else ()))
         fields = tuple(name for name in names if getattr(a, name) != getattr(b, name))

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-import faiss
+import faiss as untyped_faiss
 import numpy as np
 from numpy.typing import NDArray
 
+faiss: Any = untyped_faiss  # its stubs describe the C++ side, not what Python may pass
 faiss.omp_set_num_threads(1)
 
 EXACT_MAX = 20_000
@@ -39,7 +40,9 @@ class LatentIndex:
     """A FAISS index over skill ids, ready to search."""
 
     def __init__(self, faiss_index: Any, kind: Kind, n_trained: int) -> None:
-        self.faiss_index, self.kind, self.n_trained = faiss_index, kind, n_trained
+        self.faiss_index = faiss_index
+        self.kind: Kind = kind
+        self.n_trained = n_trained
         self.search: Any = faiss_index.search
         """FAISS's own: (B, Z) float32, k -> scores (B, k) and ids (B, k)."""
 
@@ -65,7 +68,8 @@ class LatentIndex:
 
     def serialize(self) -> memoryview:
         """The index as bytes; equal indexes give equal bytes."""
-        return memoryview(faiss.serialize_index(self.faiss_index))
+        data: NDArray[np.uint8] = faiss.serialize_index(self.faiss_index)
+        return data.data
 
 
 class Bitmap:

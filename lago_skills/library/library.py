@@ -24,7 +24,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from lago_skills.core import Neighbors, Skill
+from lago_skills.core import Neighbors, Skill, skill_name
 from lago_skills.errors import ShapeError
 from lago_skills.library import cache, edits, index, schema, store
 from lago_skills.library.checks import NewSkill, check_embedding, check_latents, check_record
@@ -282,7 +282,7 @@ class SkillLibrary:
         for skill in skills:
             check_record(skill)
         latents = check_latents(_stacked(skills, self.latent_size), "latents of new skills")
-        with self.changing("add", who) as change:
+        with self.changing("add", who, f"{len(skills)} skills") as change:
             ids = [
                 change.add(s.sentence, latent.tobytes(), *s.texts, enabled=s.enabled)
                 for s, latent in zip(skills, latents, strict=True)
@@ -312,7 +312,7 @@ class SkillLibrary:
         """
         given = edits.Edit(sentence, latent, embedding, provenance, support)
         size = self.latent_size
-        with self.changing("edit", who) as change:
+        with self.changing("edit", who, skill_name(skill_id)) as change:
             edits.edit(self.store, change, skill_id, given, size)
         return self.get(skill_id)
 
@@ -323,7 +323,7 @@ class SkillLibrary:
             LibraryConflict: no such skill, or it was merged into another.
             LagoError: as for `add`.
         """
-        with self.changing("disable", who) as change:
+        with self.changing("disable", who, skill_name(skill_id)) as change:
             edits.switch(self.store, change, skill_id, enabled=False)
 
     def enable(self, skill_id: int, who: str | None = None) -> None:
@@ -333,7 +333,7 @@ class SkillLibrary:
             LibraryConflict: no such skill, or it was merged into another.
             LagoError: as for `add`.
         """
-        with self.changing("enable", who) as change:
+        with self.changing("enable", who, skill_name(skill_id)) as change:
             edits.switch(self.store, change, skill_id, enabled=True)
 
     def merge(self, ids: Sequence[int], into: int, who: str | None = None) -> Skill:
@@ -343,7 +343,7 @@ class SkillLibrary:
             LibraryConflict: no such skill, one that was merged before, or a skill into itself.
             LagoError: as for `add`.
         """
-        with self.changing("merge", who, f"into {into}") as change:
+        with self.changing("merge", who, f"{', '.join(map(skill_name, ids))} into {skill_name(into)}") as change:
             edits.merge(self.store, change, list(dict.fromkeys(ids)), into)
         return self.get(into)
 
@@ -530,9 +530,11 @@ class SkillLibrary:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             with contextlib.suppress(cache.CacheProblem):
                 present = cache.read_manifest(self.folder)
-                if present and (present.library_id, present.change) == (self.store.library_id, base.change):
+                same = present and (present.library_id, present.change) == (self.store.library_id, base.change)
+                if same and self.cache_problem is None:
                     return
             cache.save(self.folder, self.store.library_id, base)
+            self.cache_problem = None
         except BlockingIOError:
             return
         except OSError as error:  # a cache that cannot be kept is no reason to fail

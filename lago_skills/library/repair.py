@@ -23,9 +23,9 @@ from lago_skills.errors import LagoError
 from lago_skills.library import cache, log_file, schema, store
 from lago_skills.library.edits import Encoder
 from lago_skills.library.lock import write_lock
-from lago_skills.library.schema import COLUMNS, Row
+from lago_skills.library.schema import COLUMNS, Row, sound
 from lago_skills.library.store import STORE_FILE, sync_folder
-from lago_skills.library.verify import Problem, sound, verify
+from lago_skills.library.verify import Problem, verify
 
 Raw = tuple[Any, ...]
 SPAN = 4096
@@ -58,7 +58,7 @@ def repair(folder: Path, encode: Encoder | None = None, timeout_s: float = 10.0)
     with write_lock(folder, timeout_s):
         if any(problem.kind != "index" for problem in problems):
             _rebuild(folder, encode, report)
-        if any(problem.kind == "index" for problem in problems):
+        if (folder / cache.INDEX_DIR / cache.MANIFEST_FILE).exists():
             cache.drop(folder)
             report.rebuilt.append("the index: it is made again from the store when the library is opened")
     return report
@@ -170,6 +170,10 @@ class _Rebuilder:
         if not new.execute("SELECT 1 FROM sqlite_sequence WHERE name = 'skill'").fetchone() and self.last_id:
             new.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('skill', ?)", (self.last_id,))
         self._embeddings(new)
+        if not new.execute("SELECT 1 FROM skill").fetchone():
+            self.report.lost.append(
+                "the skills: none can be read; put a copy of the library, or an export, in its place"
+            )
         new.execute("COMMIT")
         new.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         new.close()
@@ -192,7 +196,7 @@ class _Rebuilder:
             yield list(self._range("skill", start, stop)), list(self._range("version", start, stop))
 
     def _range(self, table: str, start: int, stop: int) -> Iterable[Raw]:
-        query = f"SELECT {COLUMNS} FROM {table} WHERE id >= ? AND id < ?"  # noqa: S608
+        query = f"SELECT {COLUMNS} FROM {table} WHERE id >= ? AND id < ?"
         try:
             return self.wreck.execute(query, (start, stop)).fetchall()
         except sqlite3.DatabaseError:
@@ -228,11 +232,11 @@ class _Rebuilder:
             if not isinstance(skill_id, int):
                 continue
             kept, past = self._one(skill_id, present.get(skill_id), history.get(skill_id, {}), generation)
-            new.executemany(f"INSERT INTO version ({COLUMNS}) VALUES {marks}", [row.stored for row in past])  # noqa: S608
+            new.executemany(f"INSERT INTO version ({COLUMNS}) VALUES {marks}", [row.stored for row in past])
             if kept is None:
                 self.report.lost.append(f"{skill_name(skill_id)}: no version of it is sound")
                 continue
-            new.execute(f"INSERT INTO skill ({COLUMNS}) VALUES {marks}", kept.stored)  # noqa: S608
+            new.execute(f"INSERT INTO skill ({COLUMNS}) VALUES {marks}", kept.stored)
             new.executemany("INSERT OR IGNORE INTO task (name, id) VALUES (?, ?)", [(t, skill_id) for t in kept.tasks])
 
     def _one(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,6 +91,14 @@ def row_checksum(row: tuple[Any, ...]) -> bytes:
     return hashlib.blake2b(text + row[5], digest_size=8).digest()
 
 
+def sound(stored: tuple[Any, ...]) -> bool:
+    """Whether a row as the table has it matches its checksum."""
+    try:
+        return row_checksum(stored) == stored[10]
+    except (TypeError, ValueError, AttributeError):  # a value of another type than was written
+        return False
+
+
 def bytes_checksum(data: bytes) -> bytes:
     """Checksum of a vector."""
     return hashlib.blake2b(data, digest_size=8).digest()
@@ -107,7 +115,7 @@ def checked(stored: tuple[Any, ...], where: str) -> Row:
     Raises:
         LibraryDamaged: it does not.
     """
-    if row_checksum(stored) != stored[10]:
+    if not sound(stored):
         raise LibraryDamaged(
             f"library {where!r}: found skill {skill_name(stored[0])}, version {stored[1]}, with bytes that do not match its "
             f"checksum; expected what was written; run: lago skills repair {where}"
@@ -117,8 +125,8 @@ def checked(stored: tuple[Any, ...], where: str) -> Row:
 
 def provenance_tasks(provenance: dict[str, Any]) -> list[str]:
     """Task names in a provenance."""
-    tasks = provenance.get("tasks", [])
-    return [str(task) for task in tasks] if isinstance(tasks, list) else [str(tasks)]
+    tasks: Any = provenance.get("tasks", [])
+    return [str(task) for task in cast("list[Any]", tasks)] if isinstance(tasks, list) else [str(tasks)]
 
 
 def compact_json(value: dict[str, Any]) -> str:

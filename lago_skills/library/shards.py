@@ -31,7 +31,8 @@ class ShardedLibrary:
     """Libraries by environment. Shards are opened when they are first used."""
 
     def __init__(self, folder: Path, mode: Mode = "read", timeout_s: float = 10.0) -> None:
-        self.folder, self.mode, self.timeout_s = folder, mode, timeout_s
+        self.folder, self.timeout_s = folder, timeout_s
+        self.mode: Mode = mode
         self._open: dict[str, SkillLibrary] = {}
         self.environments = self._read()
 

@@ -67,7 +67,8 @@ class SkillStore:
     """
 
     def __init__(self, folder: Path | None, mode: Mode, timeout_s: float = 10.0) -> None:
-        self.folder, self.mode, self.timeout_s = folder, mode, timeout_s
+        self.folder, self.timeout_s = folder, timeout_s
+        self.mode: Mode = mode
         self.guard = threading.RLock()
         self._file_id = 0
         self.connection = self._connect()
@@ -282,7 +283,7 @@ class SkillStore:
             LibraryDamaged: its bytes do not match their checksum.
         """
         with self.reading() as connection:
-            found = connection.execute(f"SELECT {COLUMNS} FROM skill WHERE id = ?", (skill_id,)).fetchone()  # noqa: S608
+            found = connection.execute(f"SELECT {COLUMNS} FROM skill WHERE id = ?", (skill_id,)).fetchone()
         if found is None:
             raise LibraryConflict(
                 f"library {self.where!r} has no skill {skill_name(skill_id)}; expected one of its {self.count()} ids; "
@@ -297,7 +298,7 @@ class SkillStore:
             LibraryDamaged: a row's bytes do not match its checksum.
         """
         with self.reading() as connection:
-            cursor = connection.execute(f"SELECT {COLUMNS} FROM {table} {where}", values)  # noqa: S608
+            cursor = connection.execute(f"SELECT {COLUMNS} FROM {table} {where}", values)
             while portion := cursor.fetchmany(10_000):
                 for found in portion:
                     yield checked(found, self.where)
@@ -305,7 +306,7 @@ class SkillStore:
     def count(self, where: str = "") -> int:
         """Number of skills."""
         with self.reading() as connection:
-            return int(connection.execute(f"SELECT count(*) FROM skill {where}").fetchone()[0])  # noqa: S608
+            return int(connection.execute(f"SELECT count(*) FROM skill {where}").fetchone()[0])
 
     def embeddings(self, sentences: Iterable[str]) -> dict[str, NDArray[np.float32]]:
         """Embeddings of the sentences that have one."""
@@ -436,8 +437,8 @@ class Transaction:
         """Write the gathered rows."""
         marks = "(" + ", ".join("?" * 11) + ")"
         rows = [row.stored for row in (*self._added, *self._replaced)]
-        self.connection.executemany(f"INSERT OR REPLACE INTO skill ({COLUMNS}) VALUES {marks}", rows)  # noqa: S608
-        self.connection.executemany(f"INSERT INTO version ({COLUMNS}) VALUES {marks}", rows)  # noqa: S608
+        self.connection.executemany(f"INSERT OR REPLACE INTO skill ({COLUMNS}) VALUES {marks}", rows)
+        self.connection.executemany(f"INSERT INTO version ({COLUMNS}) VALUES {marks}", rows)
         self.connection.executemany("DELETE FROM task WHERE id = ?", [(row.id,) for row in self._moved])
         self.connection.executemany(
             "INSERT OR IGNORE INTO task (name, id) VALUES (?, ?)",

@@ -15,7 +15,7 @@ import numpy as np
 from lago_skills.core import skill_name
 from lago_skills.errors import FormatTooNew, LibraryDamaged
 from lago_skills.library import cache, log_file, schema
-from lago_skills.library.schema import COLUMNS, Row, row_checksum
+from lago_skills.library.schema import COLUMNS, Row, sound
 from lago_skills.library.store import STORE_FILE, SkillStore
 
 MAX_LISTED = 50
@@ -91,17 +91,9 @@ def _limited(problems: Iterator[Problem]) -> Iterator[Problem]:
         yield Problem(last.kind, f"and {n - MAX_LISTED} more")
 
 
-def sound(raw: tuple[Any, ...]) -> bool:
-    """Whether a row as the table has it matches its checksum."""
-    try:
-        return row_checksum(raw) == raw[10]
-    except (TypeError, ValueError, AttributeError):
-        return False
-
-
 def _row_problems(opened: SkillStore) -> Iterator[Problem]:
     for table, order in (("skill", "id"), ("version", "id, version")):
-        for raw in opened.connection.execute(f"SELECT {COLUMNS} FROM {table} ORDER BY {order}"):  # noqa: S608
+        for raw in opened.connection.execute(f"SELECT {COLUMNS} FROM {table} ORDER BY {order}"):
             if not sound(raw):
                 where = "" if table == "skill" else ", in its history"
                 yield Problem("row", f"{_name(raw[0])}: version {raw[1]}{where} does not match its checksum", raw[0])
@@ -151,7 +143,7 @@ def _history_problems(opened: SkillStore) -> Iterator[Problem]:
 
 def _task_problems(opened: SkillStore) -> Iterator[Problem]:
     expected: set[tuple[str, int]] = set()
-    for raw in opened.connection.execute(f"SELECT {COLUMNS} FROM skill"):  # noqa: S608
+    for raw in opened.connection.execute(f"SELECT {COLUMNS} FROM skill"):
         if sound(raw):
             expected |= {(task, raw[0]) for task in Row(*raw[:10]).tasks}
     found = set(opened.connection.execute("SELECT name, id FROM task"))

@@ -103,8 +103,8 @@ def _probes(space: Workspace, found: list[Segment], books: dict[str, Playbook]) 
     grounding = space.study.grounding
     rows: list[NDArray[np.float32]] = []
     chosen = np.unique(np.linspace(0, len(found) - 1, N_PROBES).astype(int))
-    for number in chosen.tolist():
-        item = found[number]
+    for number in chosen:
+        item = found[int(number)]
         middle = (item.start + item.stop) // 2
         observation = episodes[item.task_id][item.episode].observations[middle : middle + 1].astype(np.float64)
         book = CompiledPlaybook(books[item.task_id], grounding.vocabulary)
