@@ -53,15 +53,20 @@ def bench(sizes: tuple[int, ...] = SIZES, say: Callable[[str], None] = lambda te
         vectors = np.zeros((0, LATENT_SIZE), np.float32)
         for size in sizes:
             say(f"growing to {size:,} skills")
-            start = time.perf_counter()
+            bulk, added = 0.0, 0
             while len(vectors) < size:
                 more = latents(min(BULK, size - len(vectors)), len(vectors) + 1)
-                library.add_many(skills(more, len(vectors)))
+                portion = skills(more, len(vectors))
+                start = time.perf_counter()
+                library.add_many(portion)
+                bulk += time.perf_counter() - start
+                added += len(portion)
                 vectors = np.concatenate([vectors, more])
-            bulk = time.perf_counter() - start
-            added = size - (rows[-1]["size"] + N_ADDS if rows else 0)
+            start = time.perf_counter()
             library.compact()
-            rows.append({**_one(folder, vectors, say), "bulk_adds_per_s": round(added / bulk)})
+            compacted = time.perf_counter() - start
+            rows.append(_one(folder, vectors, say))
+            rows[-1] |= {"bulk_adds_per_s": round(added / bulk), "compact_s": round(compacted, 2)}
             extra = latents(N_ADDS, 10_000_000 + size)
             rows[-1]["add_ms"] = round(_adds(library, extra, size), 3)
             vectors = np.concatenate([vectors, extra])

@@ -337,7 +337,7 @@ def test_what_a_library_cannot_hold_is_refused_and_changes_nothing(library: Skil
 
 def half_an_add(library: SkillLibrary) -> None:
     with library.changing("add") as change:
-        change.add("half", unit(1)[0].tobytes(), "{}", "{}")
+        change.add("half", unit(1)[0].tobytes(), "{}", "{}", [])
         change.flush()
         raise RuntimeError
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,19 +29,12 @@ class NewSkill:
 
     @property
     def texts(self) -> tuple[str, str]:
-        """Provenance and support as JSON."""
-        return compact_json(self.provenance), compact_json(self.support)
+        """Provenance and support as JSON.
 
-
-def check_record(skill: NewSkill) -> None:
-    """Refuse a sentence or details that cannot be kept.
-
-    Raises:
-        LibraryConflict: an empty or endless sentence, or details that are not JSON.
-    """
-    check_sentence(skill.sentence)
-    check_details(skill.provenance, "provenance")
-    check_details(skill.support, "support")
+        Raises:
+            LibraryConflict: a value that is no JSON, or a number that is not finite.
+        """
+        return details_json(self.provenance, "provenance"), details_json(self.support, "support")
 
 
 def check_sentence(sentence: str) -> None:
@@ -58,14 +50,14 @@ def check_sentence(sentence: str) -> None:
         )
 
 
-def check_details(details: dict[str, Any], what: str) -> None:
-    """Refuse what JSON cannot hold.
+def details_json(details: dict[str, Any], what: str) -> str:
+    """Details in the one form of JSON that they are kept in.
 
     Raises:
         LibraryConflict: a value that is no JSON, or a number that is not finite.
     """
     try:
-        json.dumps(details, allow_nan=False)
+        return compact_json(details)
     except (TypeError, ValueError) as error:
         raise LibraryConflict(
             f"found {what} that cannot be kept ({error}); expected texts, finite numbers, lists and dictionaries; convert it"

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from lago_skills.core import skill_name
 from lago_skills.errors import LibraryConflict, ShapeError
 from lago_skills.library import schema
-from lago_skills.library.checks import check_details, check_embedding, check_latents, check_sentence
+from lago_skills.library.checks import check_embedding, check_latents, check_sentence, details_json
 from lago_skills.library.schema import Row, compact_json
 from lago_skills.library.store import SkillStore, Transaction
 
@@ -65,8 +65,7 @@ def edit(store: SkillStore, change: Transaction, skill_id: int, given: Edit, lat
         row = row._replace(latent=schema.blob(latent[0]))
     for name, value in (("provenance", given.provenance), ("support", given.support)):
         if value is not None:
-            check_details(value, name)
-            row = row._replace(**{name: compact_json(value)})
+            row = row._replace(**{name: details_json(value, name)})
     if given.embedding is not None:
         change.embed(row.sentence, check_embedding(given.embedding))
     change.put(row, before)

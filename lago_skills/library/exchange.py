@@ -16,7 +16,7 @@ import numpy as np
 from lago_skills.core import skill_name
 from lago_skills.errors import ArtifactCorrupt, LibraryConflict
 from lago_skills.library import schema
-from lago_skills.library.checks import NewSkill, check_details, check_embedding, check_latents, check_sentence
+from lago_skills.library.checks import NewSkill, check_embedding, check_latents, check_sentence
 from lago_skills.library.library import SkillLibrary
 from lago_skills.library.schema import Row, compact_json
 from lago_skills.library.store import STORE_FILE, sync_folder
@@ -106,10 +106,8 @@ def import_(library: SkillLibrary, folder: Path, *, who: str | None = None) -> d
             f"import: found latents of decoder {theirs[:12]!r}; expected {ours[:12]!r}, this library's; re-embed one of the two "
             "first (lago skills reembed)"
         )
-    for record, skill in zip(records, skills, strict=True):
+    for skill in skills:
         check_sentence(skill.sentence)
-        check_details(skill.provenance, f"provenance of {skill_name(record['id'])}")
-        check_details(skill.support, f"support of {skill_name(record['id'])}")
     if not skills:
         return {}
     latents = check_latents(np.stack([s.latent for s in skills]), "latents of the import")

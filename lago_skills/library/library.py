@@ -27,8 +27,9 @@ from numpy.typing import NDArray
 from lago_skills.core import Neighbors, Skill, skill_name
 from lago_skills.errors import ShapeError
 from lago_skills.library import cache, edits, index, schema, store
-from lago_skills.library.checks import NewSkill, check_embedding, check_latents, check_record
+from lago_skills.library.checks import NewSkill, check_embedding, check_latents, check_sentence
 from lago_skills.library.edits import Encoder
+from lago_skills.library.schema import provenance_tasks
 from lago_skills.library.snapshot import DELTA_MAX, SMALL, Base, Snapshot, Subset, advance, from_base
 from lago_skills.library.store import Change, Mode, SkillStore, Transaction
 
@@ -156,18 +157,17 @@ class SkillLibrary:
         if time.monotonic() >= self._due:
             self._keep_up()
         snapshot = self._snapshot
-        size = snapshot.base.vectors.shape[1]
+        size = snapshot.latent_size
         if latents.ndim != 2 or latents.shape[1] != size or k < 1:
             raise ShapeError(
                 f"library search: found queries {latents.shape} and k = {k}; expected (B, {size}) and k of at "
                 "least 1; query with latents of the decoder this library was made with"
             )
         queries = np.ascontiguousarray(latents, np.float32)
-        lengths = np.sqrt(np.einsum("bz,bz->b", queries, queries))
-        low, high = lengths.min(initial=1.0), lengths.max(initial=1.0)
-        if not (low > 0.999 and high < 1.001):  # NaN is neither
+        squares = np.einsum("bz,bz->b", queries, queries)
+        if not _all_near_one(squares):
             check_latents(latents, "query latents", unit=False)
-            queries = queries / lengths[:, None]
+            queries = queries / np.sqrt(squares)[:, None]
         if tasks is None:
             return snapshot.search(queries, k)
         return self._subset(snapshot, tuple(sorted(set(tasks)))).search(queries, k)
@@ -280,12 +280,13 @@ class SkillLibrary:
         if not skills:
             return []
         for skill in skills:
-            check_record(skill)
-        latents = check_latents(_stacked(skills, self.latent_size), "latents of new skills")
+            check_sentence(skill.sentence)
+        texts = [skill.texts for skill in skills]
+        latents = check_latents(_stacked(skills, int(self.store.value("latent_size"))), "latents of new skills")
         with self.changing("add", who, f"{len(skills)} skills") as change:
             ids = [
-                change.add(s.sentence, latent.tobytes(), *s.texts, enabled=s.enabled)
-                for s, latent in zip(skills, latents, strict=True)
+                change.add(s.sentence, latent.tobytes(), *details, provenance_tasks(s.provenance), enabled=s.enabled)
+                for s, latent, details in zip(skills, latents, texts, strict=True)
             ]
             for skill in skills:
                 if skill.embedding is not None:
@@ -311,7 +312,7 @@ class SkillLibrary:
             LagoError: as for `add`.
         """
         given = edits.Edit(sentence, latent, embedding, provenance, support)
-        size = self.latent_size
+        size = int(self.store.value("latent_size"))
         with self.changing("edit", who, skill_name(skill_id)) as change:
             edits.edit(self.store, change, skill_id, given, size)
         return self.get(skill_id)
@@ -396,7 +397,9 @@ class SkillLibrary:
         change, generation = self.store.state()
         base = self._cached(change, generation)
         if base is not None:
-            changed = self.store.connection.execute("SELECT count(*) FROM skill WHERE change > ?", (base.change,))
+            changed = self.store.connection.execute(
+                "SELECT count(*) FROM skill INDEXED BY skill_change WHERE change > ?", (base.change,)
+            )
             if changed.fetchone()[0] > DELTA_MAX:
                 base = None
         if base is None:
@@ -466,7 +469,8 @@ class SkillLibrary:
             return from_base(self._read_base(self.store, change, generation))
         if change == snapshot.change:
             return snapshot
-        rows = self.store.rows("WHERE change > ? ORDER BY id", (snapshot.change,))
+        # Not ordered: asked for an order by id, SQLite walks through all of them.
+        rows = sorted(self.store.rows("INDEXED BY skill_change WHERE change > ?", (snapshot.change,)))
         snapshot = advance(snapshot, [(row.id, row.active, schema.vector(row.latent)) for row in rows], change)
         if snapshot.stale and snapshot.size <= SMALL:
             ids, vectors = snapshot.all()
@@ -556,6 +560,13 @@ def _stacked(skills: Sequence[NewSkill], size: int) -> NDArray[np.float32]:
                 "library has them; encode the sentence with the decoder this library was made with"
             )
     return np.stack([skill.latent for skill in skills]).astype(np.float32)
+
+
+def _all_near_one(squares: NDArray[np.float32]) -> bool:
+    """Whether queries are of unit length already. For a single one, numbers are faster than arrays; NaN is not near."""
+    if len(squares) == 1:
+        return 0.998 < float(squares[0]) < 1.002
+    return bool((np.abs(squares - 1.0) < 0.002).all())
 
 
 def _escape(text: str) -> str:

@@ -131,7 +131,10 @@ def provenance_tasks(provenance: dict[str, Any]) -> list[str]:
 
 def compact_json(value: dict[str, Any]) -> str:
     """JSON in one form only, so that equal values are equal texts."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return _ENCODER.encode(value)
+
+
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def blob(vector: NDArray[Any]) -> bytes:

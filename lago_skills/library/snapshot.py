@@ -94,6 +94,11 @@ class Snapshot:
     subsets: dict[tuple[str, ...], Subset] = field(default_factory=dict["tuple[str, ...]", "Subset"])
 
     @property
+    def latent_size(self) -> int:
+        """Z."""
+        return self.base.vectors.shape[1]
+
+    @property
     def size(self) -> int:
         """Active skills."""
         return len(self.base.ids) - len(self.dead) + len(self.delta.row_of)
@@ -183,7 +188,7 @@ class Subset:
 
 
 def _neighbors(scores: NDArray[np.float32], ids: NDArray[np.int64]) -> Neighbors:
-    if ids[:, -1].min(initial=0) < 0:
+    if (len(ids) == 1 and ids[0, -1] < 0) or (len(ids) > 1 and (ids[:, -1] < 0).any()):
         scores = np.where(ids >= 0, scores, np.float32(-np.inf))
     return Neighbors(ids, scores)
 

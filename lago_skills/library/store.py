@@ -13,7 +13,7 @@ import shutil
 import sqlite3
 import threading
 import uuid
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -364,7 +364,8 @@ class Transaction:
         self.generation = int(store.value("generation"))
         self._added: list[Row] = []
         self._replaced: list[Row] = []
-        self._moved: list[Row] = []  # replaced, and of other tasks than before
+        self._moved: list[int] = []  # replaced, and of other tasks than before
+        self._tasks: list[tuple[str, int]] = []
         self.next_id = self._last_id() + 1
         """Id of the next new skill."""
 
@@ -372,13 +373,16 @@ class Transaction:
         found = self.connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'skill'").fetchone()
         return int(found[0]) if found else 0
 
-    def add(self, sentence: str, latent: bytes, provenance: str, support: str, enabled: bool = True) -> int:
-        """A new skill; returns its id."""
+    def add(
+        self, sentence: str, latent: bytes, provenance: str, support: str, tasks: Sequence[str], enabled: bool = True
+    ) -> int:
+        """A new skill; returns its id. `tasks` are those of the provenance."""
         row = Row(
             self.next_id, 1, self.change, self.generation, sentence, latent, provenance, support, int(enabled), None
         )
         self.next_id += 1
         self._added.append(row)
+        self._tasks += [(task, row.id) for task in tasks]
         return row.id
 
     def insert(self, row: Row) -> None:
@@ -394,13 +398,15 @@ class Transaction:
             )
         self.next_id = row.id + 1
         self._added.append(row._replace(version=1, change=self.change, generation=self.generation))
+        self._tasks += [(task, row.id) for task in row.tasks]
 
     def put(self, row: Row, before: Row) -> None:
         """A new version of a skill. The caller has changed what it wants of the present row."""
         after = row._replace(version=before.version + 1, change=self.change)
         self._replaced.append(after)
         if after.provenance != before.provenance and after.tasks != before.tasks:
-            self._moved.append(after)
+            self._moved.append(after.id)
+            self._tasks += [(task, after.id) for task in after.tasks]
 
     def embed(self, sentence: str, vector: NDArray[Any]) -> None:
         """Keep the embedding of a sentence."""
@@ -439,12 +445,12 @@ class Transaction:
         rows = [row.stored for row in (*self._added, *self._replaced)]
         self.connection.executemany(f"INSERT OR REPLACE INTO skill ({COLUMNS}) VALUES {marks}", rows)
         self.connection.executemany(f"INSERT INTO version ({COLUMNS}) VALUES {marks}", rows)
-        self.connection.executemany("DELETE FROM task WHERE id = ?", [(row.id,) for row in self._moved])
+        self.connection.executemany("DELETE FROM task WHERE id = ?", [(number,) for number in self._moved])
         self.connection.executemany(
             "INSERT OR IGNORE INTO task (name, id) VALUES (?, ?)",
-            [(task, row.id) for row in (*self._added, *self._moved) for task in row.tasks],
+            self._tasks,
         )
-        self._added, self._replaced, self._moved = [], [], []
+        self._added, self._replaced, self._moved, self._tasks = [], [], [], []
 
 
 def _sqlite(path: Path, query: str, timeout_s: float) -> sqlite3.Connection:
