@@ -73,6 +73,11 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="with --live, --export, --import: other words for the tasks too, for `find`",
     )
+    plan.add_argument(
+        "--segments",
+        action="store_true",
+        help="measure the motions of data without playbooks again; with --live, --export: then ask for their names",
+    )
     plan.add_argument("--file", type=Path, help="with edit: the new playbook; with find: sentences by task, to score")
     plan.add_argument(
         "--seeds",

@@ -17,6 +17,7 @@ from lago_skills.errors import ShapeError
 
 FloatArray = NDArray[np.float32] | NDArray[np.float64]
 Comparison = Literal["<", ">"]
+Cut = Literal["playbook", "change points"]
 ANCHORS = ("gripper", "object", "object2", "goal")
 
 
@@ -144,14 +145,17 @@ class Episode:
 
 @dataclass(frozen=True)
 class Segment:
-    """A run of steps of one episode under one playbook step."""
+    """A run of steps of one episode under one playbook step, or of one kind of motion."""
 
     task_id: str
     episode: int
     start: int
     stop: int  # exclusive
     step: int
+    """Index of the playbook's step; or number of the motion, from 1."""
     skill: str
+    cut: Cut = "playbook"
+    """What set its ends."""
 
 
 @dataclass(frozen=True)

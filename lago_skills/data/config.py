@@ -69,7 +69,7 @@ class SegmentConfig(BaseModel):
     change_points: list[str] = Field(default_factory=list)
     """Seen tasks and groups of tasks whose data is cut by change points; the planner names the motions. They need no
     playbook and get none; all other seen tasks are labelled by their playbooks."""
-    penalty: float = Field(default=2.0, gt=0)
+    penalty: float = Field(default=3.0, gt=0)
     """Price of one more cut, in units of the Bayesian information criterion's."""
     min_steps: int = Field(default=5, ge=1)
     """No segment is shorter, but for episodes that are."""
