@@ -40,7 +40,7 @@ def scaled(rows: list[NDArray[Any]]) -> tuple[NDArray[np.float64], NDArray[np.fl
 def action_rows(episode: Episode, n_actions: int) -> NDArray[np.float64]:
     """(T, A) actions; discrete ones become (T, n_actions) ones and zeros."""
     if episode.discrete:
-        return np.eye(n_actions)[episode.actions]
+        return np.eye(n_actions)[np.asarray(episode.actions, np.int64)]
     return episode.actions.astype(np.float64)
 
 

@@ -87,7 +87,15 @@ def parser() -> argparse.ArgumentParser:
     )
     report = commands.add_parser("report", help="one HTML page: tables, curves, skill map, animation")
     report.add_argument("study")
-    for command in (plan, report):
+    data = commands.add_parser("data", help="offline data: list a study's, show a file's, export to Minari, NPZ, HDF5")
+    data.add_argument("action", choices=("list", "show", "export"))
+    data.add_argument("what", help="a study; for show a file, a Minari dataset's folder or its id")
+    data.add_argument(
+        "--format", choices=("minari", "npz", "hdf5"), default="minari", help="with export (default: minari)"
+    )
+    data.add_argument("--to", type=Path, help="with export: a folder (default: Minari's own, or data/exports)")
+    data.add_argument("--task", help="with list and export: one task only")
+    for command in (plan, report, data):
         command.add_argument(
             "--json", action="store_true", help="print one JSON object, nothing else, on standard output"
         )
@@ -132,6 +140,11 @@ def main(arguments: list[str], run_stages: StageRunner) -> int:
 
 def _run(options: argparse.Namespace, run_stages: StageRunner) -> None:
     command = str(options.command)
+    if command == "data":
+        from lago_skills.data_command import data_command
+
+        data_command(options)
+        return
     space = _workspace(options)
     if command in ("demo", "run"):
         _pipeline(space, run_stages)

@@ -13,7 +13,7 @@ scripted demonstrations of ten Meta-World tasks these two agree best with the pl
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -73,9 +73,7 @@ def boundaries(
     episodes: list[Episode], grounding: Grounding, penalty: float, min_steps: int
 ) -> list[list[tuple[int, int]]]:
     """For each episode of one task, its segments between change points: (start, stop)."""
-    return [
-        list(itertools.pairwise(cut(signal, penalty, min_steps))) for signal in signals(episodes, grounding)
-    ]
+    return [list(itertools.pairwise(cut(signal, penalty, min_steps))) for signal in signals(episodes, grounding)]
 
 
 def find_motions(
@@ -100,8 +98,8 @@ def find_motions(
     ]
     points = np.stack([_numbers(values[i], actions[i], start, stop, scales) for i, start, stop in places])
     groups = _group(points, max_motions)
-    names = [feature.name for feature, scale in zip(grounding.features, feature_scale, strict=True) if scale > 0]
-    varies = feature_scale > 0
+    varies = (feature_scale > 0) & ~_of_absent(episodes, grounding)
+    names = [feature.name for feature, shown in zip(grounding.features, varies, strict=True) if shown]
     found: list[Motion] = []
     for group in range(int(groups.max()) + 1):
         members = [place for place, label in zip(places, groups, strict=True) if label == group]
@@ -124,11 +122,18 @@ def find_motions(
     return Motions(
         task_id=task_id,
         n_episodes=len(episodes),
-        motions=tuple(Motion(**{**vars(motion), "number": n}) for n, motion in enumerate(found, start=1)),
+        motions=tuple(replace(motion, number=n) for n, motion in enumerate(found, start=1)),
         feature_scale=_floats(feature_scale, 6),
         action_mean=_floats(action_mean, 6),
         action_scale=_floats(action_scale, 6),
     )
+
+
+def _of_absent(episodes: list[Episode], grounding: Grounding) -> NDArray[np.bool_]:
+    """(F,) which features speak of a thing that a task does not have: its point is 0 at all times."""
+    points = np.concatenate([grounding.anchors(e.observations.astype(np.float64)) for e in episodes])  # (n, anchors, 3)
+    absent = [name for i, name in enumerate(grounding.vocabulary.anchors) if not points[:, i].any()]
+    return np.array([any(name in feature.name for name in absent) for feature in grounding.features])
 
 
 def motion_segments(

@@ -180,7 +180,7 @@ def convert(
             task_id=task,
             seed=number if raw.seed is None else raw.seed,
             observations=observations.astype(np.float32),
-            actions=actions.astype(np.int64 if actions.ndim == 1 else np.float32),
+            actions=actions.astype(np.int64) if actions.ndim == 1 else actions.astype(np.float32),
             rewards=rewards.astype(np.float32),
             success=success,
         )

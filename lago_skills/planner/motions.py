@@ -61,9 +61,7 @@ class Naming:
         return tuple(dict.fromkeys(skill for found in self.names.values() for skill in found.values()))
 
 
-def naming_request(
-    tasks: list[tuple[Task, Motions]], grounding: Grounding, words: list[str]
-) -> Request:
+def naming_request(tasks: list[tuple[Task, Motions]], grounding: Grounding, words: list[str]) -> Request:
     """The request for the motions of a few tasks; depends on nothing but its arguments."""
     shown = {name for _, found in tasks for motion in found.motions for name in motion.start}
     features: list[Feature] = [feature for feature in grounding.features if feature.name in shown]

@@ -19,8 +19,8 @@ from lago_skills.stages.job import Workspace
 
 
 def motions_path(space: Workspace) -> Path:
-    """The study's file of measured motions."""
-    return space.root / "data" / "motions" / f"{space.study.recordings}.json"
+    """The study's file of measured motions: its own, since they are those of its data."""
+    return space.root / "data" / "motions" / f"{space.study.name}.json"
 
 
 def load(space: Workspace) -> dict[str, Motions]:
@@ -43,12 +43,14 @@ def load(space: Workspace) -> dict[str, Motions]:
 
 
 def _motions(entry: dict[str, Any]) -> Motions:
-    tuples = ("feature_scale", "action_mean", "action_scale")
-    motions = tuple(
-        Motion(**{**motion, "action": tuple(motion["action"]), "centre": tuple(motion["centre"])})
-        for motion in entry["motions"]
-    )
-    return Motions(**{**entry, "motions": motions, **{name: tuple(entry[name]) for name in tuples}})
+    motions: list[Motion] = []
+    for motion in entry["motions"]:
+        changed: dict[str, Any] = {**motion, "action": tuple(motion["action"]), "centre": tuple(motion["centre"])}
+        motions.append(Motion(**changed))
+    changed = {**entry, "motions": tuple(motions)}
+    for name in ("feature_scale", "action_mean", "action_scale"):
+        changed[name] = tuple(entry[name])
+    return Motions(**changed)
 
 
 def measure(space: Workspace, say: Callable[[str], None], *, again: bool) -> None:

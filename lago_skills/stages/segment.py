@@ -30,7 +30,6 @@ def jobs(space: Workspace) -> list[Job]:
         ArtifactMissing: episodes or playbooks have not been made.
         PlanError: motions of data without playbooks have no names yet.
     """
-
     unplanned = [task.id for task in space.study.unplanned]
     names = Naming({}, {}, None)
     if unplanned:
