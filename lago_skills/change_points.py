@@ -93,17 +93,20 @@ def cut(signal: NDArray[np.float64], penalty: float, min_steps: int) -> list[int
     best[0] = -price
     before = np.zeros(n_steps + 1, np.int64)
     candidates = np.array([0])
+    dead_from = np.full(n_steps + 1, n_steps + 1)
     for stop in range(min_steps, n_steps + 1):
-        starts = candidates[candidates <= stop - min_steps]
-        gap = sums[stop] - sums[starts]  # (n, P)
-        cost = squares[stop] - squares[starts] - (gap**2).sum(axis=1) / (stop - starts)
-        totals = best[starts] + cost + price
+        candidates = candidates[dead_from[candidates] > stop]
+        gap = sums[stop] - sums[candidates]  # (n, P)
+        cost = squares[stop] - squares[candidates] - (gap**2).sum(axis=1) / (stop - candidates)
+        totals = best[candidates] + cost + price
         chosen = int(np.argmin(totals))
-        best[stop], before[stop] = totals[chosen], starts[chosen]
-        hopeless = starts[totals - price > best[stop]]  # the pruning inequality with K = 0: a cut never adds cost
+        best[stop], before[stop] = totals[chosen], candidates[chosen]
+        hopeless = candidates[totals - price > best[stop]]  # the pruning inequality with K = 0: a cut never adds cost
+        # A cut at `stop` does as well, but only once a whole segment fits behind it.
+        dead_from[hopeless] = np.minimum(dead_from[hopeless], stop + min_steps)
         newest = stop - min_steps + 1
-        candidates = np.append(np.setdiff1d(candidates, hopeless), newest if newest >= min_steps else stop + n_steps)
-        candidates = candidates[candidates <= n_steps]
+        if newest >= min_steps:
+            candidates = np.append(candidates, newest)
     cuts = [n_steps]
     while cuts[-1] > 0:
         cuts.append(int(before[cuts[-1]]))
