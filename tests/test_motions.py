@@ -235,6 +235,12 @@ def answer(lago: Lago, folder: Path, request: dict[str, Any], text: str) -> tupl
     return lago("plan", "cart", "--import", str(folder / "responses.jsonl"), "--model", "m")
 
 
+LINE_BOOK = """{"steps": [
+  {"skill": "move 3", "when": [{"feature": "x", "op": ">", "value": 0.5}]},
+  {"skill": "move 1", "when": []}
+]}"""
+
+
 def test_from_files_to_labelled_steps_by_recorded_answers(lago: Lago, tmp_path: Path) -> None:
     space = space_of(tmp_path)
     code, _, err = lago("plan", "cart", "--export", str(tmp_path / "requests.jsonl"))
@@ -252,25 +258,7 @@ def test_from_files_to_labelled_steps_by_recorded_answers(lago: Lago, tmp_path: 
     assert "Motion 3: 4 pieces in 4 episodes" in prompt
     assert "x (m): where the point is" in prompt
     assert "gripper" not in prompt
-    known = motions.load(space)
-    code, _, err = answer(lago, tmp_path, request, names_answer({"task-0": known["task-0"]}))
-    assert code == 0, err
-    assert "1 requests are open now" in err, "now the unseen task can be planned, with the words of the data"
-    (request,) = export(lago, tmp_path)
-    assert request["custom_id"].startswith("plan/task-1#")
-    assert "- move 1\n- move 2\n- move 3\n" in request["body"]["messages"][0]["content"]
-    book = {
-        "steps": [
-            {"skill": "move 3", "when": [{"feature": "x", "op": ">", "value": 0.5}]},
-            {"skill": "move 1", "when": []},
-        ]
-    }
-    code, _, err = answer(lago, tmp_path, request, json.dumps(book))
-    assert code == 0, err
-    assert export(lago, tmp_path) == []
-    code, out, err = lago("plan", "cart", "--json")
-    assert code == 0, err
-    assert [row["task"] for row in json.loads(out)["rows"]] == ["task-1"]
+    plan_with_the_words_of_the_data(lago, tmp_path, space, request)
     run_stage(space, "segment")
     (job,) = segment.jobs(space)
     assert job.done
@@ -285,6 +273,22 @@ def test_from_files_to_labelled_steps_by_recorded_answers(lago: Lago, tmp_path: 
     before = motions.motions_path(space).read_text()
     assert lago("plan", "cart", "--segments")[0] == 0
     assert motions.motions_path(space).read_text() == before, "the same data, the same numbers"
+
+
+def plan_with_the_words_of_the_data(lago: Lago, tmp_path: Path, space: Workspace, request: dict[str, Any]) -> None:
+    known = motions.load(space)
+    code, _, err = answer(lago, tmp_path, request, names_answer({"task-0": known["task-0"]}))
+    assert code == 0, err
+    assert "1 requests are open now" in err, "now the unseen task can be planned, with the words of the data"
+    (request,) = export(lago, tmp_path)
+    assert request["custom_id"].startswith("plan/task-1#")
+    assert "- move 1\n- move 2\n- move 3\n" in request["body"]["messages"][0]["content"]
+    code, _, err = answer(lago, tmp_path, request, LINE_BOOK)
+    assert code == 0, err
+    assert export(lago, tmp_path) == []
+    code, out, err = lago("plan", "cart", "--json")
+    assert code == 0, err
+    assert [row["task"] for row in json.loads(out)["rows"]] == ["task-1"]
 
 
 def test_later_requests_list_the_sentences_of_earlier_ones(lago: Lago, tmp_path: Path) -> None:
