@@ -394,4 +394,7 @@ def test_a_damaged_motion_file_is_one_sentence(tmp_path: Path) -> None:
 
 
 def test_old_segments_were_cut_by_playbooks() -> None:
-    assert Segment("push", 0, 0, 5, 1, "go").cut == "playbook"
+    old = Segment("push", 0, 0, 5, 1, "go")
+    assert old.cut == "playbook"
+    new = Segment("door", 0, 0, 5, 1, "go", "change points")
+    assert segment.provenance([new, old]) == {"tasks": ["door", "push"], "cut": ["change points", "playbook"]}

@@ -72,7 +72,7 @@ def _library(found: list[Segment], decoder: DecoderWeights, embeddings: dict[str
                 version=1,
                 sentence=sentence,
                 latent=latents[number],
-                provenance={"tasks": sorted({s.task_id for s in by_sentence[sentence]})},
+                provenance=segment.provenance(by_sentence[sentence]),
                 support={
                     "segments": float(len(by_sentence[sentence])),
                     "steps": float(sum(s.stop - s.start for s in by_sentence[sentence])),

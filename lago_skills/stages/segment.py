@@ -73,6 +73,11 @@ def jobs(space: Workspace) -> list[Job]:
     return [Job("segment", "segments", space.artifact("segments"), recipe, 2, "parts", make)]
 
 
+def provenance(found: list[Segment]) -> dict[str, Any]:
+    """Where a skill comes from: the tasks of its segments, and what cut them."""
+    return {"tasks": sorted({s.task_id for s in found}), "cut": sorted({s.cut for s in found})}
+
+
 def load(space: Workspace) -> tuple[list[Segment], dict[str, NDArray[np.float32]]]:
     """Segments, and the embedding of every skill sentence.
 
