@@ -520,6 +520,18 @@ def test_a_source_without_the_task_is_one_sentence(space: Workspace) -> None:
         reach.run(lambda done, note: None)
 
 
+def test_sources_together_must_hold_episodes_of_one_kind(space: Workspace, pushes: list[Episode]) -> None:
+    space.study_file.write_text(STUDY.replace('task = "push"\n', ""))
+    space = open_workspace(space.root, space.study_file)
+    write_hdf5(space.root / "both.h5", [replace(pushes[0], task_id="other")])
+    with pytest.raises(DataError, match=r"task 'reach': found no episode in push\.npz, both\.h5"):
+        collect.jobs(space)[1].run(lambda done, note: None)
+    numbered = np.zeros(len(pushes[0].actions), np.int64)
+    write_hdf5(space.root / "both.h5", [replace(pushes[0], actions=numbered)])
+    with pytest.raises(DataError, match="observations or actions differ in kind or size"):
+        collect.jobs(space)[0].run(lambda done, note: None)
+
+
 def test_data_of_another_environment_is_refused_by_the_stage(space: Workspace) -> None:
     save_episodes(space.root / "push.npz", [episode(task="push")])
     with pytest.raises(DataError, match="found observations of 3 numbers; expected 39"):
