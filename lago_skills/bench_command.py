@@ -36,7 +36,8 @@ def bench_command(options: argparse.Namespace) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(*rows[0])
-    for row in rows:
-        table.add_row(*(f"{value:,}" if isinstance(value, int) else str(value) for value in row.values()))
+    table = Table("", *(f"{row['size']:,}" for row in rows))
+    for name in rows[0]:
+        if name != "size":
+            table.add_row(name, *(f"{row[name]:,}" if isinstance(row[name], int) else str(row[name]) for row in rows))
     Console().print(table)

@@ -74,6 +74,11 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="with --live, --export, --import: other words for the tasks too, for `find`",
     )
+    plan.add_argument(
+        "--segments",
+        action="store_true",
+        help="measure the motions of data without playbooks again; with --live, --export: then ask for their names",
+    )
     plan.add_argument("--file", type=Path, help="with edit: the new playbook; with find: sentences by task, to score")
     plan.add_argument(
         "--seeds",
@@ -85,7 +90,15 @@ def parser() -> argparse.ArgumentParser:
     bench_command.add_parser(commands)
     report = commands.add_parser("report", help="one HTML page: tables, curves, skill map, animation")
     report.add_argument("study")
-    for command in (plan, report):
+    data = commands.add_parser("data", help="offline data: list a study's, show a file's, export to Minari, NPZ, HDF5")
+    data.add_argument("action", choices=("list", "show", "export"))
+    data.add_argument("what", help="a study; for show a file, a Minari dataset's folder or its id")
+    data.add_argument(
+        "--format", choices=("minari", "npz", "hdf5"), default="minari", help="with export (default: minari)"
+    )
+    data.add_argument("--to", type=Path, help="with export: a folder (default: Minari's own, or data/exports)")
+    data.add_argument("--task", help="with list and export: one task only")
+    for command in (plan, report, data):
         command.add_argument(
             "--json", action="store_true", help="print one JSON object, nothing else, on standard output"
         )
@@ -133,6 +146,11 @@ def _run(options: argparse.Namespace, run_stages: StageRunner) -> int:
         from lago_skills.skills_command import skills_command
 
         return skills_command(options)
+    if command == "data":
+        from lago_skills.data_command import data_command
+
+        data_command(options)
+        return 0
     if command == "bench":
         from lago_skills.bench_command import bench_command
 

@@ -17,6 +17,7 @@ from lago_skills.errors import ShapeError
 
 FloatArray = NDArray[np.float32] | NDArray[np.float64]
 Comparison = Literal["<", ">"]
+Cut = Literal["playbook", "change points"]
 ANCHORS = ("gripper", "object", "object2", "goal")
 
 
@@ -98,15 +99,21 @@ class Episode:
     task_id: str
     seed: int
     observations: NDArray[np.float32]  # (T+1, S)
-    actions: NDArray[np.float32]  # (T, A), in [-1, 1]
-    rewards: NDArray[np.float32]  # (T,), sparse: 1 at success
+    actions: NDArray[np.float32] | NDArray[np.int64]  # (T, A), in [-1, 1]; or (T,), discrete, from 0
+    rewards: NDArray[np.float32]  # (T,), 1 at success and 0 else, unless a data source keeps its own
     success: bool
+
+    @property
+    def discrete(self) -> bool:
+        """Whether an action is one of a finite set, by number."""
+        return self.actions.ndim == 1
 
     def __post_init__(self) -> None:
         """Check shapes and values.
 
         Raises:
-            ShapeError: lengths disagree, a value is not finite, or an action leaves [-1, 1].
+            ShapeError: lengths or ranks disagree, a value is not finite, an action leaves [-1, 1], or a discrete action is
+                no whole number from 0.
         """
         steps = len(self.actions)
         if len(self.observations) != steps + 1 or self.rewards.shape != (steps,):
@@ -115,9 +122,21 @@ class Episode:
                 f"{steps} actions and {self.rewards.shape} rewards; expected T+1, T and (T,); "
                 "collect or convert the episode again"
             )
+        if self.observations.ndim != 2 or self.actions.ndim not in (1, 2):
+            raise ShapeError(
+                f"episode of task {self.task_id!r}, seed {self.seed}: found observations of shape {self.observations.shape} "
+                f"and actions of shape {self.actions.shape}; expected (T+1, S), and (T, A) or, for discrete actions, (T,); "
+                "flatten what an observation or action holds"
+            )
         for name in ("observations", "actions", "rewards"):
             check_finite(getattr(self, name), f"{name} of task {self.task_id!r}, seed {self.seed}")
-        if steps and float(np.abs(self.actions).max()) > 1.0:
+        if self.discrete:
+            if not np.issubdtype(self.actions.dtype, np.integer) or (steps and int(self.actions.min()) < 0):
+                raise ShapeError(
+                    f"episode of task {self.task_id!r}, seed {self.seed}: found discrete actions that are no whole numbers from "
+                    "0; expected the number of an action at each step; number the actions, or give them the shape (T, A)"
+                )
+        elif steps and float(np.abs(self.actions).max()) > 1.0:
             raise ShapeError(
                 f"episode of task {self.task_id!r}, seed {self.seed}: found an action of size "
                 f"{float(np.abs(self.actions).max()):.3g}; expected values in [-1, 1]; rescale the actions"
@@ -126,14 +145,17 @@ class Episode:
 
 @dataclass(frozen=True)
 class Segment:
-    """A run of steps of one episode under one playbook step."""
+    """A run of steps of one episode under one playbook step, or of one kind of motion."""
 
     task_id: str
     episode: int
     start: int
     stop: int  # exclusive
     step: int
+    """Index of the playbook's step; or number of the motion, from 1."""
     skill: str
+    cut: Cut = "playbook"
+    """What set its ends."""
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,10 @@ class ShapeError(LagoError):
     """An array has the wrong shape, or holds NaN or infinite values."""
 
 
+class DataError(LagoError):
+    """Offline data that cannot be read, or is not what the study needs."""
+
+
 class TranscriptMissing(LagoError):
     """A language-model answer that the study needs has not been recorded."""
 

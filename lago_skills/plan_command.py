@@ -13,7 +13,7 @@ from lago_skills.errors import EndpointError, LagoError, PlanError
 from lago_skills.llm.transcripts import Request
 from lago_skills.planner.ask import Plan
 from lago_skills.playbook_command import playbook_command
-from lago_skills.stages import plan
+from lago_skills.stages import motions, plan
 from lago_skills.stages.job import Workspace
 
 ACTIONS = ("show", "edit", "lint", "find")
@@ -40,6 +40,8 @@ def plan_command(
         _import(space, options)
     elif options.scenes:
         _scenes(space)
+    elif options.segments and not options.live:
+        motions.measure(space, _say, again=True)
     elif options.prompt is not None:
         _prompt(space, options.prompt)
     else:
@@ -76,7 +78,7 @@ def _replay(space: Workspace, options: argparse.Namespace, run_stages: Callable[
 def _problems(space: Workspace) -> list[str]:
     """Why tasks have no playbook: one sentence for each, or one for all whose answers are merely missing."""
     planner = plan.planner(space)
-    tasks = (space.study.seen, plan.undemonstrated(space))
+    tasks = _tasks(space)
     known = planner.plans(*tasks)
     problems: list[str] = []
     for found in known.values():
@@ -88,6 +90,7 @@ def _problems(space: Workspace) -> list[str]:
             except LagoError as error:
                 problems.append(str(error))
     try:
+        motions.complete(space, planner.transcripts)
         if not problems:
             planner.playbooks(*tasks)
     except LagoError as error:
@@ -144,7 +147,7 @@ def _models(space: Workspace, rows: list[dict[str, Any]]) -> dict[str, dict[str,
     planner = plan.planner(space)
     found: dict[str, dict[str, float]] = {}
     for model in planner.transcripts.models():
-        plans = replace(planner, model=model).plans(space.study.seen, plan.undemonstrated(space)).values()
+        plans = replace(planner, model=model).plans(*_tasks(space)).values()
         answered = [p for p in plans if p.versions]
         chosen = [p.chosen for p in answered if p.chosen is not None]
         scores = [v.score for v in chosen if v.score is not None]
@@ -179,7 +182,7 @@ def _print_table(rows: list[dict[str, Any]], summary: dict[str, Any]) -> None:
 
 
 def _tasks(space: Workspace) -> tuple[tuple[Task, ...], tuple[Task, ...]]:
-    return space.study.seen, plan.undemonstrated(space)
+    return plan.demonstrated(space), plan.undemonstrated(space)
 
 
 def _live(space: Workspace, options: argparse.Namespace) -> list[str]:
@@ -202,20 +205,26 @@ def _live(space: Workspace, options: argparse.Namespace) -> list[str]:
             failed[event.name] = f"{event.name}: {event.text}"
         _say(f"{event.kind:<9} {event.name} {event.text}{f'{event.tokens:,} tokens' if event.tokens else ''}".rstrip())
 
+    motions.measure(space, _say, again=bool(options.segments))
+    asked: set[str] = set()
     while True:
-        todo = [r for r in _missing(space, options) if r.name not in failed]
+        todo = [r for r in _missing(space, options) if r.name not in failed and r.key not in asked]
         if not todo:
             return list(failed.values())
+        asked |= {request.key for request in todo}
         _say(f"asking    {len(todo)} requests of {config.model}")
         ask(todo, config, plan.transcripts_path(space), report)
 
 
 def _missing(space: Workspace, options: argparse.Namespace) -> list[Request]:
-    """Every request that can be asked now: playbooks, repairs and, where wanted, other words for the tasks."""
+    """Every request that can be asked now: names of motions, playbooks, repairs and, where wanted, other words for the tasks."""
     from lago_skills.planner.wordings import read_wordings, wordings_requests
 
     planner = plan.planner(space)
     missing = planner.missing(*_tasks(space), repairs=options.repair)
+    names = motions.naming(space, planner.transcripts)
+    if names.open is not None:
+        missing.append(names.open)
     if options.wordings:
         tasks = (*space.study.seen, *plan.undemonstrated(space))
         in_use = (*space.study.seen, *space.study.unseen)
@@ -226,6 +235,7 @@ def _missing(space: Workspace, options: argparse.Namespace) -> list[Request]:
 def _export(space: Workspace, options: argparse.Namespace) -> None:
     from lago_skills.llm.batch import export_requests
 
+    motions.measure(space, _say, again=bool(options.segments))
     missing = _missing(space, options)
     export_requests(missing, options.export, options.model)
     _say(f"{len(missing)} open requests written to {options.export}")

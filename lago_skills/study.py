@@ -6,11 +6,12 @@ import difflib
 import itertools
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from lago_skills.core import Feature, Task
+from lago_skills.data.config import SegmentConfig, SourceConfig, WeightingConfig
 from lago_skills.decoder.config import DecoderConfig
 from lago_skills.envs.grounding import Grounding, MetaWorldGrounding
 from lago_skills.envs.own import NamedEntries, load_grounding
@@ -38,6 +39,13 @@ class OwnTask(_Section):
     env_id: str
     """A Gymnasium id."""
     horizon_steps: int = Field(default=200, ge=1)
+
+    @field_validator("sentence")
+    @classmethod
+    def _one_line(cls, value: str) -> str:
+        if not value.isprintable() or not value.strip():
+            raise ValueError("one line of text, in any language")
+        return value
 
 
 class TasksConfig(_Section):
@@ -93,7 +101,8 @@ class EnvironmentConfig(_Section):
 class CollectConfig(_Section):
     """Demonstrations from scripted policies."""
 
-    episodes_per_task: int = Field(default=5, ge=1, le=1000)
+    episodes_per_task: int = Field(default=5, ge=0, le=1000)
+    """May be 0 where every seen task has `[[data]]` of its own."""
     action_noise_std: float = Field(default=0.1, ge=0, le=1)
     max_tries: int = Field(default=3, ge=1, le=10)
     """At most this many episodes are tried per episode kept; failed ones are dropped."""
@@ -149,6 +158,10 @@ class Study(_Section):
     environment: EnvironmentConfig | None = None
     """Without it, Meta-World."""
     collect: CollectConfig = CollectConfig()
+    data: list[SourceConfig] = Field(default_factory=list[SourceConfig])
+    """Offline data from files, instead of scripted demonstrations or beside them."""
+    weighting: WeightingConfig = WeightingConfig()
+    segment: SegmentConfig = SegmentConfig()
     plan: PlanConfig = PlanConfig()
     decoder: DecoderConfig = DecoderConfig()
     guide: GuideConfig = GuideConfig()
@@ -191,6 +204,21 @@ class Study(_Section):
     def planned(self) -> tuple[Task, ...]:
         """Tasks that get a playbook and are otherwise left alone."""
         return self.find(self.tasks.planned)
+
+    @property
+    def unplanned(self) -> tuple[Task, ...]:
+        """Seen tasks whose data is cut by change points; they need no playbook."""
+        return self.find(self.segment.change_points)
+
+    def sources(self, task: Task) -> list[SourceConfig]:
+        """Data sources that may hold episodes of a seen task."""
+        return [source for source in self.data if source.task in (None, task.id)]
+
+    def n_scripted(self, task: Task) -> int:
+        """How many scripted demonstrations of a seen task are collected."""
+        sources = self.sources(task)
+        beside = not sources or any(source.beside_scripted for source in sources)
+        return self.collect.episodes_per_task if beside else 0
 
     @property
     def grounding(self) -> Grounding:
@@ -260,8 +288,50 @@ def load_study(path: Path) -> Study:
                 f"study {str(path)!r}: found {task.id!r} in train.tasks; expected a task of tasks.seen or tasks.unseen; "
                 "add it there too"
             )
+    _check_sentences(study, path)
+    _check_data(study, path)
     _check_train(study, path)
     return study
+
+
+def _check_sentences(study: Study, path: Path) -> None:
+    """Two tasks with one sentence could not be told apart: not by the planner, and not by who asks for one of them."""
+    known: dict[str, str] = {}
+    for task in (*study.seen, *study.unseen, *study.planned):
+        sentence = " ".join(task.sentence.casefold().split())
+        if sentence in known:
+            raise StudyError(
+                f"study {str(path)!r}: found tasks {known[sentence]!r} and {task.id!r} with the same sentence {_short(task.sentence)}; "
+                "expected one of its own for each, since tasks are told apart by their sentences; change one of them"
+            )
+        known[sentence] = task.id
+
+
+def _check_data(study: Study, path: Path) -> None:
+    seen = {task.id for task in study.seen}
+    for source in study.data:
+        if source.task is not None and source.task not in seen:
+            raise StudyError(
+                f"study {str(path)!r}: found data {source.name!r} of task {source.task!r}; expected a task of tasks.seen; add "
+                "it there, or correct task"
+            )
+    for task in study.seen:
+        if not study.sources(task) and not study.collect.episodes_per_task:
+            raise StudyError(
+                f"study {str(path)!r}: found collect.episodes_per_task = 0 and no [[data]] of task {task.id!r}; expected one of "
+                "them, since a seen task needs episodes; add one"
+            )
+    for task in study.unplanned:
+        if task.id not in seen:
+            raise StudyError(
+                f"study {str(path)!r}: found {task.id!r} in segment.change_points; expected a task of tasks.seen, since only "
+                "those have data; correct it"
+            )
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}... ({len(text)} characters)"
 
 
 def _check_train(study: Study, path: Path) -> None:
@@ -283,14 +353,20 @@ def _check_train(study: Study, path: Path) -> None:
             )
 
 
+def _is_section(item: Any) -> bool:
+    return isinstance(item, type) and issubclass(item, BaseModel)
+
+
 def _explain(error: Any) -> str:
     where = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
         model: type[BaseModel] = Study
         for part in error["loc"][:-1]:
-            model = model.model_fields[str(part)].annotation  # pyright: ignore[reportAssignmentType]
+            if str(part) in model.model_fields:  # else a place in a list, or the name of a user's own
+                annotation: Any = model.model_fields[str(part)].annotation
+                model = next((item for item in get_args(annotation) if _is_section(item)), annotation)
         near = difflib.get_close_matches(str(error["loc"][-1]), model.model_fields, n=1)
         hint = f"did you mean {near[0]!r}?" if near else "remove it"
         return f"found unknown key {where!r}; expected one of {sorted(model.model_fields)}; {hint}"
-    found = f"found {where} = {error['input']!r}" if error["type"] != "missing" else f"found no {where!r}"
+    found = f"found {where} = {_short(error['input'])}" if error["type"] != "missing" else f"found no {where!r}"
     return f"{found}; expected: {error['msg'].lower()}; correct that value"

@@ -34,7 +34,11 @@ def test_the_demo_study_is_valid() -> None:
         (HEAD + "[qqq]\nx = 1", r"unknown key 'qqq'.*remove it"),
         (
             HEAD + "[collect]\nepisodes_per_task = 0",
-            r"found collect\.episodes_per_task = 0; expected: .*greater than or equal to 1",
+            r"found collect\.episodes_per_task = 0 and no \[\[data\]\] of task 'reach'",
+        ),
+        (
+            HEAD + "[collect]\nepisodes_per_task = -1",
+            r"found collect\.episodes_per_task = -1; expected: .*greater than or equal to 0",
         ),
         (HEAD + '[collect]\naction_noise_std = "much"', r"found collect\.action_noise_std = 'much'"),
         (HEAD + "[train.sac]\ngamma = 1.5", r"found train\.sac\.gamma = 1\.5"),

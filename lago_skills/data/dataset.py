@@ -6,9 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lago_skills.core import Episode, Playbook, Segment
+from lago_skills.data.config import WeightingConfig
 from lago_skills.decoder.config import DecoderConfig
 from lago_skills.decoder.steps import LabelledSteps
 from lago_skills.envs.grounding import Grounding
+from lago_skills.errors import DataError
 from lago_skills.playbook import CompiledPlaybook
 from lago_skills.segment import label, segments
 
@@ -28,6 +30,39 @@ def label_episodes(
     return found
 
 
+def episode_weights(episodes: list[Episode], config: WeightingConfig) -> NDArray[np.float64]:
+    """(n,) how much each episode of one task counts in imitation: exp((s - 1) / temperature), at most 1.
+
+    The score s is 1 for a success and 0 for a failure where there are both; where all fail it is the return, scaled to 0..1
+    over the episodes; where all succeed it is 1. A temperature of 0 keeps the best alone.
+
+    Source: reward-weighted regression (Peters and Schaal 2007, "Reinforcement learning by reward-weighted regression for
+    operational space control", eq. 10), with a whole episode's score for the reward, as filtered and return-weighted
+    behaviour cloning have it; AWR (Peng et al. 2019, arXiv 1910.00177, eq. 9) puts an advantage in its place.
+    """
+    scores = np.array([float(episode.success) for episode in episodes])
+    if not scores.any():
+        returns = np.array([float(episode.rewards.sum()) for episode in episodes])
+        spread = float(np.ptp(returns))
+        scores = (returns - returns.min()) / spread if spread > 0 else np.ones(len(episodes))
+    if config.temperature == 0:
+        return (scores == scores.max()).astype(np.float64)
+    return np.exp((scores - scores.max()) / config.temperature)
+
+
+def held_out_episodes(episodes: list[Episode], share: float) -> set[int]:
+    """Which episodes of one task are kept for calibration: the last successful ones; at least one of two, never all.
+
+    Where fewer than two succeed, the last of those that do not.
+    """
+    good = [i for i, episode in enumerate(episodes) if episode.success]
+    bad = [i for i, episode in enumerate(episodes) if not episode.success]
+    pool = good if len(good) > 1 else bad
+    spare = len(pool) - 1 if len(pool) == len(episodes) or pool is good else len(pool)
+    n_held_out = min(int(np.ceil(share * len(pool))), spare)
+    return set(pool[len(pool) - n_held_out :])
+
+
 def labelled_steps(
     episodes: dict[str, list[Episode]],
     playbooks: dict[str, Playbook],
@@ -35,49 +70,78 @@ def labelled_steps(
     embeddings: dict[str, NDArray[np.float32]],
     grounding: Grounding,
     config: DecoderConfig,
+    weighting: WeightingConfig | None = None,
 ) -> LabelledSteps:
     """All steps of all segments. Every task weighs the same, whatever the length of its episodes.
 
-    Each step comes in variants: seen from a frame turned about the vertical, and heading for the playbook's target or for
-    a point the gripper really came to later in the same segment (hindsight).
+    Each step comes in variants: seen from a frame turned about the vertical, and heading for its target or for a point the
+    gripper really came to later in the same segment (hindsight). The target is the playbook's; of a segment between change
+    points it is where the gripper really went, at the segment's end.
+
+    Raises:
+        DataError: actions are discrete.
     """
-    parts: dict[str, list[NDArray[np.float32]]] = {name: [] for name in ("inputs", "embeddings", "actions", "variants", "variant_actions")}
-    held_out: list[NDArray[np.bool_]] = []
-    weights: list[NDArray[np.float64]] = []
+    weights = {task: episode_weights(runs, weighting or WeightingConfig()) for task, runs in episodes.items()}
+    totals = {
+        task: sum(weight * len(run.actions) for weight, run in zip(weights[task], runs, strict=True))
+        for task, runs in episodes.items()
+    }
+    held_out = {task: held_out_episodes(runs, config.held_out_share) for task, runs in episodes.items()}
+    names = ("inputs", "embeddings", "actions", "variants", "variant_actions")
+    parts: dict[str, list[NDArray[np.float32]]] = {name: [] for name in names}
+    held_out_rows: list[NDArray[np.bool_]] = []
+    weight_rows: list[NDArray[np.float64]] = []
     rng = np.random.default_rng(0)
-    n_steps = {task: sum(len(run.actions) for run in runs) for task, runs in episodes.items()}
     for segment in found:
-        runs = episodes[segment.task_id]
-        episode = runs[segment.episode]
+        task, number = segment.task_id, segment.episode
+        episode = episodes[task][number]
         rows = np.arange(segment.start, segment.stop)
         observations = episode.observations[rows].astype(np.float64)
-        book = CompiledPlaybook(playbooks[segment.task_id], grounding.vocabulary)
-        planned = book.targets(np.full(len(rows), segment.step), grounding.anchors(observations))
-        path = grounding.anchors(episode.observations.astype(np.float64))[:, 0]
+        actions = _continuous(episode)[rows]
+        path = _path(episode, grounding)
+        if segment.cut == "playbook":
+            book = CompiledPlaybook(playbooks[task], grounding.vocabulary)
+            planned = book.targets(np.full(len(rows), segment.step), grounding.anchors(observations))
+        else:
+            planned = np.repeat(path[segment.stop][None], len(rows), axis=0)
         parts["inputs"].append(grounding.inputs(observations, planned))
-        parts["actions"].append(episode.actions[rows])
+        parts["actions"].append(actions)
         variants = list[NDArray[np.float32]](), list[NDArray[np.float32]]()
         for _ in range(N_VARIANTS):
             later = np.minimum(rows + rng.integers(1, HINDSIGHT_STEPS + 1, len(rows)), segment.stop)
             hindsight = rng.random(len(rows)) < config.hindsight_share
             angles = rng.uniform(-np.pi, np.pi, len(rows)) * (rng.random(len(rows)) < config.turned_share)
-            turned, targets, actions = grounding.turn(
-                observations, np.where(hindsight[:, None], path[later], planned), episode.actions[rows], angles
+            turned, targets, turned_actions = grounding.turn(
+                observations, np.where(hindsight[:, None], path[later], planned), actions, angles
             )
             variants[0].append(grounding.inputs(turned, targets))
-            variants[1].append(actions)
+            variants[1].append(turned_actions)
         parts["variants"].append(np.stack(variants[0], axis=1))
         parts["variant_actions"].append(np.stack(variants[1], axis=1))
         parts["embeddings"].append(np.repeat(embeddings[segment.skill][None], len(rows), axis=0))
-        n_held_out = min(int(np.ceil(config.held_out_share * len(runs))), len(runs) - 1)
-        held_out.append(np.full(len(rows), segment.episode >= len(runs) - n_held_out))
-        weights.append(np.full(len(rows), 1.0 / n_steps[segment.task_id]))
+        held_out_rows.append(np.full(len(rows), number in held_out[task]))
+        weight_rows.append(np.full(len(rows), weights[task][number] / totals[task]))
     return LabelledSteps(
         inputs=np.concatenate(parts["inputs"]),
         variants=np.concatenate(parts["variants"]),
         variant_actions=np.concatenate(parts["variant_actions"]),
         embeddings=np.concatenate(parts["embeddings"]),
         actions=np.concatenate(parts["actions"]),
-        held_out=np.concatenate(held_out),
-        weights=np.concatenate(weights),
+        held_out=np.concatenate(held_out_rows),
+        weights=np.concatenate(weight_rows),
     )
+
+
+def _path(episode: Episode, grounding: Grounding) -> NDArray[np.float64]:
+    """(T+1, 3) where the gripper was; zeros where the environment has no points."""
+    anchors = grounding.anchors(episode.observations.astype(np.float64))
+    return anchors[:, 0] if anchors.shape[1] else np.zeros((len(anchors), 3))
+
+
+def _continuous(episode: Episode) -> NDArray[np.float32]:
+    if episode.discrete:
+        raise DataError(
+            f"task {episode.task_id!r}, episode with seed {episode.seed}: found discrete actions; expected (T, A) numbers, since the "
+            "decoder gives densities of continuous actions; use data of an environment with a Box action space"
+        )
+    return np.asarray(episode.actions, np.float32)

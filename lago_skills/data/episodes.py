@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lago_skills.core import Episode
-from lago_skills.errors import ArtifactCorrupt
+from lago_skills.data.raw import RawDataset, split
+from lago_skills.errors import ArtifactCorrupt, DataError
 
 EPISODES_FILE = "episodes.npz"
 
@@ -23,9 +25,27 @@ def save_episodes(path: Path, episodes: list[Episode]) -> None:
         lengths=np.array([len(e.actions) for e in episodes], dtype=np.int64),
         success=np.array([e.success for e in episodes]),
         observations=np.concatenate([e.observations for e in episodes]),  # (sum(T+1), S)
-        actions=np.concatenate([e.actions for e in episodes]),  # (sum(T), A)
+        actions=np.concatenate([e.actions for e in episodes]),  # (sum(T), A) or (sum(T),)
         rewards=np.concatenate([e.rewards for e in episodes]),  # (sum(T),)
     )
+
+
+def read_npz(path: Path, task_key: str) -> RawDataset:
+    """Episodes of an NPZ file of any origin: this package's own form, or flat arrays such as D4RL's.
+
+    Raises:
+        DataError: the file is damaged, holds Python objects (which are never unpickled), or is not of these forms.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            arrays: dict[str, NDArray[Any]] = {name: stored[name] for name in stored.files}
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile, AttributeError) as error:
+        objects = "Object arrays" in str(error)
+        what = "holds Python objects, which are never unpickled" if objects else f"cannot be read ({error})"
+        raise DataError(
+            f"data {str(path)!r} {what}; expected plain arrays of numbers, as np.savez writes them; write the file again"
+        ) from error
+    return RawDataset(str(path), "npz", split(arrays, str(path), task_key))
 
 
 def load_episodes(path: Path) -> list[Episode]:

@@ -14,9 +14,11 @@ from typing import Any, Literal, cast
 
 import gymnasium
 import numpy as np
+from gymnasium.envs.registration import EnvSpec
 from numpy.typing import NDArray
 
 from lago_skills.core import Episode, Task
+from lago_skills.envs.tasks import find_task
 from lago_skills.errors import RenderingUnavailable, StudyError
 
 Reward = Literal["sparse", "dense", "delta"]
@@ -138,6 +140,26 @@ class MetaWorldEnv(gymnasium.Env[NDArray[np.float64], NDArray[np.float32]]):
             with contextlib.suppress(AttributeError):  # MuJoCo 3.3 trips over a context that was never made
                 self._renderer.close()
         self._env.close()
+
+
+def make_env(task_id: str, reward: Reward = "sparse") -> MetaWorldEnv:
+    """The environment of a task by its name: what the specification in an exported dataset calls.
+
+    Raises:
+        StudyError: no such task.
+    """
+    return MetaWorldEnv(find_task(task_id), reward)
+
+
+def env_spec(task: Task) -> EnvSpec:
+    """A Gymnasium specification from which `gymnasium.make` builds this very environment, in JSON too."""
+    entry_point = f"{make_env.__module__}:{make_env.__name__}"
+    return EnvSpec(
+        id=f"lago/{task.id}-v0",
+        entry_point=entry_point,
+        kwargs={"task_id": task.id},
+        disable_env_checker=True,  # it warns of entries of the observation that are always 0
+    )
 
 
 def demonstrate(env: MetaWorldEnv, seed: int, noise_std: float) -> Episode:

@@ -23,7 +23,7 @@ from lago_skills.errors import LagoError
 from lago_skills.library import cache, log_file, schema, store
 from lago_skills.library.edits import Encoder
 from lago_skills.library.lock import write_lock
-from lago_skills.library.schema import COLUMNS, Row, sound
+from lago_skills.library.schema import COLUMNS, Row, sound, sound_but_for_latent
 from lago_skills.library.store import STORE_FILE, sync_folder
 from lago_skills.library.verify import Problem, verify
 
@@ -296,6 +296,11 @@ class _Rebuilder:
                         f"{skill_name(tried[0])}: {COLUMNS.split(', ')[column]} of version {tried[1]}"
                     )
                     return Row(*tried)
+        if sound_but_for_latent(raw):
+            latent = self._encoded(raw[4])
+            if latent is not None:
+                self.report.rebuilt.append(f"{skill_name(raw[0])}: latent of version {raw[1]}, from its words")
+                return Row(*raw[:10])._replace(latent=latent)
         for other in alike:  # the checksum itself
             if other is not raw and tuple(other[:10]) == tuple(raw[:10]) and sound(other):
                 self.report.rebuilt.append(f"{skill_name(other[0])}: checksum of version {other[1]}")
@@ -308,7 +313,6 @@ class _Rebuilder:
                 yield other[column]
         if column == 5:
             yield self.cached.get(raw[0], b"")
-            yield self._encoded(raw[4]) or b""
         elif column == 8:
             yield from (0, 1)
         elif column == 9:

@@ -104,6 +104,8 @@ class Planner:
     """Use only answers of this model; None takes the latest recorded answer, `best` the one with the best score."""
     use_repairs: bool = True
     """Without them a first answer that holds a playbook is used as it came."""
+    words: tuple[str, ...] | None = ()
+    """Sentences that data without playbooks has taught; None while its motions have no names, and nothing can be asked."""
 
     # One task -------------------------------------------------------------------------------------------------------
 
@@ -203,7 +205,9 @@ class Planner:
 
     def requests(self, seen: tuple[Task, ...], unseen: tuple[Task, ...]) -> Iterator[tuple[Task, Request]]:
         """The request of each task, in order; stops where words of an unanswered training task are needed."""
-        known: dict[str, None] = {}
+        if self.words is None:
+            return
+        known: dict[str, None] = dict.fromkeys(self.words)
         for members in rounds(seen):
             asked = [(task, playbook_request(task, self.grounding, self.scenes, list(known))) for task in members]
             yield from asked

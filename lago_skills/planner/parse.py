@@ -102,16 +102,23 @@ def _number(raw: Any, what: str, limit: float) -> float:
     return float(raw)
 
 
+def clean_sentence(raw: Any) -> str | None:
+    """A skill sentence on one line; None for what is none."""
+    if not isinstance(raw, str) or len(raw) > MAX_SENTENCE_CHARS:
+        return None
+    sentence = " ".join(raw.split())
+    return sentence if sentence and sentence.isprintable() else None
+
+
 def _step(raw: Any, vocabulary: Vocabulary) -> Step:
     if not isinstance(raw, dict):
         raise _Refused(f"found {_short(raw)}; expected an object with 'skill', 'target' and 'when'")
     fields = cast("dict[str, Any]", raw)
-    skill = fields.get("skill")
-    if not isinstance(skill, str) or not skill.strip() or len(skill) > MAX_SENTENCE_CHARS:
-        raise _Refused(f"found skill {_short(skill)}; expected a sentence of at most {MAX_SENTENCE_CHARS} characters")
-    skill = " ".join(skill.split())
-    if not skill.isprintable():
-        raise _Refused(f"found skill {_short(skill)} with control characters; expected plain text")
+    skill = clean_sentence(fields.get("skill"))
+    if skill is None:
+        raise _Refused(
+            f"found skill {_short(fields.get('skill'))}; expected a sentence of at most {MAX_SENTENCE_CHARS} characters, without control characters"
+        )
     when = fields.get("when", [])
     if not isinstance(when, list) or len(cast("list[Any]", when)) > MAX_CONDITIONS:
         raise _Refused(f"found when={_short(when)}; expected a list of conditions, at most {MAX_CONDITIONS}")

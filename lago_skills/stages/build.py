@@ -149,7 +149,7 @@ def _demonstrated(
             sentence=sentence,
             latent=latent,
             embedding=embeddings[sentence],
-            provenance={"by": BUILDER, "label": sentence, "tasks": sorted({s.task_id for s in items})},
+            provenance={"by": BUILDER, "label": sentence, **segment.provenance(items)},
             support={"segments": float(len(items)), "steps": float(sum(s.stop - s.start for s in items))},
         )
         for (sentence, items), latent in zip(by_sentence.items(), latents, strict=True)

@@ -15,6 +15,7 @@ from lago_skills.planner.ask import Plan, Planner
 from lago_skills.planner.findings import LintFile
 from lago_skills.planner.scenes import Scene
 from lago_skills.playbook import playbook_from
+from lago_skills.stages import motions
 from lago_skills.stages.job import Job, Progress, Workspace
 from lago_skills.store import ArtifactWriter, verify
 
@@ -46,6 +47,8 @@ def planner(space: Workspace) -> Planner:
         StudyError: the study's own grounding cannot be loaded.
     """
     grounding = space.study.grounding
+    transcripts = TranscriptFile(transcripts_path(space))
+    named = motions.naming(space, transcripts)
     known: dict[str, Scene] = {}
     path = scenes_path(space)
     if not space.study.environment or path.exists():
@@ -57,11 +60,17 @@ def planner(space: Workspace) -> Planner:
         study=space.study.name,
         grounding=grounding,
         scenes=known,
-        transcripts=TranscriptFile(transcripts_path(space)),
+        transcripts=transcripts,
         lint=LintFile(lint_path(space)),
         model=space.study.plan.model,
         use_repairs=space.study.plan.repair,
+        words=named.words if all(task.id in named.names for task in space.study.unplanned) else None,
     )
+
+
+def demonstrated(space: Workspace) -> tuple[Task, ...]:
+    """Seen tasks that are planned: all but those whose data is cut by change points."""
+    return tuple(task for task in space.study.seen if task not in space.study.unplanned)
 
 
 def undemonstrated(space: Workspace) -> tuple[Task, ...]:
@@ -76,7 +85,7 @@ def plans(space: Workspace) -> dict[str, Plan]:
         ArtifactCorrupt: the transcript file is damaged.
         PlanError: the scene or the lint file cannot be read.
     """
-    return planner(space).plans(space.study.seen, undemonstrated(space))
+    return planner(space).plans(demonstrated(space), undemonstrated(space))
 
 
 def find_plan(space: Workspace, task: str) -> Plan:
@@ -103,8 +112,9 @@ def jobs(space: Workspace) -> list[Job]:
         PlanError: a recorded answer and its repair are not valid playbooks.
     """
     maker = planner(space)
-    books = maker.playbooks(space.study.seen, undemonstrated(space))
-    known = maker.plans(space.study.seen, undemonstrated(space))
+    motions.complete(space, maker.transcripts)
+    books = maker.playbooks(demonstrated(space), undemonstrated(space))
+    known = maker.plans(demonstrated(space), undemonstrated(space))
     lint = {name: summary(plan) for name, plan in known.items()}
 
     def make(writer: ArtifactWriter, progress: Progress) -> None:

@@ -34,6 +34,7 @@ def job(space: Workspace, seed: int, folder: Path) -> Job:
             embeddings,
             space.study.grounding,
             config,
+            space.study.weighting,
         )
         weights, figures = pretrain(
             steps, config, seed, lambda update, m: progress(update, f"log-likelihood {-m['nll']:.2f}")
@@ -50,6 +51,8 @@ def job(space: Workspace, seed: int, folder: Path) -> Job:
         "seed": seed,
         **config.model_dump(mode="json"),
     }
+    if space.study.data:  # scripted demonstrations all succeed, and then all count alike
+        recipe["weighting"] = space.study.weighting.model_dump(mode="json")
     return Job("pretrain", folder.name, folder, recipe, config.n_updates, "updates", make)
 
 

@@ -1,4 +1,4 @@
-"""Segment: playbooks label the offline steps; skill sentences are embedded."""
+"""Segment: playbooks, or change points and recorded names, label the offline steps; skill sentences are embedded."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from lago_skills.core import Segment
 from lago_skills.data.dataset import label_episodes
-from lago_skills.stages import collect, plan
+from lago_skills.llm.transcripts import TranscriptFile
+from lago_skills.planner.motions import Naming
+from lago_skills.stages import collect, motions, plan
 from lago_skills.stages.job import Job, Progress, Workspace, digest
 from lago_skills.store import ArtifactWriter, verify
 from lago_skills.tensors import load_arrays, save_arrays
@@ -22,15 +24,27 @@ SEGMENTS_FILE, SENTENCES_FILE, EMBEDDINGS_FILE = "segments.json", "sentences.jso
 
 
 def jobs(space: Workspace) -> list[Job]:
-    """One job: segments of all episodes and embeddings of all skill sentences of the study's playbooks."""
+    """One job: segments of all episodes, and embeddings of the skill sentences of the study's playbooks and motions.
+
+    Raises:
+        ArtifactMissing: episodes or playbooks have not been made.
+        PlanError: motions of data without playbooks have no names yet.
+    """
+    unplanned = [task.id for task in space.study.unplanned]
+    names = Naming({}, {}, None)
+    if unplanned:
+        names = motions.complete(space, TranscriptFile(plan.transcripts_path(space)))
 
     def make(writer: ArtifactWriter, progress: Progress) -> None:
         from lago_skills.embed import MODEL_SHA256, embed
 
-        books = plan.playbooks(space)
-        found = label_episodes(collect.episodes(space), books, space.study.grounding)
+        books, episodes = plan.playbooks(space), collect.episodes(space)
+        planned = {name: runs for name, runs in episodes.items() if name not in unplanned}
+        found = label_episodes(planned, books, space.study.grounding)
+        if unplanned:
+            found += motions.segments(space, names, episodes)
         progress(1, f"{len(found)} segments")
-        sentences = list(dict.fromkeys(step.skill for book in books.values() for step in book.steps))
+        sentences = list(dict.fromkeys([*(step.skill for book in books.values() for step in book.steps), *names.words]))
         vectors = embed(sentences)
         (writer.path / SEGMENTS_FILE).write_text(json.dumps([asdict(s) for s in found]) + "\n", encoding="utf-8")
         (writer.path / SENTENCES_FILE).write_text(
@@ -51,7 +65,17 @@ def jobs(space: Workspace) -> list[Job]:
         "playbooks": digest(space.artifact("playbooks")),
         "episodes": {task.id: digest(space.episodes(task.id)) for task in space.study.seen},
     }
+    if unplanned:
+        known = motions.load(space)
+        recipe["change_points"] = space.study.segment.model_dump(mode="json")
+        recipe["motions"] = {name: asdict(known[name]) for name in unplanned}
+        recipe["names"] = {name: [answer.id, answer.model] for name, answer in names.answers.items()}
     return [Job("segment", "segments", space.artifact("segments"), recipe, 2, "parts", make)]
+
+
+def provenance(found: list[Segment]) -> dict[str, Any]:
+    """Where a skill comes from: the tasks of its segments, and what cut them."""
+    return {"tasks": sorted({s.task_id for s in found}), "cut": sorted({s.cut for s in found})}
 
 
 def load(space: Workspace) -> tuple[list[Segment], dict[str, NDArray[np.float32]]]:

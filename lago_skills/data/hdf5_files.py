@@ -1,0 +1,104 @@
+"""Episodes in HDF5, as d3rlpy's `dump` writes them, with what d3rlpy leaves out beside them. The only door to h5py.
+
+d3rlpy 2 numbers its arrays (`observations_0`, `actions_0`, ...; `d3rlpy/dataset/io.py`) and keeps T observations for T
+actions. What it has no place for (the last observation, success, seed, task) goes to a group `lago`, which d3rlpy ignores.
+"""
+
+# h5py ships no types.
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from lago_skills.core import Episode
+from lago_skills.data.raw import RawDataset, RawEpisode, split, text
+from lago_skills.errors import DataError
+
+D3RLPY_VERSION = "2.1"
+COLUMNS = ("observations", "actions", "rewards", "terminated")
+
+
+def is_hdf5(path: Path) -> bool:
+    """Whether a file is HDF5, by its content."""
+    return bool(h5py.is_hdf5(path))
+
+
+def read_hdf5(path: Path, task_key: str) -> RawDataset:
+    """Episodes of a file of d3rlpy's (either version), or of flat arrays such as D4RL's.
+
+    Raises:
+        DataError: the file is damaged, or not of these forms.
+    """
+    try:
+        with h5py.File(path, "r") as file:
+            if "num_episodes" in file:
+                return RawDataset(str(path), "hdf5", _numbered(file, str(path), task_key))
+            arrays: dict[str, NDArray[Any]] = {
+                name: np.asarray(item[()]) for name, item in file.items() if isinstance(item, h5py.Dataset)
+            }
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
+        raise DataError(
+            f"data {str(path)!r} cannot be read ({error}); expected HDF5 as d3rlpy's dump writes it, or flat arrays; write "
+            "or download the file again"
+        ) from error
+    return RawDataset(str(path), "hdf5", split(arrays, str(path), task_key))
+
+
+def _numbered(file: Any, name: str, task_key: str) -> tuple[RawEpisode, ...]:
+    n = int(file["num_episodes"][()])
+    if n and "observations_0" not in file:
+        raise DataError(
+            f"data {name!r}: found observations of several parts; expected one array of shape (T, S) per episode; join the "
+            "parts before d3rlpy's dump"
+        )
+    extra: dict[str, Any] = {key: item[()] for key, item in file["lago"].items()} if "lago" in file else {}
+    tasks = extra.get(task_key)
+    found: list[RawEpisode] = []
+    for i in range(n):
+        observations = np.asarray(file[f"observations_{i}"][()])
+        last = extra.get(f"last_observation_{i}")
+        found.append(
+            RawEpisode(
+                observations=observations if last is None else np.concatenate([observations, last[None]]),
+                actions=_actions(np.asarray(file[f"actions_{i}"][()])),
+                rewards=np.asarray(file[f"rewards_{i}"][()]).reshape(-1),
+                terminated=bool(file[f"terminated_{i}"][()]),
+                success=bool(extra["success"][i]) if "success" in extra else None,
+                seed=int(extra["seeds"][i]) if "seeds" in extra else None,
+                task=None if tasks is None else text(tasks[i]),
+            )
+        )
+    return tuple(found)
+
+
+def _actions(stored: NDArray[Any]) -> NDArray[Any]:
+    """d3rlpy keeps discrete actions as whole numbers of shape (T, 1)."""
+    if stored.ndim == 2 and stored.shape[1] == 1 and np.issubdtype(stored.dtype, np.integer):
+        return stored[:, 0]
+    return stored
+
+
+def write_hdf5(path: Path, episodes: list[Episode]) -> None:
+    """Write episodes so that `d3rlpy.dataset.ReplayBuffer.load` reads them, and this package all of them."""
+    with h5py.File(path, "w") as file:
+        file.create_dataset("columns", data=list(COLUMNS))
+        file.create_dataset("num_episodes", data=len(episodes))
+        extra = file.create_group("lago")
+        for i, episode in enumerate(episodes):
+            actions = episode.actions[:, None] if episode.discrete else episode.actions
+            file.create_dataset(f"observations_{i}", data=episode.observations[:-1])
+            file.create_dataset(f"actions_{i}", data=actions)
+            file.create_dataset(f"rewards_{i}", data=episode.rewards[:, None])
+            file.create_dataset(f"terminated_{i}", data=episode.success)
+            extra.create_dataset(f"last_observation_{i}", data=episode.observations[-1])
+        extra.create_dataset("success", data=[episode.success for episode in episodes])
+        extra.create_dataset("seeds", data=[episode.seed for episode in episodes])
+        extra.create_dataset("task_id", data=[episode.task_id for episode in episodes])
+        file.create_dataset("version", data=D3RLPY_VERSION)

@@ -1,0 +1,334 @@
+"""From a data source of a study to episodes: read by content, checked, rescaled; wrong data is refused with a sentence."""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lago_skills.core import Episode
+from lago_skills.data.config import SourceConfig
+from lago_skills.data.episodes import read_npz
+from lago_skills.data.raw import RawDataset, RawEpisode
+from lago_skills.errors import DataError, ShapeError
+from lago_skills.store import file_hash, fingerprint
+
+TOLERANCE = 1e-5
+"""Actions may leave their range by this share of it: rounding, not meaning. They are then clipped."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What the environment of a study needs of its data."""
+
+    observation: int
+    action: int
+
+
+def locate(config: SourceConfig, root: Path) -> Path:
+    """The file or folder of a source; relative paths start at the project folder.
+
+    Raises:
+        DataError: there is none.
+    """
+    if config.minari is not None:
+        from lago_skills.data.minari_files import dataset_folder
+
+        return dataset_folder(config.minari)
+    path = root / Path(str(config.path)).expanduser()
+    if not path.exists():
+        raise DataError(
+            f"found no data at {str(path)!r}; expected an NPZ or HDF5 file, or a Minari dataset's folder; correct path = "
+            f"{config.path!r} in [[data]]"
+        )
+    return path
+
+
+def read(config: SourceConfig, root: Path) -> RawDataset:
+    """Everything that a source holds; the kind of file is found out from its content.
+
+    Raises:
+        DataError: there is no such file, it is none of the kinds, or damaged.
+    """
+    path = locate(config, root)
+    if path.is_dir():
+        from lago_skills.data.minari_files import read_minari
+
+        return read_minari(path, config.name, config.task_key, config.observations)
+    from lago_skills.data.hdf5_files import is_hdf5, read_hdf5
+
+    if zipfile.is_zipfile(path):
+        return read_npz(path, config.task_key)
+    if is_hdf5(path):
+        return read_hdf5(path, config.task_key)
+    raise DataError(
+        f"data {str(path)!r} is neither NPZ nor HDF5 (it begins with {_head(path)!r}); expected one of them, or a Minari "
+        "dataset's folder; convert it, or correct the path"
+    )
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as stream:
+        return stream.read(8)
+
+
+def source_hash(config: SourceConfig, root: Path) -> str:
+    """What manifests name a source by: a hash of its bytes.
+
+    Raises:
+        DataError: there is no such file.
+    """
+    path = locate(config, root)
+    if not path.is_dir():
+        return _hash(path, *_state(path))
+    files = sorted(p for p in path.rglob("*") if p.is_file())
+    return fingerprint({p.relative_to(path).as_posix(): _hash(p, *_state(p)) for p in files})
+
+
+def _state(path: Path) -> tuple[int, int]:
+    state = path.stat()
+    return state.st_size, state.st_mtime_ns
+
+
+@lru_cache(maxsize=4096)
+def _hash(path: Path, size: int, changed_ns: int) -> str:
+    """A file's hash, computed once per state of the file: stages ask for it often, and data can be large."""
+    del size, changed_ns
+    return file_hash(path)
+
+
+def episodes_of(data: RawDataset, config: SourceConfig, task: str, sizes: Sizes | None) -> list[Episode]:
+    """A source's episodes of one task, checked and in this package's form.
+
+    Raises:
+        DataError: the source has no episode of the task, or one that cannot be used; says which and why.
+    """
+    found: list[Episode] = []
+    n_of_task = n_short = 0
+    for number, raw in enumerate(data.episodes):
+        if (config.task or raw.task) != task:
+            continue
+        n_of_task += 1
+        episode = convert(raw, number, data, config, task, sizes)
+        if episode is None:
+            n_short += 1
+        elif episode.success or config.keep == "all":
+            found.append(episode)
+        if len(found) == config.max_episodes:
+            break
+    if not found:
+        raise DataError(_why_empty(data, config, task, n_of_task, n_short))
+    return found
+
+
+def _why_empty(data: RawDataset, config: SourceConfig, task: str, n_of_task: int, n_short: int) -> str:
+    if not data.episodes:
+        return f"data {data.name!r}: found no episodes; expected some of task {task!r}; collect or download it again"
+    if not n_of_task:
+        known = sorted({str(raw.task) for raw in data.episodes if raw.task is not None})
+        said = f"episodes of {known[:10]}" if known else f"no task's name under {config.task_key!r}"
+        return (
+            f"data {data.name!r}: found {said}, none of task {task!r}; expected some; name the task of all episodes with "
+            "task = ..., or where each episode's is written with task_key = ..."
+        )
+    if n_short == n_of_task:
+        return (
+            f"data {data.name!r}: found only episodes of task {task!r} without a single step whose outcome is known; expected "
+            "an observation after at least one action; record longer episodes"
+        )
+    return (
+        f"data {data.name!r}: found no successful episode among {n_of_task} of task {task!r}; expected one, as keep = "
+        "'success'; use keep = 'all', or say with success = ... how success shows"
+    )
+
+
+def tasks_of(data: RawDataset, config: SourceConfig) -> list[str]:
+    """The tasks that a source has episodes of, in order of appearance."""
+    return list(dict.fromkeys(task for raw in data.episodes if (task := config.task or raw.task) is not None))
+
+
+def convert(
+    raw: RawEpisode, number: int, data: RawDataset, config: SourceConfig, task: str, sizes: Sizes | None
+) -> Episode | None:
+    """One episode, or None where no step's outcome is known.
+
+    Where the observation after the last action is missing (d3rlpy keeps none), that action is left out, since nothing
+    says what it led to; its reward is added to the one before.
+
+    Raises:
+        DataError: wrong shapes or sizes, values that are not finite, actions outside their range, or nothing that says
+            whether the episode succeeded.
+    """
+    where = f"data {data.name!r}, episode {number}"
+    success = _success(raw, config, where)
+    observations, actions, rewards = _arrays(raw, where)
+    if not len(actions):
+        return None
+    _check_sizes(observations, actions, sizes, where)
+    if actions.ndim == 2:
+        actions = _rescale(actions, _bounds(data, config, actions.shape[1], where), where)
+    if config.rewards == "sparse":
+        rewards = np.zeros(len(actions))
+        rewards[-1] = float(success)
+    try:
+        return Episode(
+            task_id=task,
+            seed=number if raw.seed is None else raw.seed,
+            observations=observations.astype(np.float32),
+            actions=actions.astype(np.int64) if actions.ndim == 1 else actions.astype(np.float32),
+            rewards=rewards.astype(np.float32),
+            success=success,
+        )
+    except ShapeError as error:
+        raise DataError(f"{where}: {error}") from error
+
+
+def _success(raw: RawEpisode, config: SourceConfig, where: str) -> bool:
+    rule = config.success
+    if not isinstance(rule, str):
+        return float(raw.rewards.sum()) >= rule
+    if rule == "recorded":
+        if raw.success is None:
+            raise DataError(
+                f"{where}: found no record of success; expected a flag 'success'; say how success shows with success = "
+                "'terminated', 'rewarded', 'all' or the smallest return of a success"
+            )
+        return raw.success
+    shown = {"terminated": raw.terminated, "rewarded": bool(len(raw.rewards) and raw.rewards[-1] > 0), "all": True}
+    return shown[rule]
+
+
+def _arrays(raw: RawEpisode, where: str) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    observations, actions, rewards = raw.observations, raw.actions, raw.rewards
+    n = len(actions)
+    if rewards.shape == (n, 1):
+        rewards = rewards[:, 0]
+    kinds = {"observations": observations, "actions": actions, "rewards": rewards}
+    wrong = next((name for name, array in kinds.items() if array.dtype.kind not in "fiub"), None)
+    if wrong is not None:
+        raise DataError(
+            f"{where}: found {wrong} of type {kinds[wrong].dtype}; expected numbers; convert them before the file is written"
+        )
+    whole = actions.ndim == 1 and actions.dtype.kind in "iub"
+    if (
+        observations.ndim != 2
+        or len(observations) not in (n, n + 1)
+        or rewards.shape != (n,)
+        or (actions.ndim != 2 and not whole)
+    ):
+        raise DataError(
+            f"{where}: found observations of shape {observations.shape}, actions {actions.shape} and rewards {rewards.shape}; "
+            "expected (T+1, S) or (T, S), (T, A) or whole numbers (T,), and (T,); flatten observations and actions, and keep "
+            "one reward per step"
+        )
+    for name, array in {"observations": observations, "actions": actions, "rewards": rewards}.items():
+        if not np.isfinite(array).all():
+            index = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+            raise DataError(
+                f"{where}: found {array[index]} in {name} at index {index}; expected finite numbers; repair that row, or leave "
+                "the episode out"
+            )
+    if len(observations) == n + 1:
+        return observations, actions, rewards
+    rewards = rewards.astype(np.float64)
+    if n >= 2:
+        rewards[-2] += rewards[-1]
+    return observations, actions[: max(n - 1, 0)], rewards[: max(n - 1, 0)]
+
+
+def _check_sizes(observations: NDArray[Any], actions: NDArray[Any], sizes: Sizes | None, where: str) -> None:
+    if sizes is None:
+        return
+    if observations.shape[1] != sizes.observation:
+        raise DataError(
+            f"{where}: found observations of {observations.shape[1]} numbers; expected {sizes.observation}, as the study's "
+            "environment has; this is data of another environment, or of another version of it"
+        )
+    if actions.ndim == 2 and actions.shape[1] != sizes.action:
+        raise DataError(
+            f"{where}: found actions of {actions.shape[1]} numbers; expected {sizes.action}, as the study's environment has; "
+            "this is data of another environment, or of another version of it"
+        )
+
+
+def _bounds(
+    data: RawDataset, config: SourceConfig, size: int, where: str
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(A,) smallest and largest action."""
+    if config.action_range is not None:
+        ends = [np.atleast_1d(np.array(end, np.float64)) for end in config.action_range]
+    elif data.action_bounds is not None:
+        ends = [end.reshape(-1) for end in data.action_bounds]
+    else:
+        return -np.ones(size), np.ones(size)
+    if any(len(end) not in (1, size) for end in ends):
+        raise DataError(
+            f"{where}: found a range for actions of {max(map(len, ends))} numbers and actions of {size}; expected two numbers, or "
+            f"two lists of {size}; correct action_range"
+        )
+    low, high = (np.broadcast_to(end, (size,)) for end in ends)
+    if not (low < high).all():
+        raise DataError(
+            f"{where}: found the range {low.tolist()} to {high.tolist()} for actions; expected the smallest value first; correct "
+            "action_range"
+        )
+    return low, high
+
+
+def _rescale(
+    actions: NDArray[Any], bounds: tuple[NDArray[np.float64], NDArray[np.float64]], where: str
+) -> NDArray[Any]:
+    """(T, A) actions, from their range to [-1, 1]; within TOLERANCE they are clipped.
+
+    Raises:
+        DataError: an action is outside its range.
+    """
+    low, high = bounds
+    slack = TOLERANCE * (high - low)
+    outside = (actions < low - slack) | (actions > high + slack)
+    if outside.any():
+        row, column = (int(i) for i in np.argwhere(outside)[0])
+        raise DataError(
+            f"{where}: found {actions[row, column]:.4g} as number {column} of action {row}; expected values from "
+            f"{low[column]:g} to {high[column]:g}; say their range with action_range = [LOW, HIGH], or clip them"
+        )
+    if (low == -1.0).all() and (high == 1.0).all():
+        return np.clip(actions, -1.0, 1.0)
+    return np.clip(2.0 * (actions - low) / (high - low) - 1.0, -1.0, 1.0)
+
+
+def problems(data: RawDataset, config: SourceConfig, sizes: Sizes | None = None) -> list[str]:
+    """Everything that keeps episodes of a source from being used, each kind once, with the number of episodes.
+
+    Success that nobody recorded is the study's to explain and is not reported.
+    """
+    rules = config if config.success != "recorded" else config.model_copy(update={"success": "all"})
+    found: dict[str, int] = {}
+    for number, raw in enumerate(data.episodes):
+        try:
+            short = convert(raw, number, data, rules, str(raw.task), sizes) is None
+            if not short:
+                continue
+            text = f"data {data.name!r}, episode {number}: no step whose outcome is known; such episodes are left out"
+        except DataError as error:
+            text = str(error)
+        kind = text.partition(": ")[2].split(" at index", 1)[0]
+        known = next((key for key in found if key.partition(": ")[2].split(" at index", 1)[0] == kind), text)
+        found[known] = found.get(known, 0) + 1
+    if not data.episodes:
+        return [f"data {data.name!r}: found no episodes; expected some; collect or download it again"]
+    return [text if n == 1 else f"{text} (and {n - 1} more episodes)" for text, n in found.items()]
+
+
+def constant_entries(data: RawDataset) -> list[int]:
+    """Entries of the observation that never change; they do no harm, and nothing can be learned from them."""
+    usable = [raw.observations for raw in data.episodes if raw.observations.ndim == 2]
+    if len({rows.shape[1] for rows in usable}) != 1 or any(rows.dtype.kind not in "fiub" for rows in usable):
+        return []
+    rows = np.concatenate(usable)
+    return np.flatnonzero(np.ptp(rows, axis=0) == 0).tolist() if len(rows) else []
