@@ -96,7 +96,7 @@ def _one(folder: Path, vectors: NDArray[np.float32], say: Callable[[str], None])
     for query in queries[:500]:
         library.search(query[None], K)
     memory = _memory() - before
-    library.settle()
+    library.follower.settle()
     ids = np.arange(1, len(vectors) + 1, dtype=np.int64)
     peer = index.build(ids, vectors)
     exact = index.build_exact(ids, vectors)

@@ -17,14 +17,14 @@ from lago_skills.core import Skill, skill_name
 from lago_skills.errors import LibraryConflict, LibraryDamaged, ShapeError
 from lago_skills.guide.bundle import DECODER_FILE, library_folder
 from lago_skills.library import SkillLibrary, exchange
-from lago_skills.library.duplicates import Behaviour, Duplicate, near_duplicates
+from lago_skills.library.duplicates import Duplicate, near_duplicates
 from lago_skills.library.repair import repair
-from lago_skills.library.store import STORE_FILE, Mode
+from lago_skills.library.sqlite_file import STORE_FILE
+from lago_skills.library.store import Mode
 from lago_skills.library.verify import verify
-from lago_skills.store import file_hash
+from lago_skills.words_to_latents import behaviour_of, decoder_of, encode_sentence
 
 Row = dict[str, Any]
-PROBES_FILE = "probes.safetensors"
 
 
 def skills_command(options: argparse.Namespace) -> int:
@@ -204,61 +204,6 @@ def _latent_in_state(folder: Path, library: SkillLibrary, options: argparse.Name
     sentence = guide.playbooks[options.task_of].playbook.steps[step].skill
     print(f"active step {step + 1} of {options.task_of}: {sentence}", file=sys.stderr)  # noqa: T201
     return guide.step_latents[options.task_of][step]
-
-
-def decoder_of(folder: Path, library: SkillLibrary) -> Any:
-    """The decoder beside a library (or in its bundle), which must be the one that its latents are for.
-
-    Raises:
-        LibraryConflict: it is missing, or another.
-    """
-    from lago_skills.decoder.runtime import DecoderWeights
-
-    for path in (folder / DECODER_FILE, folder.parent / DECODER_FILE):
-        if path.is_file():
-            if library.decoder not in ("", file_hash(path)):
-                raise LibraryConflict(
-                    f"library {str(folder)!r}: found a decoder beside it that its latents are not for; expected {library.decoder[:12]}; "
-                    "run lago build again"
-                )
-            return DecoderWeights.load(path)
-    raise LibraryConflict(
-        f"library {str(folder)!r}: found no {DECODER_FILE} beside it; expected the decoder that turns words into its latents; "
-        "run lago build, or copy it there"
-    )
-
-
-def encode_sentence(
-    folder: Path, library: SkillLibrary, sentence: str
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """(embedding, latent) of a sentence, by the text model of this machine and the library's decoder.
-
-    Raises:
-        LibraryConflict: there is no decoder beside the library.
-    """
-    from lago_skills.embed import embed
-
-    decoder = decoder_of(folder, library)
-    known = library.store.embeddings([sentence])
-    embedding = known[sentence] if sentence in known else embed([sentence])[0]
-    return embedding, decoder.latents(embedding[None])[0]
-
-
-def behaviour_of(folder: Path, library: SkillLibrary) -> Behaviour | None:
-    """What skills do in demonstrated states, if the states are kept beside the library."""
-    from lago_skills.tensors import load_arrays
-
-    path = folder / PROBES_FILE
-    if not path.is_file():
-        return None
-    decoder = decoder_of(folder, library)
-    inputs = load_arrays(path)["inputs"]
-
-    def actions(latents: NDArray[np.float32]) -> NDArray[np.float32]:
-        repeated = np.broadcast_to(latents[None], (len(inputs), *latents.shape))
-        return np.swapaxes(decoder.decode(inputs, repeated)[0], 0, 1)
-
-    return actions
 
 
 def _duplicate_row(duplicate: Duplicate) -> Row:

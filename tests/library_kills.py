@@ -27,8 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from lago_skills.library import NewSkill, SkillLibrary, index, snapshot
-from lago_skills.library import library as library_module
+from lago_skills.library import NewSkill, SkillLibrary, follower, index, snapshot
 from lago_skills.library.verify import verify
 
 Z = 8
@@ -36,8 +35,8 @@ Z = 8
 
 def small_thresholds() -> None:
     """Let indexes be swapped, and kept on disk, every few changes."""
-    library_module.SMALL = snapshot.SMALL = 16
-    library_module.DELTA_MAX = snapshot.DELTA_MAX = 8
+    follower.SMALL = snapshot.SMALL = 16
+    follower.DELTA_MAX = snapshot.DELTA_MAX = 8
     index.EXACT_MAX = 400
     index.PROBES = (8, 64)
 

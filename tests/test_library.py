@@ -230,8 +230,8 @@ def test_cells_take_over_from_exact_search_without_a_pause(tmp_path: Path, monke
         (index, "PROBES", (8, 32, 64)),
     ):
         monkeypatch.setattr(module, name, value)
-    monkeypatch.setattr("lago_skills.library.library.SMALL", 100)
-    monkeypatch.setattr("lago_skills.library.library.DELTA_MAX", 400)
+    monkeypatch.setattr("lago_skills.library.follower.SMALL", 100)
+    monkeypatch.setattr("lago_skills.library.follower.DELTA_MAX", 400)
     matrix = unit(5000)
     queries = unit(100, seed=4)
     with SkillLibrary.create(tmp_path / "library", Z) as library:
@@ -408,7 +408,7 @@ def test_a_read_only_folder_can_be_read_and_says_why_it_cannot_be_written(
 
 def test_a_clock_that_jumps_back_changes_no_order(library: SkillLibrary, monkeypatch: pytest.MonkeyPatch) -> None:
     times = iter([f"{year}-01-01T00:00:00+00:00" for year in (2031, 1999, 2005, 2000)])
-    monkeypatch.setattr("lago_skills.library.store.now", lambda: next(times))
+    monkeypatch.setattr("lago_skills.library.sqlite_file.now", lambda: next(times))
     library.disable(1)
     library.enable(1)
     library.disable(1)

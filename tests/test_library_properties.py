@@ -28,7 +28,7 @@ from hypothesis.stateful import (
 
 from lago_skills.errors import LibraryConflict
 from lago_skills.library import NewSkill, SkillLibrary, index, snapshot
-from lago_skills.library import library as module
+from lago_skills.library import follower as module
 from lago_skills.library.verify import verify
 
 Z = 4
@@ -181,7 +181,7 @@ class Library(RuleBasedStateMachine):
 
     @rule()
     def kill(self) -> None:
-        self.library.settle()  # files that a thread is just writing cannot be copied as of one moment; see test_library_kills
+        self.library.follower.settle()  # files that a thread is just writing cannot be copied as of one moment; see test_library_kills
         self.n_folders += 1
         after = self.scratch / str(self.n_folders)
         shutil.copytree(self.folder, after, ignore=shutil.ignore_patterns("*-shm"))

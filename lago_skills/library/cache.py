@@ -18,7 +18,7 @@ import numpy as np
 
 from lago_skills.library import index
 from lago_skills.library.snapshot import Base
-from lago_skills.library.store import sync_folder
+from lago_skills.library.sqlite_file import sync_folder
 from lago_skills.store import file_hash, write_text
 
 INDEX_DIR, MANIFEST_FILE = "index", "index.json"

@@ -15,7 +15,8 @@ from lago_skills.errors import LibraryConflict, ShapeError
 from lago_skills.library import schema
 from lago_skills.library.checks import check_embedding, check_latents, check_sentence, details_json
 from lago_skills.library.schema import Row, compact_json
-from lago_skills.library.store import SkillStore, Transaction
+from lago_skills.library.store import SkillStore
+from lago_skills.library.transaction import Transaction
 
 Encoder = Callable[[list[str], NDArray[np.float32]], NDArray[np.float32]]
 """(sentences, their (N, D) embeddings) -> (N, Z) unit latents of a new latent space."""

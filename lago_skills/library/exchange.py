@@ -19,7 +19,7 @@ from lago_skills.library import schema
 from lago_skills.library.checks import NewSkill, check_embedding, check_latents, check_sentence
 from lago_skills.library.library import SkillLibrary
 from lago_skills.library.schema import Row, compact_json
-from lago_skills.library.store import STORE_FILE, sync_folder
+from lago_skills.library.sqlite_file import STORE_FILE, sync_folder
 from lago_skills.store import verify, writing
 from lago_skills.tensors import load_arrays, save_arrays
 
@@ -182,7 +182,7 @@ def copy(library: SkillLibrary, folder: Path, *, frozen: bool = False) -> None:
     temporary.replace(path)
     sync_folder(folder)
     with SkillLibrary.open(folder, mode="write" if not frozen else "frozen") as copied:
-        copied.keep_index()
+        copied.follower.save(always=True)
 
 
 def lineage(library: SkillLibrary) -> str:

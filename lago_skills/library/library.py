@@ -12,10 +12,6 @@ that have the library open find the change within a quarter of a second.
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
-import threading
-import time
 from collections.abc import Generator, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -26,15 +22,13 @@ from numpy.typing import NDArray
 
 from lago_skills.core import Neighbors, Skill, skill_name
 from lago_skills.errors import ShapeError
-from lago_skills.library import cache, edits, index, schema, store
+from lago_skills.library import edits, index, schema, sqlite_file, store
 from lago_skills.library.checks import NewSkill, check_embedding, check_latents, check_sentence
 from lago_skills.library.edits import Encoder
+from lago_skills.library.follower import Follower
 from lago_skills.library.schema import provenance_tasks
-from lago_skills.library.snapshot import DELTA_MAX, SMALL, Base, Snapshot, Subset, advance, from_base
-from lago_skills.library.store import Change, Mode, SkillStore, Transaction
-
-POLL_S = 0.2
-"""How often a reader looks whether another process has changed the library."""
+from lago_skills.library.store import Change, Mode, SkillStore
+from lago_skills.library.transaction import Transaction
 
 
 class SkillLibrary:
@@ -46,15 +40,7 @@ class SkillLibrary:
     def __init__(self, opened: SkillStore) -> None:
         self.store = opened
         self.folder = opened.folder
-        self.cache_problem: str | None = None
-        """Why the index on disk was thrown away when the library was opened, if it was."""
-        self._refreshing = threading.Lock()
-        self._folding: threading.Thread | None = None
-        self._dirty = False
-        self._due = 0.0
-        self._data_version = -1
-        self._snapshot = self._load()
-        self._fold_if_due()
+        self.follower = Follower(opened)
 
     @staticmethod
     def create(folder: Path, latent_size: int, decoder: str = "") -> SkillLibrary:
@@ -64,7 +50,7 @@ class SkillLibrary:
             LibraryConflict: there is one already.
             LibraryReadOnly: the folder cannot be written.
         """
-        store.create(folder, latent_size, decoder)
+        sqlite_file.create(folder, latent_size, decoder)
         return SkillLibrary.open(folder, mode="write")
 
     @staticmethod
@@ -97,40 +83,35 @@ class SkillLibrary:
 
     def close(self) -> None:
         """Close the file; waits for an index that is just being made."""
-        self.settle()
+        self.follower.settle()
         self.store.close()
-
-    def settle(self) -> None:
-        """Wait for an index that is being made in the background, if one is."""
-        if self._folding is not None:
-            self._folding.join()
 
     # -- reading -------------------------------------------------------------------------------------------------------
 
     @property
     def latent_size(self) -> int:
         """Z: numbers in a latent."""
-        if time.monotonic() >= self._due:
-            self._keep_up()
-        return self._snapshot.base.vectors.shape[1]
+        return self.follower.snapshot().latent_size
 
     @property
     def change(self) -> int:
         """Number of the change that searches see; grows by one with every acknowledged change."""
-        if time.monotonic() >= self._due:
-            self._keep_up()
-        return self._snapshot.change
+        return self.follower.snapshot().change
 
     @property
     def n_active(self) -> int:
         """Skills that searches can find."""
-        self._keep_up()
-        return self._snapshot.size
+        return self.follower.snapshot().size
 
     @property
     def index_kind(self) -> index.Kind:
         """How searches find neighbours at the library's present size."""
-        return self._snapshot.base.index.kind
+        return self.follower.snapshot().base.index.kind
+
+    @property
+    def cache_problem(self) -> str | None:
+        """Why the index on disk was thrown away when the library was opened, if it was; nobody has to do anything."""
+        return self.follower.cache_problem
 
     @property
     def decoder(self) -> str:
@@ -154,9 +135,7 @@ class SkillLibrary:
         Raises:
             ShapeError: wrong latent size, values that are not finite, a zero vector, or k below 1.
         """
-        if time.monotonic() >= self._due:
-            self._keep_up()
-        snapshot = self._snapshot
+        snapshot = self.follower.snapshot()
         size = snapshot.latent_size
         if latents.ndim != 2 or latents.shape[1] != size or k < 1:
             raise ShapeError(
@@ -170,16 +149,7 @@ class SkillLibrary:
             queries = queries / np.sqrt(squares)[:, None]
         if tasks is None:
             return snapshot.search(queries, k)
-        return self._subset(snapshot, tuple(sorted(set(tasks)))).search(queries, k)
-
-    def _subset(self, snapshot: Snapshot, tasks: tuple[str, ...]) -> Subset:
-        found = snapshot.subsets.get(tasks)
-        if found is None:
-            ids = self.store.task_ids(tasks)
-            with self._refreshing:
-                found = snapshot.subset(ids)
-            snapshot.subsets[tasks] = found
-        return found
+        return self.follower.subset(snapshot, tuple(sorted(set(tasks)))).search(queries, k)
 
     def latents(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
         """(...,) skill ids -> (..., Z) latents; -1 gives zeros.
@@ -188,10 +158,10 @@ class SkillLibrary:
             LibraryConflict: an id that the library has never had.
         """
         flat = ids.reshape(-1)
-        vectors, found = self._snapshot.vectors_of(flat)
+        vectors, found = self.follower.snapshot().vectors_of(flat)
         for i in np.flatnonzero(~found & (flat >= 0)):
             vectors[i] = schema.vector(self.store.row(int(flat[i])).latent)
-        return vectors.reshape(*ids.shape, self.latent_size)
+        return vectors.reshape(*ids.shape, vectors.shape[1])
 
     def get(self, skill_id: int) -> Skill:
         """The record with that id.
@@ -216,8 +186,10 @@ class SkillLibrary:
 
         `after` and `limit` page through large libraries.
         """
-        clauses, values = ["skill.id > ?"], [after, *[f"%{_escape(contains)}%"][: bool(contains)]]
+        clauses = ["id > ?"]
+        values: Any = [after]
         if contains:
+            values.append(f"%{_escape(contains)}%")
             clauses.append("sentence LIKE ? ESCAPE '\\'")
         if task is not None:
             clauses.append("id IN (SELECT id FROM task WHERE name = ?)")
@@ -236,9 +208,8 @@ class SkillLibrary:
             LibraryConflict: no such id.
         """
         self.store.row(skill_id)
-        changes = {change.id: change for change in self.store.changes()}
         rows = self.store.rows("WHERE id = ? ORDER BY version DESC", (skill_id,), table="version")
-        return [(changes[row.change], schema.skill(row)) for row in rows]
+        return [(self.store.change(row.change), schema.skill(row)) for row in rows]
 
     def changes(self, limit: int = 20) -> list[Change]:
         """The latest changes of the library, latest first."""
@@ -383,173 +354,11 @@ class SkillLibrary:
         """
         with self.store.writing(action, who, note) as transaction:
             yield transaction
-        self._dirty = True
-        self._due = 0.0
-
-    # -- the index -----------------------------------------------------------------------------------------------------
-
-    def _load(self) -> Snapshot:
-        with self.store.as_of_now():
-            return self._loaded()
-
-    def _loaded(self) -> Snapshot:
-        self._data_version = self.store.data_version()
-        change, generation = self.store.state()
-        base = self._cached(change, generation)
-        if base is not None:
-            changed = self.store.connection.execute(
-                "SELECT count(*) FROM skill INDEXED BY skill_change WHERE change > ?", (base.change,)
-            )
-            if changed.fetchone()[0] > DELTA_MAX:
-                base = None
-        if base is None:
-            base = self._read_base(self.store, change, generation)
-        self._due = float("inf") if self.store.mode == "frozen" else time.monotonic() + POLL_S
-        return self._advanced(from_base(base))
-
-    def _cached(self, change: int, generation: int) -> Base | None:
-        if self.folder is None:
-            return None
-        for attempt in (1, 2):  # another process may just be putting a newer one in place
-            try:
-                return cache.load(self.folder, self.store.library_id, generation, change)
-            except cache.CacheProblem as problem:
-                if attempt == 2:
-                    self.cache_problem = str(problem)
-        return None
-
-    @staticmethod
-    def _read_base(opened: SkillStore, change: int, generation: int) -> Base:
-        """All active skills as the store has them, with an exact index (cells are made in the background)."""
-        size = int(opened.value("latent_size"))
-        ids: list[int] = []
-        latents: list[bytes] = []
-        for row in opened.rows("WHERE enabled AND merged_into IS NULL ORDER BY id"):
-            ids.append(row.id)
-            latents.append(row.latent)
-        vectors = np.frombuffer(b"".join(latents), "<f4").reshape(len(ids), size)
-        return Base(
-            np.array(ids, np.int64), vectors, index.build_exact(np.array(ids, np.int64), vectors), change, generation
-        )
-
-    def _keep_up(self) -> None:
-        """Bring the snapshot up to date with the store, if something has changed.
-
-        Locks are taken in one order everywhere: the store's, then the snapshot's.
-        """
-        guard, refreshing = self.store.guard, self._refreshing
-        if not guard.acquire(blocking=self._dirty):
-            return  # a long list is being read; look again at the next search
-        try:
-            if self.store.connection.in_transaction or not refreshing.acquire(blocking=self._dirty):
-                return  # in the middle of a change of our own, or another thread is at it
-            try:
-                self._due = float("inf") if self.store.mode == "frozen" else time.monotonic() + POLL_S
-                dirty, self._dirty = self._dirty or self.store.follow(), False
-                version = self.store.data_version() if self.folder and self.store.mode != "frozen" else -1
-                if dirty or version != self._data_version:
-                    self._data_version = version
-                    self._snapshot = self._caught_up(self._snapshot)
-            finally:
-                refreshing.release()
-        finally:
-            guard.release()
-        self._fold_if_due()
-
-    def _caught_up(self, snapshot: Snapshot) -> Snapshot:
-        with self.store.as_of_now():
-            return self._advanced(snapshot)
-
-    def _advanced(self, snapshot: Snapshot) -> Snapshot:
-        change, generation = self.store.state()
-        if generation != snapshot.base.generation:
-            if len(snapshot.base.ids) > index.EXACT_MAX and self.folder is not None:
-                self._fold_if_due(new_generation=True)
-                return snapshot  # the old latents until the new ones are indexed
-            return from_base(self._read_base(self.store, change, generation))
-        if change == snapshot.change:
-            return snapshot
-        # Not ordered: asked for an order by id, SQLite walks through all of them.
-        rows = sorted(self.store.rows("INDEXED BY skill_change WHERE change > ?", (snapshot.change,)))
-        snapshot = advance(snapshot, [(row.id, row.active, schema.vector(row.latent)) for row in rows], change)
-        if snapshot.stale and snapshot.size <= SMALL:
-            ids, vectors = snapshot.all()
-            return from_base(Base(ids, vectors, index.build_exact(ids, vectors), change, generation))
-        return snapshot
-
-    def _fold_if_due(self, new_generation: bool = False) -> None:
-        """Make a new base in the background when too much has changed beside the old one; searches go on meanwhile."""
-        if self._folding is not None and self._folding.is_alive():
-            return
-        if new_generation or _due_for_fold(self._snapshot):
-            self._folding = threading.Thread(target=self._fold, args=(new_generation,), name="lago-library-fold")
-            self._folding.start()
-
-    def _fold(self, new_generation: bool = False) -> None:
-        if new_generation:
-            assert self.folder is not None
-            reader = SkillStore(self.folder, "read", self.store.timeout_s)
-            try:
-                with reader.as_of_now():
-                    change, generation = reader.state()
-                    read = self._read_base(reader, change, generation)
-            finally:
-                reader.close()
-            base = Base(read.ids, read.vectors, index.build(read.ids, read.vectors), change, generation)
-        else:
-            with self._refreshing:  # rows beside the base are shared with the next snapshot
-                snapshot = self._snapshot
-                ids, vectors = snapshot.all()
-            built = index.build(ids, vectors, snapshot.base.index)
-            base = Base(ids, vectors, built, snapshot.change, snapshot.base.generation)
-        with self.store.guard, self._refreshing:
-            self._snapshot = self._caught_up(from_base(base))
-        self._save(base)
+        self.follower.changed()
 
     def compact(self) -> None:
-        """Make the index anew from what is there, now, and keep it on disk. Searches never need it: it saves time at the next open.
-
-        Raises:
-            LibraryReadOnly: the library cannot be written.
-        """
-        self._keep_up()
-        self.settle()
-        self._keep_up()
-        if self._snapshot.stale or _due_for_fold(self._snapshot):
-            self._fold()
-        else:
-            self._save(self._snapshot.base)
-
-    def keep_index(self) -> None:
-        """Keep the present index on disk, for a copy that is opened frozen from then on."""
-        self.settle()
-        self._save(self._snapshot.base, always=True)
-
-    def _save(self, base: Base, *, always: bool = False) -> None:
-        """Keep an index on disk, unless the library is small, or another process is doing the same."""
-        if self.folder is None or (self.store.mode != "write" and not always) or len(base.ids) <= SMALL:
-            return
-        descriptor = os.open(self.folder / "index.lock", os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            with contextlib.suppress(cache.CacheProblem):
-                present = cache.read_manifest(self.folder)
-                same = present and (present.library_id, present.change) == (self.store.library_id, base.change)
-                if same and self.cache_problem is None:
-                    return
-            cache.save(self.folder, self.store.library_id, base)
-            self.cache_problem = None
-        except BlockingIOError:
-            return
-        except OSError as error:  # a cache that cannot be kept is no reason to fail
-            self.cache_problem = f"the index could not be kept on disk ({error})"
-        finally:
-            os.close(descriptor)
-
-
-def _due_for_fold(snapshot: Snapshot) -> bool:
-    wrong_kind = snapshot.size > index.EXACT_MAX and snapshot.base.index.kind == "exact"
-    return wrong_kind or snapshot.stale > DELTA_MAX
+        """Make the index anew from what is there, now, and keep it on disk. Searches never need it: it saves time at the next open."""
+        self.follower.compact()
 
 
 def _stacked(skills: Sequence[NewSkill], size: int) -> NDArray[np.float32]:

@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 
 from lago_skills.core import skill_name
 from lago_skills.errors import LagoError
-from lago_skills.library import cache, log_file, schema, store
+from lago_skills.library import cache, log_file, schema, sqlite_file
 from lago_skills.library.edits import Encoder
 from lago_skills.library.lock import write_lock
 from lago_skills.library.schema import COLUMNS, Row, sound, sound_but_for_latent
-from lago_skills.library.store import STORE_FILE, sync_folder
+from lago_skills.library.sqlite_file import STORE_FILE, sync_folder
 from lago_skills.library.verify import Problem, verify
 
 Raw = tuple[Any, ...]
@@ -114,7 +114,7 @@ def _open_wreck(path: Path, work: Path, report: Report) -> sqlite3.Connection:
 
 def _new_head(path: Path, work: Path) -> None:
     """First page of a fresh library: tables are made in one order, so their roots are where they are in any library."""
-    store.create(work / "fresh", 1)
+    sqlite_file.create(work / "fresh", 1)
     head = bytearray((work / "fresh" / STORE_FILE).read_bytes()[: schema.PAGE_SIZE])
     head[32:40] = bytes(8)  # no list of free pages
     head[92:96] = bytes(b ^ 0xFF for b in head[24:28])  # "size in the head is not valid": SQLite takes the file's
@@ -153,7 +153,7 @@ class _Rebuilder:
         size = next((len(raw[5]) // 4 for raw in rows if sound(raw)), int(self.meta.get("latent_size", "0")))
         generation = max((raw[3] for raw in rows if sound(raw)), default=int(self.meta.get("generation", "1")))
         decoder = self.meta.get("decoder", "")
-        store.create(self.work / "new", size, decoder, self.meta.get("library_id"))
+        sqlite_file.create(self.work / "new", size, decoder, self.meta.get("library_id"))
         new = sqlite3.connect(self.work / "new" / STORE_FILE, isolation_level=None)
         new.execute("BEGIN IMMEDIATE")
         changes = self._changes(new, rows)
@@ -162,7 +162,7 @@ class _Rebuilder:
         self.change = changes + 1
         new.execute(
             "INSERT INTO change (id, action, who, at, note) VALUES (?, 'repair', ?, ?, ?)",
-            (self.change, store.user(), store.now(), f"{len(self.report.problems)} problems"),
+            (self.change, sqlite_file.user(), sqlite_file.now(), f"{len(self.report.problems)} problems"),
         )
         for skills, versions in spans:
             self._move(new, skills, versions, generation)

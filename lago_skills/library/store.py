@@ -7,15 +7,12 @@ a method returns it survives a killed process and a power cut (synchronous=FULL 
 from __future__ import annotations
 
 import errno
-import getpass
 import os
 import shutil
 import sqlite3
 import threading
-import uuid
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -24,11 +21,12 @@ from numpy.typing import NDArray
 
 from lago_skills.core import skill_name
 from lago_skills.errors import DiskFull, FormatTooNew, LibraryConflict, LibraryDamaged, LibraryReadOnly
-from lago_skills.library import schema
+from lago_skills.library import schema, sqlite_file
 from lago_skills.library.lock import write_lock
 from lago_skills.library.schema import COLUMNS, Row, checked
+from lago_skills.library.sqlite_file import STORE_FILE
+from lago_skills.library.transaction import Transaction
 
-STORE_FILE = "library.sqlite"
 Mode = Literal["write", "read", "frozen", "memory"]
 """`write`: readers and writers come and go. `read`: never writes. `frozen`: the file does not change at all (a bundle's).
 `memory`: no file."""
@@ -42,19 +40,6 @@ class Change(NamedTuple):
     who: str
     at: str
     note: str
-
-
-def now() -> str:
-    """The time as people read it. Nothing is ordered by it: clocks jump, change numbers do not."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def user() -> str:
-    """Who is asking, where a caller does not say."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return f"uid {os.getuid()}"
 
 
 class SkillStore:
@@ -94,7 +79,7 @@ class SkillStore:
         if self.folder is None:
             connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
             connection.execute("PRAGMA foreign_keys = OFF")
-            _make(connection, 0)
+            sqlite_file.make_tables(connection, 0)
             return connection
         path = self.folder / STORE_FILE
         if not path.is_file():
@@ -124,7 +109,7 @@ class SkillStore:
 
     def _open_file(self, path: Path) -> sqlite3.Connection:
         query = {"write": "mode=rw", "read": "mode=ro", "frozen": "mode=ro&immutable=1"}[self.mode]
-        connection = _sqlite(path, query, self.timeout_s)
+        connection = sqlite_file.connect(path, query, self.timeout_s)
         try:
             connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
         except sqlite3.OperationalError as error:
@@ -146,7 +131,7 @@ class SkillStore:
                 "been merged yet; open it once where it can be written, or make a copy: lago skills copy"
             ) from error
         self.mode = "frozen"
-        return _sqlite(path, "mode=ro&immutable=1", self.timeout_s)
+        return sqlite_file.connect(path, "mode=ro&immutable=1", self.timeout_s)
 
     def _check_format(self) -> None:
         found = int(self.connection.execute("PRAGMA user_version").fetchone()[0])
@@ -212,7 +197,7 @@ class SkillStore:
             with self.guard, self._lock(), self._followed() as connection:
                 connection.execute("BEGIN IMMEDIATE")
                 try:
-                    transaction = Transaction(self, action, who or user(), note)
+                    transaction = Transaction(self, action, who or sqlite_file.user(), note)
                     yield transaction
                     transaction.flush()
                     connection.execute("COMMIT")
@@ -245,7 +230,9 @@ class SkillStore:
         return error
 
     def data_version(self) -> int:
-        """A number that changes when another connection has committed."""
+        """A number that changes when another connection has committed; always 0 where nobody else can."""
+        if self.folder is None or self.mode == "frozen":
+            return 0
         with self.reading() as connection:
             return int(connection.execute("PRAGMA data_version").fetchone()[0])
 
@@ -303,6 +290,21 @@ class SkillStore:
                 for found in portion:
                     yield checked(found, self.where)
 
+    def changed_since(self, change: int) -> list[Row]:
+        """Present rows of skills that changed after a change, by id.
+
+        Raises:
+            LibraryDamaged: a row's bytes do not match its checksum.
+        """
+        # Sorted here: asked for an order by id, SQLite walks through all rows.
+        return sorted(self.rows("INDEXED BY skill_change WHERE change > ?", (change,)))
+
+    def count_changed(self, change: int) -> int:
+        """Number of skills that changed after a change."""
+        with self.reading() as connection:
+            query = "SELECT count(*) FROM skill INDEXED BY skill_change WHERE change > ?"
+            return int(connection.execute(query, (change,)).fetchone()[0])
+
     def count(self, where: str = "") -> int:
         """Number of skills."""
         with self.reading() as connection:
@@ -337,6 +339,14 @@ class SkillStore:
             }
         return np.array(sorted(ids), dtype=np.int64)
 
+    def change(self, number: int) -> Change:
+        """The record of a change; one that was lost is `unknown`."""
+        with self.reading() as connection:
+            found = connection.execute(
+                "SELECT id, action, who, at, note FROM change WHERE id = ?", (number,)
+            ).fetchone()
+        return Change(*found) if found else Change(number, "unknown", "unknown", "", "its record was lost")
+
     def changes(self, limit: int = -1) -> list[Change]:
         """Acknowledged changes, latest first."""
         with self.reading() as connection:
@@ -349,164 +359,6 @@ class SkillStore:
         """Close the connection; the last one out merges the log."""
         with self.guard:
             self.connection.close()
-
-
-class Transaction:
-    """What may be done within one change. Rows are gathered and written at the end."""
-
-    def __init__(self, store: SkillStore, action: str, who: str, note: str) -> None:
-        self.store = store
-        self.connection = store.connection
-        cursor = self.connection.execute(
-            "INSERT INTO change (action, who, at, note) VALUES (?, ?, ?, ?)", (action, who, now(), note)
-        )
-        self.change = int(cursor.lastrowid or 0)
-        self.generation = int(store.value("generation"))
-        self._added: list[Row] = []
-        self._replaced: list[Row] = []
-        self._moved: list[int] = []  # replaced, and of other tasks than before
-        self._tasks: list[tuple[str, int]] = []
-        self.next_id = self._last_id() + 1
-        """Id of the next new skill."""
-
-    def _last_id(self) -> int:
-        found = self.connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'skill'").fetchone()
-        return int(found[0]) if found else 0
-
-    def add(
-        self, sentence: str, latent: bytes, provenance: str, support: str, tasks: Sequence[str], enabled: bool = True
-    ) -> int:
-        """A new skill; returns its id. `tasks` are those of the provenance."""
-        row = Row(
-            self.next_id, 1, self.change, self.generation, sentence, latent, provenance, support, int(enabled), None
-        )
-        self.next_id += 1
-        self._added.append(row)
-        self._tasks += [(task, row.id) for task in tasks]
-        return row.id
-
-    def insert(self, row: Row) -> None:
-        """A new skill with an id of one's own (imports that keep ids).
-
-        Raises:
-            LibraryConflict: the id is or was in use.
-        """
-        if row.id < self.next_id:
-            raise LibraryConflict(
-                f"library {self.store.where!r}: found id {skill_name(row.id)} for a new skill; expected one that was never used "
-                f"({skill_name(self.next_id)} or above); add it without its id"
-            )
-        self.next_id = row.id + 1
-        self._added.append(row._replace(version=1, change=self.change, generation=self.generation))
-        self._tasks += [(task, row.id) for task in row.tasks]
-
-    def put(self, row: Row, before: Row) -> None:
-        """A new version of a skill. The caller has changed what it wants of the present row."""
-        after = row._replace(version=before.version + 1, change=self.change)
-        self._replaced.append(after)
-        if after.provenance != before.provenance and after.tasks != before.tasks:
-            self._moved.append(after.id)
-            self._tasks += [(task, after.id) for task in after.tasks]
-
-    def embed(self, sentence: str, vector: NDArray[Any]) -> None:
-        """Keep the embedding of a sentence."""
-        data = schema.blob(vector)
-        self.connection.execute(
-            "INSERT OR REPLACE INTO embedding (sentence_hash, vector, checksum) VALUES (?, ?, ?)",
-            (schema.sentence_hash(sentence), data, schema.bytes_checksum(data)),
-        )
-
-    def replace_latents(self, latents: Callable[[list[Row]], list[bytes]], decoder: str) -> int:
-        """Move every skill into a new latent space, and note which decoder's it is; returns the new generation."""
-        generation = self.generation + 1
-        last = 0
-        while rows := list(self.store.rows("WHERE id > ? ORDER BY id LIMIT 10000", (last,))):
-            moved = [
-                row._replace(latent=latent, generation=generation)
-                for row, latent in zip(rows, latents(rows), strict=True)
-            ]
-            self.connection.executemany(
-                "UPDATE skill SET latent = ?, generation = ?, checksum = ? WHERE id = ?",
-                [(row.latent, row.generation, row.checksum, row.id) for row in moved],
-            )
-            last = rows[-1].id
-            self.set("latent_size", str(len(moved[-1].latent) // 4))
-        self.set("generation", str(generation))
-        self.set("decoder", decoder)
-        return generation
-
-    def set(self, key: str, value: str) -> None:
-        """Change a setting."""
-        self.connection.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", (key, value))
-
-    def flush(self) -> None:
-        """Write the gathered rows."""
-        marks = "(" + ", ".join("?" * 11) + ")"
-        rows = [row.stored for row in (*self._added, *self._replaced)]
-        self.connection.executemany(f"INSERT OR REPLACE INTO skill ({COLUMNS}) VALUES {marks}", rows)
-        self.connection.executemany(f"INSERT INTO version ({COLUMNS}) VALUES {marks}", rows)
-        self.connection.executemany("DELETE FROM task WHERE id = ?", [(number,) for number in self._moved])
-        self.connection.executemany(
-            "INSERT OR IGNORE INTO task (name, id) VALUES (?, ?)",
-            self._tasks,
-        )
-        self._added, self._replaced, self._moved, self._tasks = [], [], [], []
-
-
-def _sqlite(path: Path, query: str, timeout_s: float) -> sqlite3.Connection:
-    uri = f"file:{path.resolve().as_posix().replace('%', '%25').replace('?', '%3f').replace('#', '%23')}?{query}"
-    return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=timeout_s, check_same_thread=False)
-
-
-def _make(connection: sqlite3.Connection, latent_size: int, decoder: str = "", library_id: str | None = None) -> None:
-    connection.execute("BEGIN")
-    for statement in schema.SCHEMA.split(";"):
-        connection.execute(statement)
-    settings = {
-        "library_id": library_id or uuid.uuid4().hex,
-        "latent_size": str(latent_size),
-        "generation": "1",
-        "decoder": decoder,
-        "created_at": now(),
-    }
-    connection.executemany("INSERT INTO meta (key, value) VALUES (?, ?)", list(settings.items()))
-    connection.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
-    connection.execute(f"PRAGMA user_version = {schema.FORMAT}")
-    connection.execute("COMMIT")
-
-
-def create(folder: Path, latent_size: int, decoder: str = "", library_id: str | None = None) -> None:
-    """Make an empty library file: built under another name, synced, then renamed.
-
-    Raises:
-        LibraryConflict: there is a library already.
-        OSError: the folder cannot be written.
-    """
-    path = folder / STORE_FILE
-    if path.exists():
-        raise LibraryConflict(
-            f"found a skill library in {str(folder)!r}; expected none there yet; open it, or choose another folder"
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f".{STORE_FILE}.{os.getpid()}.new"
-    temporary.unlink(missing_ok=True)
-    connection = sqlite3.connect(temporary, isolation_level=None)
-    connection.execute(f"PRAGMA page_size = {schema.PAGE_SIZE}")
-    connection.execute("PRAGMA journal_mode = WAL")
-    _make(connection, latent_size, decoder, library_id)
-    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    connection.close()
-    temporary.replace(path)
-    sync_folder(folder)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make renames in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def memory_store(latent_size: int, decoder: str = "") -> SkillStore:

@@ -16,7 +16,8 @@ from lago_skills.core import skill_name
 from lago_skills.errors import FormatTooNew, LibraryDamaged
 from lago_skills.library import cache, log_file, schema
 from lago_skills.library.schema import COLUMNS, Row, sound
-from lago_skills.library.store import STORE_FILE, SkillStore
+from lago_skills.library.sqlite_file import STORE_FILE
+from lago_skills.library.store import SkillStore
 
 MAX_LISTED = 50
 """Problems of one kind that are listed; the rest are counted."""

@@ -15,7 +15,7 @@ from lago_skills.guide.bundle import LIBRARY_DIR, load_bundle, write_bundle
 from lago_skills.guide.guides import LibraryGuide, RetrievalConfig
 from lago_skills.library import NewSkill, SkillLibrary
 from lago_skills.library.exchange import fingerprint
-from lago_skills.library.store import STORE_FILE
+from lago_skills.library.sqlite_file import STORE_FILE
 from lago_skills.playbook import CompiledPlaybook
 from lago_skills.stages import collect, plan, pretrain, segment
 from lago_skills.stages.job import Job, Progress, Workspace, digest
