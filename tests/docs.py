@@ -89,12 +89,45 @@ def wordings(results: dict[str, Any]) -> str:
     return "\n".join([*lines, "", f"What was mistaken for what ({command}): " + "; ".join(mistaken) + "."])
 
 
+LIBRARY_COLUMNS = {
+    "size": "skills",
+    "index": "index",
+    "p50_us": "search p50, us",
+    "p99_us": "p99",
+    "peer_p50_us": "plain FAISS p50",
+    "ratio": "ratio",
+    "exact_p50_us": "exact FAISS p50",
+    "recall": "recall@8",
+    "recall_far": "recall@8, random queries",
+    "add_ms": "one durable add, ms",
+    "bulk_adds_per_s": "bulk adds/s",
+    "open_s": "open, s",
+    "memory_mb": "memory, MB",
+    "parts_mb": "vectors + index + text, MB",
+}
+
+
+def library(results: dict[str, Any]) -> str:
+    """Speed and size of the skill library, in Markdown."""
+    lines = [f"| {' | '.join(LIBRARY_COLUMNS.values())} |", "|" + "---|" * len(LIBRARY_COLUMNS)]
+    for row in results["rows"]:
+        values = (f"{row[name]:,}" if isinstance(row[name], int) else str(row[name]) for name in LIBRARY_COLUMNS)
+        lines.append(f"| {' | '.join(values)} |")
+    s = results["summary"]
+    text = (
+        f"Batch 1, k = {s['k']}, latents of {s['latent_size']} numbers, one thread, medians of {s['rounds']} rounds of {s['queries']:,} "
+        "searches in turns with the same kind of FAISS index called directly (`lago bench library`). Memory is what opening and searching adds to the process; "
+        "below 10,000 skills it is the code's own."
+    )
+    return "\n".join([*lines, "", text])
+
+
 def generated() -> str:
     """README.md with its generated parts made anew."""
     results = json.loads((ROOT / "data/results/demo.json").read_text(encoding="utf-8"))
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     parts = {"table": table(results), "stages": stages(results), "help": f"```\n{parser().format_help()}```"}
-    for name, make in (("repair", repair), ("wordings", wordings)):
+    for name, make in (("repair", repair), ("wordings", wordings), ("library", library)):
         parts[name] = make(json.loads((ROOT / f"data/results/{name}.json").read_text(encoding="utf-8")))
     for name, part in parts.items():
         pattern = rf"(<!-- {name}:start -->\n).*?(<!-- {name}:end -->)"

@@ -49,7 +49,7 @@ class Library(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.scratch = Path(tempfile.mkdtemp(prefix="lago-programs-", dir=SCRATCH))
-        self.n_folders = 0
+        self.n_folders = self.n_words = 0
         self.model: dict[int, tuple[str, np.ndarray, tuple[str, ...], bool, int | None]] = {}
         self.past: list[dict[int, Any]] = []
         self.old: list[tuple[int, np.ndarray]] = []
@@ -68,6 +68,11 @@ class Library(RuleBasedStateMachine):
             self.library.close()
             assert verify(self.folder) == []
         shutil.rmtree(self.scratch, ignore_errors=True)
+
+    def word(self) -> int:
+        """Sentences are all different: skills with the same words would have the same latent in a new latent space."""
+        self.n_words += 1
+        return self.n_words
 
     def ids(self, data: st.DataObject) -> int:
         return data.draw(st.sampled_from(sorted(self.model)))
@@ -92,7 +97,7 @@ class Library(RuleBasedStateMachine):
     def add(self, seed: int, task: str, n: int) -> None:
         skills = [
             NewSkill(
-                f"skill {seed} {i}",
+                f"skill {self.word()}",
                 latent_of(seed + i),
                 np.full(3, i + 1.0, np.float32),
                 {"tasks": [task]},
@@ -113,7 +118,7 @@ class Library(RuleBasedStateMachine):
         skill_id = self.ids(data)
         _, latent, tasks, enabled, merged = self.model[skill_id]
         new = latent_of(seed) if move else latent
-        words = f"edited {seed}"
+        words = f"edited {self.word()}"
         self.attempt(
             self.standing(skill_id),
             lambda: self.library.edit(
