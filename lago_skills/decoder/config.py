@@ -54,3 +54,8 @@ class DecoderConfig(BaseModel):
     """Share of each task's episodes kept for calibration: at least one where a task has two or more, never all."""
     calibrate: bool = True
     """Whether the spread is fitted to held-out segments, and widened where states are new."""
+
+    @property
+    def uses_phrases(self) -> bool:
+        """Whether sentences in other words are needed."""
+        return self.phrase_share > 0 or self.contrast_every > 0

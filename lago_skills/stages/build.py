@@ -6,9 +6,11 @@ from collections import defaultdict
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from lago_skills.core import Segment, Skill
+from lago_skills.core import Playbook, Segment, Skill
 from lago_skills.decoder.runtime import DecoderWeights
+from lago_skills.envs.grounding import Grounding
 from lago_skills.guide.bundle import load_bundle, write_bundle
 from lago_skills.guide.guides import LibraryGuide, RetrievalConfig
 from lago_skills.library import SkillLibrary
@@ -50,13 +52,23 @@ def assemble(space: Workspace, decoder: DecoderWeights) -> LibraryGuide:
         ArtifactCorrupt: they are damaged.
     """
     found, embeddings = segment.load(space)
-    books = plan.playbooks(space)
+    config = RetrievalConfig(**space.study.guide.model_dump())
+    return assemble_from(space.study.grounding, decoder, found, embeddings, plan.playbooks(space), config)
+
+
+def assemble_from(
+    grounding: Grounding,
+    decoder: DecoderWeights,
+    found: list[Segment],
+    embeddings: dict[str, NDArray[np.float32]],
+    books: dict[str, Playbook],
+    config: RetrievalConfig,
+) -> LibraryGuide:
+    """A guide from its parts: a skill for every sentence of the segments, latents for every step of the playbooks."""
     latents = {
         name: decoder.latents(np.stack([embeddings[step.skill] for step in book.steps])) for name, book in books.items()
     }
-    config = RetrievalConfig(**space.study.guide.model_dump())
-    library = _library(found, decoder, embeddings)
-    return LibraryGuide(space.study.grounding, decoder, library, books, latents, config)
+    return LibraryGuide(grounding, decoder, _library(found, decoder, embeddings), books, latents, config)
 
 
 def _library(found: list[Segment], decoder: DecoderWeights, embeddings: dict[str, Any]) -> SkillLibrary:
