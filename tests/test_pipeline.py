@@ -197,7 +197,7 @@ def test_skills_carry_over_to_tasks_without_demonstrations_and_random_ones_do_no
 
     latents = {name: guide.step_latents[name] for name in guide.playbooks}
     books = {name: book.playbook for name, book in guide.playbooks.items()}
-    sizes = {"inputs": len(guide.decoder.input_mean), "latent": guide.decoder.latent_size}
+    sizes = {"inputs": guide.decoder.input_size, "latent": guide.decoder.latent_size}
     untrained = LibraryGuide(guide.grounding, random_decoder(**sizes), guide.library, books, latents, guide.config)
     shuffled = LibraryGuide(
         guide.grounding,

@@ -210,7 +210,7 @@ class Trainer:
 
     @property
     def text_head(self) -> TextHead:
-        """g of the network that acts."""
+        """The text head of the network that acts."""
         return self._actor()._encoder.text_head
 
     def _actor(self) -> Any:
@@ -235,7 +235,9 @@ class Trainer:
             trunks=trunks,
             intents=intents,
             novelty=Novelty(np.zeros((1, self.n_inputs), np.float32), np.ones(1, np.float32), np.zeros(1, np.float32)),
-            calibration=Calibration(np.zeros((0, size), np.float32), np.zeros((0, 1), np.float32), np.zeros(1, np.float32)),
+            calibration=Calibration(
+                np.zeros((0, size), np.float32), np.zeros((0, 1), np.float32), np.zeros(1, np.float32)
+            ),
         )
         return ALGORITHMS[self.config.algorithm][1](network, self._modules)
 

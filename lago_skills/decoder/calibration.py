@@ -45,7 +45,9 @@ CORRUPTION = 3.0
 LEVELS = (0.5, 0.8, 0.9, 0.95)
 
 
-def decode_steps(decoder: DecoderWeights, steps: LabelledSteps, rows: NDArray[Any], noise: float | NDArray[Any] = 0.0) -> Components:
+def decode_steps(
+    decoder: DecoderWeights, steps: LabelledSteps, rows: NDArray[Any], noise: float | NDArray[Any] = 0.0
+) -> Components:
     """What the decoder says of these steps, each under its own skill; K is 1. `noise` is added to the standardised inputs."""
     latents = decoder.latents(steps.embeddings)[steps.skills[rows]]
     inputs = steps.inputs[rows] + noise * decoder.network.input_std
@@ -208,17 +210,25 @@ def widen(
 
 
 def uniform_scores(found: Components, actions: NDArray[Any]) -> NDArray[np.float64]:
-    """(n, A) probability integral transform: where each action lies in its marginal distribution; uniform if that is right."""
+    """(n, A) probability integral transform: where each action lies in its marginal distribution; uniform if that is right.
+
+    The prior's samples are clipped to [-1, 1], so an action at a bound lies anywhere in the mass beyond it: there the score is
+    drawn from that interval.
+    Source: randomised PIT, Czado, Gneiting and Held (2009), Biometrics 65(4), section 2.
+    """
     z = (actions[:, None, :] - found.means[:, 0]) / found.stds[:, 0]
-    return np.einsum("nm,nma->na", found.weights[:, 0], _normal_cdf(z))
+    scores: NDArray[np.float64] = np.sum(found.weights[:, 0, :, None] * _normal_cdf(z), axis=1)
+    draw = np.random.default_rng(0).random(scores.shape)
+    scores = np.where(actions >= 1.0, scores + draw * (1.0 - scores), scores)
+    return np.where(actions <= -1.0, draw * scores, scores)
 
 
-def _normal_cdf(z: NDArray[Any]) -> NDArray[np.float64]:
+def _normal_cdf(z: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     """Source: Abramowitz and Stegun 26.2.17, error below 7.5e-8."""
     t = 1.0 / (1.0 + 0.2316419 * np.abs(z))
     poly = t * (0.319381530 + t * (-0.356563782 + t * (1.781477937 + t * (-1.821255978 + t * 1.330274429))))
     upper = np.exp(-0.5 * z.astype(np.float64) ** 2) / np.sqrt(2.0 * np.pi) * poly
-    return np.where(z >= 0.0, 1.0 - upper, upper)
+    return np.asarray(np.where(z >= 0.0, 1.0 - upper, upper), dtype=np.float64)
 
 
 def coverage(scores: NDArray[np.float64], levels: tuple[float, ...] = LEVELS) -> dict[float, float]:

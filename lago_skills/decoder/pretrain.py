@@ -49,7 +49,9 @@ def pretrain(
             "see lago_skills/decoder/config.py for which is which"
         )
     batches = _Batches(steps, config, seed, phrases)
-    trainer = Trainer(config, steps.inputs.shape[1], steps.embeddings.shape[1], steps.n_actions or steps.actions.shape[1], seed)
+    trainer = Trainer(
+        config, steps.inputs.shape[1], steps.embeddings.shape[1], steps.n_actions or steps.actions.shape[1], seed
+    )
     lessons = _Lessons(trainer.text_head, phrases, seed) if phrases is not None and len(phrases.texts) else None
     loss = 0.0
     for update in range(1, config.n_updates + 1):
@@ -112,7 +114,7 @@ class _Batches:
         steps, config, rng = self.steps, self.config, self.rng
         rows = rng.choice(self.train, config.batch_size, p=self.probability)
         variant = rng.integers(0, steps.variants.shape[1], len(rows))
-        states = ((steps.variants[rows, variant] - self.mean) / self.std).astype(np.float32)
+        states = self._standard(steps.variants[rows, variant])
         if config.algorithm in IMITATORS:
             self._swap(states)
         states += rng.normal(0.0, config.input_noise_std, states.shape).astype(np.float32)
@@ -121,7 +123,7 @@ class _Batches:
         observations, actions = np.concatenate([states, texts], axis=1), steps.variant_actions[rows, variant]
         if config.algorithm in IMITATORS:
             return observations, actions
-        following = ((steps.next_variants[rows, variant] - self.mean) / self.std).astype(np.float32)
+        following = self._standard(steps.next_variants[rows, variant])
         return (
             observations,
             actions,
@@ -129,6 +131,9 @@ class _Batches:
             np.concatenate([following, texts], axis=1),
             steps.terminals[rows],
         )
+
+    def _standard(self, inputs: Array) -> Array:
+        return ((inputs - self.mean) / self.std).astype(np.float32)
 
     def _swap(self, states: Array) -> None:
         """Give some rows the context of others, in place."""
@@ -154,10 +159,11 @@ class _Lessons:
 
     def __post_init__(self) -> None:
         words = self.phrases.skills  # (n_skills, P, D)
-        n_skills, n_words, size = words.shape
+        n_skills, n_words, size = (int(n) for n in words.shape)
         texts = np.concatenate([self.phrases.texts, words.reshape(-1, size)])
         first = int(self.phrases.groups.max(initial=-1)) + 1
-        groups = np.concatenate([self.phrases.groups, first + np.repeat(np.arange(n_skills), n_words)])
+        own: NDArray[np.int64] = first + np.arange(n_skills * n_words) // n_words
+        groups = np.concatenate([self.phrases.groups, own])
         self.texts, self.groups = torch.from_numpy(texts.astype(np.float32)), torch.from_numpy(groups)
         # Half of a batch are skills, however many texts there are.
         share = np.where(groups >= first, 0.5 / (n_skills * n_words), 0.5 / max(len(self.phrases.texts), 1))

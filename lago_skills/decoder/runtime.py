@@ -182,7 +182,7 @@ class SkillNetwork:
         states, z = self.standardise(inputs), latents.astype(np.float32)
         hidden = self.trunks[0](states, z)
         if self.intents:
-            hidden = self.trunks[1](states, z, INTENT_SCALE * np.tanh(self.intents[0](hidden)))
+            hidden = self.trunks[1](states, z, np.float32(INTENT_SCALE) * np.tanh(self.intents[0](hidden)))
         return hidden, self.calibration(z) + self.novelty.log_width(states)[:, None, None]
 
 
@@ -334,9 +334,7 @@ def _load(path: Path, kind: type[DecoderWeights] | type[DiscreteDecoderWeights])
 
     def several(name: str) -> list[str]:
         depth = name.count(".") + 1
-        return [
-            f"{name}.{i}" for i in sorted({int(k.split(".")[depth]) for k in arrays if k.startswith(f"{name}.")})
-        ]
+        return [f"{name}.{i}" for i in sorted({int(k.split(".")[depth]) for k in arrays if k.startswith(f"{name}.")})]
 
     def layer(name: str) -> Layer:
         return Layer(**{item.name: arrays.pop(f"{name}.{item.name}") for item in fields(Layer)})

@@ -3,7 +3,8 @@
 A cell is (variant, demonstrations per task, seed of the demonstrations, seed of the decoder). Each becomes one row of
 `data/results/decoder-ablation.csv` as soon as it is finished, and finished cells are not run again. Success is of the library
 alone: `seen` on fresh start states of the ten demonstrated tasks, `unseen` on the eight others, `weakest` the task with the least.
-Likelihoods (`nll...`, per step) and coverage are of demonstrations that neither training nor calibration has seen.
+Likelihoods (`nll...`, per step) and coverage are of demonstrations that neither training nor calibration has seen. Cosines are of
+the pairs in `data/opposites.json` after the text head; `told_apart` is the share whose paraphrase is nearer than the opposite.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from lago_skills.decoder.runtime import DecoderWeights
 from lago_skills.decoder.steps import LabelledSteps, Phrases
 from lago_skills.envs.grounding import MetaWorldGrounding
 from lago_skills.guide.guides import LibraryGuide, RetrievalConfig
-from lago_skills.stages import build, collect, plan, segment
+from lago_skills.stages import build, collect, opposites, plan, segment
 from lago_skills.stages.job import Workspace
 from lago_skills.study import load_study
 
@@ -99,12 +100,15 @@ def workspace(root: Path, seed: int) -> Workspace:
     """The demo study with enough demonstrations of one seed; its artifacts are kept apart from those of the demo."""
     file = root / "data/studies/demo.toml"
     study = load_study(file)
-    name, wanted = f"ablation-{seed}", study.collect.model_copy(update={"episodes_per_task": MAX_DEMONSTRATIONS + N_TEST})
+    name, wanted = (
+        f"ablation-{seed}",
+        study.collect.model_copy(update={"episodes_per_task": MAX_DEMONSTRATIONS + N_TEST}),
+    )
     space = Workspace(root, file, study.model_copy(update={"name": name, "seed": seed, "collect": wanted}))
     for stage in (collect, plan, segment):
         for job in stage.jobs(space):
             if not job.done:
-                job.run(lambda done, note: None)
+                job.run(_quiet)
     return space
 
 
@@ -115,6 +119,7 @@ class Bench:
         self.space, self.n_episodes = space, n_episodes
         self.segments, self.embeddings = segment.load(space)
         self.episodes, self.books = collect.episodes(space), plan.playbooks(space)
+        self._pairs: opposites.Opposites | None = None
         self._words: dict[tuple[str, ...], Phrases | None] = {}
 
     def words(self, sentences: list[str]) -> Phrases | None:
@@ -172,9 +177,22 @@ class Bench:
             "weakest": f"{weakest} {success[weakest]:.2f}",
             "episodes": self.n_episodes,
             **{name: round(value, 4) for name, value in figures.items()},
+            **self._opposites(decoder, embeddings, variant.one_hot),
             "seconds": round(seconds, 1),
             "commit": _commit(self.space.root),
         }
+
+    def _opposites(
+        self, decoder: DecoderWeights, embeddings: dict[str, NDArray[np.float32]], one_hot: bool
+    ) -> dict[str, float | str]:
+        """Cosines after g, and the share of pairs whose paraphrase is nearer than the opposite."""
+        names = {"cos_opposite": "opposite", "cos_paraphrase": "paraphrase", "told_apart": "told"}
+        if one_hot:
+            return dict.fromkeys(names, "")
+        if self._pairs is None:
+            self._pairs = opposites.load(self.space.root, embeddings)
+        found = opposites.told(self._pairs.table(decoder.latents), "after")
+        return {column: round(found[key], 4) for column, key in names.items()}
 
     def _success(self, guide: LibraryGuide, task: Task, act: str) -> float:
         from lago_skills.envs.metaworld import EVAL_SEED
@@ -188,13 +206,19 @@ class Bench:
         return float(np.mean([result.success for result in rollouts(task, policy, seeds, lambda n: None)]))
 
 
+def _quiet(done: int, note: str) -> None:
+    """No progress."""
+
+
 def _one_hot(embeddings: dict[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
     rows = np.eye(len(embeddings), dtype=np.float32)
     return dict(zip(embeddings, rows, strict=True))
 
 
 def _commit(root: Path) -> str:
-    found = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=root, capture_output=True, text=True, check=False)
+    found = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=root, capture_output=True, text=True, check=False
+    )
     return found.stdout.strip() or "unknown"
 
 
