@@ -61,6 +61,8 @@ from lago_skills.decoder.runtime import (
 
 structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
 
+LOGSTD_BOUNDS = (-4.0, 1.0)
+"""While training, wider than at run time: a clamped spread has no gradient, and one that may go lower finds its way back."""
 CRITIC_RATE = 3e-4
 START_LOGSTD = float(np.log(0.2))
 """Spread of a deterministic policy before calibration."""
@@ -108,7 +110,7 @@ class MixturePolicy(Policy):
         """(B, S) -> log weights (B, M), raw means and log spreads (B, M, A)."""
         hidden = self._encoder(x)
         shape = (len(x), self.n_components, self.action_size)
-        logstd = self._logstd(hidden).view(shape).clamp(-4.0, 1.0)
+        logstd = self._logstd(hidden).view(shape).clamp(*LOGSTD_BOUNDS)
         return torch.log_softmax(self._mixture(hidden), dim=1), self._mu(hidden).view(shape), logstd
 
     def forward(self, x: Any, *args: Any) -> ActionOutput:
