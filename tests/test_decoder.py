@@ -379,4 +379,4 @@ def test_other_words_have_the_same_latent_and_opposites_that_look_alike_do_not()
     assert float(after[0] @ after[1]) < before - 0.05
     new = (vectors + rng.normal(0, 0.03, vectors.shape)).astype(np.float32)
     assert (np.sum(decoder.latents(new) * after, axis=1) > 0.9).all()
-    assert N_SKILLS == len(after)
+    assert len(after) == N_SKILLS

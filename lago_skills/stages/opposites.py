@@ -1,6 +1,7 @@
 """Do latents tell a sentence from its opposite? Twenty pairs, each with a true paraphrase, before and after the text head g.
 
-The sentences are in `data/opposites.json`; none of them is trained on (`overlap` says so).
+The sentences are in `data/opposites.json`; the text head has met their words, not these
+sentences (`overlap` says which it has).
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 A skill sentence is reworded by interchangeable words, those that a language model wrote once (`lago_skills.planner.wordings`) and
 those of the motions themselves. Recorded wordings of tasks say which sentences about anything ask for the same thing;
-among them are minimal pairs ("slide the window open", "slide the window shut").
+among them are minimal pairs ("slide the window open", "slide the window shut"), and to them are added ways to say some thing and
+its opposite of a few nouns.
 """
 
 from __future__ import annotations
@@ -36,6 +37,33 @@ MOTIONS: tuple[tuple[str, ...], ...] = (
     ("grasped", "held", "gripped", "clasped"),
 )
 """Interchangeable words of motions, in the style of the recorded ones."""
+OPPOSITES: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
+    (("open {}", "open up {}", "get {} open"), ("close {}", "shut {}", "push {} closed")),
+    (("push {}", "shove {}", "give {} a push"), ("pull {}", "tug {}", "give {} a pull")),
+    (("lift {}", "raise {}", "hoist {} up"), ("lower {}", "set {} down", "let {} down")),
+    (("grasp {}", "grab {}", "take hold of {}"), ("release {}", "let go of {}", "drop {}")),
+    (("lock {}", "bolt {}", "secure {}"), ("unlock {}", "unbolt {}", "undo the lock of {}")),
+    (("rotate {} clockwise", "turn {} clockwise"), ("rotate {} counter-clockwise", "turn {} anticlockwise")),
+    (("move {} forward", "shift {} ahead"), ("move {} backward", "shift {} back")),
+    (("move {} to the left", "shift {} leftwards"), ("move {} to the right", "shift {} rightwards")),
+    (("go to above {}", "stop over {}"), ("go to below {}", "stop under {}")),
+    (("move towards {}", "go nearer to {}"), ("move away from {}", "go further from {}")),
+    (("put {} in", "insert {}", "slot {} into place"), ("take {} out", "remove {}", "pull {} out of its place")),
+    (("press {} down", "push {} downwards"), ("pull {} up", "draw {} upwards")),
+    (("press {}", "hold {} pressed in"), ("release {}", "let {} spring back")),
+    (
+        ("reach {} with open fingers", "come to {}, fingers open"),
+        ("reach {} with closed fingers", "come to {}, fingers shut"),
+    ),
+)
+"""Ways to say a thing and ways to say its opposite."""
+NOUNS = (
+    ("the box", "the case"),
+    ("the lid", "the cover"),
+    ("the dial", "the knob"),
+    ("the stick", "the rod"),
+    ("the nut", "the ring"),
+)
 ADJECTIVES = ("open", "close")
 """Words that recorded sets take for verbs; in skill sentences they say how the gripper is."""
 N_PHRASES, SWAP_SHARE, MAX_TRIES = 16, 0.5, 80
@@ -62,6 +90,8 @@ def texts(sentences: list[str], known: Wordings, tasks: tuple[Task, ...]) -> tup
     terms = (*MOTIONS, *known.terms)
     rng = random.Random(0)
     groups = [[task.sentence, *known.texts[task.id]] for task in tasks if known.texts.get(task.id)]
+    for pair in OPPOSITES:
+        groups += [[way.format(noun) for way in ways for noun in nouns] for ways in pair for nouns in NOUNS]
     return [reword(sentence, terms, rng) for sentence in sentences], groups
 
 
