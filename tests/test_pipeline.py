@@ -182,7 +182,7 @@ def test_the_report_has_the_named_rows_and_a_page(finished: Path) -> None:
     assert table["summary"]["zero_shot_mean"] == pytest.approx(np.mean(zero_shot), abs=1e-3)
     page = (finished / "checkpoints/small/report/report.html").read_text()
     assert page.count("data:image/gif;base64,") == 1
-    assert page.count("data:image/png;base64,") == 2
+    assert page.count("data:image/png;base64,") == 2 + 4
     assert 'src="http' not in page
     assert "push-wall" in page
 

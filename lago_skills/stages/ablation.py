@@ -244,7 +244,7 @@ def run(
         new = not path.exists()
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a", newline="", encoding="utf-8") as stream:
-            table = csv.DictWriter(stream, list(row))
+            table = csv.DictWriter(stream, list(row), lineterminator="\n")
             if new:
                 table.writeheader()
             table.writerow(row)
