@@ -61,7 +61,7 @@ def followers(steps: int = 1200, seed: int = 0, noise: float = 0.1, **changes: A
     wanted = 0.8 * SIGNS[skills][:, None] * inputs[:, :2]
     actions = np.clip(wanted + rng.normal(0, noise, wanted.shape), -1, 1)
     near = np.exp(-np.sum((actions - wanted) ** 2, axis=1) / 0.1).astype(np.float32)
-    ends = {"rewards": near, "terminals": np.ones(steps, np.bool_)}  # each step is an episode: a bandit
+    ends: dict[str, Any] = {"rewards": near, "terminals": np.ones(steps, np.bool_)}  # each step is an episode: a bandit
     return labelled(actions, inputs, skills, **{**ends, **changes})
 
 
@@ -72,7 +72,7 @@ def choosers(steps: int = 1200, seed: int = 0, **changes: Any) -> LabelledSteps:
     wanted = SIGNS[skills] * np.sign(inputs[:, 0])
     right = np.where(wanted > 0, 1, np.where(wanted < 0, 2, 0))
     actions = np.where(rng.random(steps) < 0.1, rng.integers(0, 4, steps), right)
-    ends = {"rewards": (actions == right).astype(np.float32), "terminals": np.ones(steps, np.bool_)}
+    ends: dict[str, Any] = {"rewards": (actions == right).astype(np.float32), "terminals": np.ones(steps, np.bool_)}
     return labelled(actions[:, None].astype(float), inputs, skills, n_actions=4, **{**ends, **changes})
 
 

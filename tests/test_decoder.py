@@ -40,9 +40,8 @@ def settings(case: str, **changes: Any) -> DecoderConfig:
     name, _, extra = case.partition(" ")
     own: dict[str, Any] = {"film": {"join": "film"}, "deep text": {"text_sizes": (8,)}, "": {}}[extra]
     slow = {"learning_rate": 2e-3} if name == "plas" else {}
-    return DecoderConfig(
-        **{**SMALL, "n_updates": N_UPDATES.get(name, 250), "algorithm": name, **slow, **own, **changes}
-    )
+    updates = N_UPDATES.get(name, 250)
+    return DecoderConfig.model_validate({**SMALL, "n_updates": updates, "algorithm": name, **slow, **own, **changes})
 
 
 def data(case: str, **changes: Any) -> LabelledSteps:
@@ -377,6 +376,6 @@ def test_other_words_have_the_same_latent_and_opposites_that_look_alike_do_not()
     decoder, _ = pretrain(steps, settings("bc", contrast_every=1), 0, quiet, known)
     after = decoder.latents(vectors)
     assert float(after[0] @ after[1]) < before - 0.05
-    new = (vectors + rng.normal(0, 0.03, vectors.shape)).astype(np.float32)
+    new = np.asarray(vectors + rng.normal(0, 0.03, vectors.shape), dtype=np.float32)
     assert (np.sum(decoder.latents(new) * after, axis=1) > 0.9).all()
     assert len(after) == N_SKILLS

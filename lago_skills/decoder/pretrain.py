@@ -52,7 +52,7 @@ def pretrain(
     trainer = Trainer(
         config, steps.inputs.shape[1], steps.embeddings.shape[1], steps.n_actions or steps.actions.shape[1], seed
     )
-    lessons = _Lessons(trainer.text_head, phrases, seed) if phrases is not None and len(phrases.texts) else None
+    lessons = _Lessons(trainer.text_head, phrases, seed) if phrases is not None else None
     loss = 0.0
     for update in range(1, config.n_updates + 1):
         metrics = trainer.update(*batches.draw())
