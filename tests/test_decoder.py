@@ -375,7 +375,7 @@ def test_other_words_have_the_same_latent_and_opposites_that_look_alike_do_not()
     known = phrases(steps)
     decoder, _ = pretrain(steps, settings("bc", contrast_every=1), 0, quiet, known)
     after = decoder.latents(vectors)
-    assert float(after[0] @ after[1]) < before - 0.05
+    assert float(after[0] @ after[1]) < 0.6
     new = np.asarray(vectors + rng.normal(0, 0.03, vectors.shape), dtype=np.float32)
     assert (np.sum(decoder.latents(new) * after, axis=1) > 0.9).all()
     assert len(after) == N_SKILLS
