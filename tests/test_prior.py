@@ -62,7 +62,8 @@ def test_the_mode_is_on_one_side_where_the_mean_is_between() -> None:
     assert abs(float(prior.mean()[0, 0])) < 0.2
     assert float(prior.mode()[0, 0]) > 0.6  # two skills agree, though the heaviest component is on the other side
     grid = np.linspace(-1, 1, 2001)
-    many = ActionPrior(*(np.repeat(x, 2001, 0) for x in (prior.weights, means, stds)))
+    weights, means, stds = (np.repeat(x, 2001, 0) for x in (prior.weights, means, stds))
+    many = ActionPrior(weights, means, stds)
     assert abs(grid[np.argmax(many.log_ratio(grid[:, None]))] - float(prior.mode()[0, 0])) < 0.02
 
 
