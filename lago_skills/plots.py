@@ -19,6 +19,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
 COLOURS = {"guided-sac": "#1b6ca8", "sac": "#b5542b", "library": "#4d8b31"}
+PALETTE = ("#1b6ca8", "#b5542b", "#4d8b31", "#7a4fa3", "#555555")
 NAMES = {"guided-sac": "guided SAC", "sac": "plain SAC", "library": "library alone"}
 
 
@@ -50,13 +51,19 @@ def learning_curves(curves: dict[str, list[NDArray[np.float64]]], library: float
     return _png(figure)
 
 
+def _components(latents: NDArray[np.float32]) -> NDArray[np.float64]:
+    """(N, Z) -> (N, 2): the first two principal components."""
+    centred = latents - latents.mean(axis=0)
+    _, _, axes = np.linalg.svd(centred, full_matrices=False)
+    points = np.zeros((len(latents), 2))  # one skill, or latents of one number, have fewer components
+    projected = centred @ axes[:2].T
+    points[:, : projected.shape[1]] = projected
+    return points
+
+
 def skill_map(latents: NDArray[np.float32], sentences: list[str], tasks: list[str]) -> bytes:
     """Latents (N, Z) on their first two principal components, numbered, with the sentences beside them."""
-    centred = latents - latents.mean(axis=0)
-    _, _, axes2 = np.linalg.svd(centred, full_matrices=False)
-    points = np.zeros((len(latents), 2))  # one skill, or latents of one number, have fewer components
-    projected = centred @ axes2[:2].T
-    points[:, : projected.shape[1]] = projected
+    points = _components(latents)
     figure, (axes, text) = plt.subplots(1, 2, figsize=(11.5, 0.27 * len(sentences) + 2.2), width_ratios=[1, 1.5])
     colours = plt.get_cmap("tab20")(np.arange(len(sentences)) % 20)
     axes.scatter(points[:, 0], points[:, 1], c=colours, s=150)
@@ -69,6 +76,79 @@ def skill_map(latents: NDArray[np.float32], sentences: list[str], tasks: list[st
         text.text(0, height, f"{number}", color=colours[number], fontsize=8, weight="bold", va="center")
         text.text(0.045, height, f"{sentence}", fontsize=7.5, va="center")
         text.text(0.045, height - 0.42 / len(sentences), f"{where}", fontsize=5.5, va="center", color="#777777")
+    return _png(figure)
+
+
+def latent_map(latents: NDArray[np.float32], groups: dict[str, list[str]]) -> bytes:
+    """Latents (N, Z) on their first two principal components, once for each way of colouring them: by task, by verb."""
+    points = _components(latents)
+    figure, axes = plt.subplots(1, len(groups), figsize=(5.6 * len(groups), 4.4), squeeze=False)
+    for panel, (name, labels) in zip(axes[0], groups.items(), strict=True):
+        kinds = list(dict.fromkeys(labels))
+        colours = plt.get_cmap("tab20")(np.arange(len(kinds)) % 20)
+        for kind, colour in zip(kinds, colours, strict=True):
+            own = np.array([label == kind for label in labels])
+            panel.scatter(points[own, 0], points[own, 1], color=colour, s=26, label=kind, alpha=0.85)
+        panel.set(title=f"latents by {name}", xticks=[], yticks=[])
+        panel.legend(fontsize=6.5, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    figure.tight_layout()
+    return _png(figure)
+
+
+def reliability(shares: dict[str, NDArray[np.float64]], levels: NDArray[np.float64]) -> bytes:
+    """Share of actions inside the central interval of each level; a true density lies on the diagonal."""
+    figure, axes = plt.subplots(figsize=(4.6, 4.4))
+    axes.plot([0, 1], [0, 1], color="#999999", linewidth=1, linestyle="--", label="a true density")
+    for (name, found), colour in zip(shares.items(), PALETTE, strict=False):
+        axes.plot(levels, found, color=colour, linewidth=2, marker="o", markersize=3, label=name)
+    axes.set(xlabel="level of the interval", ylabel="share of held-out actions inside", xlim=(0, 1), ylim=(0, 1))
+    axes.grid(alpha=0.25)
+    axes.legend(frameon=False, fontsize=8, loc="upper left")
+    return _png(figure)
+
+
+def novelty(distances: NDArray[np.float64], curves: dict[str, NDArray[np.float64]], near: float) -> bytes:
+    """Of states made stranger and stranger, binned by distance from the training states: error, and spread before and after.
+
+    `distances` are (n,) bin centres; `near` is where widening begins.
+    """
+    figure, axes = plt.subplots(figsize=(6.2, 3.8))
+    for (name, found), colour in zip(curves.items(), PALETTE, strict=False):
+        axes.plot(distances, found, color=colour, linewidth=2, marker="o", markersize=3, label=name)
+    axes.axvline(near, color="#999999", linestyle="--", linewidth=1, label="nine in ten held-out states are nearer")
+    axes.set(xlabel="distance to the nearest training centre, standard deviations", ylabel="action units")
+    axes.set_ylim(bottom=0)
+    axes.grid(alpha=0.25)
+    axes.legend(frameon=False, fontsize=8)
+    return _png(figure)
+
+
+@dataclass(frozen=True)
+class Field:
+    """What a skill does where the target is at (n, 2) offsets, metres, right and forward: (n, 2) mean actions, (n,) spreads."""
+
+    sentence: str
+    offsets: NDArray[np.float64]
+    actions: NDArray[np.float64]
+    spreads: NDArray[np.float64]
+
+
+def action_fields(fields: list[Field], columns: int = 4) -> bytes:
+    """Arrows of each skill's mean action over where the target lies from the gripper; darker is less certain."""
+    rows = -(-len(fields) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(3.1 * columns, 3.3 * rows), squeeze=False)
+    for panel in axes.ravel()[len(fields) :]:
+        panel.axis("off")
+    for panel, field in zip(axes.ravel(), fields, strict=False):
+        x, y = field.offsets.T * 100.0
+        panel.scatter(x, y, c=field.spreads, cmap="Greys", s=60, marker="s", vmin=0.0, vmax=1.0, linewidths=0)
+        panel.quiver(x, y, *field.actions.T, color="#1b6ca8", scale=14, width=0.008, pivot="mid")
+        panel.set_title(textwrap.fill(field.sentence, 36), fontsize=7)
+        panel.tick_params(labelsize=6)
+        panel.set_aspect("equal")
+    figure.supxlabel("target is so far to the right, cm", fontsize=8)
+    figure.supylabel("target is so far ahead, cm", fontsize=8)
+    figure.tight_layout()
     return _png(figure)
 
 

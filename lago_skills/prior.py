@@ -14,8 +14,30 @@ LOG_2PI = float(np.log(2.0 * np.pi))
 
 
 @dataclass(frozen=True)
+class Components:
+    """What a decoder says of B states and K latents each: M Gaussian components."""
+
+    weights: NDArray[np.float32]  # (B, K, M), sum to 1 over M
+    means: NDArray[np.float32]  # (B, K, M, A)
+    stds: NDArray[np.float32]  # (B, K, M, A)
+
+    def flat(self, weights: NDArray[Any], floor: float = 0.0) -> ActionPrior:
+        """The mixture over all K * M components, given (B, K) weights of the latents."""
+        batch, action_size = len(self.means), self.means.shape[3]
+        return ActionPrior(
+            weights=(weights[:, :, None] * self.weights).reshape(batch, -1).astype(np.float32),
+            means=self.means.reshape(batch, -1, action_size),
+            stds=self.stds.reshape(batch, -1, action_size),
+            floor=floor,
+        )
+
+
+@dataclass(frozen=True)
 class ActionPrior:
-    """A mixture of diagonal Gaussians over actions in [-1, 1]^A, one component per retrieved skill, and a floor."""
+    """A mixture of diagonal Gaussians over actions in [-1, 1]^A and a floor.
+
+    K counts components: one or several for each retrieved skill.
+    """
 
     weights: NDArray[np.float32]  # (B, K), rows sum to 1
     means: NDArray[np.float32]  # (B, K, A)
@@ -47,6 +69,22 @@ class ActionPrior:
         second = np.einsum("bk,bka->ba", self.weights, self.means**2 + self.stds**2)
         return np.sqrt(np.maximum(second - self.mean() ** 2, 1e-8))
 
+    def mode(self) -> NDArray[np.float32]:
+        """(B, A) the component mean at which the mixture is densest: where skills disagree, one of them and no compromise.
+
+        Source: Carreira-Perpinan (2000), "Mode-finding for mixtures of Gaussian distributions": modes lie near component means.
+        """
+        n = self.means.shape[1]
+        density = np.stack([self._density(self.means[:, k]) for k in range(n)], axis=1)  # (B, K)
+        density = np.where(self.weights > 0.0, density, -1.0)
+        return self.means[np.arange(len(self.means)), np.argmax(density, axis=1)]
+
+    def _density(self, actions: NDArray[Any]) -> NDArray[np.float64]:
+        """(B, A) -> (B,) density of the mixture relative to uniform on [-1, 1]^A."""
+        z = (actions[:, None, :] - self.means) / self.stds
+        log_p = -0.5 * np.sum(z**2 + LOG_2PI + 2.0 * np.log(self.stds), axis=2) + self.means.shape[2] * np.log(2.0)
+        return np.sum(self.weights * np.exp(log_p), axis=1)
+
     def sample(self, rng: np.random.Generator) -> NDArray[np.float32]:
         """(B, A) actions: a component by its weight, then its Gaussian, clipped to [-1, 1]."""
         cumulative = np.cumsum(self.weights, axis=1)
@@ -61,10 +99,53 @@ class ActionPrior:
 
         u is uniform on [-1, 1]^A. Exactly 0 at floor 1; never below log f.
         """
-        size = self.means.shape[2]
-        z = (actions[:, None, :] - self.means) / self.stds
-        log_p = -0.5 * np.sum(z**2 + LOG_2PI + 2.0 * np.log(self.stds), axis=2) + size * np.log(2.0)  # (B, K)
-        ratio = np.sum(self.weights * np.exp(log_p), axis=1)
+        ratio = self._density(actions)
+        return np.log(self.floor + (1.0 - self.floor) * ratio + (1e-300 if self.floor == 0.0 else 0.0))
+
+
+@dataclass(frozen=True)
+class DiscretePrior:
+    """A mixture of categorical distributions over A actions, one per retrieved skill, and a floor."""
+
+    weights: NDArray[np.float32]  # (B, K), rows sum to 1
+    log_probs: NDArray[np.float32]  # (B, K, A)
+    floor: float = 0.0
+    """Share of the uniform distribution; 1 is no guidance at all."""
+
+    def __post_init__(self) -> None:
+        """Check shapes.
+
+        Raises:
+            ShapeError: the arrays do not belong together, or the floor leaves [0, 1].
+        """
+        if self.log_probs.ndim != 3 or self.weights.shape != self.log_probs.shape[:2]:
+            raise ShapeError(
+                f"discrete prior: found weights {self.weights.shape}, log-probabilities {self.log_probs.shape}; "
+                "expected (B, K), (B, K, A); decode the latents whose weights these are"
+            )
+        if not 0.0 <= self.floor <= 1.0:
+            raise ShapeError(
+                f"discrete prior: found floor {self.floor}; expected a share between 0 and 1; correct guide.floor"
+            )
+
+    def probabilities(self) -> NDArray[np.float64]:
+        """(B, A) of the mixture, without the floor."""
+        return np.einsum("bk,bka->ba", self.weights, np.exp(self.log_probs.astype(np.float64)))
+
+    def mode(self) -> NDArray[np.int64]:
+        """(B,) the most probable action."""
+        return np.argmax(self.probabilities(), axis=1)
+
+    def sample(self, rng: np.random.Generator) -> NDArray[np.int64]:
+        """(B,) actions."""
+        cumulative = np.cumsum(self.probabilities(), axis=1)
+        draw = rng.random((len(cumulative), 1)) * cumulative[:, -1:]
+        return np.minimum((draw > cumulative).sum(axis=1), cumulative.shape[1] - 1)
+
+    def log_ratio(self, actions: NDArray[Any]) -> NDArray[np.float64]:
+        """rho(a|s) of (B,) actions: as for `ActionPrior`, with u uniform over the A actions."""
+        found = self.probabilities()
+        ratio = found[np.arange(len(found)), actions] * found.shape[1]
         return np.log(self.floor + (1.0 - self.floor) * ratio + (1e-300 if self.floor == 0.0 else 0.0))
 
 

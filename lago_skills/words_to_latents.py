@@ -63,6 +63,7 @@ def behaviour_of(folder: Path, library: SkillLibrary) -> Behaviour | None:
 
     def actions(latents: NDArray[np.float32]) -> NDArray[np.float32]:
         repeated = np.broadcast_to(latents[None], (len(inputs), *latents.shape))
-        return np.swapaxes(decoder.decode(inputs, repeated)[0], 0, 1)
+        decoded = decoder.decode(inputs, repeated)
+        return np.einsum("pkm,pkma->kpa", decoded.weights, decoded.means).astype(np.float32)
 
     return actions

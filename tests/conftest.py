@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from lago_skills.core import Playbook
-from lago_skills.decoder.runtime import DecoderWeights
+from lago_skills.decoder.runtime import Calibration, DecoderWeights, Layer, Linear, Novelty, SkillNetwork, Trunk
 from lago_skills.envs.grounding import MetaWorldGrounding
 from lago_skills.envs.tasks import GROUPS, expand
 from lago_skills.llm.transcripts import TranscriptFile
@@ -69,19 +69,19 @@ def random_decoder(
     def draw(*shape: int) -> Any:
         return (rng.normal(size=shape) / np.sqrt(shape[-1])).astype(np.float32)
 
-    return DecoderWeights(
+    none = np.zeros((hidden, 0), np.float32)
+    layers = (
+        Layer(draw(hidden, inputs), draw(hidden), draw(hidden, latent), none, none),
+        Layer(draw(hidden, hidden), draw(hidden), none, none, none),
+    )
+    network = SkillNetwork(
         input_mean=np.zeros(inputs, np.float32),
         input_std=np.ones(inputs, np.float32),
-        text_weight=draw(latent, embedding),
-        text_bias=draw(latent),
-        first_input_weight=draw(hidden, inputs),
-        first_latent_weight=draw(hidden, latent),
-        first_bias=draw(hidden),
-        hidden_weights=(draw(hidden, hidden),),
-        hidden_biases=(draw(hidden),),
-        mean_weight=draw(4, hidden),
-        mean_bias=draw(4),
-        logstd_weight=draw(4, hidden),
-        logstd_bias=draw(4),
-        std_scale=np.ones(4, np.float32),
+        text=(Linear(draw(latent, embedding), draw(latent)),),
+        trunks=(Trunk(layers),),
+        intents=(),
+        novelty=Novelty(draw(5, inputs), np.ones(1, np.float32), np.zeros(1, np.float32)),
+        calibration=Calibration(draw(3, latent), np.zeros((3, 4), np.float32), np.zeros(4, np.float32)),
     )
+    heads = Linear(draw(2, hidden), draw(2)), Linear(draw(8, hidden), draw(8)), Linear(draw(8, hidden), draw(8))
+    return DecoderWeights(network, *heads)

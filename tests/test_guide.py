@@ -56,17 +56,18 @@ def test_decoding_a_batch_of_neighbours_is_decoding_each(tmp_path: Path) -> None
     decoder = random_decoder()
     rng = np.random.default_rng(0)
     inputs, latents = rng.normal(size=(6, 28)), np.stack([unit(rng, 3) for _ in range(6)])
-    means, stds = decoder.decode(inputs, latents)
-    assert means.shape == stds.shape == (6, 3, 4)
-    assert np.abs(means).max() <= 1.0
-    assert stds.min() > 0.0
+    found = decoder.decode(inputs, latents)
+    assert found.means.shape == found.stds.shape == (6, 3, 2, 4)
+    assert np.abs(found.means).max() <= 1.0
+    assert found.stds.min() > 0.0
+    np.testing.assert_allclose(found.weights.sum(axis=2), 1.0, rtol=1e-5)
     for b in range(6):
         for k in range(3):
-            one, _ = decoder.decode(inputs[b : b + 1], latents[b : b + 1, k : k + 1])
-            np.testing.assert_allclose(one[0, 0], means[b, k], rtol=1e-4, atol=1e-6)
+            one = decoder.decode(inputs[b : b + 1], latents[b : b + 1, k : k + 1])
+            np.testing.assert_allclose(one.means[0, 0], found.means[b, k], rtol=1e-4, atol=1e-5)
     decoder.save(tmp_path / "d")
-    again, _ = DecoderWeights.load(tmp_path / "d").decode(inputs, latents)
-    np.testing.assert_array_equal(again, means)
+    again = DecoderWeights.load(tmp_path / "d").decode(inputs, latents)
+    np.testing.assert_array_equal(again.means, found.means)
     with pytest.raises(ShapeError, match="use the grounding and library of the same bundle"):
         decoder.decode(inputs[:, :5], latents)
     with pytest.raises(ShapeError, match="embed the sentences with the model"):
@@ -83,11 +84,12 @@ def test_the_prior_is_the_mixture_of_the_active_steps_neighbours(playbooks: dict
     observations = np.random.default_rng(3).normal(0.0, 0.3, (40, 39))
     found = built.retrieve(observations, "push-wall")
     prior = built.prior(observations, "push-wall")
-    assert prior.means.shape == (40, 3, 4)
+    assert prior.means.shape == (40, 3 * 2, 4)
     np.testing.assert_allclose(prior.weights.sum(1), 1.0, rtol=1e-5)
     assert set(found.steps.tolist()) <= set(range(len(playbooks["push-wall"].steps)))
     assert (np.diff(found.neighbors.scores, axis=1) <= 0).all()
     assert (np.diff(found.weights, axis=1) <= 0).all()
+    np.testing.assert_allclose(prior.weights.reshape(40, 3, 2).sum(axis=2), found.weights, rtol=1e-5)
     one = built.prior(observations[7:8], "push-wall")
     np.testing.assert_allclose(one.mean()[0], prior.mean()[7], rtol=1e-4, atol=1e-6)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -87,49 +89,65 @@ def labelled_steps(
         for task, runs in episodes.items()
     }
     held_out = {task: held_out_episodes(runs, config.held_out_share) for task, runs in episodes.items()}
-    names = ("inputs", "embeddings", "actions", "variants", "variant_actions")
-    parts: dict[str, list[NDArray[np.float32]]] = {name: [] for name in names}
-    held_out_rows: list[NDArray[np.bool_]] = []
-    weight_rows: list[NDArray[np.float64]] = []
+    known = {sentence: number for number, sentence in enumerate(dict.fromkeys(item.skill for item in found))}
+    columns: dict[str, list[Any]] = {}
     rng = np.random.default_rng(0)
-    for segment in found:
-        task, number = segment.task_id, segment.episode
-        episode = episodes[task][number]
-        rows = np.arange(segment.start, segment.stop)
-        observations = episode.observations[rows].astype(np.float64)
-        actions = _continuous(episode)[rows]
-        path = _path(episode, grounding)
-        if segment.cut == "playbook":
-            book = CompiledPlaybook(playbooks[task], grounding.vocabulary)
-            planned = book.targets(np.full(len(rows), segment.step), grounding.anchors(observations))
-        else:
-            planned = np.repeat(path[segment.stop][None], len(rows), axis=0)
-        parts["inputs"].append(grounding.inputs(observations, planned))
-        parts["actions"].append(actions)
-        variants = list[NDArray[np.float32]](), list[NDArray[np.float32]]()
-        for _ in range(N_VARIANTS):
-            later = np.minimum(rows + rng.integers(1, HINDSIGHT_STEPS + 1, len(rows)), segment.stop)
-            hindsight = rng.random(len(rows)) < config.hindsight_share
-            angles = rng.uniform(-np.pi, np.pi, len(rows)) * (rng.random(len(rows)) < config.turned_share)
-            turned, targets, turned_actions = grounding.turn(
-                observations, np.where(hindsight[:, None], path[later], planned), actions, angles
-            )
-            variants[0].append(grounding.inputs(turned, targets))
-            variants[1].append(turned_actions)
-        parts["variants"].append(np.stack(variants[0], axis=1))
-        parts["variant_actions"].append(np.stack(variants[1], axis=1))
-        parts["embeddings"].append(np.repeat(embeddings[segment.skill][None], len(rows), axis=0))
-        held_out_rows.append(np.full(len(rows), number in held_out[task]))
-        weight_rows.append(np.full(len(rows), weights[task][number] / totals[task]))
-    return LabelledSteps(
-        inputs=np.concatenate(parts["inputs"]),
-        variants=np.concatenate(parts["variants"]),
-        variant_actions=np.concatenate(parts["variant_actions"]),
-        embeddings=np.concatenate(parts["embeddings"]),
-        actions=np.concatenate(parts["actions"]),
-        held_out=np.concatenate(held_out_rows),
-        weights=np.concatenate(weight_rows),
-    )
+    for number, segment in enumerate(found):
+        episode = episodes[segment.task_id][segment.episode]
+        n_steps = segment.stop - segment.start
+        # A skill has done its part at the end of its segment, unless the episode just ran out of time.
+        ended = np.zeros(n_steps, np.bool_)
+        ended[-1] = segment.stop < len(episode.actions) or episode.success
+        made = _segment_rows(segment, episode, playbooks, grounding, config, rng)
+        made |= {
+            "skills": np.full(n_steps, known[segment.skill]),
+            "segments": np.full(n_steps, number),
+            "rewards": ended.astype(np.float32),
+            "terminals": ended,
+            "held_out": np.full(n_steps, segment.episode in held_out[segment.task_id]),
+            "weights": np.full(n_steps, weights[segment.task_id][segment.episode] / totals[segment.task_id]),
+        }
+        for name, column in made.items():
+            columns.setdefault(name, []).append(column)
+    arrays: dict[str, Any] = {name: np.concatenate(parts) for name, parts in columns.items()}
+    return LabelledSteps(embeddings=np.stack([embeddings[sentence] for sentence in known]), **arrays)
+
+
+def _segment_rows(
+    segment: Segment,
+    episode: Episode,
+    playbooks: dict[str, Playbook],
+    grounding: Grounding,
+    config: DecoderConfig,
+    rng: np.random.Generator,
+) -> dict[str, NDArray[Any]]:
+    """Inputs and actions of each step of a segment, as they were and in variants."""
+    rows = np.arange(segment.start, segment.stop)
+    observations = episode.observations[rows].astype(np.float64)
+    after = episode.observations[rows + 1].astype(np.float64)
+    actions = _continuous(episode)[rows]
+    path = _path(episode, grounding)
+    if segment.cut == "playbook":
+        book = CompiledPlaybook(playbooks[segment.task_id], grounding.vocabulary)
+        planned = book.targets(np.full(len(rows), segment.step), grounding.anchors(observations))
+    else:
+        planned = np.repeat(path[segment.stop][None], len(rows), axis=0)
+    variants: dict[str, list[NDArray[np.float32]]] = {"variants": [], "variant_actions": [], "next_variants": []}
+    for _ in range(N_VARIANTS):
+        later = np.minimum(rows + rng.integers(1, HINDSIGHT_STEPS + 1, len(rows)), segment.stop)
+        hindsight = rng.random(len(rows)) < config.hindsight_share
+        angles = rng.uniform(-np.pi, np.pi, len(rows)) * (rng.random(len(rows)) < config.turned_share)
+        aims = np.where(hindsight[:, None], path[later], planned)
+        turned, targets, turned_actions = grounding.turn(observations, aims, actions, angles)
+        following, _, _ = grounding.turn(after, aims, actions, angles)
+        variants["variants"].append(grounding.inputs(turned, targets))
+        variants["variant_actions"].append(turned_actions)
+        variants["next_variants"].append(grounding.inputs(following, targets))
+    return {
+        "inputs": grounding.inputs(observations, planned),
+        "actions": actions,
+        **{name: np.stack(columns, axis=1) for name, columns in variants.items()},
+    }
 
 
 def _path(episode: Episode, grounding: Grounding) -> NDArray[np.float64]:

@@ -2,33 +2,60 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+Algorithm = Literal["bc", "stock-bc", "iql", "td3+bc", "awac", "plas", "discrete-bc", "discrete-cql"]
+Join = Literal["concat", "film"]
+
 
 class DecoderConfig(BaseModel):
-    """Pretraining of the decoder with d3rlpy's behaviour cloning by log-likelihood."""
+    """Pretraining of the decoder with d3rlpy."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
+    algorithm: Algorithm = "bc"
+    """`bc` is behaviour cloning by log-likelihood of a mixture; `stock-bc` is d3rlpy's own stochastic BC, whose spread is no
+    spread (it is here to be compared with). `iql`, `td3+bc`, `awac` and `plas` learn from the skills' rewards too;
+    the discrete ones are for environments with discrete actions."""
+    n_components: int = Field(default=3, ge=1, le=16)
+    """M: Gaussian components of `bc` for each pair of a state and a skill, so that "from the left or from the right" stays two ways."""
+    join: Join = "concat"
+    """How the latent meets the state: beside it in the first layer, or as scale and shift of every layer (FiLM)."""
     n_updates: int = Field(default=6000, ge=1)
     """Gradient updates."""
-    batch_size: int = Field(default=256, ge=1)
+    batch_size: int = Field(default=256, ge=2)
     learning_rate: float = Field(default=1e-3, gt=0)
     """Start of a cosine decay to 0."""
     weight_decay: float = Field(default=1e-5, ge=0)
     hidden_sizes: tuple[Annotated[int, Field(ge=1)], ...] = Field(default=(256, 256), min_length=1)
     latent_size: int = Field(default=16, ge=1)
     """Z: numbers in a skill's latent."""
+    text_sizes: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    """Hidden layers of the text head g; none is a linear map."""
+    text_dropout: float = Field(default=0.1, ge=0, lt=1)
+    """Share of the sentence embedding's numbers that are dropped in training, so that g relies on no single one."""
+    phrase_share: float = Field(default=0.5, ge=0, le=1)
+    """Share of training steps whose skill is called by other words, where there are some."""
+    contrast_every: int = Field(default=2, ge=0)
+    """Every so many updates g also learns which sentences ask for the same thing, where there are some; 0 is never."""
     hindsight_share: float = Field(default=0.5, ge=0, le=1)
     """Share of training steps whose target is where the gripper really was at the end of the segment."""
     turned_share: float = Field(default=1.0, ge=0, le=1)
     """Share of training steps seen from a frame turned about the vertical by a random angle."""
     context_swap_share: float = Field(default=0.5, ge=0, le=1)
     """Share of training steps whose context (all inputs but the heading to the target) is another step's, so that
-    the decoder relies on the target and the skill rather than on where things happen to stand."""
+    the decoder relies on the target and the skill rather than on where things happen to stand. Only `bc`, `stock-bc` and
+    `discrete-bc`: the others need the step after."""
     input_noise_std: float = Field(default=0.02, ge=0)
     """Gaussian noise on the standardised inputs, against compounding errors."""
     held_out_share: float = Field(default=0.2, ge=0, lt=1)
     """Share of each task's episodes kept for calibration: at least one where a task has two or more, never all."""
+    calibrate: bool = True
+    """Whether the spread is fitted to held-out segments, and widened where states are new."""
+
+    @property
+    def uses_phrases(self) -> bool:
+        """Whether sentences in other words are needed."""
+        return self.phrase_share > 0 or self.contrast_every > 0

@@ -138,5 +138,5 @@ class LibraryGuide:
     def decode(self, observations: NDArray[Any], retrieval: Retrieval) -> ActionPrior:
         """The mixture of what was retrieved."""
         latents = self.library.latents(retrieval.neighbors.ids)
-        means, stds = self.decoder.decode(self.grounding.inputs(observations, retrieval.targets), latents)
-        return ActionPrior(weights=retrieval.weights, means=means, stds=stds, floor=self.config.floor)
+        components = self.decoder.decode(self.grounding.inputs(observations, retrieval.targets), latents)
+        return components.flat(retrieval.weights, self.config.floor)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from lago_skills.core import Playbook, Segment, Skill
 from lago_skills.decoder.runtime import DecoderWeights
+from lago_skills.envs.grounding import Grounding
 from lago_skills.guide.bundle import LIBRARY_DIR, load_bundle, write_bundle
 from lago_skills.guide.guides import LibraryGuide, RetrievalConfig
 from lago_skills.library import NewSkill, SkillLibrary
@@ -121,11 +122,21 @@ def assemble(space: Workspace, decoder: DecoderWeights) -> LibraryGuide:
         ArtifactCorrupt: they are damaged.
     """
     found, embeddings = segment.load(space)
-    books = plan.playbooks(space)
-    library = SkillLibrary.in_memory(decoder.latent_size, _demonstrated(found, decoder, embeddings).values())
     config = RetrievalConfig(**space.study.guide.model_dump())
-    latents = _step_latents(books, decoder, embeddings)
-    return LibraryGuide(space.study.grounding, decoder, library, books, latents, config)
+    return assemble_from(space.study.grounding, decoder, found, embeddings, plan.playbooks(space), config)
+
+
+def assemble_from(
+    grounding: Grounding,
+    decoder: DecoderWeights,
+    found: list[Segment],
+    embeddings: dict[str, NDArray[np.float32]],
+    books: dict[str, Playbook],
+    config: RetrievalConfig,
+) -> LibraryGuide:
+    """A guide from its parts: a skill for every sentence of the segments, latents for every step of the playbooks."""
+    library = SkillLibrary.in_memory(decoder.latent_size, _demonstrated(found, decoder, embeddings).values())
+    return LibraryGuide(grounding, decoder, library, books, _step_latents(books, decoder, embeddings), config)
 
 
 def _step_latents(

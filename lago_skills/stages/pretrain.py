@@ -10,7 +10,7 @@ from lago_skills.stages import collect, plan, segment
 from lago_skills.stages.job import Job, Progress, Workspace, digest
 from lago_skills.store import ArtifactWriter, verify
 
-VERSION = 2
+VERSION = 3
 DECODER_FILE = "decoder.safetensors"
 
 
@@ -25,6 +25,7 @@ def job(space: Workspace, seed: int, folder: Path) -> Job:
 
     def make(writer: ArtifactWriter, progress: Progress) -> None:
         from lago_skills.decoder.pretrain import pretrain
+        from lago_skills.stages.phrases import phrases
 
         found, embeddings = segment.load(space)
         steps = labelled_steps(
@@ -36,10 +37,11 @@ def job(space: Workspace, seed: int, folder: Path) -> Job:
             config,
             space.study.weighting,
         )
-        weights, figures = pretrain(
-            steps, config, seed, lambda update, m: progress(update, f"log-likelihood {-m['nll']:.2f}")
+        words = phrases(space, list(dict.fromkeys(segment.skill for segment in found))) if config.uses_phrases else None
+        decoder, figures = pretrain(
+            steps, config, seed, lambda update, m: progress(update, f"loss {m['loss']:.2f}"), words
         )
-        weights.save(writer.path / DECODER_FILE)
+        decoder.save(writer.path / DECODER_FILE)
         writer.summary = {"steps": len(steps.actions), **{name: round(value, 4) for name, value in figures.items()}}
 
     recipe = {

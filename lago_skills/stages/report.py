@@ -22,7 +22,7 @@ from lago_skills.stages import build, evaluate, plan, train
 from lago_skills.stages.job import Job, Progress, Workspace, digest
 from lago_skills.store import ArtifactWriter, Manifest, verify
 
-VERSION = 2
+VERSION = 3
 REPORT_FILE, ROWS_FILE = "report.html", "rows.json"
 Row = dict[str, Any]
 
@@ -115,6 +115,7 @@ def _page(space: Workspace, rows: list[Row], summary: Row, progress: Progress) -
     import jinja2
 
     from lago_skills import plots
+    from lago_skills.stages import decoder_pictures
 
     guide = build.guide(space)
     zero_shot = [row for row in rows if row["method"] == "library"]
@@ -147,6 +148,9 @@ def _page(space: Workspace, rows: list[Row], summary: Row, progress: Progress) -
         curves=[_base64(_curves(space, task, zero_shot)) for task in dict.fromkeys(row["task"] for row in trained)],
         films=films,
         skill_map=_base64(skill_map),
+        decoder_pictures={
+            title: _base64(png) for title, png in decoder_pictures.pictures(space, guide.decoder).items()
+        },
         models=sorted({book.model for book in books.values()}),
         by_model=_by_model(zero_shot, books, lint),
         books=[_explain(book, lint[name]) for name, book in books.items()],

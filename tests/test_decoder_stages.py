@@ -1,0 +1,182 @@
+"""Around the decoder: other words, opposites, pictures, and the ablation's table."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import random
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lago_skills import plots
+from lago_skills.core import Task
+from lago_skills.errors import ArtifactCorrupt
+from lago_skills.planner.wordings import Wordings
+from lago_skills.stages import ablation, decoder_pictures, opposites, phrases
+from lago_skills.stages.ablation import Bench, Cell, Variant
+from tests.conftest import ROOT
+
+
+def test_reworded_sentences_say_the_same_and_repeat_where_words_are_few() -> None:
+    sentence = "lower the open gripper straight down around the object, fingers stay open"
+    found = phrases.reword(sentence, phrases.MOTIONS, random.Random(0))
+    assert found[0] == sentence
+    assert len(set(found)) == phrases.N_PHRASES
+    assert not any("closed" in text or "shut" in text for text in found)  # never the opposite
+    assert {"thing", "item", "workpiece"} & {word.strip(",") for text in found for word in text.split()}
+    assert phrases.reword("wait", phrases.MOTIONS, random.Random(0), n=3) == ["wait"] * 3
+
+
+def test_texts_are_grouped_by_what_they_ask_for() -> None:
+    tasks = (Task("a", "open it", "x"), Task("b", "close it", "x"), Task("c", "unheard of", "x"))
+    known = Wordings(texts={"a": ["get it open"], "b": ["shut it"]}, terms=(("cup", "mug"),))
+    words, groups = phrases.texts(["push the cup"], known, tasks)
+    assert {"push the mug", "push the cup"} == set(words[0])
+    assert groups[:2] == [["open it", "get it open"], ["close it", "shut it"]]
+    assert len(groups) == 2 + 2 * len(phrases.OPPOSITES) * len(phrases.NOUNS)
+    assert groups[2][:4] == ["open the box", "open the case", "open up the box", "open up the case"]
+
+
+def pairs() -> opposites.Opposites:
+    up, down = np.eye(3, dtype=np.float32)[:2]
+    skills = {"raise": up, "sink": down}
+    return opposites.Opposites([["up", "down", "upwards"]], up[None], down[None], (2 * up)[None], skills)
+
+
+def test_the_table_of_opposites_has_cosines_and_nearest_skills_before_and_after() -> None:
+    def confused(embeddings: np.ndarray) -> np.ndarray:
+        return np.repeat([[1.0, 0.0]], len(embeddings), axis=0).astype(np.float32)
+
+    rows = pairs().table(confused)
+    assert rows == [
+        {
+            "sentence": "up",
+            "opposite": "down",
+            "paraphrase": "upwards",
+            "opposite_before": 0.0,
+            "paraphrase_before": 1.0,
+            "skill_before": "raise",
+            "opposite_skill_before": "sink",
+            "opposite_after": 1.0,
+            "paraphrase_after": 1.0,
+            "skill_after": "raise",
+            "opposite_skill_after": "raise",
+        }
+    ]
+    assert opposites.told(rows, "before") == {"opposite": 0.0, "paraphrase": 1.0, "told": 1.0}
+    assert opposites.told(rows, "after")["told"] == 0.0
+    assert pairs().overlap(["Down", "sideways"]) == ["down"]
+
+
+def test_the_committed_pairs_are_twenty_and_a_broken_file_is_refused(tmp_path: Path) -> None:
+    triples = json.loads((ROOT / opposites.PAIRS_FILE).read_text())
+    assert len(triples) == 20
+    assert len({text for triple in triples for text in triple}) == 60
+    (tmp_path / "data").mkdir()
+    (tmp_path / opposites.PAIRS_FILE).write_text("[[1]]")
+    with pytest.raises(ArtifactCorrupt, match="restore the file"):
+        opposites.load(tmp_path, {})
+
+
+class CountingBench(Bench):
+    """Measures nothing, and counts."""
+
+    def __init__(self) -> None:
+        self.measured: list[Cell] = []
+
+    def measure(self, cell: Cell) -> dict[str, Any]:
+        self.measured.append(cell)
+        if len(self.measured) == 3:
+            raise KeyboardInterrupt
+        return {**cell.key, "seen": 0.5, "unseen": 0.25, "nll": -1.0, "seconds": 2.0}
+
+
+def test_an_interrupted_ablation_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    path, said = tmp_path / "results/table.csv", list[str]()
+    cells = [Cell("default", count, seed, seed) for count in (1, 5) for seed in (0, 1)]
+    first, second = CountingBench(), CountingBench()
+    with pytest.raises(KeyboardInterrupt):
+        ablation.run(path, cells, lambda seed: first, said.append)
+    rows = ablation.run(path, cells, lambda seed: second, said.append)
+    assert first.measured[:2] == cells[:2]
+    assert second.measured == cells[2:]
+    assert [(row["demonstrations"], row["data_seed"]) for row in rows] == [
+        ("1", "0"),
+        ("1", "1"),
+        ("5", "0"),
+        ("5", "1"),
+    ]
+    assert len(said) == 4
+    assert ablation.run(path, cells, lambda seed: second, said.append) == rows
+
+
+STUDY = """
+name = "demo"
+[tasks]
+seen = ["ten"]
+unseen = ["reach-wall"]
+"""
+
+
+def size(png: bytes) -> tuple[int, int]:
+    return Image.open(io.BytesIO(png)).size
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_cells_are_measured_on_real_tasks_and_pictures_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("transcripts", "scenes", "lint"):
+        shutil.copytree(ROOT / "data" / name, tmp_path / "data" / name)
+    shutil.copy(ROOT / opposites.PAIRS_FILE, tmp_path / opposites.PAIRS_FILE)
+    (tmp_path / "data/studies").mkdir()
+    (tmp_path / "data/studies/demo.toml").write_text(STUDY)
+    tiny: dict[str, Any] = {"n_updates": 60, "hidden_sizes": (32,)}
+    variants = {
+        "default": Variant(tiny),
+        "mode": Variant({**tiny, **ablation.PLAIN_TEXT}, act="mode"),
+        "raw": Variant({**tiny, **ablation.PLAIN_TEXT, "context_swap_share": 0.0}, raw=True),
+        "one-hot": Variant({**tiny, **ablation.PLAIN_TEXT}, one_hot=True),
+    }
+    monkeypatch.setattr(ablation, "VARIANTS", variants)
+    monkeypatch.setattr(ablation, "N_TEST", 1)
+    monkeypatch.setattr(ablation, "MAX_DEMONSTRATIONS", 2)
+    arguments = ["x", "--root", str(tmp_path), "--variants", *variants, "--demonstrations", "2", "--seeds", "0"]
+    monkeypatch.setattr("sys.argv", [*arguments, "--episodes", "1"])
+    ablation.main()
+    with (tmp_path / ablation.RESULTS).open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["variant"] for row in rows] == list(variants)
+    assert all(float(row["nll"]) < float(row["nll_one"]) for row in rows)
+    assert [row["told_apart"] == "" for row in rows] == [False, False, False, True]
+    assert {row["commit"] for row in rows} == {"unknown"}
+
+    space = ablation.workspace(tmp_path, 0)
+    bench = Bench(space, 1)
+    config = space.study.decoder.model_copy(update=tiny)
+    steps, _ = bench.steps(0, 3, config, False, bench.embeddings)
+    from lago_skills.decoder.pretrain import pretrain
+    from lago_skills.decoder.runtime import DecoderWeights
+
+    decoder, _ = pretrain(steps, config, 0, lambda update, metrics: None)
+    assert isinstance(decoder, DecoderWeights)
+    drawn = decoder_pictures.pictures(space, decoder)
+    assert len(drawn) == 4
+    assert all(min(size(png)) > 200 for png in drawn.values())
+    found = decoder_pictures.strange(decoder, steps, np.flatnonzero(steps.held_out))
+    assert (np.diff(found["distance"]) > 0).all()
+    assert found["spread after"][-1] > 1.5 * found["spread before"][-1]
+    assert found["spread after"][0] == pytest.approx(found["spread before"][0], rel=0.5)
+    field = decoder_pictures.fields(decoder, bench.episodes, bench.segments, bench.embeddings, space.study.grounding)[0]
+    assert field.offsets.shape == field.actions.shape == (81, 2)
+
+
+def test_action_fields_fill_a_grid() -> None:
+    offsets = np.array([[0.0, 0.1], [0.1, 0.0]])
+    fields = [plots.Field(f"skill {i}", offsets, offsets * 5, np.array([0.1, 0.9])) for i in range(5)]
+    assert size(plots.action_fields(fields))[0] > 600
