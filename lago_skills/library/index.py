@@ -130,13 +130,15 @@ def _calibrate(index: Any, ids: NDArray[np.int64], vectors: NDArray[np.float32])
     """The least number of cells that finds TARGET_RECALL of the true eight nearest of queries near the data and away from it."""
     rng = np.random.default_rng(1)
     size = vectors.shape[1]
-    near = vectors[rng.integers(0, len(vectors), 128)] + rng.normal(0.0, 0.5 / np.sqrt(size), (128, size))
-    queries = np.concatenate([near, rng.normal(size=(64, size))])
-    queries = (queries / np.linalg.norm(queries, axis=1, keepdims=True)).astype(np.float32)
-    _, best = build_exact(ids, vectors).search(queries, 8)
+    near = vectors[rng.integers(0, len(vectors), 256)] + rng.normal(0.0, 0.5 / np.sqrt(size), (256, size))
+    groups: list[tuple[NDArray[np.float32], NDArray[np.int64]]] = []
+    exact = build_exact(ids, vectors)
+    for raw in (near, rng.normal(size=(256, size))):
+        queries = (raw / np.linalg.norm(raw, axis=1, keepdims=True)).astype(np.float32)
+        groups.append((queries, exact.search(queries, 8)[1]))
     for probes in PROBES:
         index.nprobe = probes
-        if recall(index.search(queries, 8)[1], best) >= TARGET_RECALL:
+        if all(recall(index.search(queries, 8)[1], best) >= TARGET_RECALL for queries, best in groups):
             return probes
     return PROBES[-1]
 
