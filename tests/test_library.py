@@ -365,6 +365,37 @@ def test_a_full_disk_is_one_sentence_and_nothing_is_lost(library: SkillLibrary) 
     assert verify(library.folder) == []
 
 
+def test_a_really_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same on a real file system without room, where this machine can mount one; the index is what cannot be kept first."""
+    monkeypatch.setattr("lago_skills.library.follower.SMALL", 10)
+    mount = tmp_path / "small"
+    mount.mkdir()
+    if os.geteuid() or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "t", mount], check=False).returncode:
+        pytest.skip("this machine does not let us mount a small file system")
+    try:
+        with SkillLibrary.create(mount / "library", Z) as library:
+            acknowledged = 0
+            with pytest.raises(DiskFull, match="nothing was changed; free some space"):
+                for seed in range(1000):
+                    library.add_many(new_skills(20, seed))
+                    acknowledged += 20
+            assert acknowledged > 100
+            assert len(library) == acknowledged
+            assert library.search(unit(20, acknowledged // 20 - 1)[:1], 1).ids[0, 0] == acknowledged - 19
+            library.compact()
+            assert library.cache_problem is not None
+            assert "could not be kept on disk" in library.cache_problem
+        assert verify(mount / "library") == []
+        with SkillLibrary.open(mount / "library", mode="write") as library:
+            assert len(library) == acknowledged
+            subprocess.run(["mount", "-o", "remount,size=8m", mount], check=True)  # somebody made room
+            library.add_many(new_skills(20))
+            library.compact()
+        assert verify(mount / "library") == []
+    finally:
+        subprocess.run(["umount", mount], check=True)
+
+
 def as_nobody(code: str) -> subprocess.CompletedProcess[str]:
     """Run code as a user for whom permissions count."""
     drop = "import os; os.getuid() or (os.setgid(65534), os.setuid(65534))\n"
