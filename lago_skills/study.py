@@ -126,7 +126,9 @@ class GuideConfig(_Section):
 
     k: int = Field(default=4, ge=1, le=64)
     """Skills retrieved per state."""
-    temperature: float = Field(default=0.1, gt=0)
+    temperature: float = Field(default=0.5, gt=0)
+    """Of the softmax over similarities. At 0.1, with latents as far apart as the text head now puts them, one skill answers alone, and
+    single tasks fall to 0 (data/results/decoder-ablation.csv)."""
     floor: Share = 0.02
 
 

@@ -42,7 +42,7 @@ class RetrievalConfig:
 
     k: int = 4
     """Skills retrieved per state."""
-    temperature: float = 0.1
+    temperature: float = 0.5
     """Softmax temperature over inner products: lower trusts the nearest skill more."""
     floor: float = 0.02
     """Share of uniform in the prior."""
