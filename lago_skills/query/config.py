@@ -15,7 +15,7 @@ class QueryConfig(BaseModel):
     hidden_sizes: tuple[Annotated[int, Field(ge=1)], ...] = Field(default=(128, 128), min_length=1)
     task_size: int = Field(default=16, ge=1)
     """C: numbers that are left of the task's sentence."""
-    n_updates: int = Field(default=3000, ge=1)
+    n_updates: int = Field(default=2000, ge=1)
     """Gradient updates."""
     batch_size: int = Field(default=256, ge=2)
     learning_rate: float = Field(default=1e-3, gt=0)

@@ -83,7 +83,7 @@ def train(
             optimiser.step()
             schedule.step()
             if update % 100 == 0:
-                report(update, float(loss))
+                report(update, float(loss.detach()))
     exported = network.export(mean, std)
     return exported, figures(exported, steps)
 
