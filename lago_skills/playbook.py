@@ -48,10 +48,12 @@ class CompiledPlaybook:
 
         Steps that share their words answer alike; of those, the first whose conditions hold, and the last if none of theirs do.
         """
-        best = similar >= similar.max(axis=1, keepdims=True) - SAME_WORDS
-        ready = best & self.held(values)
-        last = best.shape[1] - 1 - np.argmax(best[:, ::-1], axis=1)
-        return np.where(ready.any(axis=1), np.argmax(ready, axis=1), last)
+        best: NDArray[np.bool_] = similar >= similar.max(axis=1, keepdims=True) - SAME_WORDS
+        ready: NDArray[np.bool_] = best & self.held(values)
+        first: NDArray[np.int64] = np.argmax(ready, axis=1)
+        last: NDArray[np.int64] = best.shape[1] - 1 - np.argmax(best[:, ::-1], axis=1)
+        found: NDArray[np.int64] = np.where(ready[np.arange(len(ready)), first], first, last)
+        return found
 
     def targets(self, steps: NDArray[np.int64], anchors: NDArray[Any]) -> NDArray[np.float64]:
         """(B,) active steps and (B, n_anchors, 3) anchor points -> (B, 3) target points; 0 where there are no anchors."""

@@ -163,7 +163,7 @@ class LibraryGuide:
             self._follow()
             queries = self._learned(observations, task)
             if self.config.query == "blend":
-                queries = _between(self.step_latents[task][steps], queries, self.config.blend)
+                queries = between(self.step_latents[task][steps], queries, self.config.blend)
             else:
                 steps = book.answering(values, queries @ self.step_latents[task].T)
             neighbors, weights = self._lookup(queries)
@@ -190,7 +190,7 @@ class LibraryGuide:
         return components.flat(retrieval.weights, self.config.floor)
 
 
-def _between(plans: NDArray[np.float32], learned: NDArray[np.float32], share: float) -> NDArray[np.float32]:
+def between(plans: NDArray[np.float32], learned: NDArray[np.float32], share: float) -> NDArray[np.float32]:
     """(B, Z) unit latents between two of them; the plan's where they cancel out."""
     mixed = (1.0 - share) * plans + share * learned
     norms = np.linalg.norm(mixed, axis=1, keepdims=True)

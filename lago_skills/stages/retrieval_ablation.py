@@ -72,8 +72,12 @@ def workspace(root: Path, seed: int) -> Workspace:
     for stage in (collect, plan, segment, pretrain):
         for job in stage.jobs(space):
             if not job.done:
-                job.run(lambda done, note: None)
+                job.run(_quiet)
     return space
+
+
+def _quiet(done: int, note: str) -> None:
+    """No progress."""
 
 
 class Bench:
