@@ -365,6 +365,12 @@ def test_a_full_disk_is_one_sentence_and_nothing_is_lost(library: SkillLibrary) 
     assert verify(library.folder) == []
 
 
+def fill(library: SkillLibrary) -> None:
+    """Add twenty skills at a time until it is refused."""
+    for seed in range(1000):
+        library.add_many(new_skills(20, seed))
+
+
 def test_a_really_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same on a real file system without room, where this machine can mount one; the index is what cannot be kept first."""
     monkeypatch.setattr("lago_skills.library.follower.SMALL", 10)
@@ -374,11 +380,9 @@ def test_a_really_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.Mo
         pytest.skip("this machine does not let us mount a small file system")
     try:
         with SkillLibrary.create(mount / "library", Z) as library:
-            acknowledged = 0
             with pytest.raises(DiskFull, match="nothing was changed; free some space"):
-                for seed in range(1000):
-                    library.add_many(new_skills(20, seed))
-                    acknowledged += 20
+                fill(library)
+            acknowledged = 20 * len(library.changes(-1))  # each change added twenty
             assert acknowledged > 100
             assert len(library) == acknowledged
             assert library.search(unit(20, acknowledged // 20 - 1)[:1], 1).ids[0, 0] == acknowledged - 19

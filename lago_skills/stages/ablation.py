@@ -54,12 +54,16 @@ class Variant:
     one_hot: bool = False
     act: str = "mean"
     """`mean` or `mode` of the prior."""
+    temperature: float | None = None
+    """Of the weights of neighbours; without it, the study's."""
 
 
 PLAIN_TEXT: dict[str, Any] = {"phrase_share": 0.0, "contrast_every": 0, "text_dropout": 0.0}
 VARIANTS: dict[str, Variant] = {
     "default": Variant(),
     "one component": Variant({"n_components": 1}),
+    **{f"temperature {t}": Variant(temperature=t) for t in (0.1, 0.3, 0.5, 0.8)},
+    **{f"one component, temperature {t}": Variant({"n_components": 1}, temperature=t) for t in (0.1, 0.3, 0.5, 0.8)},
     "two components": Variant({"n_components": 2}),
     "five components": Variant({"n_components": 5}),
     "mode": Variant(act="mode"),
@@ -121,6 +125,7 @@ class Bench:
         self.episodes, self.books = collect.episodes(space), plan.playbooks(space)
         self._pairs: opposites.Opposites | None = None
         self._words: dict[tuple[str, ...], Phrases | None] = {}
+        self._trained: dict[str, tuple[DecoderWeights, list[Segment], float]] = {}
 
     def words(self, sentences: list[str]) -> Phrases | None:
         """Other words, embedded once."""
@@ -143,20 +148,36 @@ class Bench:
         grounding = RawGrounding() if raw else self.space.study.grounding
         return labelled_steps(own, self.books, found, embeddings, grounding, config), found
 
-    def measure(self, cell: Cell) -> dict[str, Any]:
-        """The row of a cell."""
-        from lago_skills.decoder import calibration
+    def trained(self, cell: Cell) -> tuple[DecoderWeights, list[Segment], float]:
+        """The decoder of a cell, the segments it was trained on, and how many seconds that took; variants that differ in retrieval share it."""
         from lago_skills.decoder.pretrain import pretrain
 
         variant = VARIANTS[cell.variant]
         config = DecoderConfig(**variant.config)
-        embeddings = _one_hot(self.embeddings) if variant.one_hot else self.embeddings
-        steps, found = self.steps(0, cell.demonstrations, config, variant.raw, embeddings)
-        words = self.words(list(dict.fromkeys(s.skill for s in found))) if config.uses_phrases else None
-        started = time.monotonic()
-        decoder, _ = pretrain(steps, config, cell.decoder_seed, lambda update, metrics: None, words)
-        seconds = time.monotonic() - started
-        assert isinstance(decoder, DecoderWeights)
+        key = f"{cell.demonstrations} {cell.decoder_seed} {variant.raw} {variant.one_hot} {config.model_dump_json()}"
+        if key not in self._trained:
+            steps, found = self.steps(0, cell.demonstrations, config, variant.raw, self._embeddings(variant))
+            words = self.words(list(dict.fromkeys(s.skill for s in found))) if config.uses_phrases else None
+            started = time.monotonic()
+            decoder, _ = pretrain(steps, config, cell.decoder_seed, lambda update, metrics: None, words)
+            assert isinstance(decoder, DecoderWeights)
+            self._trained[key] = decoder, found, time.monotonic() - started
+        return self._trained[key]
+
+    def _embeddings(self, variant: Variant) -> dict[str, NDArray[np.float32]]:
+        return _one_hot(self.embeddings) if variant.one_hot else self.embeddings
+
+    def measure(self, cell: Cell) -> dict[str, Any]:
+        """The row of a cell."""
+        from lago_skills.decoder import calibration
+
+        variant = VARIANTS[cell.variant]
+        config = DecoderConfig(**variant.config)
+        embeddings = self._embeddings(variant)
+        decoder, found, seconds = self.trained(cell)
+        retrieval = self.space.study.guide.model_dump()
+        if variant.temperature is not None:
+            retrieval["temperature"] = variant.temperature
         fresh, _ = self.steps(MAX_DEMONSTRATIONS, MAX_DEMONSTRATIONS + N_TEST, config, variant.raw, embeddings)
         figures = calibration.figures(decoder, fresh, np.arange(len(fresh.actions)))
         guide = build.assemble_from(
@@ -165,7 +186,7 @@ class Bench:
             found,
             embeddings,
             self.books,
-            RetrievalConfig(**self.space.study.guide.model_dump()),
+            RetrievalConfig(**retrieval),
         )
         study = self.space.study
         success = {task.id: self._success(guide, task, variant.act) for task in (*study.seen, *study.unseen)}
@@ -265,8 +286,8 @@ def main() -> None:
     cells = [
         Cell(variant, count, seed, seed)
         for count in chosen.demonstrations
-        for variant in chosen.variants
         for seed in chosen.seeds
+        for variant in chosen.variants
     ]
     run(
         chosen.root / RESULTS,
