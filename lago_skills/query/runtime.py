@@ -57,11 +57,6 @@ class QueryNetwork:
         """I."""
         return len(self.input_mean)
 
-    @property
-    def latent_size(self) -> int:
-        """Z."""
-        return len(self.layers[-1].bias)
-
     def contexts(self, embeddings: NDArray[Any]) -> Array:
         """(N, D) embeddings of task sentences -> (N, C): what a query needs of its task, computed once.
 
