@@ -85,6 +85,7 @@ class Bench:
 
     def __init__(self, space: Workspace, n_episodes: int) -> None:
         self.space, self.n_episodes = space, n_episodes
+        self.commit = commit_of(space.root)  # of the code that runs, whatever is checked out when a row is finished
         decoder_dir = space.artifact("decoder")
         learned = query.learned(space, decoder_dir, space.study.seed)
         self.figures = verify(query.job(space, decoder_dir, space.study.seed).folder).summary
@@ -116,7 +117,7 @@ class Bench:
             "top_1_by_task": self.figures["top_1_by_task"],
             "episodes": self.n_episodes,
             "seconds": round(time.monotonic() - started, 1),
-            "commit": commit_of(self.space.root),
+            "commit": self.commit,
         }
 
     def _success(self, guide: LibraryGuide, task: Task, agreed: list[NDArray[np.bool_]] | None) -> float:
