@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 
 from lago_skills.core import Condition, Playbook, Step, Target, Vocabulary
 
+SAME_WORDS = 1e-5
+"""Cosines that differ by less are of the same sentence."""
+
 
 class CompiledPlaybook:
     """A playbook turned into index and threshold arrays, ready for batches."""
@@ -28,13 +31,29 @@ class CompiledPlaybook:
         self._anchor = np.array([vocabulary.anchors.index(t.anchor) if t else -1 for t in targets])
         self._offset = np.array([t.offset if t else (0.0, 0.0, 0.0) for t in targets])
 
-    def active(self, values: NDArray[Any]) -> NDArray[np.int64]:
-        """(B, F) feature values -> (B,) index of the first step whose conditions all hold."""
+    def held(self, values: NDArray[Any]) -> NDArray[np.bool_]:
+        """(B, F) feature values -> (B, n_steps) whether all conditions of each step hold; the last has none."""
         held = np.stack(
             [(sign * (values[:, i] - bound) < 0.0).all(axis=1) for i, sign, bound in self._conditions], axis=1
         )  # (B, n_steps)
         held[:, -1] = True
-        return np.argmax(held, axis=1)
+        return held
+
+    def active(self, values: NDArray[Any]) -> NDArray[np.int64]:
+        """(B, F) feature values -> (B,) index of the first step whose conditions all hold."""
+        return np.argmax(self.held(values), axis=1)
+
+    def answering(self, values: NDArray[Any], similar: NDArray[Any]) -> NDArray[np.int64]:
+        """(B, F) feature values and (B, n_steps) how well each step answers what is wanted -> (B,) the step that answers best.
+
+        Steps that share their words answer alike; of those, the first whose conditions hold, and the last if none of theirs do.
+        """
+        best: NDArray[np.bool_] = similar >= similar.max(axis=1, keepdims=True) - SAME_WORDS
+        ready: NDArray[np.bool_] = best & self.held(values)
+        first: NDArray[np.int64] = np.argmax(ready, axis=1)
+        last: NDArray[np.int64] = best.shape[1] - 1 - np.argmax(best[:, ::-1], axis=1)
+        found: NDArray[np.int64] = np.where(ready[np.arange(len(ready)), first], first, last)
+        return found
 
     def targets(self, steps: NDArray[np.int64], anchors: NDArray[Any]) -> NDArray[np.float64]:
         """(B,) active steps and (B, n_anchors, 3) anchor points -> (B, 3) target points; 0 where there are no anchors."""

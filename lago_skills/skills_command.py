@@ -184,7 +184,7 @@ def _vector(path: Path) -> NDArray[np.float64]:
 
 
 def _latent_in_state(folder: Path, library: SkillLibrary, options: argparse.Namespace) -> NDArray[Any]:
-    """The latent of the playbook step that is active in an observation."""
+    """What the bundle's guide looks skills up with in an observation: the latent of the active step of the playbook, or a learned one."""
     from lago_skills.guide.bundle import load_bundle
 
     bundle = (
@@ -200,10 +200,11 @@ def _latent_in_state(folder: Path, library: SkillLibrary, options: argparse.Name
         )
     guide = load_bundle(bundle)
     observation = _vector(options.obs)[None]
-    step = int(guide.retrieve(observation, options.task_of).steps[0])
+    found = guide.retrieve(observation, options.task_of)
+    step = int(found.steps[0])
     sentence = guide.playbooks[options.task_of].playbook.steps[step].skill
     print(f"active step {step + 1} of {options.task_of}: {sentence}", file=sys.stderr)  # noqa: T201
-    return guide.step_latents[options.task_of][step]
+    return found.queries[0]
 
 
 def _duplicate_row(duplicate: Duplicate) -> Row:

@@ -6,7 +6,7 @@ import difflib
 import itertools
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -18,6 +18,7 @@ from lago_skills.envs.own import NamedEntries, load_grounding
 from lago_skills.envs.tasks import expand
 from lago_skills.errors import StudyError
 from lago_skills.llm.config import LiveConfig
+from lago_skills.query.config import QueryConfig
 from lago_skills.rl.config import SACConfig
 
 MAX_SEED = 99
@@ -130,6 +131,12 @@ class GuideConfig(_Section):
     """Of the softmax over similarities. At 0.1, with latents as far apart as the text head now puts them, one skill answers alone, and
     single tasks fall to 0 (data/results/decoder-ablation.csv)."""
     floor: Share = 0.02
+    query: Literal["playbook", "learned", "blend"] = "playbook"
+    """What skills are looked up with: the playbook's active step, a learned query of state and task, or a blend."""
+    blend: Share = 0.5
+    """Share of the learned query in the blend."""
+    support_weight: float = Field(default=0.0, ge=0, le=1)
+    """Weights are multiplied by (demonstrated steps of the skill) ** this; 0 is off."""
 
 
 class ZeroShotConfig(_Section):
@@ -166,6 +173,8 @@ class Study(_Section):
     segment: SegmentConfig = SegmentConfig()
     plan: PlanConfig = PlanConfig()
     decoder: DecoderConfig = DecoderConfig()
+    query: QueryConfig = QueryConfig()
+    """Training of the query network, if `guide.query` needs one."""
     guide: GuideConfig = GuideConfig()
     zero_shot: ZeroShotConfig = ZeroShotConfig()
     train: TrainConfig = TrainConfig()

@@ -51,6 +51,14 @@ class Grounding(Protocol):
         ...
 
 
+def goals(grounding: Grounding, observations: NDArray[Any]) -> NDArray[np.float64]:
+    """(B, S) observations -> (B, 3) where the task wants things; zeros where the environment has no goal among its anchors."""
+    names = grounding.vocabulary.anchors
+    if "goal" not in names:
+        return np.zeros((len(observations), 3))
+    return grounding.anchors(observations)[:, names.index("goal")]
+
+
 REACH_M = {"x": (-0.6, 0.6), "y": (0.0, 1.2), "z": (-0.1, 0.6)}
 """No gripper, object or goal of any of the fifty tasks is outside this box."""
 

@@ -21,6 +21,7 @@ from lago_skills.guide.guides import LibraryGuide, RetrievalConfig
 from lago_skills.library import SkillLibrary
 from lago_skills.library.exchange import copy, open_any
 from lago_skills.playbook import playbook_from
+from lago_skills.query.runtime import LearnedQuery, QueryNetwork
 from lago_skills.store import verify
 from lago_skills.tensors import load_arrays, save_arrays
 
@@ -31,6 +32,8 @@ DECODER_FILE, PLAYBOOKS_FILE, LATENTS_FILE, RETRIEVAL_FILE = (
     "step_latents.safetensors",
     "retrieval.json",
 )
+QUERY_FILE, TASKS_FILE = "query.safetensors", "task_embeddings.safetensors"
+"""Only where a query was learned."""
 
 
 def write_bundle(
@@ -40,6 +43,7 @@ def write_bundle(
     playbooks: dict[str, Playbook],
     step_latents: dict[str, NDArray[np.float32]],
     config: RetrievalConfig,
+    learned: LearnedQuery | None = None,
 ) -> None:
     """Fill a folder with everything a guide needs at run time."""
     decoder.save(folder / DECODER_FILE)
@@ -48,6 +52,9 @@ def write_bundle(
     (folder / PLAYBOOKS_FILE).write_text(json.dumps(books, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     save_arrays(step_latents, folder / LATENTS_FILE)
     (folder / RETRIEVAL_FILE).write_text(json.dumps(asdict(config)) + "\n", encoding="utf-8")
+    if learned is not None:
+        learned.network.save(folder / QUERY_FILE)
+        save_arrays(learned.embeddings, folder / TASKS_FILE)
 
 
 def load_bundle(folder: Path, library: SkillLibrary | None = None) -> LibraryGuide:
@@ -68,12 +75,20 @@ def load_bundle(folder: Path, library: SkillLibrary | None = None) -> LibraryGui
             playbooks={name: playbook_from(entry) for name, entry in books.items()},
             step_latents=load_arrays(folder / LATENTS_FILE),
             config=RetrievalConfig(**retrieval),
+            learned=_learned(folder),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ArtifactCorrupt(
             f"bundle {str(folder)!r} cannot be read ({error}); expected the files that the build stage writes; "
             "delete the folder and build again"
         ) from error
+
+
+def _learned(folder: Path) -> LearnedQuery | None:
+    """The learned query of a bundle, where it has one; bundles of before there were any load as they did."""
+    if not (folder / QUERY_FILE).is_file():
+        return None
+    return LearnedQuery(QueryNetwork.load(folder / QUERY_FILE), load_arrays(folder / TASKS_FILE))
 
 
 def library_folder(bundle: Path) -> Path:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lago_skills.core import Neighbors, Playbook
 from lago_skills.decoder.runtime import DecoderWeights
-from lago_skills.envs.grounding import Grounding
+from lago_skills.envs.grounding import Grounding, goals
 from lago_skills.errors import LibraryConflict, StudyError
 from lago_skills.library import SkillLibrary
 from lago_skills.playbook import CompiledPlaybook
 from lago_skills.prior import ActionPrior, uniform_prior
+from lago_skills.query.runtime import LearnedQuery
+
+QueryMode = Literal["playbook", "learned", "blend"]
 
 
 class Guide(Protocol):
@@ -46,20 +49,34 @@ class RetrievalConfig:
     """Softmax temperature over inner products: lower trusts the nearest skill more."""
     floor: float = 0.02
     """Share of uniform in the prior."""
+    query: QueryMode = "playbook"
+    """What skills are looked up with: the latent of the playbook's active step, the learned query of state and task, or a blend
+    of both. With a learned query alone, the playbook only says where to head: of its steps, the one whose words are most
+    like the query counts."""
+    blend: float = 0.5
+    """Share of the learned query in the blend; 1 looks skills up by the learned query and heads where the active step does."""
+    support_weight: float = 0.0
+    """Weights are multiplied by (demonstrated steps of the skill) ** this; 0 is off. A skill without any counts as one step."""
 
 
 @dataclass(frozen=True)
 class Retrieval:
     """What was looked up for a batch: to explain a prior, and to draw it."""
 
-    steps: NDArray[np.int64]  # (B,) active playbook step
+    queries: NDArray[np.float32]  # (B, Z) what skills were looked up with
+    steps: NDArray[np.int64]  # (B,) playbook step: the active one, or the one that a learned query is most like
     targets: NDArray[np.float64]  # (B, 3) where the step heads
     neighbors: Neighbors
     weights: NDArray[np.float32]  # (B, K)
 
 
 class LibraryGuide:
-    """Playbook step -> latent -> k nearest library skills -> decoder -> mixture."""
+    """Playbook step, learned query or both -> latent -> k nearest library skills -> decoder -> mixture.
+
+    Raises:
+        StudyError: a learned query is wanted and there is none.
+        LibraryConflict: no skill is enabled.
+    """
 
     def __init__(
         self,
@@ -69,6 +86,7 @@ class LibraryGuide:
         playbooks: dict[str, Playbook],
         step_latents: dict[str, NDArray[np.float32]],
         config: RetrievalConfig | None = None,
+        learned: LearnedQuery | None = None,
     ) -> None:
         self.grounding = grounding
         self.decoder = decoder
@@ -76,28 +94,47 @@ class LibraryGuide:
         self.config = config or RetrievalConfig()
         self.playbooks = {name: CompiledPlaybook(book, grounding.vocabulary) for name, book in playbooks.items()}
         self.step_latents = step_latents  # per task: (n_steps, Z)
+        self.learned = learned
+        if self.config.query != "playbook" and learned is None:
+            raise StudyError(
+                f"found guide.query = {self.config.query!r} and no query network; expected one in the bundle; build it again with "
+                "that setting, or look skills up by the playbook"
+            )
         self._looked_up_at = -1
+        self._support: dict[int, float] = {}  # log of demonstrated steps, by skill
         self._found: dict[str, tuple[Neighbors, NDArray[np.float32]]] = {}
         self._follow()
 
     def _follow(self) -> None:
-        """Look the steps' neighbours up again when the library has changed: an edit shows within a quarter of a second."""
+        """Look the steps' neighbours up again (they do not depend on the state) when the library has changed: an edit shows within a quarter of a second."""
         change = self.library.change
         if change != self._looked_up_at:
+            self._support = {}
             self._found = {name: self._lookup(latents) for name, latents in self.step_latents.items()}
             self._looked_up_at = change
 
     def _lookup(self, latents: NDArray[np.float32]) -> tuple[Neighbors, NDArray[np.float32]]:
-        """Neighbours and mixture weights of each step of a playbook: they do not depend on the state."""
+        """(B, Z) -> neighbours and mixture weights."""
         found = self.library.search(latents, max(min(self.config.k, self.library.n_active), 1))
         if (found.ids[:, 0] < 0).any():
             raise LibraryConflict(
                 "found no enabled skill in the library; expected at least one; enable one (lago skills enable), or build again"
             )
         logits = np.where(found.ids >= 0, found.scores / self.config.temperature, -np.inf)
+        if self.config.support_weight:
+            logits += self.config.support_weight * self._log_support(found.ids)
         logits -= logits.max(axis=1, keepdims=True)
         weights = np.exp(logits)
         return found, (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+
+    def _log_support(self, ids: NDArray[np.int64]) -> NDArray[np.float64]:
+        """(B, K) skill ids -> logarithms of their demonstrated steps, read once per change of the library."""
+        unique, places = np.unique(ids, return_inverse=True)
+        for number in unique.tolist():
+            if number >= 0 and number not in self._support:
+                steps = self.library.get(number).support.get("steps", 0.0)
+                self._support[number] = float(np.log(max(steps, 1.0)))
+        return np.array([self._support.get(number, 0.0) for number in unique.tolist()])[places].reshape(ids.shape)
 
     def neighbors(self, task: str) -> tuple[Neighbors, NDArray[np.float32]]:
         """Neighbours of each step of a task's playbook, and their (n_steps, K) weights."""
@@ -116,15 +153,26 @@ class LibraryGuide:
                 f"no playbook for task {task!r} in this bundle; expected one of {sorted(self.playbooks)}; "
                 "plan the task and build the bundle again"
             )
-        book = self.playbooks[task]
-        steps = book.active(self.grounding.values(observations))
-        found, weights = self.neighbors(task)
-        return Retrieval(
-            steps=steps,
-            targets=book.targets(steps, self.grounding.anchors(observations)),
-            neighbors=Neighbors(found.ids[steps], found.scores[steps]),
-            weights=weights[steps],
-        )
+        book, values = self.playbooks[task], self.grounding.values(observations)
+        steps = book.active(values)
+        if self.config.query == "playbook":
+            queries = self.step_latents[task][steps]
+            found, weights = self.neighbors(task)
+            neighbors, weights = Neighbors(found.ids[steps], found.scores[steps]), weights[steps]
+        else:
+            self._follow()
+            queries = self._learned(observations, task)
+            if self.config.query == "blend":
+                queries = between(self.step_latents[task][steps], queries, self.config.blend)
+            else:
+                steps = book.answering(values, queries @ self.step_latents[task].T)
+            neighbors, weights = self._lookup(queries)
+        targets = book.targets(steps, self.grounding.anchors(observations))
+        return Retrieval(queries, steps, targets, neighbors, weights)
+
+    def _learned(self, observations: NDArray[Any], task: str) -> NDArray[np.float32]:
+        assert self.learned is not None  # refused at construction
+        return self.learned(self.grounding.inputs(observations, goals(self.grounding, observations)), task)
 
     def prior(self, observations: NDArray[Any], task: str) -> ActionPrior:
         """(B, S) observations -> mixture over the retrieved skills.
@@ -140,3 +188,10 @@ class LibraryGuide:
         latents = self.library.latents(retrieval.neighbors.ids)
         components = self.decoder.decode(self.grounding.inputs(observations, retrieval.targets), latents)
         return components.flat(retrieval.weights, self.config.floor)
+
+
+def between(plans: NDArray[np.float32], learned: NDArray[np.float32], share: float) -> NDArray[np.float32]:
+    """(B, Z) unit latents between two of them; the plan's where they cancel out."""
+    mixed = (1.0 - share) * plans + share * learned
+    norms = np.linalg.norm(mixed, axis=1, keepdims=True)
+    return np.where(norms > 1e-6, mixed / np.maximum(norms, 1e-6), plans).astype(np.float32)

@@ -200,7 +200,7 @@ class Bench:
             **{name: round(value, 4) for name, value in figures.items()},
             **self._opposites(decoder, embeddings, variant.one_hot),
             "seconds": round(seconds, 1),
-            "commit": _commit(self.space.root),
+            "commit": commit_of(self.space.root),
         }
 
     def _opposites(
@@ -236,7 +236,8 @@ def _one_hot(embeddings: dict[str, NDArray[np.float32]]) -> dict[str, NDArray[np
     return dict(zip(embeddings, rows, strict=True))
 
 
-def _commit(root: Path) -> str:
+def commit_of(root: Path) -> str:
+    """Short name of the checked-out commit, or `unknown`."""
     found = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], cwd=root, capture_output=True, text=True, check=False
     )

@@ -18,7 +18,8 @@ from lago_skills.library import NewSkill, SkillLibrary
 from lago_skills.library.exchange import fingerprint
 from lago_skills.library.sqlite_file import STORE_FILE
 from lago_skills.playbook import CompiledPlaybook
-from lago_skills.stages import collect, plan, pretrain, segment
+from lago_skills.query.runtime import LearnedQuery
+from lago_skills.stages import collect, plan, pretrain, query, segment
 from lago_skills.stages.job import Job, Progress, Workspace, digest
 from lago_skills.store import ArtifactWriter, file_hash
 from lago_skills.store import fingerprint as json_fingerprint
@@ -38,6 +39,7 @@ def jobs(space: Workspace) -> list[Job]:
 
     def make(writer: ArtifactWriter, progress: Progress) -> None:
         decoder = pretrain.load(space.artifact("decoder"))
+        learned = query.wanted(space, space.artifact("decoder"), space.study.seed)
         found, embeddings = segment.load(space)
         books = plan.playbooks(space)
         with _opened(space, decoder) as library:
@@ -45,7 +47,7 @@ def jobs(space: Workspace) -> list[Job]:
             update(library, found, decoder, file_hash(space.library / DECODER_FILE), embeddings)
             library.compact()
             latents = _step_latents(books, decoder, embeddings)
-            write_bundle(writer.path, decoder, library, books, latents, RetrievalConfig(**config.model_dump()))
+            write_bundle(writer.path, decoder, library, books, latents, RetrievalConfig(**config.model_dump()), learned)
             for path in (writer.path / LIBRARY_DIR).rglob("*"):  # the copy's own name and times are not what it says
                 writer.content[path.relative_to(writer.path).as_posix()] = ""
             writer.content[f"{LIBRARY_DIR}/{STORE_FILE}"] = fingerprint(library)
@@ -66,6 +68,8 @@ def jobs(space: Workspace) -> list[Job]:
         "edits": _edits(space),
         **config.model_dump(),
     }
+    if config.query != "playbook":
+        recipe["learned"] = query.recipe(space, space.artifact("decoder"), space.study.seed)
     return [Job("build", "bundle", space.artifact("bundle"), recipe, 1, "bundles", make)]
 
 
@@ -114,7 +118,7 @@ def _probes(space: Workspace, found: list[Segment], books: dict[str, Playbook]) 
     return np.concatenate(rows)
 
 
-def assemble(space: Workspace, decoder: DecoderWeights) -> LibraryGuide:
+def assemble(space: Workspace, decoder: DecoderWeights, learned: LearnedQuery | None = None) -> LibraryGuide:
     """The guide of a study with a decoder, from nothing but its segments and playbooks: its library is in memory.
 
     Raises:
@@ -123,7 +127,7 @@ def assemble(space: Workspace, decoder: DecoderWeights) -> LibraryGuide:
     """
     found, embeddings = segment.load(space)
     config = RetrievalConfig(**space.study.guide.model_dump())
-    return assemble_from(space.study.grounding, decoder, found, embeddings, plan.playbooks(space), config)
+    return assemble_from(space.study.grounding, decoder, found, embeddings, plan.playbooks(space), config, learned)
 
 
 def assemble_from(
@@ -133,10 +137,12 @@ def assemble_from(
     embeddings: dict[str, NDArray[np.float32]],
     books: dict[str, Playbook],
     config: RetrievalConfig,
+    learned: LearnedQuery | None = None,
 ) -> LibraryGuide:
     """A guide from its parts: a skill for every sentence of the segments, latents for every step of the playbooks."""
     library = SkillLibrary.in_memory(decoder.latent_size, _demonstrated(found, decoder, embeddings).values())
-    return LibraryGuide(grounding, decoder, library, books, _step_latents(books, decoder, embeddings), config)
+    latents = _step_latents(books, decoder, embeddings)
+    return LibraryGuide(grounding, decoder, library, books, latents, config, learned)
 
 
 def _step_latents(

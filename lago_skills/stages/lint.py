@@ -12,7 +12,7 @@ from lago_skills.guide.guides import LibraryGuide
 from lago_skills.planner.ask import Plan, Version
 from lago_skills.planner.findings import LintRecord
 from lago_skills.planner.lint import Trace, lint_demonstrations, lint_rollouts, lint_words
-from lago_skills.stages import build, collect, plan, pretrain
+from lago_skills.stages import build, collect, plan, pretrain, query
 from lago_skills.stages.job import Workspace
 
 N_ROLLOUTS = 5
@@ -62,7 +62,7 @@ def _another(space: Workspace, seed: int, say: Callable[[str], None]) -> Library
     if not job.done:
         say(f"pretraining a decoder with seed {seed}, to lint with")
         job.run(lambda done, note: None)
-    return build.assemble(space, pretrain.load(job.folder))
+    return build.assemble(space, pretrain.load(job.folder), query.wanted(space, job.folder, seed))
 
 
 def check(space: Workspace, found: Plan, version: Version, guides: list[LibraryGuide]) -> LintRecord:
@@ -120,7 +120,13 @@ def with_playbook(guide: LibraryGuide, book: Playbook) -> LibraryGuide:
 
     latents = guide.decoder.latents(embed([step.skill for step in book.steps]))
     return LibraryGuide(
-        guide.grounding, guide.decoder, guide.library, {book.task_id: book}, {book.task_id: latents}, guide.config
+        guide.grounding,
+        guide.decoder,
+        guide.library,
+        {book.task_id: book},
+        {book.task_id: latents},
+        guide.config,
+        guide.learned,
     )
 
 
