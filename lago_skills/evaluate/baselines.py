@@ -6,6 +6,7 @@ All of them are `EpisodePolicy`s: what an episode does depends on its own histor
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,17 @@ from lago_skills.playbook import CompiledPlaybook
 
 LEAST_STD = 1e-2
 """Inputs that hardly vary over the starts of segments do not decide which is nearest."""
+
+
+@dataclass(frozen=True)
+class Forgetful:
+    """Any policy that needs the present observations alone."""
+
+    policy: Callable[[NDArray[np.float64]], NDArray[np.float32]]
+
+    def __call__(self, observations: NDArray[np.float64], episodes: NDArray[np.int64]) -> NDArray[np.float32]:
+        """(B, S) observations -> (B, A) actions."""
+        return self.policy(observations)
 
 
 @dataclass(frozen=True)

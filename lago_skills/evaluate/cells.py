@@ -152,7 +152,9 @@ def summary(rows: list[Row]) -> list[dict[str, Any]]:
         groups[row.method, row.level, row.demos].append(row)
     order = {name: number for number, name in enumerate(METHODS)}
     found: list[dict[str, Any]] = []
-    for method, level, demos in sorted(groups, key=lambda key: (key[1], key[2] or np.inf, order.get(key[0], len(order)))):
+    for method, level, demos in sorted(
+        groups, key=lambda key: (key[1], key[2] or np.inf, order.get(key[0], len(order)))
+    ):
         group = groups[method, level, demos]
         by_task: defaultdict[str, list[Row]] = defaultdict(list)
         for row in group:

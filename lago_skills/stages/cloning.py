@@ -58,9 +58,7 @@ def job(space: Workspace, kind: Kind) -> Job:
         episodes = collect.episodes(space)
         books, found = one_step(space.study.seen, episodes)
         embeddings = texts(space.study.seen, kind)
-        steps = labelled_steps(
-            episodes, books, found, embeddings, space.study.grounding, chosen, space.study.weighting
-        )
+        steps = labelled_steps(episodes, books, found, embeddings, space.study.grounding, chosen, space.study.weighting)
         words = _words(space) if chosen.uses_phrases else None
         decoder, figures = pretrain(
             steps, chosen, space.study.seed, lambda update, m: progress(update, f"loss {m['loss']:.2f}"), words
@@ -82,9 +80,7 @@ def job(space: Workspace, kind: Kind) -> Job:
     return Job("clone", kind, space.artifact(kind), recipe, chosen.n_updates, "updates", make)
 
 
-def one_step(
-    tasks: tuple[Task, ...], episodes: dict[str, list[Episode]]
-) -> tuple[dict[str, Playbook], list[Segment]]:
+def one_step(tasks: tuple[Task, ...], episodes: dict[str, list[Episode]]) -> tuple[dict[str, Playbook], list[Segment]]:
     """Each task as a playbook of one step, the task's sentence, and each episode as one segment of it."""
     books = {
         task.id: Playbook(task.id, (Step(task.sentence, Target(ANCHOR, (0.0, 0.0, 0.0))),), "", "") for task in tasks

@@ -9,29 +9,42 @@ missing is made.
 from __future__ import annotations
 
 import fcntl
+import multiprocessing
+import os
 import subprocess
+import sys
 import time
+from collections import defaultdict
 from collections.abc import Callable, Generator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 import lago_skills
 from lago_skills.core import Task
-from lago_skills.errors import StudyError
+from lago_skills.errors import LagoError, StudyError
+from lago_skills.evaluate.baselines import ClonedTask, Demonstrated, Forgetful, Replay, Uniform
 from lago_skills.evaluate.cells import UNTRAINED, Cell, ResultFile, Row
 from lago_skills.guide.guides import LibraryGuide
 from lago_skills.stages import build, cloning, collect, plan, pretrain, segment
 from lago_skills.stages.job import Job, Workspace, digest
+from lago_skills.stages.pool import ONE_THREAD, become_worker, open_workspace
 from lago_skills.store import fingerprint
+
+if TYPE_CHECKING:
+    from lago_skills.evaluate.rollouts import EpisodePolicy
 
 TABLE = "zero-shot"
 RESULTS = Path("data/results/zero-shot.csv")
+REPEATED = ("level", "success", "success_last", "episodes", "episode_steps", "environment_steps", "bundle")
+"""Columns of a row that come out the same whenever they are measured."""
 EVAL_SPAN = 1000
 """Start states of evaluation kept for each seed."""
 Say = Callable[[str], None]
@@ -125,42 +138,42 @@ class Variant:
             for step, latent in zip(book.steps, guide.step_latents[name], strict=True)
         }
         names = list(rows)
-        order = np.random.default_rng(self.space.study.seed).permutation(len(names))
-        following = {names[order[i]]: names[order[i - 1]] for i in range(len(names))}  # one circle: nobody keeps its own
+        order: list[int] = np.random.default_rng(self.space.study.seed).permutation(len(names)).tolist()
+        following = {
+            names[order[i]]: names[order[i - 1]] for i in range(len(names))
+        }  # one circle: nobody keeps its own
         latents = {name: np.stack([rows[following[step.skill]] for step in book.steps]) for name, book in books.items()}
         return LibraryGuide(guide.grounding, guide.decoder, guide.library, books, latents, guide.config)
 
     @cached_property
-    def demonstrated(self) -> Any:
+    def demonstrated(self) -> Demonstrated:
         """The demonstrated segments, for replay."""
-        from lago_skills.evaluate.baselines import Demonstrated
-
         space = self._segmented
         found, embeddings = segment.load(space)
         return Demonstrated(space.study.grounding, collect.episodes(space), found, plan.playbooks(space), embeddings)
 
-    def cloned(self, kind: cloning.Kind, task: Task) -> Any:
+    def cloned(self, kind: cloning.Kind, task: Task) -> ClonedTask:
         """The policy of a task that was cloned without playbooks."""
         space = self._segmented
         self.make(lambda: [cloning.job(space, kind)])
         return cloning.load(space, kind, task)
 
-    def policy(self, method: str, task: Task) -> Any:
-        """The method's `EpisodePolicy` for a task."""
-        from lago_skills.envs.metaworld import scripted
-        from lago_skills.evaluate.baselines import Replay, Uniform
-
+    def policy(self, method: str, task: Task) -> EpisodePolicy:
+        """The method's policy for a task."""
         if method in ("library", "random-library"):
             guide = self.guide if method == "library" else self.shuffled
-            return lambda observations, episodes: guide.prior(observations, task.id).mean()
-        if method in cloning.KINDS:
-            return self.cloned(method, task)
+            return Forgetful(lambda observations: guide.prior(observations, task.id).mean())
+        for kind in cloning.KINDS:
+            if method == kind:
+                return self.cloned(kind, task)
         if method == "replay":
             return Replay(self.demonstrated, task.id)
         if method == "random":
             return Uniform(self.space.study.grounding.action_size, self.space.study.seed)
+        from lago_skills.envs.metaworld import scripted
+
         expert = scripted(task)
-        return lambda observations, episodes: np.stack([expert(row) for row in observations])
+        return Forgetful(lambda observations: np.stack([expert(row) for row in observations]).astype(np.float32))
 
     def bundle(self, method: str) -> str:
         """Fingerprint of all that the method's policy was made from; call it after `policy`."""
@@ -249,14 +262,59 @@ def cells(space: Workspace, methods: list[str], seeds: list[int], demos: list[in
     return list(dict.fromkeys(chosen))
 
 
-def run(space: Workspace, file: ResultFile, missing: list[tuple[Cell, int]], say: Say) -> None:
-    """Measure cells with so many episodes each, one after the other; each is on disk when the next begins."""
+def run(space: Workspace, file: ResultFile, missing: list[tuple[Cell, int]], say: Say, n_workers: int = 1) -> None:
+    """Measure cells with so many episodes each; each is on disk when the next begins.
+
+    Several workers share the variants among them, so that nothing is made twice.
+    """
+    if n_workers == 1:
+        _run_here(space, file, missing, say)
+        return
+    by_variant: defaultdict[tuple[int, int], list[tuple[Cell, int]]] = defaultdict(list)
+    for cell, n_episodes in missing:
+        by_variant[cell.demos, cell.seed].append((cell, n_episodes))
+    os.environ.update(ONE_THREAD)
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(n_workers, context, initializer=become_worker)
+    try:
+        where = (space.root, space.study_file, file.path)
+        for future in [pool.submit(_run_there, *where, share) for share in by_variant.values()]:
+            future.result()
+    except BrokenProcessPool as error:
+        raise LagoError(
+            "a process that measured cells was killed, by hand or for want of memory; expected it to finish; run the same command "
+            "again (finished cells are kept)"
+        ) from error
+    finally:
+        for process in list((pool._processes or {}).values()):
+            process.kill()
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _run_there(root: Path, study_file: Path, results: Path, missing: list[tuple[Cell, int]]) -> None:
+    import torch
+
+    torch.set_num_threads(1)
+    _run_here(open_workspace(root, study_file), ResultFile(results), missing, _say_there)
+
+
+def _say_there(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+
+def _run_here(space: Workspace, file: ResultFile, missing: list[tuple[Cell, int]], say: Say) -> None:
     bench = Bench(space, say)
     for number, (cell, n_episodes) in enumerate(missing, 1):
         if file.find(cell) is not None:  # another process was quicker
             continue
         row = bench.measure(cell, n_episodes)
         file.add(row)
-        say(
-            f"{number}/{len(missing)} {cell.name}: {row.success:.2f} (last step {row.success_last:.2f}) in {row.wall_s:.0f} s"
-        )
+        found = f"{row.success:.2f} (last step {row.success_last:.2f}) in {row.wall_s:.0f} s"
+        say(f"{number}/{len(missing)} {cell.name}: {found}")
+
+
+def check(space: Workspace, stored: Row, say: Say) -> dict[str, Any]:
+    """Measure a stored row again: `values` has each column that must repeat as (stored, now), `same` says whether all do."""
+    now = Bench(space, say).measure(stored.cell, stored.episodes)
+    values = {name: (getattr(stored, name), getattr(now, name)) for name in REPEATED}
+    return {"cell": stored.cell.name, "same": all(a == b for a, b in values.values()), "values": values}
