@@ -149,9 +149,14 @@ def _check(space: Workspace, options: argparse.Namespace, rows: list[Row]) -> in
 def _print(rows: list[Row], *, as_json: bool) -> None:
     from dataclasses import asdict
 
-    from lago_skills.evaluate.cells import summary
+    from lago_skills.evaluate.cells import mixed, summary
 
     entries = summary(rows)
+    if different := mixed(rows):
+        _say(
+            f"cells of {'; '.join(different)} were made from different decoders or playbooks (column bundle); remove the older rows "
+            "to measure them again"
+        )
     if as_json:
         print(json.dumps({"rows": [asdict(row) for row in rows], "summary": entries}))  # noqa: T201
         return

@@ -115,7 +115,9 @@ def test_a_file_of_another_form_is_refused(tmp_path: Path, text: str) -> None:
 
 def test_only_what_is_missing_is_measured() -> None:
     wanted = [Cell("small", "library", "push", 5, seed) for seed in (0, 1)]
-    assert cells.missing([row(wanted[0])], wanted, None, 50) == [(wanted[1], 50)]
+    other = row(replace(wanted[0], study="other"), episodes=7)
+    assert cells.missing([other], wanted, None, 50) == [(wanted[0], 50), (wanted[1], 50)]
+    assert cells.missing([other, row(wanted[0])], wanted, None, 50) == [(wanted[1], 20)]  # as many as the others have
     assert cells.missing([row(wanted[0])], wanted, 20, 50) == [(wanted[1], 20)]
     assert cells.missing([row(cell) for cell in wanted], wanted, None, 50) == []
     with pytest.raises(StudyError, match="library/push/5/0: found it measured with 20 episodes; expected 10"):
@@ -161,6 +163,8 @@ def test_summaries_are_means_over_tasks_whatever_seeds_they_have() -> None:
     assert seen["low"] == pytest.approx((0.6 + 0.1) / 2)
     assert seen["high"] == pytest.approx((0.8 + 0.1) / 2)
     assert (seen["tasks"], seen["seeds"], seen["episodes"], seen["success_last"]) == (2, 2, 60, 0.25)
+    assert cells.mixed(rows) == []
+    assert cells.mixed([*rows, replace(rows[0], task="door-open", bundle="beef")]) == ["library, 5, seed 0"]
     assert found[2]["low"] is None
     assert found[2]["high"] is None
 
@@ -240,7 +244,8 @@ def demonstrated(playbooks: dict[str, Playbook] | None = None) -> Demonstrated:
         for step, (span, skill) in enumerate((((0, 3), FAR), ((3, 5), NEAR)))
     ]
     vectors = np.array([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]], np.float32)
-    embeddings = dict(zip((FAR, NEAR, "raise it"), vectors, strict=True))
+    sentences: list[str] = [FAR, NEAR, "raise it"]
+    embeddings = dict(zip(sentences, vectors, strict=True))
     return Demonstrated(MetaWorldGrounding(), {"push": runs}, found, playbooks or books(), embeddings)
 
 

@@ -127,19 +127,33 @@ class ResultFile:
 
 
 def missing(known: Iterable[Row], wanted: list[Cell], n_episodes: int | None, usual: int) -> list[tuple[Cell, int]]:
-    """Cells that have no row yet, and how many episodes each needs.
+    """Cells that have no row yet, and how many episodes each needs: as asked, else as the study's other cells, else as usual.
 
     Raises:
         StudyError: a cell was measured with another number of episodes than is asked for.
     """
     rows = {row.cell: row for row in known}
+    studies = {cell.study for cell in wanted}
+    others = [row.episodes for row in rows.values() if row.study in studies]
     for cell in wanted:
         if cell in rows and n_episodes not in (None, rows[cell].episodes):
             raise StudyError(
                 f"cell {cell.name}: found it measured with {rows[cell].episodes} episodes; expected {n_episodes}, but finished "
                 "cells are never measured again; leave --episodes out, or move the results file away"
             )
-    return [(cell, n_episodes or usual) for cell in wanted if cell not in rows]
+    needed = n_episodes or (others[-1] if others else usual)
+    return [(cell, needed) for cell in wanted if cell not in rows]
+
+
+def mixed(rows: list[Row]) -> list[str]:
+    """Methods whose cells of one seed were made from different things: their means say little.
+
+    It comes about when a decoder or a playbook changes while a table grows.
+    """
+    bundles: defaultdict[tuple[str, int, int], set[str]] = defaultdict(set)
+    for row in rows:
+        bundles[row.method, row.demos, row.seed].add(row.bundle)
+    return [f"{method}, {demos}, seed {seed}" for (method, demos, seed), found in bundles.items() if len(found) > 1]
 
 
 def summary(rows: list[Row]) -> list[dict[str, Any]]:
