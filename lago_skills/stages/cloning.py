@@ -112,10 +112,12 @@ def _words(space: Workspace) -> Phrases | None:
     return phrases.embedded([list(islice(cycle(words), phrases.N_PHRASES)) for words in own], groups)
 
 
-def nearest(sentence: str, others: list[str]) -> int:
-    """Which of the others is nearest to a sentence, by embedding."""
-    vectors = embed([sentence, *others])
-    return int(np.argmax(vectors[1:] @ vectors[0]))
+def stand_in(task: Task, seen: tuple[Task, ...]) -> Task:
+    """The task itself if it is demonstrated, else the demonstrated one whose sentence is nearest to its own, by embedding."""
+    if task in seen:
+        return task
+    vectors = embed([task.sentence, *(other.sentence for other in seen)])
+    return seen[int(np.argmax(vectors[1:] @ vectors[0]))]
 
 
 def load(space: Workspace, kind: Kind, task: Task) -> ClonedTask:
@@ -127,9 +129,9 @@ def load(space: Workspace, kind: Kind, task: Task) -> ClonedTask:
     """
     verify(space.artifact(kind))
     decoder = DecoderWeights.load(space.artifact(kind) / DECODER_FILE)
-    sentences = [other.sentence for other in space.study.seen]
+    seen = space.study.seen
     if kind == "bc-text":
         text = embed([task.sentence])[0]
     else:
-        text = np.eye(len(sentences), dtype=np.float32)[nearest(task.sentence, sentences)]
+        text = np.eye(len(seen), dtype=np.float32)[seen.index(stand_in(task, seen))]
     return ClonedTask(space.study.grounding, decoder, decoder.latents(text[None])[0], ANCHOR)

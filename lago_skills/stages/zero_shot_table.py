@@ -156,6 +156,8 @@ class Variant:
         """The policy of a task that was cloned without playbooks."""
         space = self._segmented
         self.make(lambda: [cloning.job(space, kind)])
+        if kind == "bc-onehot" and task not in space.study.seen:
+            self._say(f"{kind}: {task.id} gets the number of {cloning.stand_in(task, space.study.seen).id}")
         return cloning.load(space, kind, task)
 
     def policy(self, method: str, task: Task) -> EpisodePolicy:
