@@ -165,7 +165,10 @@ def _print(rows: list[Row], *, as_json: bool) -> None:
 
     console = Console()
     console.print(_by_task(rows))
-    table = Table("method", "level", "demos", "success", "95 %", "last step", "tasks", "seeds", "episodes")
+    console.print()
+    table = Table(box=None, pad_edge=False)
+    for name in ("method", "level", "demos", "success", "95 %", "last step", "tasks", "seeds", "episodes"):
+        table.add_column(name, no_wrap=True)
     for entry in entries:
         interval = "" if entry["low"] is None else f"{entry['low']:.2f}-{entry['high']:.2f}"
         table.add_row(
@@ -185,7 +188,9 @@ def _by_task(rows: list[Row]) -> Any:
     from rich.table import Table
 
     methods = list(dict.fromkeys((row.method, row.demos) for row in rows))
-    table = Table("task", "level", *(f"{name}, {demos}" if demos else name for name, demos in methods))
+    table = Table(box=None, pad_edge=False)
+    for name in ("task", "level", *(f"{name} {demos}" if demos else name for name, demos in methods)):
+        table.add_column(name.replace("-", "- ") if name.startswith(("bc", "random-")) else name, overflow="fold")
     for task, level in dict.fromkeys((row.task, row.level) for row in rows):
         shown: list[str] = []
         for method in methods:
