@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import lago_skills
-from lago_skills import bench_command, skills_options
+from lago_skills import bench_command, evaluate_command, skills_options
 from lago_skills.errors import LagoError
 
 if TYPE_CHECKING:
@@ -45,10 +45,7 @@ def parser() -> argparse.ArgumentParser:
     commands.add_parser("demo", help="the whole idea, small, on real Meta-World tasks, offline, in minutes")
     run = commands.add_parser("run", help="every stage of a study; skips what is done")
     run.add_argument("study")
-    for stage in STAGE_NAMES:
-        if stage == "plan":
-            continue
-        commands.add_parser(stage, help=STAGE_HELP[stage]).add_argument("study")
+    _add_stages(commands)
     plan = commands.add_parser(
         "plan",
         help="playbooks: replay recorded answers, ask a language model; show, edit, lint, find",
@@ -105,6 +102,16 @@ def parser() -> argparse.ArgumentParser:
     return root
 
 
+def _add_stages(commands: Any) -> None:
+    for stage in STAGE_NAMES:
+        if stage == "plan":
+            continue
+        command = commands.add_parser(stage, help=STAGE_HELP[stage])
+        command.add_argument("study")
+        if stage == "evaluate":
+            evaluate_command.add_options(command)
+
+
 def _numbers(text: str) -> list[int]:
     return [int(part) for part in text.split(",")]
 
@@ -156,12 +163,13 @@ def _run(options: argparse.Namespace, run_stages: StageRunner) -> int:
 
         bench_command(options)
         return 0
-    _run_study(options, command, run_stages)
-    return 0
+    return _run_study(options, command, run_stages)
 
 
-def _run_study(options: argparse.Namespace, command: str, run_stages: StageRunner) -> None:
+def _run_study(options: argparse.Namespace, command: str, run_stages: StageRunner) -> int:
     space = _workspace(options)
+    if command == "evaluate" and evaluate_command.wanted(options):
+        return evaluate_command.evaluate_command(space, options)
     if command in ("demo", "run"):
         _pipeline(space, run_stages)
     elif command == "plan":
@@ -172,6 +180,7 @@ def _run_study(options: argparse.Namespace, command: str, run_stages: StageRunne
         _report(space, run_stages, as_json=bool(options.json))
     else:
         run_stages(space, [command])
+    return 0
 
 
 def _workspace(options: argparse.Namespace) -> Workspace:

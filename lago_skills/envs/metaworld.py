@@ -10,6 +10,7 @@ import contextlib
 import ctypes.util
 import os
 import sys
+from collections.abc import Callable
 from typing import Any, Literal, cast
 
 import gymnasium
@@ -162,21 +163,30 @@ def env_spec(task: Task) -> EnvSpec:
     )
 
 
+def scripted(task: Task) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
+    """The package's scripted policy of a task: (S,) observation -> (A,) action, clipped to [-1, 1]. It remembers nothing."""
+    from metaworld.policies import ENV_POLICY_MAP
+
+    policy = ENV_POLICY_MAP[task.env_id.removeprefix("metaworld/")]()
+
+    def act(observation: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.clip(np.asarray(policy.get_action(observation), dtype=np.float64), -1.0, 1.0)
+
+    return act
+
+
 def demonstrate(env: MetaWorldEnv, seed: int, noise_std: float) -> Episode:
     """One episode of the package's scripted policy with Gaussian action noise, clipped to [-1, 1].
 
     The recorded action is the executed one. Failed episodes are returned too: the caller keeps only successes.
     """
-    from metaworld.policies import ENV_POLICY_MAP
-
-    policy = ENV_POLICY_MAP[env.task.env_id.removeprefix("metaworld/")]()
+    policy = scripted(env.task)
     rng = np.random.default_rng(seed)
     observation, _ = env.reset(seed=seed)
     observations, actions, rewards = [observation], list[NDArray[np.float32]](), list[float]()
     terminated = truncated = False
     while not (terminated or truncated):
-        expert = np.asarray(policy.get_action(observation), dtype=np.float64)
-        action = np.clip(np.clip(expert, -1, 1) + rng.normal(0.0, noise_std, 4), -1.0, 1.0).astype(np.float32)
+        action = np.clip(policy(observation) + rng.normal(0.0, noise_std, 4), -1.0, 1.0).astype(np.float32)
         observation, reward, terminated, truncated, _ = env.step(action)
         observations.append(observation)
         actions.append(action)

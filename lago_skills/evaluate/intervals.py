@@ -25,3 +25,21 @@ def bootstrap_mean(scores: NDArray[np.float64], seed: int = 0, n_resamples: int 
     rng = np.random.default_rng(seed)
     means = rng.choice(scores, (n_resamples, len(scores))).mean(axis=1)
     return float(np.quantile(means, 0.025)), float(np.quantile(means, 0.975))
+
+
+def stratified_mean(
+    scores: list[NDArray[np.float64]], seed: int = 0, n_resamples: int = 2000
+) -> tuple[float, tuple[float, float] | None]:
+    """Mean over tasks of each task's mean over its (n_seeds,) scores, and its 95 % stratified bootstrap interval.
+
+    The seeds of each task are resampled by themselves, so the interval is about other seeds of the same tasks; without a
+    task that has two seeds there is nothing to resample, and no interval. Tasks may differ in how many seeds they have.
+
+    Source: Agarwal et al. (arXiv 2108.13264), section 4.1; the resampling of their library rliable.
+    """
+    mean = float(np.mean([each.mean() for each in scores]))
+    if all(len(each) < 2 for each in scores):
+        return mean, None
+    rng = np.random.default_rng(seed)
+    means = np.mean([rng.choice(each, (n_resamples, len(each))).mean(axis=1) for each in scores], axis=0)
+    return mean, (float(np.quantile(means, 0.025)), float(np.quantile(means, 0.975)))

@@ -14,6 +14,8 @@ from lago_skills.envs.metaworld import MetaWorldEnv
 
 Policy = Callable[[NDArray[np.float64]], NDArray[np.float32]]
 """(B, S) observations -> (B, A) actions."""
+EpisodePolicy = Callable[[NDArray[np.float64], NDArray[np.int64]], NDArray[np.float32]]
+"""(B, S) observations and (B,) numbers of the episodes they are of -> (B, A) actions: for policies that remember."""
 
 
 @dataclass(frozen=True)
@@ -22,22 +24,51 @@ class EpisodeResult:
 
     seed: int
     success: bool
+    """Whether the package's success flag was up at any step: there the episode ends."""
     steps: int
+    """Control steps up to the first success, or the horizon."""
+    success_last: bool | None = None
+    """The flag at the horizon's last step, where the policy went on after its first success; None where it did not."""
 
 
 def rollouts(
     task: Task, policy: Policy, seeds: list[int], report: Callable[[int], None], n_envs: int = 4
 ) -> list[EpisodeResult]:
     """One episode per start-state seed, in the order of `seeds`; `report(n)` after each n environment steps."""
+    return _play(task, lambda observations, _: policy(observations), seeds, report, n_envs, to_horizon=False)
+
+
+def full_rollouts(
+    task: Task, policy: EpisodePolicy, seeds: list[int], report: Callable[[int], None], n_envs: int = 10
+) -> list[EpisodeResult]:
+    """As `rollouts`, but each episode is played to the horizon, whatever happens: one pass gives both readings of success.
+
+    Up to the first success nothing differs, so `success` and `steps` are those of the episode that ends there. `success_last` says
+    whether what was reached still held at the last step, the policy having gone on acting all the while: it implies
+    `success`, and falls short of it by what is let go of, overshot or knocked away again.
+    """
+    return _play(task, policy, seeds, report, n_envs, to_horizon=True)
+
+
+def _play(
+    task: Task,
+    policy: EpisodePolicy,
+    seeds: list[int],
+    report: Callable[[int], None],
+    n_envs: int,
+    *,
+    to_horizon: bool,
+) -> list[EpisodeResult]:
     envs = [MetaWorldEnv(task) for _ in range(min(n_envs, len(seeds)))]
     waiting = list(enumerate(seeds))[::-1]
     results: dict[int, EpisodeResult] = {}
     running: list[_Running] = []
     try:
         for env in envs:
-            running.append(_Running.start(env, *waiting.pop()))
+            running.append(_Running.start(env, *waiting.pop(), to_horizon))
         while running:
-            actions = policy(np.stack([run.observation for run in running]))
+            numbers = np.array([run.index for run in running])
+            actions = policy(np.stack([run.observation for run in running]), numbers)
             for run, action in zip(running, actions, strict=True):
                 run.step(action)
             report(len(running))
@@ -46,9 +77,9 @@ def rollouts(
                 if not run.done:
                     still.append(run)
                     continue
-                results[run.index] = EpisodeResult(run.seed, run.success, run.steps)
+                results[run.index] = run.result()
                 if waiting:
-                    still.append(_Running.start(run.env, *waiting.pop()))
+                    still.append(_Running.start(run.env, *waiting.pop(), to_horizon))
             running = still
     finally:
         for env in envs:
@@ -61,18 +92,30 @@ class _Running:
     env: MetaWorldEnv
     index: int
     seed: int
+    to_horizon: bool
     observation: NDArray[np.float64]
     steps: int = 0
-    success: bool = False
+    first_success: int | None = None
+    flag: bool = False
     done: bool = False
 
     @staticmethod
-    def start(env: MetaWorldEnv, index: int, seed: int) -> _Running:
+    def start(env: MetaWorldEnv, index: int, seed: int, to_horizon: bool) -> _Running:
         observation, _ = env.reset(seed=seed)
-        return _Running(env, index, seed, observation)
+        return _Running(env, index, seed, to_horizon, observation)
 
     def step(self, action: NDArray[Any]) -> None:
-        self.observation, _, terminated, truncated, _ = self.env.step(action)
+        self.observation, _, self.flag, truncated, _ = self.env.step(action)
         self.steps += 1
-        self.success = terminated
-        self.done = terminated or truncated
+        if self.flag and self.first_success is None:
+            self.first_success = self.steps
+        at_horizon = truncated or self.steps >= self.env.task.horizon_steps
+        self.done = at_horizon or (self.flag and not self.to_horizon)
+
+    def result(self) -> EpisodeResult:
+        return EpisodeResult(
+            self.seed,
+            self.first_success is not None,
+            self.steps if self.first_success is None else self.first_success,
+            self.flag if self.to_horizon else None,
+        )

@@ -70,6 +70,11 @@ _events: Any = None
 def _start_worker(events: Any) -> None:
     global _events
     _events = events
+    become_worker()
+
+
+def become_worker() -> None:
+    """Make this process a worker: it leaves interrupts to its parent, and is gone when the parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     warnings.filterwarnings("ignore")
     parent = multiprocessing.parent_process()

@@ -1,0 +1,192 @@
+"""Cells of a table: one row each of a CSV file that only ever grows, whatever interrupts it."""
+
+from __future__ import annotations
+
+import csv
+import fcntl
+import io
+from collections import defaultdict
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lago_skills.errors import ArtifactCorrupt, StudyError
+from lago_skills.evaluate.intervals import stratified_mean
+from lago_skills.store import write_text
+
+METHODS = ("library", "bc-text", "bc-onehot", "replay", "random-library", "random", "scripted")
+UNTRAINED = ("random", "scripted")
+"""Methods that use no demonstration: their cells have demos = 0."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What is measured once."""
+
+    study: str
+    method: str
+    task: str
+    demos: int
+    """Demonstrations of each seen task."""
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """How a cell is named on the command line: `library/push/5/0`."""
+        return f"{self.method}/{self.task}/{self.demos}/{self.seed}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A measured cell."""
+
+    table: str
+    study: str
+    task: str
+    level: str
+    """`seen` (demonstrated) or `unseen`."""
+    method: str
+    demos: int
+    seed: int
+    success: float
+    """Share of episodes with success at any step."""
+    success_last: float
+    """Share of episodes with success at the horizon's last step, when they are played on."""
+    episodes: int
+    episode_steps: float
+    """Mean control steps up to the first success, or the horizon."""
+    environment_steps: int
+    """All control steps that were simulated."""
+    wall_s: float
+    commit: str
+    """Of the code that measured it; with a + if it had been changed since."""
+    bundle: str
+    """Fingerprint of what the policy was made from; empty where it was made from nothing."""
+
+    @property
+    def cell(self) -> Cell:
+        """What was measured."""
+        return Cell(self.study, self.method, self.task, self.demos, self.seed)
+
+
+COLUMNS = tuple(field.name for field in fields(Row))
+_KINDS: dict[str, type] = {"int": int, "float": float, "str": str}
+_READ = {field.name: _KINDS[str(field.type)] for field in fields(Row)}
+
+
+class ResultFile:
+    """Rows on disk. A row is added by replacing the whole file in one step, under a lock."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def rows(self) -> list[Row]:
+        """All rows, in the order in which they were measured.
+
+        Raises:
+            ArtifactCorrupt: the file is not of this form.
+        """
+        if not self.path.exists():
+            return []
+        with self.path.open(newline="", encoding="utf-8") as stream:
+            found = list(csv.DictReader(stream))
+        try:
+            return [Row(**{name: read(entry[name]) for name, read in _READ.items()}) for entry in found]
+        except (KeyError, ValueError, TypeError) as error:
+            raise ArtifactCorrupt(
+                f"results {str(self.path)!r} cannot be read ({type(error).__name__}: {error}); expected the columns "
+                f"{', '.join(COLUMNS)}; restore the file, or move it away to measure anew"
+            ) from error
+
+    def find(self, cell: Cell) -> Row | None:
+        """The row of a cell, if it has been measured."""
+        return next((row for row in self.rows() if row.cell == cell), None)
+
+    def add(self, row: Row) -> None:
+        """Keep a row for good; a cell that is there already stays as it is."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self._locked():
+            known = self.rows()
+            if any(other.cell == row.cell for other in known):
+                return
+            text = io.StringIO()
+            table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+            table.writeheader()
+            table.writerows(asdict(each) for each in (*known, row))
+            write_text(self.path, text.getvalue())
+
+    @contextmanager
+    def _locked(self) -> Generator[None]:
+        with self.path.with_name(f".{self.path.name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+
+def missing(known: Iterable[Row], wanted: list[Cell], n_episodes: int | None, usual: int) -> list[tuple[Cell, int]]:
+    """Cells that have no row yet, and how many episodes each needs: as asked, else as the study's other cells, else as usual.
+
+    Raises:
+        StudyError: a cell was measured with another number of episodes than is asked for.
+    """
+    rows = {row.cell: row for row in known}
+    studies = {cell.study for cell in wanted}
+    others = [row.episodes for row in rows.values() if row.study in studies]
+    for cell in wanted:
+        if cell in rows and n_episodes not in (None, rows[cell].episodes):
+            raise StudyError(
+                f"cell {cell.name}: found it measured with {rows[cell].episodes} episodes; expected {n_episodes}, but finished "
+                "cells are never measured again; leave --episodes out, or move the results file away"
+            )
+    needed = n_episodes or (others[-1] if others else usual)
+    return [(cell, needed) for cell in wanted if cell not in rows]
+
+
+def mixed(rows: list[Row]) -> list[str]:
+    """Methods whose cells of one seed were made from different things: their means say little.
+
+    It comes about when a decoder or a playbook changes while a table grows.
+    """
+    bundles: defaultdict[tuple[str, int, int], set[str]] = defaultdict(set)
+    for row in rows:
+        bundles[row.method, row.demos, row.seed].add(row.bundle)
+    return [f"{method}, {demos}, seed {seed}" for (method, demos, seed), found in bundles.items() if len(found) > 1]
+
+
+def summary(rows: list[Row]) -> list[dict[str, Any]]:
+    """One entry per (method, level, demos): the mean over tasks, with a 95 % interval.
+
+    The mean is over tasks of the mean over a task's seeds; how the interval is made is told at `stratified_mean`.
+    """
+    groups: defaultdict[tuple[str, str, int], list[Row]] = defaultdict(list)
+    for row in rows:
+        groups[row.method, row.level, row.demos].append(row)
+    order = {name: number for number, name in enumerate(METHODS)}
+    found: list[dict[str, Any]] = []
+    for method, level, demos in sorted(
+        groups, key=lambda key: (key[1], key[2] or np.inf, order.get(key[0], len(order)))
+    ):
+        group = groups[method, level, demos]
+        by_task: defaultdict[str, list[Row]] = defaultdict(list)
+        for row in group:
+            by_task[row.task].append(row)
+        mean, interval = stratified_mean([np.array([row.success for row in each]) for each in by_task.values()])
+        last = [float(np.mean([row.success_last for row in each])) for each in by_task.values()]
+        found.append(
+            {
+                "method": method,
+                "level": level,
+                "demos": demos,
+                "success": round(mean, 4),
+                "low": interval and round(interval[0], 4),
+                "high": interval and round(interval[1], 4),
+                "success_last": round(float(np.mean(last)), 4),
+                "tasks": len(by_task),
+                "seeds": len({row.seed for row in group}),
+                "episodes": sum(row.episodes for row in group),
+            }
+        )
+    return found

@@ -1,0 +1,200 @@
+"""`lago evaluate STUDY --table zero-shot`: the library beside its baselines, cell by cell; and `--check` of what is on record."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sys
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from lago_skills.errors import StudyError
+
+if TYPE_CHECKING:
+    from lago_skills.evaluate.cells import Row
+    from lago_skills.stages.job import Workspace
+
+ANY = "any"
+
+
+def add_options(evaluate: argparse.ArgumentParser) -> None:
+    """The options that turn `lago evaluate` into a table of methods."""
+    table = evaluate.add_argument_group("a table of methods, tasks, demonstrations and seeds")
+    table.add_argument(
+        "--table", choices=["zero-shot"], help="measure the cells that are missing and print all of them"
+    )
+    table.add_argument("--methods", type=_names, metavar="A,B", help="only these (default: all)")
+    table.add_argument("--tasks", type=_names, metavar="A,B", help="only these (default: the study's seen and unseen)")
+    table.add_argument(
+        "--demos", type=_counts, metavar="N,M", help="demonstrations per seen task (default: the study's)"
+    )
+    table.add_argument("--seeds", type=_counts, metavar="N,M", help="default: 0,1,2")
+    table.add_argument("--episodes", type=int, metavar="N", help="per cell (default: the study's zero_shot.episodes)")
+    table.add_argument("--workers", type=int, default=1, metavar="N", help="processes (default: 1)")
+    table.add_argument(
+        "--check",
+        nargs="?",
+        const=ANY,
+        metavar="CELL",
+        help="measure a stored cell again, such as library/push/5/0 (default: any of the chosen ones), and compare; exits with "
+        "1 if it differs",
+    )
+    table.add_argument("--json", action="store_true", help="print one JSON object, nothing else, on standard output")
+
+
+def _names(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _counts(text: str) -> list[int]:
+    return [int(part) for part in text.split(",")]
+
+
+def wanted(options: argparse.Namespace) -> bool:
+    """Whether a table is asked for.
+
+    Raises:
+        StudyError: an option of tables, without one.
+    """
+    if options.table:
+        return True
+    given = [name for name in ("methods", "tasks", "demos", "seeds", "episodes", "check") if getattr(options, name)]
+    if given or options.json or options.workers != 1:
+        raise StudyError(
+            f"found --{[*given, 'json' if options.json else 'workers'][0]} without --table; expected the table that it is about; "
+            "add --table zero-shot"
+        )
+    return False
+
+
+def evaluate_command(space: Workspace, options: argparse.Namespace) -> int:
+    """Measure what is missing of the chosen cells and print them; or check one. Returns the exit code.
+
+    Raises:
+        StudyError: an option names what there is not, or the study cannot be measured so.
+        ArtifactCorrupt: the results file cannot be read.
+    """
+    from lago_skills.evaluate import cells
+    from lago_skills.stages import zero_shot_table
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Constant.s. may be too high")  # of the scripted policies
+        file = cells.ResultFile(space.root / zero_shot_table.RESULTS)
+        chosen = _chosen(space, options)
+        if options.check:
+            return _check(space, options, [row for row in file.rows() if row.cell in chosen])
+        usual = space.study.zero_shot.episodes
+        missing = cells.missing(file.rows(), chosen, options.episodes, usual)
+        zero_shot_table.run(space, file, missing, _say, options.workers)
+    by_cell = {row.cell: row for row in file.rows()}
+    _print([by_cell[cell] for cell in chosen], as_json=options.json)
+    return 0
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+
+def _chosen(space: Workspace, options: argparse.Namespace) -> list[Any]:
+    from lago_skills.evaluate.cells import METHODS
+    from lago_skills.stages import zero_shot_table
+    from lago_skills.study import MAX_SEED
+
+    study = space.study
+    methods: list[str] = options.methods or list(METHODS)
+    known = [task.id for task in (*study.seen, *study.unseen)]
+    tasks: list[str] = options.tasks or known
+    seeds: list[int] = options.seeds or [0, 1, 2]
+    demos: list[int] = options.demos or [study.collect.episodes_per_task]
+    _refuse("method", [name for name in methods if name not in METHODS], f"one of {', '.join(METHODS)}")
+    _refuse(
+        "task", [name for name in tasks if name not in known], f"a seen or unseen task of the study, {', '.join(known)}"
+    )
+    _refuse("seed", [seed for seed in seeds if not 0 <= seed <= MAX_SEED], f"a number from 0 to {MAX_SEED}")
+    _refuse("number of demonstrations", [n for n in demos if not 1 <= n <= 1000], "1 to 1000")
+    episodes, span = options.episodes, zero_shot_table.EVAL_SPAN
+    _refuse("number of episodes", [n for n in [episodes] if n is not None and not 1 <= n <= span], f"1 to {span}")
+    _refuse("number of workers", [n for n in [options.workers] if not 1 <= n <= 64], "1 to 64")
+    return zero_shot_table.cells(space, methods, seeds, demos, tasks)
+
+
+def _refuse(what: str, wrong: list[Any], expected: str) -> None:
+    if wrong:
+        raise StudyError(f"found {what} {wrong[0]!r}; expected {expected}; correct it")
+
+
+def _check(space: Workspace, options: argparse.Namespace, rows: list[Row]) -> int:
+    from lago_skills.stages import zero_shot_table
+
+    if options.check != ANY:
+        rows = [row for row in rows if row.cell.name == options.check]
+    if not rows:
+        raise StudyError(
+            f"found no stored row of {'the chosen cells' if options.check == ANY else 'cell ' + repr(options.check)}; expected "
+            "METHOD/TASK/DEMOS/SEED of a measured one, random and scripted with 0 demonstrations; measure it first"
+        )
+    stored = random.choice(rows)
+    _say(f"measuring {stored.cell.name} again")
+    found = zero_shot_table.check(space, stored, _say)
+    if options.json:
+        print(json.dumps(found))  # noqa: T201
+    else:
+        for name, (before, now) in found["values"].items():
+            print(f"{name:<18} {before!s:>14} {now!s:>14} {'' if before == now else '  differs'}")  # noqa: T201
+        print(f"{stored.cell.name}: {'the same' if found['same'] else 'NOT the same'}")  # noqa: T201
+    return 0 if found["same"] else 1
+
+
+def _print(rows: list[Row], *, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from lago_skills.evaluate.cells import mixed, summary
+
+    entries = summary(rows)
+    if different := mixed(rows):
+        _say(
+            f"cells of {'; '.join(different)} were made from different decoders or playbooks (column bundle); remove the older rows "
+            "to measure them again"
+        )
+    if as_json:
+        print(json.dumps({"rows": [asdict(row) for row in rows], "summary": entries}))  # noqa: T201
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    console.print(_by_task(rows))
+    console.print()
+    table = Table(box=None, pad_edge=False)
+    for name in ("method", "level", "demos", "success", "95 %", "last step", "tasks", "seeds", "episodes"):
+        table.add_column(name, no_wrap=True)
+    for entry in entries:
+        interval = "" if entry["low"] is None else f"{entry['low']:.2f}-{entry['high']:.2f}"
+        table.add_row(
+            entry["method"],
+            entry["level"],
+            str(entry["demos"]),
+            f"{entry['success']:.3f}",
+            interval,
+            f"{entry['success_last']:.3f}",
+            *(str(entry[name]) for name in ("tasks", "seeds", "episodes")),
+        )
+    console.print(table)
+
+
+def _by_task(rows: list[Row]) -> Any:
+    """Success by task and method, the mean over seeds."""
+    from rich.table import Table
+
+    methods = list(dict.fromkeys((row.method, row.demos) for row in rows))
+    table = Table(box=None, pad_edge=False)
+    for name in ("task", "level", *(f"{name} {demos}" if demos else name for name, demos in methods)):
+        table.add_column(name.replace("-", "- ") if name.startswith(("bc", "random-")) else name, overflow="fold")
+    for task, level in dict.fromkeys((row.task, row.level) for row in rows):
+        shown: list[str] = []
+        for method in methods:
+            found = [row.success for row in rows if (row.task, (row.method, row.demos)) == (task, method)]
+            shown.append(f"{sum(found) / len(found):.2f}" if found else "")
+        table.add_row(task, level, *shown)
+    return table
