@@ -11,6 +11,7 @@ from typing import Any
 os.environ["COLUMNS"] = "100"
 
 from lago_skills.cli import parser
+from lago_skills.evaluate.cells import ResultFile, summary
 from tests.conftest import ROOT
 
 STAGE_WORDS = {
@@ -122,6 +123,22 @@ def library(results: dict[str, Any]) -> str:
     return "\n".join([*lines, "", text])
 
 
+def zero_shot() -> str:
+    """Means of the zero-shot table, in Markdown."""
+    rows = ResultFile(ROOT / "data/results/zero-shot.csv").rows()
+    lines = [
+        "| method | level | demonstrations | success (95 %) | at the last step | tasks | seeds |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for entry in summary(rows):
+        interval = f" ({entry['low']:.2f} to {entry['high']:.2f})" if entry["low"] is not None else ""
+        lines.append(
+            f"| {entry['method']} | {entry['level']} | {entry['demos']} | {entry['success']:.2f}{interval} | "
+            f"{entry['success_last']:.2f} | {entry['tasks']} | {entry['seeds']} |"
+        )
+    return "\n".join(lines)
+
+
 def generated() -> str:
     """README.md with its generated parts made anew."""
     results = json.loads((ROOT / "data/results/demo.json").read_text(encoding="utf-8"))
@@ -129,6 +146,7 @@ def generated() -> str:
     parts = {"table": table(results), "stages": stages(results), "help": f"```\n{parser().format_help()}```"}
     for name, make in (("repair", repair), ("wordings", wordings), ("library", library)):
         parts[name] = make(json.loads((ROOT / f"data/results/{name}.json").read_text(encoding="utf-8")))
+    parts["zero-shot"] = zero_shot()
     for name, part in parts.items():
         pattern = rf"(<!-- {name}:start -->\n).*?(<!-- {name}:end -->)"
         text, n = re.subn(pattern, lambda m, part=part: f"{m[1]}{part}\n{m[2]}", text, flags=re.S)
