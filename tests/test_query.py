@@ -257,7 +257,7 @@ OBSERVATIONS[::4, 3] = 0.4
 
 def test_a_guide_by_the_playbook_is_what_it_was_with_or_without_a_network(playbooks: dict[str, Playbook]) -> None:
     made = parts(playbooks)
-    config = RetrievalConfig(k=3)
+    config = RetrievalConfig(k=3, temperature=0.1)
     guide = LibraryGuide(**made, config=config)
     beside = LibraryGuide(**made, config=config, learned=learned(playbooks))
     book, latents = guide.playbooks["push"], made["step_latents"]["push"]
@@ -379,10 +379,10 @@ def test_bundles_with_and_without_a_query_network(tmp_path: Path, playbooks: dic
     np.testing.assert_array_equal(prior.mean(), expected.prior(OBSERVATIONS, "push").mean())
     without = load_bundle(write("without", RetrievalConfig(k=3), None, old=True))
     assert without.learned is None
-    assert without.config == RetrievalConfig(k=3)
+    assert without.config == RetrievalConfig(k=3, temperature=0.1)
     np.testing.assert_array_equal(
         without.prior(OBSERVATIONS, "push").mean(),
-        LibraryGuide(**made, playbooks=books[0], config=RetrievalConfig(k=3)).prior(OBSERVATIONS, "push").mean(),
+        LibraryGuide(**made, playbooks=books[0], config=without.config).prior(OBSERVATIONS, "push").mean(),
     )
     with pytest.raises(StudyError, match="no query network"):
         load_bundle(write("asks", RetrievalConfig(query="learned"), None))
