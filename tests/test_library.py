@@ -207,6 +207,7 @@ def test_searches_in_threads_while_another_adds(library: SkillLibrary) -> None:
                 found = library.search(unit(4, seed=2), 5)
                 assert (found.ids > 0).all()
                 assert (np.diff(found.scores, axis=1) <= 1e-6).all()
+                time.sleep(0.001)  # without a rest, four threads keep the interpreter's lock from the writer
         except BaseException as error:
             failed.append(error)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import os
 import threading
 import time
@@ -32,7 +33,9 @@ class Follower:
         """Why the index on disk was thrown away when the library was opened, if it was."""
         self._refreshing = threading.Lock()
         self._folding: threading.Thread | None = None
-        self._dirty = False
+        self._numbers = itertools.count(1)  # one for each change of this process
+        self._latest = 0  # number of the latest change
+        self._seen = 0  # number of the latest that the snapshot has
         self._behind = False  # the store has latents of a newer generation, and there are too many to read them at once
         self._due = 0.0
         self._data_version = -1
@@ -42,14 +45,13 @@ class Follower:
 
     def snapshot(self) -> Snapshot:
         """What to search: as of the last POLL_S at most, and never older than this process's own last change."""
-        if time.monotonic() >= self._due:
+        if self._seen != self._latest or time.monotonic() >= self._due:
             self._keep_up()
         return self._snapshot
 
     def changed(self) -> None:
-        """This process has changed the store: its next search has to see it."""
-        self._dirty = True
-        self._due = 0.0
+        """This process has changed the store: its next search, in whatever thread, has to see it."""
+        self._latest = next(self._numbers)
 
     def subset(self, snapshot: Snapshot, tasks: tuple[str, ...]) -> Subset:
         """What a search among the skills of some tasks needs; made once for each snapshot."""
@@ -104,19 +106,21 @@ class Follower:
     def _keep_up(self) -> None:
         """Bring the snapshot up to date with the store, if something has changed; never waits for a reader of long lists."""
         guard, refreshing = self.store.guard, self._refreshing
-        if not guard.acquire(blocking=self._dirty):
+        behind = self._seen != self._latest
+        if not guard.acquire(blocking=behind):
             return  # a long list is being read; look again at the next search
         try:
-            if self.store.connection.in_transaction or not refreshing.acquire(blocking=self._dirty):
+            if self.store.connection.in_transaction or not refreshing.acquire(blocking=behind):
                 return  # in the middle of a change of our own, or another thread is at it
             try:
-                self._due = self._next_look()
-                dirty, self._dirty = self._dirty or self.store.follow(), False
+                latest = self._latest
+                moved = self.store.follow() or self._seen != latest
                 version = self.store.data_version()
-                if dirty or version != self._data_version:
-                    self._data_version = version
+                if moved or version != self._data_version:
                     with self.store.as_of_now():
                         self._snapshot = self._advanced(self._snapshot)
+                # Last, so that no other thread takes the old snapshot for the new one.
+                self._data_version, self._seen, self._due = version, latest, self._next_look()
             finally:
                 refreshing.release()
         finally:
