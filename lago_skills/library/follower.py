@@ -38,7 +38,7 @@ class Follower:
         self._seen = 0  # number of the latest that the snapshot has
         self._behind = False  # the store has latents of a newer generation, and there are too many to read them at once
         self._due = 0.0
-        self._data_version = -1
+        self._data_version: int = -1
         with store.as_of_now():
             self._snapshot = self._load()
         self._fold_if_due()
