@@ -20,6 +20,7 @@ from lago_skills.errors import StudyError
 from lago_skills.llm.config import LiveConfig
 from lago_skills.query.config import QueryConfig
 from lago_skills.rl.config import SACConfig
+from lago_skills.rl.methods import TRAINABLE
 
 MAX_SEED = 99
 """Seeds up to here keep the start states of demonstrations, training and evaluation in ranges of their own."""
@@ -246,7 +247,6 @@ class Study(_Section):
         return self.plan.name or (self.name if self.environment else "metaworld")
 
 
-ALGORITHMS = ("guided-sac", "sac")
 STUDIES_DIR = Path("data/studies")
 
 
@@ -352,15 +352,10 @@ def _check_train(study: Study, path: Path) -> None:
             raise StudyError(
                 f"study {str(path)!r}: found train.{what} = {values}; expected each once; remove what is repeated"
             )
-    if config.sac.guidance == "none":
-        raise StudyError(
-            f"study {str(path)!r}: found train.sac.guidance = 'none'; expected a way of guiding, since the algorithm 'sac' "
-            "is the one without; remove it, or leave 'guided-sac' out of train.algorithms"
-        )
     for name in config.algorithms:
-        if name not in ALGORITHMS:
+        if name not in TRAINABLE:
             raise StudyError(
-                f"study {str(path)!r}: found {name!r} in train.algorithms; expected one of {list(ALGORITHMS)}; correct it"
+                f"study {str(path)!r}: found {name!r} in train.algorithms; expected one of {list(TRAINABLE)}; correct it"
             )
 
 

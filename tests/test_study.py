@@ -51,7 +51,6 @@ def test_the_demo_study_is_valid() -> None:
         (HEAD + "[decoder]\nlearning_rate = inf", r"found decoder\.learning_rate = inf"),
         (HEAD + "[train]\nseeds = [-1]", r"found train\.seeds\.0 = -1"),
         (HEAD + "[train]\nseeds = [0, 0]", r"found train\.seeds = \[0, 0\]; expected each once"),
-        (HEAD + '[train.sac]\nguidance = "none"', "expected a way of guiding"),
         (HEAD + '[train]\nalgorithms = ["ppo"]', r"found 'ppo' in train\.algorithms; expected one of"),
         ('name = "../x"\n[tasks]\nseen = ["reach"]', r"found name = '\.\./x'"),
     ],

@@ -6,14 +6,17 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+Leader = Literal["prior", "explore", "mix", "policy"]
+LEADERS: tuple[Leader, ...] = ("prior", "explore", "mix", "policy")
+
 
 class SACConfig(BaseModel):
-    """Soft actor-critic, plain or guided. Every plain field means the same for both."""
+    """Soft actor-critic, plain or guided. The fields of the second half do nothing where there is no guide."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     n_steps: int = Field(default=10_000, ge=1)
-    """Environment steps of one run."""
+    """Environment steps of one run, over all environments."""
     batch_size: int = Field(default=128, ge=2)
     actor_every: int = Field(default=2, ge=1)
     """Critic updates per update of actor and temperature (TD3, arXiv 1802.09477)."""
@@ -22,6 +25,8 @@ class SACConfig(BaseModel):
     tau: float = Field(default=0.01, gt=0, le=1)
     """Polyak rate of the target critics."""
     hidden_size: int = Field(default=256, ge=1)
+    layer_norm: bool = True
+    """LayerNorm in the critics (RLPD, arXiv 2302.02948)."""
     n_step: int = Field(default=3, ge=1)
     """Steps of reward summed before bootstrapping."""
     random_steps: int = Field(default=1_000, ge=0)
@@ -30,16 +35,83 @@ class SACConfig(BaseModel):
     initial_alpha: float = Field(default=0.02, gt=0)
     """First entropy temperature; small, since a sparse return is at most 1."""
     target_entropy_per_action: float = -1.0
+    buffer_size: int = Field(default=1_000_000, ge=1)
+    """Most transitions kept; a run shorter than that keeps all."""
+    success_share: float = Field(default=0.5, ge=0, lt=1)
+    """Share of a batch drawn from demonstrations and harvested successful episodes, once there are any (RLPD, arXiv 2302.02948)."""
+    harvest: bool = True
+    """Whether the training's own successful episodes join the demonstrations."""
+    imitation_weight: float = Field(default=4.0, ge=0)
+    """Weight of the squared distance to the actions of successful episodes in the actor's loss."""
     eval_every: int = Field(default=2_500, ge=1)
-    """Environment steps between evaluations."""
+    """Environment steps between evaluations, log rows and checkpoints."""
     eval_episodes: int = Field(default=20, ge=1)
 
-    guidance: Literal["none", "proposals"] = "proposals"
-    """"none" is plain SAC; "proposals" adds the prior: as a leader of episodes, as an alternative that the critic may choose,
-    and in the bootstrap target (IBRL, arXiv 2311.02198)."""
-    success_share: float = Field(default=0.5, ge=0, lt=1)
-    """Guided: share of a batch drawn from harvested successful episodes, once there are any (RLPD, arXiv 2302.02948)."""
-    imitation_weight: float = Field(default=4.0, ge=0)
-    """Guided: weight of the squared distance to the actions of successful episodes in the actor's loss."""
+    observe_prior: bool = True
+    """Guided: the networks see mean and std of the prior, through weights that start at zero."""
+    leaders: tuple[Leader, ...] = Field(default=LEADERS, min_length=1)
+    """Guided: who may lead a training episode; a bandit over recent success chooses among them."""
+    target_proposals: bool = True
+    """Guided: the bootstrap target takes the better of the policy's and the prior's action (IBRL, arXiv 2311.02198)."""
+    density_weight: float = Field(default=0.0, ge=0)
+    """Guided: weight of rho, the log of prior over uniform, in the actor's loss; with the entropy term, a KL divergence to the prior."""
+    density_fade: Literal["constant", "linear", "adaptive"] = "adaptive"
+    """Guided: how that weight goes: not at all, to 0 at `density_until`, or with the policy's recent success over the prior's."""
+    density_until: float = Field(default=0.5, gt=0, le=1)
+    """Guided, linear: share of the run after which the weight is 0."""
+    density_in_target: bool = False
+    """Guided: rho counts in the bootstrap target as well (SPiRL, arXiv 2010.11944)."""
+    warm_start_updates: int = Field(default=0, ge=0)
+    """Guided: updates that draw the policy to the prior's mean before any other."""
+    residual_scale: float | None = Field(default=None, gt=0)
+    """Guided: the policy corrects the prior's mean by up to this much instead of acting by itself."""
     plan_noise_m: float = Field(default=0.02, ge=0)
     """Guided: std of a per-episode shift of each playbook step's target while exploring, metres."""
+    n_components: int = Field(default=4, ge=1)
+    """Guided: most components of the prior's mixture kept in the replay, the heaviest."""
+
+
+class PPOConfig(BaseModel):
+    """Proximal policy optimisation, plain or guided, for continuous and discrete actions."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    n_steps: int = Field(default=300_000, ge=1)
+    """Environment steps of one run, over all environments."""
+    rollout_steps: int = Field(default=200, ge=1)
+    """Steps of each environment between updates."""
+    minibatch_size: int = Field(default=250, ge=2)
+    n_epochs: int = Field(default=10, ge=1)
+    learning_rate: float = Field(default=3e-4, gt=0)
+    anneal: bool = False
+    """Whether the learning rate falls linearly to 0 over the run."""
+    gamma: float = Field(default=0.99, gt=0, lt=1)
+    gae_lambda: float = Field(default=0.95, ge=0, le=1)
+    """Of generalised advantage estimation (arXiv 1506.02438)."""
+    clip: float = Field(default=0.2, gt=0)
+    value_weight: float = Field(default=0.5, ge=0)
+    entropy_weight: float = Field(default=0.0, ge=0)
+    max_grad_norm: float = Field(default=0.5, gt=0)
+    target_kl: float | None = Field(default=None, gt=0)
+    """Epochs end early where the policy has moved farther than this."""
+    hidden_size: int = Field(default=64, ge=1)
+    initial_std: float = Field(default=1.0, gt=0)
+    """Of continuous actions."""
+    eval_every: int = Field(default=20_000, ge=1)
+    """Environment steps between evaluations, log rows and checkpoints."""
+    eval_episodes: int = Field(default=20, ge=1)
+
+    observe_prior: bool = True
+    """Guided: the networks see the prior, through weights that start at zero."""
+    density_weight: float = Field(default=0.1, ge=0)
+    """Guided: weight of the divergence from policy to prior in the loss (LaGO, arXiv 2606.24669)."""
+    density_fade: Literal["constant", "linear", "adaptive"] = "linear"
+    """Guided: how that weight goes: not at all, to 0 at `density_until`, or with the policy's success over the prior's."""
+    density_until: float = Field(default=0.5, gt=0, le=1)
+    """Guided, linear: share of the run after which the weight is 0."""
+    warm_start_updates: int = Field(default=0, ge=0)
+    """Guided: updates that draw the policy to the prior on states the prior visits, before any other."""
+    residual_scale: float | None = Field(default=None, gt=0)
+    """Guided, continuous: the policy corrects the prior's mean by up to this much instead of acting by itself."""
+    n_components: int = Field(default=4, ge=1)
+    """Guided: most components of the prior's mixture kept of each state, the heaviest."""

@@ -11,12 +11,12 @@ counts, because the policy changes while it learns.
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
 
 import numpy as np
 
-Leader = Literal["prior", "explore", "mix", "policy"]
-LEADERS: tuple[Leader, ...] = ("prior", "explore", "mix", "policy")
+from lago_skills.rl.config import Leader
+
 DISCOUNT = 0.9
 """Weight of an episode of the same leader one episode later: about the last ten episodes count."""
 
@@ -24,8 +24,8 @@ DISCOUNT = 0.9
 class Leaders:
     """Discounted success counts of each leader."""
 
-    def __init__(self, leaders: tuple[Leader, ...]) -> None:
-        self.leaders = leaders
+    def __init__(self, leaders: Sequence[Leader]) -> None:
+        self.leaders = tuple(leaders)
         self._wins = dict.fromkeys(leaders, 0.0)
         self._losses = dict.fromkeys(leaders, 0.0)
 
@@ -44,3 +44,31 @@ class Leaders:
         return max(
             self.leaders, key=lambda name: (self._wins[name] + 1.0) / (self._wins[name] + self._losses[name] + 2.0)
         )
+
+    def lead_of_prior(self) -> float:
+        """How far the prior's recent success is ahead of the policy's, as a share of the prior's, 0 to 1.
+
+        1 as long as the policy has not succeeded, 0 once it succeeds as often: the weight of an adaptive fade. A leader that is not among
+        these counts as never tried.
+        """
+        prior = self._rate(("prior", "explore"), untried=1.0)
+        policy = self._rate(("policy", "mix"), untried=0.0)
+        return float(np.clip((prior - policy) / prior, 0.0, 1.0)) if prior > 0.0 else 0.0
+
+    def _rate(self, names: tuple[Leader, ...], untried: float) -> float:
+        """Best recent success of some leaders, drawn to a first guess by the weight of one episode."""
+        rates = [
+            (self._wins[name] + untried) / (self._wins[name] + self._losses[name] + 1.0)
+            for name in names
+            if name in self._wins
+        ]
+        return max(rates, default=untried)
+
+    def counts(self) -> dict[str, tuple[float, float]]:
+        """Discounted successes and failures of each leader."""
+        return {name: (self._wins[name], self._losses[name]) for name in self.leaders}
+
+    def set_counts(self, counts: dict[str, tuple[float, float]]) -> None:
+        """Go on from there."""
+        for name in self.leaders:
+            self._wins[name], self._losses[name] = counts[name]

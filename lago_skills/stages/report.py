@@ -18,6 +18,7 @@ from lago_skills.envs.tasks import METAWORLD_TASKS
 from lago_skills.errors import RenderingUnavailable
 from lago_skills.evaluate.intervals import wilson
 from lago_skills.guide.guides import LibraryGuide
+from lago_skills.rl.runlog import CURVE_FILE
 from lago_skills.stages import build, evaluate, plan, train
 from lago_skills.stages.job import Job, Progress, Workspace, digest
 from lago_skills.store import ArtifactWriter, Manifest, verify
@@ -164,7 +165,7 @@ def _curves(space: Workspace, task: str, zero_shot: list[Row]) -> bytes:
     curves: dict[str, list[Any]] = {}
     for cell in train.cells(space):
         if cell.task.id == task:
-            with (space.artifact("runs", cell.name) / train.CURVE_FILE).open(encoding="utf-8") as stream:
+            with (space.artifact("runs", cell.name) / CURVE_FILE).open(encoding="utf-8") as stream:
                 points = [(float(row["step"]), float(row["eval/success"])) for row in csv.DictReader(stream)]
             curves.setdefault(cell.algorithm, []).append(np.array(points))
     library = next((float(row["success"]) for row in zero_shot if row["task"] == task), None)
@@ -184,18 +185,11 @@ def _film(space: Workspace, guide: LibraryGuide, cell: train.Cell) -> Row:
     """One greedy episode of a run, drawn every second step."""
     from lago_skills.envs.metaworld import EVAL_SEED, MetaWorldEnv, prepare_rendering
     from lago_skills.plots import Frame, animation
-    from lago_skills.rl.guidance import Guidance, greedy_policy
-    from lago_skills.rl.networks import load_agent
 
     prepare_rendering()
     env = MetaWorldEnv(cell.task)
-    guidance = Guidance(cell.task, guide.grounding, guide)
+    policy, leader = train.learned(space, cell)
     observation, _ = env.reset(seed=EVAL_SEED)
-    state_size = guidance.state(observation[None]).shape[1]
-    weights = space.artifact("runs", cell.name) / train.ACTOR_FILE
-    config = train.sac_config(space, cell.algorithm)
-    agent = load_agent(weights, state_size, guide.grounding.action_size, config)
-    policy = greedy_policy(agent, guidance, verify(weights.parent).summary["leader"])
     frames: list[Frame] = []
     terminated = truncated = False
     step = 0
@@ -221,7 +215,7 @@ def _film(space: Workspace, guide: LibraryGuide, cell: train.Cell) -> Row:
     env.close()
     return {
         "task": cell.task.id,
-        "leader": verify(weights.parent).summary["leader"],
+        "leader": leader,
         "seed": cell.seed,
         "data": _base64(animation(frames)),
     }

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import csv
+import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lago_skills.core import Task
+from lago_skills.data.episodes import EPISODES_FILE, save_episodes
 from lago_skills.envs.tasks import expand
+from lago_skills.rl import methods
 from lago_skills.rl.config import SACConfig
+from lago_skills.rl.runlog import CURVE_FILE, Row
 from lago_skills.stages import build
 from lago_skills.stages.job import Job, Progress, Workspace, digest
-from lago_skills.store import ArtifactWriter
+from lago_skills.store import ArtifactWriter, fingerprint, verify
 
-VERSION = 3
-CURVE_FILE, FINAL_FILE, ACTOR_FILE = "curve.csv", "final_episodes.csv", "agent.safetensors"
+if TYPE_CHECKING:
+    from lago_skills.rl.problem import Problem
+
+VERSION = 4
+FINAL_FILE, ACTOR_FILE = "final_episodes.csv", "agent.safetensors"
 
 
 @dataclass(frozen=True)
@@ -45,9 +55,8 @@ def cells(space: Workspace) -> list[Cell]:
 
 
 def sac_config(space: Workspace, algorithm: str) -> SACConfig:
-    """The settings of an algorithm: `sac` is the same code with guidance switched off."""
-    sac = space.study.train.sac
-    return sac if algorithm == "guided-sac" else sac.model_copy(update={"guidance": "none"})
+    """The settings of a learner: the study's, with what differs for it."""
+    return space.study.train.sac.model_copy(update=methods.method(algorithm).settings)
 
 
 def jobs(space: Workspace) -> list[Job]:
@@ -56,38 +65,75 @@ def jobs(space: Workspace) -> list[Job]:
     return [_job(space, cell, bundle) for cell in cells(space)]
 
 
+def problem(space: Workspace, cell: Cell) -> Problem:
+    """What a run learns."""
+    from lago_skills.rl.metaworld import metaworld_problem
+
+    adviser = methods.method(cell.algorithm).adviser
+    guide = build.guide(space) if adviser == "library" else None
+    return metaworld_problem([cell.task], space.study.grounding, guide, cell.seed)
+
+
+def learned(space: Workspace, cell: Cell) -> tuple[Callable[[NDArray[Any]], NDArray[np.float32]], str]:
+    """What a finished run has learned: (B, S) observations -> (B, A) actions without exploring; and who leads."""
+    from lago_skills.rl.advice import Layout
+    from lago_skills.rl.networks import load_networks
+    from lago_skills.rl.policy import greedy_policy
+    from lago_skills.rl.sac import SAC
+
+    folder, made = space.artifact("runs", cell.name), problem(space, cell)
+    grounding, config = space.study.grounding, sac_config(space, cell.algorithm)
+    state_size = made.see(np.zeros((1, grounding.observation_size)), np.zeros(1, np.int64)).shape[1]
+    layout = Layout(grounding.action_size, config.n_components) if made.adviser is not None else None
+    agent = SAC.create(state_size, grounding.action_size, config, layout, cell.seed)
+    load_networks(folder / ACTOR_FILE, actor=agent.actor, critics=agent.critics)
+    leader = verify(folder).summary["leader"]
+    act = greedy_policy(made, agent, leader)
+    return lambda observations: act(observations, np.zeros(len(observations), np.int64)), leader
+
+
 def _job(space: Workspace, cell: Cell, bundle: str) -> Job:
     config = sac_config(space, cell.algorithm)
     final_episodes = space.study.train.final_episodes
-    guided = config.guidance != "none"
+    recipe: dict[str, Any] = {
+        "stage": "train",
+        "version": VERSION,
+        "bundle": bundle if methods.method(cell.algorithm).adviser != "none" else None,
+        "task": cell.task.env_id,
+        "horizon": cell.task.horizon_steps,
+        "algorithm": cell.algorithm,
+        "seed": cell.seed,
+        "final_episodes": final_episodes,
+        **config.model_dump(mode="json"),
+    }
 
     def make(writer: ArtifactWriter, progress: Progress) -> None:
-        from lago_skills.rl.networks import save_agent
-        from lago_skills.rl.sac import LOG_KEYS, Row, train
+        from lago_skills.rl.networks import save_networks
+        from lago_skills.rl.train_sac import train
 
         def report(step: int, row: Row) -> None:
             progress(step, f"{cell.algorithm} s{cell.seed} success {row.get('eval/success', float('nan')):.2f}")
 
+        unfinished = space.artifact("unfinished", cell.name)
         result = train(
-            cell.task,
-            space.study.grounding,
-            build.guide(space) if guided else None,
+            problem(space, cell),
             config,
             cell.seed,
-            final_episodes,
-            report,
+            final_episodes=final_episodes,
+            folder=unfinished,
+            recipe=recipe,
+            report=report,
         )
-        with (writer.path / CURVE_FILE).open("w", newline="", encoding="utf-8") as stream:
-            table = csv.DictWriter(stream, ["step", *LOG_KEYS])
-            table.writeheader()
-            table.writerows(result.curve)
+        _keep_log(writer, unfinished, result.curve)
         with (writer.path / FINAL_FILE).open("w", newline="", encoding="utf-8") as stream:
             plain = csv.writer(stream)
             plain.writerow(["task", "method", "seed", "start_seed", "success", "steps"])
             plain.writerows(
                 [cell.task.id, cell.algorithm, cell.seed, r.seed, int(r.success), r.steps] for r in result.final
             )
-        save_agent(result.agent, writer.path / ACTOR_FILE)
+        save_networks(writer.path / ACTOR_FILE, actor=result.agent.actor, critics=result.agent.critics)
+        if result.harvested:
+            save_episodes(writer.path / EPISODES_FILE, result.harvested)
         writer.summary = {
             "task": cell.task.id,
             "method": cell.algorithm,
@@ -96,19 +142,20 @@ def _job(space: Workspace, cell: Cell, bundle: str) -> Job:
             "leader": result.leader,
             "success": round(float(np.mean([r.success for r in result.final])), 4),
             "episodes": len(result.final),
+            "harvested": len(result.harvested),
             "steps_per_s": round(result.curve[-1]["time/steps_per_s"], 1),
             "guide_share": round(result.curve[-1]["time/guide_share"], 4),
         }
+        shutil.rmtree(unfinished, ignore_errors=True)
 
-    recipe: dict[str, Any] = {
-        "stage": "train",
-        "version": VERSION,
-        "bundle": bundle if guided else None,
-        "task": cell.task.env_id,
-        "horizon": cell.task.horizon_steps,
-        "algorithm": cell.algorithm,
-        "seed": cell.seed,
-        "final_episodes": final_episodes,
-        **config.model_dump(),
-    }
     return Job("train", cell.name, space.artifact("runs", cell.name), recipe, config.n_steps, "steps", make)
+
+
+def _keep_log(writer: ArtifactWriter, folder: Path, curve: list[Row]) -> None:
+    """Copy the curve and the TensorBoard files; what they say, times aside, is what the artifact's digest is made from."""
+    said = fingerprint(
+        [{key: repr(value) for key, value in row.items() if not key.startswith("time/")} for row in curve]
+    )
+    for path in (folder / CURVE_FILE, *sorted(folder.glob("events.*"))):
+        shutil.copy2(path, writer.path / path.name)
+        writer.content[path.name] = said

@@ -1,0 +1,77 @@
+"""Where the priors of a training run come from: a skill library, or any guide."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lago_skills.errors import StudyError
+from lago_skills.guide.guides import Guide, LibraryGuide
+from lago_skills.prior import ActionPrior
+
+
+class GuideAdviser:
+    """Any guide, for several tasks."""
+
+    n_plan_steps = 0
+
+    def __init__(self, guide: Guide, tasks: Sequence[str]) -> None:
+        self.guide, self.tasks = guide, tuple(tasks)
+
+    def prior(
+        self, observations: NDArray[Any], tasks: NDArray[np.int64], shifts: Sequence[NDArray[np.float64] | None]
+    ) -> ActionPrior:
+        """(B, S) observations of (B,) tasks -> the prior of each; shifts mean nothing to it."""
+
+        def of_task(rows: NDArray[np.int64], task: int) -> ActionPrior:
+            return self.guide.prior(observations[rows], self.tasks[task])
+
+        return by_task(tasks, of_task)
+
+
+class LibraryAdviser:
+    """A library's guide, whose playbooks can be shifted for exploration.
+
+    Raises:
+        StudyError: the guide has no playbook of a task.
+    """
+
+    def __init__(self, guide: LibraryGuide, tasks: Sequence[str]) -> None:
+        if unknown := [task for task in tasks if task not in guide.playbooks]:
+            raise StudyError(
+                f"found no playbook for {', '.join(map(repr, unknown))} in this bundle; expected one of {sorted(guide.playbooks)}; "
+                "plan the task and build the bundle again"
+            )
+        self.guide, self.tasks = guide, tuple(tasks)
+        self.n_plan_steps = max(len(guide.playbooks[task].playbook.steps) for task in tasks)
+
+    def prior(
+        self, observations: NDArray[Any], tasks: NDArray[np.int64], shifts: Sequence[NDArray[np.float64] | None]
+    ) -> ActionPrior:
+        """(B, S) observations of (B,) tasks, the targets of each moved by its shift -> the prior of each."""
+
+        def of_task(rows: NDArray[np.int64], task: int) -> ActionPrior:
+            found = self.guide.retrieve(observations[rows], self.tasks[task])
+            for place, row in enumerate(rows):
+                shift = shifts[int(row)]
+                if shift is not None:
+                    found.targets[place] += shift[found.steps[place]]
+            return self.guide.decode(observations[rows], found)
+
+        return by_task(tasks, of_task)
+
+
+def by_task(tasks: NDArray[np.int64], of_task: Callable[[NDArray[np.int64], int], ActionPrior]) -> ActionPrior:
+    """Priors of rows of several tasks, put together; all of one number of components and one floor, as one guide's are."""
+    different = np.unique(tasks)
+    if len(different) == 1:
+        return of_task(np.arange(len(tasks)), int(different[0]))
+    parts = [(rows, of_task(rows, int(task))) for task in different for rows in [np.flatnonzero(tasks == task)]]
+    order = np.argsort(np.concatenate([rows for rows, _ in parts]))
+    return ActionPrior(
+        *(np.concatenate([getattr(prior, name) for _, prior in parts])[order] for name in ("weights", "means", "stds")),
+        floor=parts[0][1].floor,
+    )

@@ -1,0 +1,63 @@
+"""Meta-World tasks as a training problem under the protocol's rules."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lago_skills.core import Task
+from lago_skills.envs.grounding import Grounding, goals
+from lago_skills.envs.metaworld import EVAL_SEED, TRAIN_SEED, MetaWorldEnv, Reward
+from lago_skills.guide.guides import Guide, LibraryGuide
+from lago_skills.rl.advisers import GuideAdviser, LibraryAdviser
+from lago_skills.rl.envs import MakeEnv
+from lago_skills.rl.problem import Adviser, Problem, See
+
+SEEDS_PER_RUN = 10_000
+"""Start states of training kept for each seed of a run."""
+
+
+def metaworld_problem(
+    tasks: Sequence[Task], grounding: Grounding, guide: Guide | None, seed: int, *, reward: Reward = "sparse"
+) -> Problem:
+    """One environment per task side by side; networks see the decoder's inputs towards the goal and, of several tasks, which one it is.
+
+    The same for plain and guided runs.
+    """
+    names = tuple(task.id for task in tasks)
+
+    def make(number: int) -> MakeEnv:
+        return lambda: MetaWorldEnv(tasks[number], reward)
+
+    return Problem(
+        name="+".join(names),
+        tasks=names,
+        make=make,
+        env_tasks=tuple(range(len(tasks))),
+        see=inputs_towards_goal(grounding, len(tasks)),
+        adviser=adviser_of(guide, names),
+        first_seed=TRAIN_SEED + seed * SEEDS_PER_RUN,
+        eval_seed=EVAL_SEED,
+    )
+
+
+def adviser_of(guide: Guide | None, tasks: Sequence[str]) -> Adviser | None:
+    """Who advises on these tasks; None without a guide."""
+    if guide is None:
+        return None
+    return LibraryAdviser(guide, tasks) if isinstance(guide, LibraryGuide) else GuideAdviser(guide, tasks)
+
+
+def inputs_towards_goal(grounding: Grounding, n_tasks: int) -> See:
+    """The decoder's inputs with the goal as target, and the number of the task as a one-hot vector where there are several."""
+
+    def see(observations: NDArray[Any], tasks: NDArray[np.int64]) -> NDArray[np.float32]:
+        inputs = grounding.inputs(observations, goals(grounding, observations))
+        if n_tasks == 1:
+            return inputs
+        return np.concatenate([inputs, np.eye(n_tasks, dtype=np.float32)[tasks]], axis=1)
+
+    return see

@@ -1,0 +1,73 @@
+"""The learners of the tables by name: which algorithm, who advises it, and what differs from the study's settings.
+
+All run on the same code with the same networks, batches and numbers of updates; a baseline is this code with parts switched off.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from lago_skills.errors import StudyError
+
+Adviser = Literal["none", "library", "shuffled", "learned query", "cloned"]
+"""Nobody; the study's library; the library asked for the wrong skills; the library looked up by the learned query alone; a policy cloned from the
+demonstrations of the task, without language or library."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """One learner."""
+
+    about: str
+    algorithm: Literal["sac"] = "sac"
+    adviser: Adviser = "none"
+    settings: dict[str, Any] = field(default_factory=dict[str, Any])
+    """What differs from the study's `[train.sac]`."""
+    demonstrations: bool = False
+    """Whether it is given the demonstrations of the task, if the table has any."""
+
+
+PLAIN: dict[str, Any] = {"success_share": 0.0, "imitation_weight": 0.0, "harvest": False}
+METHODS: dict[str, Method] = {
+    "sac": Method("soft actor-critic", settings=PLAIN),
+    "guided-sac": Method(
+        "leaders, proposals and harvest (the default settings)", adviser="library", demonstrations=True
+    ),
+    "guided-sac-kl": Method(
+        "no proposals: a divergence to the prior that fades as the policy overtakes it",
+        adviser="library",
+        settings={"leaders": ("explore", "policy"), "target_proposals": False, "density_weight": 0.05},
+        demonstrations=True,
+    ),
+    "sac-shuffled": Method("as guided-sac, but the library is asked for the wrong skills", adviser="shuffled"),
+    "sac-learned-query": Method(
+        "as guided-sac, but skills are looked up by the learned query alone", adviser="learned query"
+    ),
+    "rlpd": Method(
+        "half of each batch from the demonstrations (arXiv 2302.02948)",
+        settings=PLAIN | {"success_share": 0.5},
+        demonstrations=True,
+    ),
+    "ibrl": Method(
+        "a cloned policy proposes when acting and in the target, demonstrations in the buffer (arXiv 2311.02198)",
+        adviser="cloned",
+        settings={"leaders": ("mix",), "imitation_weight": 0.0, "harvest": False, "observe_prior": False},
+        demonstrations=True,
+    ),
+}
+
+
+TRAINABLE = tuple(name for name, each in METHODS.items() if each.adviser in ("none", "library"))
+"""What `train.algorithms` of a study may hold; the others are baselines of the tables."""
+
+
+def method(name: str) -> Method:
+    """The learner of that name.
+
+    Raises:
+        StudyError: there is none.
+    """
+    if name not in METHODS:
+        raise StudyError(f"found learner {name!r}; expected one of {', '.join(METHODS)}; correct train.algorithms")
+    return METHODS[name]
