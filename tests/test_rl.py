@@ -1,27 +1,49 @@
-"""The learner: replay by hand, leaders, updates, and learning on a task that takes a minute."""
+"""The shared parts of the learners, and soft actor-critic: by hand where a hand can do it, learning where it takes seconds."""
 
 # torch leaves some argument types open, and numpy.interp some results.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 
 from __future__ import annotations
 
+import csv
+import errno
+import itertools
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import gymnasium
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 
-from lago_skills.core import Playbook
+from lago_skills.core import Episode, Playbook
 from lago_skills.envs.grounding import MetaWorldGrounding
-from lago_skills.envs.metaworld import MetaWorldEnv
 from lago_skills.envs.tasks import find_task
-from lago_skills.errors import ArtifactCorrupt, TrainingStopped
+from lago_skills.errors import ArtifactCorrupt, DiskFull, ShapeError, StudyError, TrainingStopped
 from lago_skills.evaluate.rollouts import rollouts
-from lago_skills.rl.config import SACConfig
-from lago_skills.rl.guidance import Guidance, greedy_policy
-from lago_skills.rl.leaders import LEADERS, Leaders
-from lago_skills.rl.networks import Actor, Agent, Critics, load_agent, save_agent
-from lago_skills.rl.replay import Batch, Replay, join
-from lago_skills.rl.sac import LOG_KEYS, TrainResult, train, update_actor, update_critics
+from lago_skills.guide.guides import NullGuide
+from lago_skills.prior import ActionPrior, DiscretePrior
+from lago_skills.rl import checkpoint, sac
+from lago_skills.rl.advice import Layout, pack_discrete
+from lago_skills.rl.checkpoint import Checkpoint
+from lago_skills.rl.config import LEADERS, SACConfig
+from lago_skills.rl.envs import MAX_CRASHES, Envs, Watched
+from lago_skills.rl.leaders import Leaders
+from lago_skills.rl.metaworld import metaworld_problem
+from lago_skills.rl.methods import METHODS, method
+from lago_skills.rl.networks import Actor, Critics, load_networks, save_networks
+from lago_skills.rl.policy import greedy_policy
+from lago_skills.rl.problem import Problem, evaluate
+from lago_skills.rl.replay import Batch, Replay, Running, join
+from lago_skills.rl.runlog import RunLog
+from lago_skills.rl.sac import LOG_KEYS, SAC
+from lago_skills.rl.train_sac import TrainResult, train
+from tests.small_envs import Echo, Pointing, Walk, problem
 from tests.test_guide import guide as random_guide
 
 SMALL = SACConfig(n_steps=600, random_steps=300, eval_every=300, eval_episodes=2, batch_size=32, hidden_size=16)
@@ -30,11 +52,25 @@ SMALL = SACConfig(n_steps=600, random_steps=300, eval_every=300, eval_episodes=2
 # Replay -----------------------------------------------------------------------------------------------------------------
 
 
-def filled(terminated: bool) -> Replay:
-    memory = Replay(100, 1, 1, n_step=3, gamma=0.5)
-    states = np.arange(6, dtype=np.float32)[:, None]
-    rewards = np.array([0, 0, 1, 0, 4], np.float32)
-    memory.add_episode(states, np.tile(states, (1, 2)), np.zeros((5, 1), np.float32), rewards, terminated)
+def running(n_steps: int, rewards: list[float]) -> Running:
+    rows = [np.array([float(i)], np.float32) for i in range(n_steps + 1)]
+    actions = [np.zeros(1, np.float32)] * n_steps
+    return Running(7, "policy", None, list(rows), list(rows), list(rows), actions, rewards)
+
+
+def filled(terminated: bool, *, step_by_step: bool) -> Replay:
+    """Rewards 0 0 1 0 4, gamma 1/2, three steps."""
+    memory = Replay(100, 1, 1, 1, n_step=3, gamma=0.5)
+    whole = running(5, [0, 0, 1, 0, 4])
+    if not step_by_step:
+        memory.add_episode(whole, terminated)
+        return memory
+    part = Running(7, "policy", None, whole.observations[:1], whole.states[:1], whole.advice[:1])
+    for t in range(5):
+        part.step(
+            whole.actions[t], whole.rewards[t], whole.observations[t + 1], whole.states[t + 1], whole.advice[t + 1]
+        )
+        memory.add_latest(part, t == 4, terminated and t == 4)
     return memory
 
 
@@ -44,9 +80,11 @@ def by_state(memory: Replay) -> dict[int, tuple[float, float, int]]:
     return {int(s): (float(r), float(d), int(n)) for s, r, d, n in rows}
 
 
-def test_n_step_returns_by_hand() -> None:
-    """Rewards 0 0 1 0 4, gamma 1/2, three steps: sums stop at the episode's end."""
-    assert by_state(filled(terminated=True)) == {
+@pytest.mark.parametrize("step_by_step", [True, False])
+def test_n_step_returns_by_hand(step_by_step: bool) -> None:
+    memory = filled(True, step_by_step=step_by_step)
+    assert memory.size == 5
+    assert by_state(memory) == {
         0: (0.25, 0.125, 3),
         1: (0.5, 0.125, 4),
         2: (2.0, 0.0, 5),
@@ -55,21 +93,84 @@ def test_n_step_returns_by_hand() -> None:
     }
 
 
-def test_a_time_limit_bootstraps_and_a_termination_does_not() -> None:
-    found = by_state(filled(terminated=False))
+@pytest.mark.parametrize("step_by_step", [True, False])
+def test_a_time_limit_bootstraps_and_a_termination_does_not(step_by_step: bool) -> None:
+    found = by_state(filled(False, step_by_step=step_by_step))
     assert found[2] == (2.0, 0.125, 5)
     assert found[3] == (2.0, 0.25, 5)
     assert found[4] == (4.0, 0.5, 5)
 
 
 def test_the_ring_forgets_the_oldest() -> None:
-    memory = Replay(4, 1, 1, n_step=1, gamma=0.9)
-    states = np.arange(7, dtype=np.float32)[:, None]
-    memory.add_episode(states, np.tile(states, (1, 2)), np.zeros((6, 1), np.float32), np.zeros(6, np.float32), False)
+    memory = Replay(4, 1, 1, 1, n_step=1, gamma=0.9)
+    memory.add_episode(running(6, [0.0] * 6), False)
     assert set(by_state(memory)) == {2, 3, 4, 5}
     both = join(memory.sample(np.random.default_rng(0), 3), memory.sample(np.random.default_rng(1), 2))
     assert both.state.shape == (5, 1)
     assert both.reward.shape == (5,)
+
+
+# Advice -----------------------------------------------------------------------------------------------------------------
+
+
+def priors(batch: int, n: int, floor: float, seed: int = 0) -> ActionPrior:
+    rng = np.random.default_rng(seed)
+    weights = rng.dirichlet(np.ones(n), batch).astype(np.float32)
+    means = rng.uniform(-1, 1, (batch, n, 3)).astype(np.float32)
+    return ActionPrior(weights, means, rng.uniform(0.05, 1.0, (batch, n, 3)).astype(np.float32), floor)
+
+
+@pytest.mark.parametrize(("n", "floor"), [(1, 0.0), (2, 0.02), (4, 0.5), (4, 1.0)])
+def test_rows_of_advice_score_actions_as_the_prior_does(n: int, floor: float) -> None:
+    prior, layout = priors(50, n, floor), Layout(3, 4)
+    rows = layout.pack(prior)
+    assert rows.shape == (50, layout.width)
+    actions = np.random.default_rng(1).uniform(-1, 1, (50, 3)).astype(np.float32)
+    found = layout.rho(torch.from_numpy(rows), torch.from_numpy(actions)).numpy()
+    np.testing.assert_allclose(np.maximum(found, -20), np.maximum(prior.log_ratio(actions), -20), rtol=2e-3, atol=2e-3)
+    expected = np.zeros((50, 6)) if floor == 1.0 else np.concatenate([prior.mean(), prior.std()], axis=1)
+    np.testing.assert_allclose(layout.hint(torch.from_numpy(rows)).numpy(), expected, atol=1e-6)
+
+
+def test_a_full_floor_scores_exactly_nothing_and_pulls_nowhere() -> None:
+    layout = Layout(3, 4)
+    rows = torch.from_numpy(layout.pack(priors(20, 3, 1.0)))
+    actions = torch.zeros(20, 3, requires_grad=True)
+    score = layout.rho(rows, actions)
+    score.sum().backward()
+    assert torch.equal(score, torch.zeros(20))
+    assert actions.grad is not None
+    assert torch.equal(actions.grad, torch.zeros(20, 3))
+
+
+def test_gradients_stay_finite_far_from_a_narrow_prior() -> None:
+    layout = Layout(2, 2)
+    means, stds = np.zeros((4, 1, 2), np.float32), np.full((4, 1, 2), 1e-3, np.float32)
+    rows = torch.from_numpy(layout.pack(ActionPrior(np.ones((4, 1), np.float32), means, stds, 0.02)))
+    actions = torch.ones(4, 2, requires_grad=True)
+    score = layout.rho(rows, actions)
+    score.sum().backward()
+    assert torch.allclose(score, torch.full((4,), float(np.log(0.02))), atol=1e-4)
+    assert actions.grad is not None
+    assert torch.isfinite(actions.grad).all()
+
+
+def test_only_the_heaviest_components_are_kept() -> None:
+    layout, prior = Layout(3, 2), priors(30, 6, 0.1)
+    weights, means, _ = layout.parts(torch.from_numpy(layout.pack(prior)))
+    heaviest = np.sort(prior.weights, axis=1)[:, ::-1][:, :2]
+    np.testing.assert_allclose(weights.numpy(), heaviest / heaviest.sum(axis=1, keepdims=True), rtol=1e-5)
+    row = int(np.argmax(prior.weights[0]))
+    np.testing.assert_array_equal(means[0, 0].numpy(), prior.means[0, row])
+    drawn = layout.samples(layout.pack(prior), np.random.default_rng(0))
+    assert drawn.shape == (30, 3)
+    assert np.abs(drawn).max() <= 1.0
+
+
+def test_discrete_priors_become_probabilities() -> None:
+    log_probs = np.log(np.array([[[0.7, 0.2, 0.1]]], np.float32))
+    rows = pack_discrete(DiscretePrior(np.ones((1, 1), np.float32), log_probs, floor=0.3))
+    np.testing.assert_allclose(rows, [[0.59, 0.24, 0.17]], atol=1e-6)
 
 
 # Leaders ----------------------------------------------------------------------------------------------------------------
@@ -78,7 +179,7 @@ def test_the_ring_forgets_the_oldest() -> None:
 @pytest.mark.parametrize("good", LEADERS)
 def test_the_leader_that_succeeds_leads(good: str) -> None:
     leaders, rng = Leaders(LEADERS), np.random.default_rng(0)
-    led = [leaders.draw(rng) for _ in range(1)]
+    led: list[str] = []
     for _ in range(300):
         leader = leaders.draw(rng)
         led.append(leader)
@@ -89,22 +190,38 @@ def test_the_leader_that_succeeds_leads(good: str) -> None:
 
 def test_a_prior_that_fails_from_now_on_is_left_for_a_policy_that_succeeds() -> None:
     leaders, rng = Leaders(LEADERS), np.random.default_rng(1)
+    assert leaders.lead_of_prior() == 1.0
     for episode in range(400):
         leader = leaders.draw(rng)
         early = episode < 100
         share = {"prior": 0.8 * early, "explore": 0.1, "mix": 0.1, "policy": 0.8 * (not early)}[leader]
         leaders.note(leader, bool(rng.random() < share))
     assert leaders.best() == "policy"
+    assert leaders.lead_of_prior() < 0.2
+    again = Leaders(LEADERS)
+    again.set_counts(json.loads(json.dumps(leaders.counts())))
+    assert again.draw(np.random.default_rng(5)) == leaders.draw(np.random.default_rng(5))
 
 
-# Networks ---------------------------------------------------------------------------------------------------------------
+def test_the_priors_lead_shrinks_as_the_policy_succeeds() -> None:
+    leaders = Leaders(("policy",))
+    leads = [leaders.lead_of_prior()]
+    for _ in range(20):
+        leaders.note("policy", True)
+        leads.append(leaders.lead_of_prior())
+    assert leads[0] == 1.0
+    assert leads[-1] < 0.15
+    assert all(a >= b for a, b in itertools.pairwise(leads))
+
+
+# Networks and updates ---------------------------------------------------------------------------------------------------
 
 
 def test_the_actors_log_density_integrates_to_one() -> None:
     torch.manual_seed(0)
-    actor = Actor(2, 1, 8)
+    actor = Actor(2, 0, 1, 8)
     x = torch.zeros(20_000, 2)
-    action, log_p = actor(x, torch.randn(20_000, 1))
+    action, log_p = actor(x, None, torch.randn(20_000, 1))
     counts, edges = np.histogram(action.detach().numpy()[:, 0], bins=40, range=(-1, 1), density=True)
     centres = (edges[:-1] + edges[1:]) / 2
     order = np.argsort(action.detach().numpy()[:, 0])
@@ -114,10 +231,11 @@ def test_the_actors_log_density_integrates_to_one() -> None:
 
 def test_both_critics_are_independent_networks() -> None:
     torch.manual_seed(0)
-    critics = Critics(3, 8)
+    critics = Critics(3, 2, 8, layer_norm=True)
     x = torch.randn(5, 3)
-    both = critics(x)
+    both = critics(x, torch.randn(5, 2))
     assert both.shape == (2, 5)
+    assert torch.equal(both, critics(x))  # what it sees of a prior has no weight yet
     assert not torch.allclose(both[0], both[1])
     both[0].sum().backward()
     for weight in critics.weights:
@@ -125,118 +243,222 @@ def test_both_critics_are_independent_networks() -> None:
         assert weight.grad[1].abs().max() == 0
 
 
-def batch_of(n: int, seed: int = 0) -> Batch:
+LAYOUT = Layout(4, 4)
+
+
+def batch_of(n: int, seed: int = 0, *, guided: bool = True) -> Batch:
     rng = np.random.default_rng(seed)
 
     def draw(*shape: int) -> np.ndarray:
         return rng.uniform(-0.5, 0.5, shape).astype(np.float32)
 
-    hint = np.concatenate([draw(n, 4), np.full((n, 4), 0.3, np.float32)], axis=1)
-    return Batch(draw(n, 28), hint, draw(n, 4), draw(n), np.full(n, 0.9, np.float32), draw(n, 28), hint)
+    advice = LAYOUT.pack(
+        ActionPrior(np.full((n, 2), 0.5, np.float32), draw(n, 2, 4), np.full((n, 2, 4), 0.3, np.float32), 0.02)
+    )
+    if not guided:
+        advice = advice[:, :0]
+    return Batch(draw(n, 28), advice, draw(n, 4), draw(n), np.full(n, 0.9, np.float32), draw(n, 28), advice)
 
 
-@pytest.mark.parametrize("guidance", ["none", "proposals"])
-def test_updates_lower_the_bellman_error_and_are_deterministic(guidance: str) -> None:
-    config = SMALL.model_copy(update={"guidance": guidance, "tau": 0.0001, "learning_rate": 1e-3})
-    batch = batch_of(64)
+WAYS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "density": {"density_weight": 0.1, "density_in_target": True, "target_proposals": False},
+    "residual": {"residual_scale": 0.5},
+    "unseen prior": {"observe_prior": False},
+    "no layer norm": {"layer_norm": False},
+}
+
+
+@pytest.mark.parametrize("way", [None, *WAYS])
+def test_updates_lower_the_bellman_error_and_are_deterministic(way: str | None) -> None:
+    settings = {"tau": 0.0001, "learning_rate": 1e-3, **WAYS.get(way or "", {})}
+    config = SMALL.model_copy(update=settings)
+    batch = batch_of(64, guided=way is not None)
     curves: list[list[float]] = []
     for _ in range(2):
-        agent = Agent.create(28, 4, config, seed=3)
-        curves.append([update_critics(agent, batch, config) for _ in range(200)])
-        update_actor(agent, batch, 8, config)
+        agent = SAC.create(28, 4, config, LAYOUT if way is not None else None, seed=3)
+        curves.append([agent.update_critics(batch, 0.1) for _ in range(200)])
+        agent.update_actor(batch, 8, 1.0, 0.1)
     assert curves[0] == curves[1]
     assert np.mean(curves[0][-20:]) < 0.3 * np.mean(curves[0][:5])
 
 
 def test_the_actor_climbs_the_critic() -> None:
-    config = SMALL.model_copy(update={"guidance": "none", "learning_rate": 3e-3})
-    agent = Agent.create(28, 4, config, seed=1)
-    batch = batch_of(64)
-    values = [update_actor(agent, batch, 0, config)[1] for _ in range(150)]
+    agent = SAC.create(28, 4, SMALL.model_copy(update={"learning_rate": 3e-3}), None, seed=1)
+    batch = batch_of(64, guided=False)
+    values = [agent.update_actor(batch, 0, 0.0, 0.0)[1] for _ in range(150)]
     assert np.mean(values[-10:]) > np.mean(values[:10])
 
 
 def test_self_imitation_pulls_the_actor_to_what_succeeded() -> None:
-    config = SMALL.model_copy(update={"learning_rate": 3e-3, "imitation_weight": 50.0})
-    agent = Agent.create(28, 4, config, seed=1)
+    config = SMALL.model_copy(update={"learning_rate": 3e-3})
+    agent = SAC.create(28, 4, config, LAYOUT, seed=1)
     batch = batch_of(64)
     for _ in range(400):
-        update_actor(agent, batch, 32, config)
-    mode = agent.act(batch.state, batch.hint, greedy=True)
+        agent.update_actor(batch, 32, 50.0, 0.0)
+    mode = agent.act(batch.state, batch.advice, greedy=True)
     miss = ((mode - batch.action) ** 2).sum(1)
     assert miss[-32:].mean() < 0.5 * miss[:32].mean()
 
 
-# Runs -------------------------------------------------------------------------------------------------------------------
+def test_a_warm_start_draws_the_policy_to_the_priors_mean() -> None:
+    agent = SAC.create(28, 4, SMALL.model_copy(update={"learning_rate": 3e-3}), LAYOUT, seed=1)
+    batch = batch_of(64)
+
+    def apart() -> float:
+        actions = agent.act(batch.state, batch.advice, greedy=True)
+        return float(((actions - batch.advice[:, :4]) ** 2).mean())
+
+    before = apart()
+    for _ in range(300):
+        agent.warm_start(batch)
+    assert apart() < 0.1 * before
 
 
-def run(playbooks: dict[str, Playbook], guidance: str, seed: int = 0) -> TrainResult:
-    config = SMALL.model_copy(update={"guidance": guidance})
-    built = random_guide(playbooks) if guidance != "none" else None
-    return train(find_task("door-lock"), MetaWorldGrounding(), built, config, seed, 2, lambda step, row: None)
+def test_density_draws_the_policy_to_where_the_prior_is_dense() -> None:
+    agent = SAC.create(28, 4, SMALL.model_copy(update={"learning_rate": 3e-3}), LAYOUT, seed=1)
+    batch = batch_of(64)
+
+    def density() -> float:
+        actions = torch.from_numpy(agent.act(batch.state, batch.advice, greedy=False))
+        return float(LAYOUT.rho(torch.from_numpy(batch.advice), actions).mean())
+
+    before = density()
+    for _ in range(300):
+        agent.update_actor(batch, 0, 0.0, 5.0)
+    assert density() > max(before + 1.0, 1.5)
 
 
-@pytest.mark.parametrize("guidance", ["none", "proposals"])
-def test_a_run_logs_every_key_and_repeats_itself(guidance: str, playbooks: dict[str, Playbook]) -> None:
-    first, again = run(playbooks, guidance), run(playbooks, guidance)
-    for row in first.curve:
-        assert set(row) == {"step", *LOG_KEYS}
-    assert [row["step"] for row in first.curve] == [300, 600]
-    timeless = [key for key in LOG_KEYS if not key.startswith("time/")]
-    for one, two in zip(first.curve, again.curve, strict=True):
-        np.testing.assert_array_equal([one[k] for k in timeless], [two[k] for k in timeless])
-    for one, two in zip(first.agent.actor.parameters(), again.agent.actor.parameters(), strict=True):
-        assert torch.equal(one, two)
-    assert first.leader in (("policy",) if guidance == "none" else LEADERS)
-    assert len(first.final) == 2
-    other = run(playbooks, guidance, seed=1)
-    pairs = zip(first.agent.actor.parameters(), other.agent.actor.parameters(), strict=True)
-    assert any(not torch.equal(one, two) for one, two in pairs)
+def test_a_residual_policy_starts_near_the_prior() -> None:
+    agent = SAC.create(28, 4, SMALL.model_copy(update={"residual_scale": 0.1}), LAYOUT, seed=1)
+    batch = batch_of(64)
+    actions = agent.act(batch.state, batch.advice, greedy=False)
+    assert np.abs(actions - batch.advice[:, :4]).max() <= 0.1 + 1e-6
 
 
-def test_no_guide_is_the_plain_algorithm_bit_for_bit(playbooks: dict[str, Playbook]) -> None:
-    """Guidance switched off takes not one random number and no value from a guide that is there."""
-    config = SMALL.model_copy(update={"guidance": "none"})
-    with_guide = train(
-        find_task("door-lock"), MetaWorldGrounding(), random_guide(playbooks), config, 0, 2, lambda step, row: None
-    )
-    without = run(playbooks, "none")
-    for one, two in zip(with_guide.agent.actor.parameters(), without.agent.actor.parameters(), strict=True):
-        assert torch.equal(one, two)
-    assert with_guide.curve[-1]["train/prior_share"] == 0.0
+@pytest.mark.parametrize("leader", LEADERS)
+def test_greedy_actions_are_the_leaders(leader: Any) -> None:
+    agent = SAC.create(28, 4, SMALL, LAYOUT, seed=1)
+    batch = batch_of(64)
+    found = agent.greedy(batch.state, batch.advice, leader)
+    policy, prior = agent.act(batch.state, batch.advice, greedy=True), batch.advice[:, :4]
+    if leader == "mix":
+        values = [agent.value(batch.state, batch.advice, each) for each in (policy, prior)]
+        np.testing.assert_array_equal(found, np.where((values[1] > values[0])[:, None], prior, policy))
+        assert 0 < (values[1] > values[0]).mean() < 1
+    else:
+        np.testing.assert_array_equal(found, policy if leader == "policy" else prior)
 
 
-def test_agents_are_saved_and_damage_is_found(tmp_path: object, playbooks: dict[str, Playbook]) -> None:
-    from pathlib import Path
-
-    path = Path(str(tmp_path)) / "a.safetensors"
-    agent = Agent.create(28, 4, SMALL, seed=5)
-    save_agent(agent, path)
-    again = load_agent(path, 28, 4, SMALL)
+def test_networks_are_saved_and_damage_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    agent, again = SAC.create(28, 4, SMALL, LAYOUT, seed=5), SAC.create(28, 4, SMALL, LAYOUT, seed=6)
+    save_networks(path, actor=agent.actor, critics=agent.critics)
+    load_networks(path, actor=again.actor, critics=again.critics)
     batch = batch_of(7)
     np.testing.assert_array_equal(
-        agent.act(batch.state, batch.hint, greedy=True), again.act(batch.state, batch.hint, greedy=True)
+        agent.act(batch.state, batch.advice, greedy=True), again.act(batch.state, batch.advice, greedy=True)
     )
     with pytest.raises(ArtifactCorrupt, match="train again"):
-        load_agent(path, 30, 4, SMALL)
-    guidance = Guidance(find_task("push-wall"), MetaWorldGrounding(), random_guide(playbooks))
-    observations = np.random.default_rng(0).normal(0, 0.2, (3, 39))
-    for leader in LEADERS:
-        assert greedy_policy(agent, guidance, leader)(observations).shape == (3, 4)
+        load_networks(path, actor=SAC.create(30, 4, SMALL, LAYOUT, seed=5).actor)
 
 
-def test_a_reward_that_is_not_finite_stops_with_the_step(
-    monkeypatch: pytest.MonkeyPatch, playbooks: dict[str, Playbook]
-) -> None:
-    real = MetaWorldEnv.step
+# Environments -----------------------------------------------------------------------------------------------------------
 
-    def step(self: MetaWorldEnv, action: np.ndarray) -> object:
-        observation, _, terminated, truncated, info = real(self, action)
-        return observation, float("nan"), terminated, truncated, info
 
-    monkeypatch.setattr(MetaWorldEnv, "step", step)
-    with pytest.raises(TrainingStopped, match=r"'door-lock', environment step 1: found reward nan"):
-        run(playbooks, "none")
+def test_a_crash_ends_the_episode_and_is_counted() -> None:
+    envs = Envs([lambda: Walk(crash_at=3), Walk], ["first", "second"])
+    envs.reset([1, 2])
+    for _ in range(2):
+        assert not envs.step(np.full((2, 2), 0.01, np.float32))[3].any()
+    observations, _, terminated, truncated, infos = envs.step(np.full((2, 2), 0.01, np.float32))
+    assert truncated.tolist() == [True, False]
+    assert not terminated[0]
+    assert infos[0]["crash"] == "RuntimeError: the simulator fell over"
+    assert infos[1]["success"] is not None
+    assert np.isfinite(observations).all()
+    assert envs.counts() == [(3, 1), (3, 0)]
+    assert np.isfinite(envs.restart(0, 5)).all()
+    envs.close()
+
+
+def test_an_environment_that_always_crashes_stops_the_run() -> None:
+    watched = Watched(lambda: Walk(crash_at=1), "arm")
+    watched.reset(seed=0)
+    for _ in range(MAX_CRASHES):
+        assert watched.step(np.zeros(2, np.float32))[3]
+    with pytest.raises(TrainingStopped, match=r"arm: found 21 crashes.*expected at most 20"):
+        watched.step(np.zeros(2, np.float32))
+
+
+def test_going_back_into_an_episode_repeats_it() -> None:
+    envs, other = Envs([Walk], ["walk"]), Envs([Walk], ["walk"])
+    envs.reset([4])
+    rng = np.random.default_rng(0)
+    observation = [envs.step(rng.uniform(-1, 1, (1, 2)).astype(np.float32))[0] for _ in range(7)][-1]
+    seed, actions = envs.positions()[0]
+    assert seed == 4
+    other.reset([0])
+    np.testing.assert_array_equal(other.restart(0, seed, replay=list(actions), counts=(7, 2))[None], observation)
+    assert other.counts() == [(7, 2)]
+    action = np.ones((1, 2), np.float32)
+    np.testing.assert_array_equal(envs.step(action)[0], other.step(action)[0])
+    envs.close()
+    other.close()
+
+
+@pytest.mark.parametrize(
+    ("space", "what"),
+    [
+        (gymnasium.spaces.Box(-2.0, 2.0, (2,)), "RescaleAction"),
+        (gymnasium.spaces.Discrete(3, start=1), "Discrete from 0"),
+        (gymnasium.spaces.MultiBinary(3), "found MultiBinary"),
+    ],
+)
+def test_spaces_that_no_learner_knows_are_refused(space: Any, what: str) -> None:
+    class Odd(Walk):
+        action_space = space
+
+    with pytest.raises(StudyError, match=what):
+        Envs([Odd], ["odd"])
+
+
+def test_observations_of_several_axes_are_refused() -> None:
+    class Picture(Walk):
+        observation_space = gymnasium.spaces.Box(0.0, 1.0, (8, 8))
+
+    with pytest.raises(StudyError, match="FlattenObservation"):
+        Envs([Picture], ["picture"])
+
+
+def test_soft_actor_critic_refuses_discrete_actions() -> None:
+    class Choice(Walk):
+        action_space = gymnasium.spaces.Discrete(3)
+
+    with pytest.raises(StudyError, match="train with PPO"):
+        train(problem(Choice), SMALL, 0)
+
+
+def test_a_reward_or_an_observation_that_is_not_finite_stops_with_the_step() -> None:
+    with pytest.raises(TrainingStopped, match=r"environment 0 \(small\), reward at step 41: found nan; expected"):
+        train(problem(lambda: Walk(bad_reward_at=41)), SMALL, 0)
+
+    class Hole(Walk):
+        def _seen(self) -> NDArray[np.float64]:
+            return np.array([0.0, np.inf if self.n_steps == 5 else 0.0, 0.0, 0.0])
+
+    with pytest.raises(TrainingStopped, match=r"observation at step 5: found inf at index \[1\]"):
+        train(problem(Hole), SMALL, 0)
+
+
+def test_a_guide_for_other_actions_is_refused() -> None:
+    with pytest.raises(ShapeError, match=r"found actions of size 4; expected 2"):
+        train(problem(Walk, NullGuide(4)), SMALL, 0)
+
+
+def test_a_task_without_playbook_is_refused(playbooks: dict[str, Playbook]) -> None:
+    with pytest.raises(StudyError, match="found no playbook for 'soccer'"):
+        metaworld_problem([find_task("soccer")], MetaWorldGrounding(), random_guide(playbooks), 0)
 
 
 def test_rollouts_do_not_depend_on_how_many_run_side_by_side() -> None:
@@ -253,3 +475,215 @@ def test_rollouts_do_not_depend_on_how_many_run_side_by_side() -> None:
     assert [r.seed for r in one] == [5, 6, 7]
     assert all(r.success for r in one)
     assert sum(steps) == sum(r.steps for r in one)
+    made = metaworld_problem([task], MetaWorldGrounding(), None, 0)
+    outcomes = evaluate(made, lambda observations, tasks: goal_seeking(observations), 3, n_envs=2)
+    assert [(o.success, o.seed) for o in outcomes] == [(True, made.eval_seed + i) for i in range(3)]
+
+
+# Runs -------------------------------------------------------------------------------------------------------------------
+
+
+def timeless(result: TrainResult) -> list[list[float]]:
+    return [[row[key] for key in LOG_KEYS if not key.startswith("time/")] for row in result.curve]
+
+
+def same(one: TrainResult, two: TrainResult) -> bool:
+    np.testing.assert_array_equal(timeless(one), timeless(two))
+    a, b = one.agent, two.agent
+    return all(
+        torch.equal(first.state_dict()[key], value)
+        for first, second in ((a.actor, b.actor), (a.critics, b.critics), (a.targets, b.targets))
+        for key, value in second.state_dict().items()
+    )
+
+
+@pytest.mark.parametrize("guided", [False, True])
+def test_a_run_logs_every_key_and_repeats_itself(guided: bool, tmp_path: Path) -> None:
+    made = problem(Walk, Pointing(1.0) if guided else None, n_envs=2)
+    first, again = train(made, SMALL, 0, folder=tmp_path, final_episodes=2), train(made, SMALL, 0)
+    for row in first.curve:
+        assert tuple(row) == ("step", *LOG_KEYS)
+        assert all(key in (sac.__doc__ or "") for key in LOG_KEYS)
+    assert [row["step"] for row in first.curve] == [300, 600]
+    assert same(first, again)
+    assert first.leader in (LEADERS if guided else ("policy",))
+    assert [outcome.seed for outcome in first.final] == [1_000_000, 1_000_001]
+    with (tmp_path / "curve.csv").open() as stream:
+        kept = list(csv.DictReader(stream))
+    assert [float(row["eval/success"]) for row in kept] == [row["eval/success"] for row in first.curve]
+    assert list(tmp_path.glob("events.*"))
+    other = train(problem(Walk, Pointing(1.0) if guided else None, n_envs=2, seed=1), SMALL, 1)
+    assert not np.array_equal(timeless(first), timeless(other), equal_nan=True)
+    if guided:
+        assert first.harvested
+        assert {episode.task_id for episode in first.harvested} == {"small"}
+        assert all(episode.success and episode.rewards[-1] == 1.0 for episode in first.harvested)
+
+
+@pytest.mark.parametrize("method_name", ["sac", "guided-sac", "guided-sac-kl"])
+def test_a_guide_that_says_nothing_is_the_plain_algorithm_bit_for_bit(method_name: str) -> None:
+    config = SMALL.model_copy(update=METHODS[method_name].settings)
+    silent, without = train(problem(Walk, NullGuide(2)), config, 0), train(problem(Walk), config, 0)
+    np.testing.assert_array_equal(
+        [[v for k, v in row.items() if k[:4] != "time" and k != "train/fade"] for row in silent.curve],
+        [[v for k, v in row.items() if k[:4] != "time" and k != "train/fade"] for row in without.curve],
+    )
+    assert silent.curve[-1]["train/prior_share"] == 0.0
+    for name, value in without.agent.actor.state_dict().items():
+        assert torch.equal(silent.agent.actor.state_dict()[name], value)
+    assert torch.equal(silent.agent.actor.state_dict()["hint"], torch.zeros(4, 16))
+
+
+GO = """
+import sys
+from pathlib import Path
+from lago_skills.rl.train_sac import train
+from tests.test_rl import SMALL, Pointing, Walk, problem
+train(problem(Walk, Pointing(1.0), n_envs=2), SMALL.model_copy(update={"n_steps": 900}), 0, folder=Path(sys.argv[1]),
+      report=lambda step, row: print(step, flush=True))
+"""
+
+
+def test_a_run_that_was_killed_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
+    process = subprocess.Popen([sys.executable, "-c", GO, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if int(line) >= 700:  # after the second checkpoint, before the end
+            process.send_signal(signal.SIGKILL)
+            break
+    process.wait()
+    assert Checkpoint.load(tmp_path / "checkpoint", {"other": 1}) is None
+    config, made = SMALL.model_copy(update={"n_steps": 900}), problem(Walk, Pointing(1.0), n_envs=2)
+    steps: list[int] = []
+    went_on = train(made, config, 0, folder=tmp_path, report=lambda step, row: steps.append(step))
+    assert steps[0] > 600
+    whole = train(made, config, 0)
+    assert same(went_on, whole)
+    assert len(went_on.harvested) == len(whole.harvested) > 0
+    with (tmp_path / "curve.csv").open() as stream:
+        assert [row["step"] for row in csv.DictReader(stream)] == ["300", "600", "900"]
+
+
+def test_a_run_on_the_simulator_goes_on_exactly(tmp_path: Path, playbooks: dict[str, Playbook]) -> None:
+    config = SMALL.model_copy(update={"n_steps": 500, "eval_every": 250, "plan_noise_m": 0.05})
+    made = metaworld_problem([find_task("door-lock")], MetaWorldGrounding(), random_guide(playbooks), 0)
+    recipe = {"same": True}
+    train(made, config.model_copy(update={"n_steps": 250}), 0, folder=tmp_path, recipe=recipe)
+    went_on, whole = train(made, config, 0, folder=tmp_path, recipe=recipe), train(made, config, 0)
+    # a shorter run has a smaller buffer, but neither is full
+    assert same(went_on, whole)
+
+
+def test_a_damaged_checkpoint_is_told(tmp_path: Path) -> None:
+    train(problem(Walk), SMALL, 0, folder=tmp_path)
+    path = tmp_path / "checkpoint" / checkpoint.ARRAYS_FILE
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(ArtifactCorrupt, match="damaged"):
+        train(problem(Walk), SMALL, 0, folder=tmp_path)
+
+
+def test_a_full_disk_keeps_the_checkpoint_of_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = SMALL.model_copy(update={"n_steps": 300})
+    recipe = {"same": True}
+    train(problem(Walk), config, 0, folder=tmp_path, recipe=recipe)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    result = train(problem(Walk), SMALL, 0, folder=tmp_path, recipe=recipe)
+    assert [row["step"] for row in result.curve] == [300, 600]
+    assert "full while writing checkpoint" in capsys.readouterr().err
+    kept = Checkpoint.load(tmp_path / "checkpoint", recipe)
+    assert kept is not None
+    assert kept.values["counters"][0] == 300
+    with pytest.raises(DiskFull):
+        kept.save(tmp_path / "checkpoint", recipe)
+
+
+def test_a_log_row_with_other_keys_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match="declare new keys"):
+        RunLog(None, ["a/b"]).add({"step": 1, "a/c": 2.0})
+
+
+def demonstrations(n: int, made: Problem) -> list[Episode]:
+    """Straight walks to the goal."""
+    found: list[Episode] = []
+    for seed in range(n):
+        env = Walk()
+        observation, _ = env.reset(seed=5000 + seed)
+        observations, actions, rewards, done = [observation], list[Any](), list[float](), False
+        while not done:
+            action = np.clip(8.0 * observation[2:], -1.0, 1.0).astype(np.float32)
+            observation, reward, terminated, truncated, _ = env.step(action)
+            done = terminated or truncated
+            observations.append(observation)
+            actions.append(action)
+            rewards.append(reward)
+        arrays = [np.array(rows, np.float32) for rows in (observations, actions, rewards)]
+        found.append(Episode(made.tasks[0], seed, *arrays, success=True))
+    return found
+
+
+def test_demonstrations_fill_their_share_of_a_batch() -> None:
+    made = problem(Walk)
+    shown = demonstrations(3, made)
+    config = SMALL.model_copy(update=METHODS["rlpd"].settings)
+    plain, taught = train(made, config, 0), train(made, config, 0, demonstrations=shown)
+    assert plain.curve[-1]["loss/critic"] != taught.curve[-1]["loss/critic"]
+    assert not taught.harvested  # a baseline that does not harvest
+
+
+def test_learners_have_names() -> None:
+    assert method("rlpd").demonstrations
+    for each in METHODS.values():
+        SACConfig.model_validate(SACConfig().model_dump() | each.settings)
+    with pytest.raises(StudyError, match="found learner 'sca'"):
+        method("sca")
+
+
+def test_a_learned_policy_is_found_again(tmp_path: Path) -> None:
+    made = problem(Walk, Pointing(1.0))
+    result = train(made, SMALL, 0, final_episodes=5)
+    act = greedy_policy(made, result.agent, result.leader)
+    assert [o.steps for o in evaluate(made, act, 5)] == [o.steps for o in result.final]
+
+
+# Learning ---------------------------------------------------------------------------------------------------------------
+
+LEARN = SACConfig(
+    n_steps=3_000, random_steps=300, eval_every=500, eval_episodes=40, batch_size=64, hidden_size=64, learning_rate=1e-3
+)
+
+
+class Nearby(Walk):
+    """A larger goal: plain learning finds it within a few thousand steps."""
+
+    radius = 0.3
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_plain_sac_learns_to_repeat_what_it_sees() -> None:
+    config = LEARN.model_copy(update=METHODS["sac"].settings | {"n_step": 1, "gamma": 0.5, "actor_every": 1})
+    curve = train(problem(Echo), config, 0).curve
+    assert curve[-1]["eval/return"] > -0.5  # over 20 steps; uniform noise has about -21
+    assert curve[0]["eval/return"] < 4 * curve[-1]["eval/return"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_good_guide_beats_none_and_a_wrong_one_is_overcome() -> None:
+    plain = LEARN.model_copy(update=METHODS["sac"].settings)
+    longer = {"n_steps": 5_000}
+    alone = train(problem(Nearby), plain.model_copy(update=longer), 0).curve
+    good = train(problem(Nearby, Pointing(1.0)), LEARN, 0).curve
+    wrong = train(problem(Nearby, Pointing(-1.0)), LEARN.model_copy(update=longer), 0).curve
+    assert alone[0]["eval/success"] < 0.5
+    assert min(row["eval/success"] for row in good) > 0.9
+    assert alone[-1]["eval/success"] > 0.9
+    assert wrong[-1]["eval/success"] > 0.9
+    assert wrong[-1]["train/prior_share"] < 0.1
+    assert wrong[-1]["train/fade"] < 0.1

@@ -42,7 +42,12 @@ class SACConfig(BaseModel):
     harvest: bool = True
     """Whether the training's own successful episodes join the demonstrations."""
     imitation_weight: float = Field(default=4.0, ge=0)
-    """Weight of the squared distance to the actions of successful episodes in the actor's loss."""
+    """Weight of the squared distance to the actions of demonstrations and successful episodes in the actor's loss."""
+    fade: Literal["constant", "linear", "adaptive"] = "adaptive"
+    """How the weights of imitation and density go: not at all, to 0 at `fade_until`, or as the policy's recent success nears the prior's
+    (demonstrations', without a guide: those count as always successful)."""
+    fade_until: float = Field(default=0.5, gt=0, le=1)
+    """Linear fade: share of the run after which the weights are 0."""
     eval_every: int = Field(default=2_500, ge=1)
     """Environment steps between evaluations, log rows and checkpoints."""
     eval_episodes: int = Field(default=20, ge=1)
@@ -55,10 +60,6 @@ class SACConfig(BaseModel):
     """Guided: the bootstrap target takes the better of the policy's and the prior's action (IBRL, arXiv 2311.02198)."""
     density_weight: float = Field(default=0.0, ge=0)
     """Guided: weight of rho, the log of prior over uniform, in the actor's loss; with the entropy term, a KL divergence to the prior."""
-    density_fade: Literal["constant", "linear", "adaptive"] = "adaptive"
-    """Guided: how that weight goes: not at all, to 0 at `density_until`, or with the policy's recent success over the prior's."""
-    density_until: float = Field(default=0.5, gt=0, le=1)
-    """Guided, linear: share of the run after which the weight is 0."""
     density_in_target: bool = False
     """Guided: rho counts in the bootstrap target as well (SPiRL, arXiv 2010.11944)."""
     warm_start_updates: int = Field(default=0, ge=0)

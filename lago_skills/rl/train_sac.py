@@ -256,14 +256,11 @@ class SACLoop:
             self.successful.add_episode(place, terminated)
             self.harvest.add(self.problem.tasks[int(self.tasks[number])], place)
 
-    def density_weight(self) -> float:
-        """Weight of rho in the actor's loss now."""
-        config = self.config
-        if config.density_fade == "linear":
-            return config.density_weight * max(0.0, 1.0 - self.step / (config.density_until * config.n_steps))
-        if config.density_fade == "adaptive":
-            return config.density_weight * self.leaders.lead_of_prior()
-        return config.density_weight
+    def fade(self) -> float:
+        """What is left now of the weights of density and imitation, 1 to 0."""
+        if self.config.fade == "linear":
+            return max(0.0, 1.0 - self.step / (self.config.fade_until * self.config.n_steps))
+        return self.leaders.lead_of_prior() if self.config.fade == "adaptive" else 1.0
 
     def _learn(self, n_steps: int) -> None:
         config = self.config
@@ -273,17 +270,18 @@ class SACLoop:
             for _ in range(config.warm_start_updates):
                 self.agent.warm_start(self.memory.sample(self.rng, config.batch_size))
         self.debt += config.updates_per_step * n_steps
-        weight = self.density_weight()
+        fade = self.fade()
+        density, imitation = fade * config.density_weight, fade * config.imitation_weight
         while self.debt >= 1.0:
             self.debt -= 1.0
             n_successful = int(config.success_share * config.batch_size) if self.successful.size else 0
             batch = self.memory.sample(self.rng, config.batch_size - n_successful)
             if n_successful:
                 batch = join(batch, self.successful.sample(self.rng, n_successful))
-            self.critic_losses.append(self.agent.update_critics(batch, weight))
+            self.critic_losses.append(self.agent.update_critics(batch, density))
             self.n_updates += 1
             if self.n_updates % config.actor_every == 0:
-                self.actor_losses.append(self.agent.update_actor(batch, n_successful, weight))
+                self.actor_losses.append(self.agent.update_actor(batch, n_successful, imitation, density))
         del self.critic_losses[:-100], self.actor_losses[:-100]
 
     # Telling ----------------------------------------------------------------------------------------------------------
@@ -318,7 +316,7 @@ class SACLoop:
             "train/episodes": self.n_episodes - len(self.places),
             "train/harvested": len(self.harvest.episodes),
             "train/prior_share": window.prior_steps / max(window.steps, 1),
-            "train/density_weight": self.density_weight() if self.layout is not None else 0.0,
+            "train/fade": self.fade(),
             "train/crashes": crashes,
             "loss/critic": float(critic.mean()),
             "loss/actor": float(actor[:, 0].mean()),
