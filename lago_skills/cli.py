@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import lago_skills
 from lago_skills import bench_command, evaluate_command, skills_options
 from lago_skills.errors import LagoError
+from lago_skills.training_command import TABLE_NAMES, report_training
 
 if TYPE_CHECKING:
     from lago_skills.stages.job import Workspace
@@ -87,6 +88,9 @@ def parser() -> argparse.ArgumentParser:
     bench_command.add_parser(commands)
     report = commands.add_parser("report", help="one HTML page: tables, curves, skill map, animation")
     report.add_argument("study")
+    report.add_argument(
+        "--table", choices=TABLE_NAMES, help="what the training runs on record say, instead of the page"
+    )
     data = commands.add_parser("data", help="offline data: list a study's, show a file's, export to Minari, NPZ, HDF5")
     data.add_argument("action", choices=("list", "show", "export"))
     data.add_argument("what", help="a study; for show a file, a Minari dataset's folder or its id")
@@ -177,7 +181,10 @@ def _run_study(options: argparse.Namespace, command: str, run_stages: StageRunne
 
         plan_command(space, options, run_stages)
     elif command == "report":
-        _report(space, run_stages, as_json=bool(options.json))
+        if options.table:
+            report_training(space, options.table, as_json=bool(options.json))
+        else:
+            _report(space, run_stages, as_json=bool(options.json))
     else:
         run_stages(space, [command])
     return 0

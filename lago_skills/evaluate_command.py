@@ -10,6 +10,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from lago_skills.errors import StudyError
+from lago_skills.training_command import TABLE_NAMES, evaluate_training
 
 if TYPE_CHECKING:
     from lago_skills.evaluate.cells import Row
@@ -22,7 +23,7 @@ def add_options(evaluate: argparse.ArgumentParser) -> None:
     """The options that turn `lago evaluate` into a table of methods."""
     table = evaluate.add_argument_group("a table of methods, tasks, demonstrations and seeds")
     table.add_argument(
-        "--table", choices=["zero-shot"], help="measure the cells that are missing and print all of them"
+        "--table", choices=["zero-shot", *TABLE_NAMES], help="measure the cells that are missing and print all of them"
     )
     table.add_argument("--methods", type=_names, metavar="A,B", help="only these (default: all)")
     table.add_argument("--tasks", type=_names, metavar="A,B", help="only these (default: the study's seen and unseen)")
@@ -78,6 +79,8 @@ def evaluate_command(space: Workspace, options: argparse.Namespace) -> int:
     from lago_skills.evaluate import cells
     from lago_skills.stages import zero_shot_table
 
+    if options.table in TABLE_NAMES:
+        return evaluate_training(space, options)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Constant.s. may be too high")  # of the scripted policies
         file = cells.ResultFile(space.root / zero_shot_table.RESULTS)

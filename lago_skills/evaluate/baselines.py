@@ -17,6 +17,7 @@ from lago_skills.core import Episode, Playbook, Segment
 from lago_skills.decoder.runtime import DecoderWeights
 from lago_skills.envs.grounding import Grounding
 from lago_skills.playbook import CompiledPlaybook
+from lago_skills.prior import ActionPrior
 
 LEAST_STD = 1e-2
 """Inputs that hardly vary over the starts of segments do not decide which is nearest."""
@@ -44,11 +45,15 @@ class ClonedTask:
 
     def __call__(self, observations: NDArray[np.float64], episodes: NDArray[np.int64]) -> NDArray[np.float32]:
         """(B, S) observations -> (B, A) actions."""
+        return self.prior(observations).mean()
+
+    def prior(self, observations: NDArray[Any], floor: float = 0.0) -> ActionPrior:
+        """(B, S) observations -> the network's distribution over (B, A) actions."""
         anchors = self.grounding.anchors(observations)
         targets = anchors[:, self.grounding.vocabulary.anchors.index(self.anchor)]
         latents = np.broadcast_to(self.latent, (len(observations), 1, len(self.latent)))
         components = self.decoder.decode(self.grounding.inputs(observations, targets), latents)
-        return components.flat(np.ones((len(observations), 1))).mean()
+        return components.flat(np.ones((len(observations), 1)), floor)
 
 
 class Uniform:

@@ -43,3 +43,50 @@ def stratified_mean(
     rng = np.random.default_rng(seed)
     means = np.mean([rng.choice(each, (n_resamples, len(each))).mean(axis=1) for each in scores], axis=0)
     return mean, (float(np.quantile(means, 0.025)), float(np.quantile(means, 0.975)))
+
+
+def iqm(scores: NDArray[np.float64]) -> float:
+    """Interquartile mean: the mean of the middle half of all values, those at its ends counted by the share that is inside.
+
+    Source: Agarwal et al. (arXiv 2108.13264), section 4.3.
+    """
+    values = np.sort(scores.reshape(-1))
+    n = len(values)
+    inside = np.clip(np.minimum(np.arange(1, n + 1), 0.75 * n) - np.maximum(np.arange(n), 0.25 * n), 0.0, None)
+    return float(values @ inside / inside.sum())
+
+
+def stratified_iqm(
+    scores: list[NDArray[np.float64]], seed: int = 0, n_resamples: int = 2000
+) -> tuple[float, tuple[float, float] | None]:
+    """Interquartile mean over all (n_seeds,) scores of all tasks, and its 95 % stratified bootstrap interval.
+
+    Seeds are resampled within each task; with one seed a task there is nothing to resample, and no interval.
+    """
+    middle = iqm(np.concatenate(scores))
+    if all(len(each) < 2 for each in scores):
+        return middle, None
+    rng = np.random.default_rng(seed)
+    drawn = np.concatenate([rng.choice(each, (n_resamples, len(each))) for each in scores], axis=1)
+    middles = np.array([iqm(row) for row in drawn])
+    return middle, (float(np.quantile(middles, 0.025)), float(np.quantile(middles, 0.975)))
+
+
+def probability_of_improvement(
+    ours: list[NDArray[np.float64]], theirs: list[NDArray[np.float64]], seed: int = 0, n_resamples: int = 500
+) -> tuple[float, tuple[float, float]]:
+    """Chance that a run of ours on a task scores higher than one of theirs (a tie counts half), mean over tasks; and its 95 % interval.
+
+    Source: Agarwal et al. (arXiv 2108.13264), section 4.3 (the Mann-Whitney statistic), seeds resampled within each task.
+    """
+
+    def once(a: list[NDArray[np.float64]], b: list[NDArray[np.float64]]) -> float:
+        signs = [np.sign(x[:, None] - y[None, :]).mean() for x, y in zip(a, b, strict=True)]
+        return float(0.5 + 0.5 * np.mean(signs))
+
+    rng = np.random.default_rng(seed)
+    drawn = [
+        once([rng.choice(each, len(each)) for each in ours], [rng.choice(each, len(each)) for each in theirs])
+        for _ in range(n_resamples)
+    ]
+    return once(ours, theirs), (float(np.quantile(drawn, 0.025)), float(np.quantile(drawn, 0.975)))

@@ -18,6 +18,8 @@ from lago_skills.rl.problem import Adviser, Problem, See
 
 SEEDS_PER_RUN = 10_000
 """Start states of training kept for each seed of a run."""
+EVALS_PER_RUN = 1_000
+"""Start states of evaluation kept for each seed of a run."""
 
 
 def metaworld_problem(
@@ -40,7 +42,7 @@ def metaworld_problem(
         see=inputs_towards_goal(grounding, len(tasks)),
         adviser=adviser_of(guide, names),
         first_seed=TRAIN_SEED + seed * SEEDS_PER_RUN,
-        eval_seed=EVAL_SEED,
+        eval_seed=EVAL_SEED + seed * EVALS_PER_RUN,
     )
 
 

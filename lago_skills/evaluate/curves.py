@@ -1,0 +1,126 @@
+"""Points of learning curves, and what tables say of them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lago_skills.evaluate.intervals import probability_of_improvement, stratified_iqm
+
+
+@dataclass(frozen=True)
+class CurveCell:
+    """One training run, measured once."""
+
+    table: str
+    study: str
+    method: str
+    task: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """How a run is named on the command line: `guided-sac/push-wall/0`."""
+        return f"{self.method}/{self.task}/{self.seed}"
+
+
+@dataclass(frozen=True)
+class CurveRow:
+    """One evaluation in a training run."""
+
+    table: str
+    study: str
+    task: str
+    method: str
+    seed: int
+    steps: int
+    """Environment steps of training so far; 0 for what needs none."""
+    success: float
+    """Share of greedy episodes on separate start states with success at any step."""
+    episodes: int
+    demos: int
+    """Demonstrations of this task that the learner was given."""
+    leader: str
+    """Who acts in greedy episodes: `policy`, `prior`, or the critic's choice, `mix`."""
+    prior_share: float
+    """Share of training steps since the last row at which the prior acted."""
+    steps_per_s: float
+    """Environment steps per second, updates included, evaluations not; one thread on shared cores."""
+    guide_share: float
+    wall_s: float
+    """Of the whole run."""
+    commit: str
+    bundle: str
+    """Fingerprint of what the guide was made from; empty without one."""
+
+    @property
+    def cell(self) -> CurveCell:
+        """The run."""
+        return CurveCell(self.table, self.study, self.method, self.task, self.seed)
+
+
+def scores(rows: Iterable[CurveRow], method: str, steps: int) -> dict[str, NDArray[np.float64]]:
+    """Success of a method after so many steps, by task, one number a seed in the order of seeds.
+
+    What needs no training has the same score at every step.
+    """
+    found: defaultdict[str, list[tuple[int, float]]] = defaultdict(list)
+    for row in rows:
+        if row.method == method and row.steps in (0, steps):
+            found[row.task].append((row.seed, row.success))
+    return {task: np.array([score for _, score in sorted(pairs)]) for task, pairs in found.items()}
+
+
+def summary(rows: list[CurveRow], at: Iterable[int]) -> list[dict[str, Any]]:
+    """One entry per method and number of steps: interquartile mean with its 95 % interval, and the plain mean."""
+    entries: list[dict[str, Any]] = []
+    for method in dict.fromkeys(row.method for row in rows):
+        trained = {row.steps for row in rows if row.method == method} != {0}
+        for steps in at if trained else (0,):
+            by_task = scores(rows, method, steps)
+            if not by_task:
+                continue
+            middle, interval = stratified_iqm(list(by_task.values()))
+            entries.append(
+                {
+                    "method": method,
+                    "steps": steps,
+                    "iqm": round(middle, 4),
+                    "low": interval and round(interval[0], 4),
+                    "high": interval and round(interval[1], 4),
+                    "mean": round(float(np.mean([each.mean() for each in by_task.values()])), 4),
+                    "n_tasks": len(by_task),
+                    "n_seeds": min(len(each) for each in by_task.values()),
+                }
+            )
+    return entries
+
+
+def steps_to(rows: list[CurveRow], threshold: float) -> dict[tuple[str, str, int], int | None]:
+    """First evaluation of each run (method, task, seed) at which success is at least the threshold, in steps; None if none is."""
+    found: dict[tuple[str, str, int], int | None] = {}
+    for row in sorted(rows, key=lambda each: each.steps):
+        key = (row.method, row.task, row.seed)
+        if found.setdefault(key, None) is None and row.success >= threshold:
+            found[key] = row.steps
+    return found
+
+
+def improvements(rows: list[CurveRow], ours: str, steps: int) -> list[dict[str, Any]]:
+    """Chance that a run of `ours` beats one of each other method on a task after so many steps; only tasks that both have."""
+    mine = scores(rows, ours, steps)
+    found: list[dict[str, Any]] = []
+    for method in dict.fromkeys(row.method for row in rows):
+        theirs = scores(rows, method, steps)
+        tasks = [task for task in mine if task in theirs]
+        if method == ours or not tasks:
+            continue
+        chance, (low, high) = probability_of_improvement([mine[t] for t in tasks], [theirs[t] for t in tasks])
+        entry = {"method": ours, "over": method, "steps": steps, "probability": round(chance, 4)}
+        found.append(entry | {"low": round(low, 4), "high": round(high, 4), "n_tasks": len(tasks)})
+    return found

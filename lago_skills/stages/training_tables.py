@@ -1,0 +1,320 @@
+"""The tables of training runs: `lago evaluate STUDY --table T2`.
+
+A cell is one run (method, task, seed); its evaluations are rows of `data/results/T2.csv`. What a seed's runs need (demonstrations, decoder, library) is shared with the zero-shot table, seed by seed. A run that is cut goes on from its
+last checkpoint.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lago_skills.core import Episode, Task
+from lago_skills.errors import LagoError
+from lago_skills.evaluate.baselines import ClonedTask
+from lago_skills.evaluate.curves import CurveCell, CurveRow
+from lago_skills.evaluate.rows import RowFile
+from lago_skills.guide.guides import Guide, LibraryGuide
+from lago_skills.prior import ActionPrior
+from lago_skills.rl import methods
+from lago_skills.rl.config import SACConfig
+from lago_skills.stages import cloning, collect
+from lago_skills.stages import query as query_stage
+from lago_skills.stages.job import Workspace
+from lago_skills.stages.pool import ONE_THREAD, become_worker, open_workspace
+from lago_skills.stages.zero_shot_table import Variant, VariantSpace, commit, variant
+
+if TYPE_CHECKING:
+    from lago_skills.rl.problem import EpisodeOutcome, Problem
+    from lago_skills.rl.runlog import Row
+
+Say = Callable[[str], None]
+UNTRAINED = ("library", "bc")
+"""Methods that need no training step; their one row has steps = 0."""
+
+
+@dataclass(frozen=True)
+class TableSpec:
+    """One table of the protocol."""
+
+    question: str
+    methods: tuple[str, ...]
+    n_steps: int
+    demos: int
+    """Demonstrations of the task itself that methods which use any are given."""
+    at: tuple[int, ...]
+    """Steps that the summary shows."""
+    settings: dict[str, Any]
+    """What differs from the study's `[train.sac]`, for all methods alike."""
+
+    def path(self, root: Path, name: str) -> Path:
+        """Where its rows are."""
+        return root / "data/results" / f"{name}.csv"
+
+
+COMMON: dict[str, Any] = {"n_steps": 20_000, "eval_every": 2_500, "eval_episodes": 20}
+TABLES: dict[str, TableSpec] = {
+    "T2": TableSpec(
+        "a new task without a demonstration: does the library carry over?",
+        ("library", "guided-sac", "guided-sac-kl", "sac", "sac-shuffled", "sac-learned-query"),
+        20_000,
+        0,
+        (2_500, 5_000, 10_000, 20_000),
+        COMMON,
+    ),
+    "T3": TableSpec(
+        "a new task with three demonstrations: against the strongest few-shot learners",
+        ("bc", "guided-sac", "rlpd", "ibrl"),
+        20_000,
+        3,
+        (5_000, 10_000, 20_000),
+        COMMON,
+    ),
+}
+FINAL_EPISODES = 50
+
+
+class ClonedGuide:
+    """The prior of a policy cloned from demonstrations, without language and without library."""
+
+    def __init__(self, cloned: ClonedTask, floor: float) -> None:
+        self.cloned, self.floor = cloned, floor
+
+    def prior(self, observations: NDArray[Any], task: str) -> ActionPrior:
+        """(B, S) observations -> prior over (B, A) actions."""
+        return self.cloned.prior(observations, self.floor)
+
+
+class Bench:
+    """Measures cells of one table; what runs share with each other is kept."""
+
+    def __init__(self, space: Workspace, table: str, say: Say) -> None:
+        self.space, self.table, self.spec, self._say = space, table, TABLES[table], say
+        self._commit = commit()
+        self._tasks = {task.id: task for task in (*space.study.seen, *space.study.unseen)}
+        self._seeds: dict[int, Seed] = {}
+
+    def measure(self, cell: CurveCell) -> list[CurveRow]:
+        """The rows of a run."""
+        if cell.seed not in self._seeds:
+            space = variant(self.space, cell.seed, self.space.study.collect.episodes_per_task)
+            self._seeds[cell.seed] = Seed(Variant(space, self._say), self._say)
+        made, task = self._seeds[cell.seed], self._tasks[cell.task]
+        started = time.monotonic()
+        if cell.method in UNTRAINED:
+            return [self._untrained(cell, made, task, started)]
+        return self._trained(cell, made, task, started)
+
+    def _problem(self, task: Task, guide: Guide | None, seed: int) -> Problem:
+        from lago_skills.rl.metaworld import metaworld_problem
+
+        return metaworld_problem([task], self.space.study.grounding, guide, seed)
+
+    def _untrained(self, cell: CurveCell, made: Seed, task: Task, started: float) -> CurveRow:
+        from lago_skills.rl.problem import evaluate
+
+        guide = made.variant.guide if cell.method == "library" else made.cloned(task, self.spec.demos)
+        outcomes = evaluate(
+            self._problem(task, guide, cell.seed),
+            lambda observations, tasks: guide.prior(observations, task.id).mean(),
+            FINAL_EPISODES,
+        )
+        demos = self.spec.demos if cell.method == "bc" else 0
+        bundle = made.variant.bundle("library") if cell.method == "library" else ""
+        return self._row(cell, 0, outcomes, demos, "prior", {}, started, bundle)
+
+    def _trained(self, cell: CurveCell, made: Seed, task: Task, started: float) -> list[CurveRow]:
+        from lago_skills.rl.train_sac import train
+
+        method = methods.method(cell.method)
+        config = SACConfig.model_validate(
+            self.space.study.train.sac.model_dump() | self.spec.settings | method.settings
+        )
+        guide = made.guide(method.adviser, task, self.spec.demos)
+        shown = made.demonstrations(task, self.spec.demos) if method.demonstrations and self.spec.demos else []
+        bundle = made.variant.bundle("library") if isinstance(guide, LibraryGuide) else ""
+        folder = self.space.artifact("unfinished", cell.table, cell.name.replace("/", "__"))
+        result = train(
+            self._problem(task, guide, cell.seed),
+            config,
+            cell.seed,
+            final_episodes=FINAL_EPISODES,
+            demonstrations=shown,
+            folder=folder,
+            recipe={"cell": cell.name, "bundle": bundle, "demos": len(shown), **config.model_dump(mode="json")},
+        )
+        rows = [
+            self._row(cell, int(row["step"]), None, len(shown), "", row, started, bundle) for row in result.curve[:-1]
+        ]
+        last = self._row(
+            cell,
+            int(result.curve[-1]["step"]),
+            result.final,
+            len(shown),
+            result.leader,
+            result.curve[-1],
+            started,
+            bundle,
+        )
+        shutil.rmtree(folder, ignore_errors=True)
+        return [*rows, last]
+
+    def _row(
+        self,
+        cell: CurveCell,
+        steps: int,
+        outcomes: list[EpisodeOutcome] | None,
+        demos: int,
+        leader: str,
+        row: Row,
+        started: float,
+        bundle: str,
+    ) -> CurveRow:
+        success = row["eval/success"] if outcomes is None else float(np.mean([each.success for each in outcomes]))
+        return CurveRow(
+            table=cell.table,
+            study=cell.study,
+            task=cell.task,
+            method=cell.method,
+            seed=cell.seed,
+            steps=steps,
+            success=round(success, 4),
+            episodes=self.spec.settings["eval_episodes"] if outcomes is None else len(outcomes),
+            demos=demos,
+            leader=leader,
+            prior_share=round(row.get("train/prior_share", 1.0), 4),
+            steps_per_s=round(row.get("time/steps_per_s", 0.0), 1),
+            guide_share=round(row.get("time/guide_share", 0.0), 4),
+            wall_s=round(time.monotonic() - started, 1),
+            commit=self._commit,
+            bundle=bundle,
+        )
+
+
+class Seed:
+    """What the runs of one seed need, made once, when it is first needed."""
+
+    def __init__(self, made: Variant, say: Say) -> None:
+        self.variant, self._say = made, say
+        self._targets: dict[tuple[str, int], Variant] = {}
+
+    def guide(self, adviser: methods.Adviser, task: Task, demos: int) -> Guide | None:
+        """Who advises."""
+        if adviser == "none":
+            return None
+        if adviser == "cloned":
+            return self.cloned(task, demos)
+        return {"library": lambda: self.variant.guide, "shuffled": lambda: self.variant.shuffled}.get(
+            adviser, lambda: self.learned_query
+        )()
+
+    @cached_property
+    def learned_query(self) -> LibraryGuide:
+        """The same library, decoder and playbooks; skills are looked up by the learned query alone."""
+        guide, space = self.variant.guide, self.variant.space
+        books = {name: book.playbook for name, book in guide.playbooks.items()}
+        learned = query_stage.learned(space, space.artifact("decoder"), space.study.seed)
+        from dataclasses import replace
+
+        config = replace(guide.config, query="learned")
+        return LibraryGuide(guide.grounding, guide.decoder, guide.library, books, guide.step_latents, config, learned)
+
+    def _target(self, task: Task, demos: int) -> Variant:
+        """The task by itself, as if it were the only one that is demonstrated."""
+        key = (task.id, demos)
+        if key not in self._targets:
+            study = self.variant.space.study
+            alone = study.model_copy(
+                update={
+                    "tasks": study.tasks.model_copy(update={"seen": [task.id], "unseen": [], "planned": []}),
+                    "collect": study.collect.model_copy(update={"episodes_per_task": demos}),
+                }
+            )
+            space = TargetSpace(self.variant.space.root, self.variant.space.study_file, alone)
+            made = Variant(space, self._say)
+            made.make(lambda: collect.jobs(space))
+            self._targets[key] = made
+        return self._targets[key]
+
+    def demonstrations(self, task: Task, demos: int) -> list[Episode]:
+        """Of the task itself."""
+        return collect.episodes(self._target(task, demos).space)[task.id]
+
+    def cloned(self, task: Task, demos: int) -> ClonedGuide:
+        """A policy cloned from the demonstrations of the task itself."""
+        made = self._target(task, demos)
+        made.make(lambda: [cloning.job(made.space, "bc-onehot")])
+        return ClonedGuide(cloning.load(made.space, "bc-onehot", task), self.variant.space.study.guide.floor)
+
+
+@dataclass(frozen=True)
+class TargetSpace(VariantSpace):
+    """The workspace of one task that is demonstrated by itself."""
+
+    @property
+    def place(self) -> Path:
+        """The folder that holds everything of it."""
+        task = self.study.seen[0].id
+        return super().place.with_name(f"{super().place.name}-{task}")
+
+
+def cells(space: Workspace, table: str, names: list[str], tasks: list[str], seeds: list[int]) -> list[CurveCell]:
+    """All runs of a choice, in the order in which they are worth having: seeds, then methods, then tasks."""
+    return [
+        CurveCell(table, space.study.name, method, task, seed) for seed in seeds for method in names for task in tasks
+    ]
+
+
+def run(space: Workspace, table: str, missing: list[CurveCell], say: Say, n_workers: int = 1) -> None:
+    """Measure runs; each is on disk when its worker begins the next."""
+    os.environ.update(ONE_THREAD)
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(n_workers, context, initializer=become_worker)
+    try:
+        where = (space.root, space.study_file, table)
+        futures = [(cell, pool.submit(_run_there, *where, cell)) for cell in missing]
+        for number, (cell, future) in enumerate(futures, 1):
+            say(f"{number}/{len(missing)} {cell.name}: {future.result()}")
+    except BrokenProcessPool as error:
+        raise LagoError(
+            "a process that trained was killed, by hand or for want of memory; expected it to finish; run the same command again "
+            "(finished runs are kept, others go on from their last checkpoint)"
+        ) from error
+    finally:
+        for process in list((pool._processes or {}).values()):
+            process.kill()
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+_benches: dict[tuple[Path, str], Bench] = {}
+
+
+def _run_there(root: Path, study_file: Path, table: str, cell: CurveCell) -> str:
+    import torch
+
+    torch.set_num_threads(1)
+    if (study_file, table) not in _benches:
+        _benches[study_file, table] = Bench(open_workspace(root, study_file), table, _say_there)
+    file = RowFile(TABLES[table].path(root, table), CurveRow)
+    if cell in file.cells():
+        return "measured by another process"
+    rows = _benches[study_file, table].measure(cell)
+    file.add(rows)
+    return " ".join(f"{row.success:.2f}" for row in rows) + f" in {rows[-1].wall_s:.0f} s"
+
+
+def _say_there(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)  # noqa: T201

@@ -1,0 +1,172 @@
+"""`lago evaluate STUDY --table T2` and its kin: training runs, cell by cell; and `lago report STUDY --table T2`, what they say."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+from lago_skills.errors import StudyError
+
+if TYPE_CHECKING:
+    from lago_skills.evaluate.curves import CurveCell, CurveRow
+    from lago_skills.stages.job import Workspace
+
+TABLE_NAMES = ("T2", "T3")
+ANY = "any"
+
+
+def evaluate_training(space: Workspace, options: argparse.Namespace) -> int:
+    """Measure what is missing of the chosen runs and print what all of them say; or check one. Returns the exit code.
+
+    Raises:
+        StudyError: an option names what there is not.
+        ArtifactCorrupt: the results file cannot be read.
+    """
+    from lago_skills.evaluate.curves import CurveRow
+    from lago_skills.evaluate.rows import RowFile
+    from lago_skills.stages import training_tables
+
+    spec = training_tables.TABLES[options.table]
+    file = RowFile(spec.path(space.root, options.table), CurveRow)
+    chosen = _chosen(space, options)
+    if options.check:
+        return _check(space, options, [row for row in file.rows() if row.cell in chosen])
+    done = file.cells()
+    training_tables.run(space, options.table, [cell for cell in chosen if cell not in done], _say, options.workers)
+    wanted = set(chosen)
+    show(options.table, [row for row in file.rows() if row.cell in wanted], as_json=options.json)
+    return 0
+
+
+def report_training(space: Workspace, table: str, *, as_json: bool) -> None:
+    """Print what the runs on record say.
+
+    Raises:
+        StudyError: none has been measured.
+    """
+    from lago_skills.evaluate.curves import CurveRow
+    from lago_skills.evaluate.rows import RowFile
+    from lago_skills.stages import training_tables
+
+    file = RowFile(training_tables.TABLES[table].path(space.root, table), CurveRow)
+    rows = [row for row in file.rows() if row.study == space.study.name]
+    if not rows:
+        raise StudyError(
+            f"found no run of study {space.study.name!r} in {str(file.path)!r}; expected some; measure them: lago evaluate "
+            f"{space.study.name} --table {table}"
+        )
+    show(table, rows, as_json=as_json)
+
+
+def show(table: str, rows: list[CurveRow], *, as_json: bool) -> None:
+    """Print interquartile means by method and steps, and the chance that ours beats each other method."""
+    from lago_skills.evaluate import curves
+    from lago_skills.stages import training_tables
+
+    spec = training_tables.TABLES[table]
+    entries = curves.summary(rows, spec.at)
+    ours = "guided-sac"
+    chances = [entry for steps in spec.at[-1:] for entry in curves.improvements(rows, ours, steps)]
+    if as_json:
+        summary = {"table": table, "question": spec.question, "improvement": chances, "reach": reach(rows)}
+        print(json.dumps({"rows": entries, "summary": summary}))  # noqa: T201
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    console.print(f"{table}: {spec.question}")
+    shown = Table(box=None, pad_edge=False)
+    for name in ("method", "steps", "IQM", "95 %", "mean", "tasks", "seeds"):
+        shown.add_column(name, no_wrap=True)
+    for entry in entries:
+        interval = "" if entry["low"] is None else f"{entry['low']:.2f}-{entry['high']:.2f}"
+        shown.add_row(
+            entry["method"],
+            f"{entry['steps']:,}",
+            f"{entry['iqm']:.2f}",
+            interval,
+            f"{entry['mean']:.2f}",
+            str(entry["n_tasks"]),
+            str(entry["n_seeds"]),
+        )
+    console.print(shown)
+    for entry in chances:
+        console.print(
+            f"{ours} beats {entry['over']} with probability {entry['probability']:.2f} "
+            f"({entry['low']:.2f}-{entry['high']:.2f}) after {entry['steps']:,} steps, {entry['n_tasks']} tasks"
+        )
+
+
+def reach(rows: list[CurveRow], threshold: float = 0.8) -> list[dict[str, Any]]:
+    """By method: in how many runs success came to the threshold at an evaluation, and the median of the steps it took there."""
+    import numpy as np
+
+    from lago_skills.evaluate.curves import steps_to
+
+    found = steps_to(rows, threshold)
+    entries: list[dict[str, Any]] = []
+    for method in dict.fromkeys(name for name, _, _ in found):
+        steps = [value for (name, _, _), value in found.items() if name == method]
+        came = [value for value in steps if value is not None]
+        median = float(np.median(came)) if came else None
+        entries.append({"method": method, "runs": len(steps), "reached": len(came), "median_steps": median})
+    return entries
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+
+def _chosen(space: Workspace, options: argparse.Namespace) -> list[CurveCell]:
+    from lago_skills.stages import training_tables
+    from lago_skills.study import MAX_SEED
+
+    spec, study = training_tables.TABLES[options.table], space.study
+    known = [task.id for task in (*study.seen, *study.unseen)]
+    names: list[str] = options.methods or list(spec.methods)
+    tasks: list[str] = options.tasks or [task.id for task in study.unseen]
+    seeds: list[int] = options.seeds or [0, 1, 2]
+    for what, wrong, expected in (
+        ("method", [name for name in names if name not in spec.methods], f"one of {', '.join(spec.methods)}"),
+        ("task", [task for task in tasks if task not in known], f"a task of the study, {', '.join(known)}"),
+        ("seed", [seed for seed in seeds if not 0 <= seed <= MAX_SEED], f"a number from 0 to {MAX_SEED}"),
+        ("number of workers", [n for n in [options.workers] if not 1 <= n <= 64], "1 to 64"),
+    ):
+        if wrong:
+            raise StudyError(f"found {what} {wrong[0]!r}; expected {expected}; correct it")
+    if options.demos or options.episodes:
+        raise StudyError(
+            f"found --{'demos' if options.demos else 'episodes'} with --table {options.table}; expected neither, since the table fixes "
+            "both; leave it out"
+        )
+    return training_tables.cells(space, options.table, names, tasks, seeds)
+
+
+def _check(space: Workspace, options: argparse.Namespace, rows: list[CurveRow]) -> int:
+    import torch
+
+    from lago_skills.stages import training_tables
+
+    cells = list(dict.fromkeys(row.cell for row in rows))
+    if options.check != ANY:
+        cells = [cell for cell in cells if cell.name == options.check]
+    if not cells:
+        raise StudyError(
+            f"found no stored run of {'the chosen ones' if options.check == ANY else repr(options.check)}; expected METHOD/TASK/SEED of "
+            "a measured one; measure it first"
+        )
+    torch.set_num_threads(1)
+    cell = cells[0]
+    _say(f"measuring {cell.name} again")
+    again = training_tables.Bench(space, options.table, _say).measure(cell)
+    stored = [row for row in rows if row.cell == cell]
+    values = {f"success at {row.steps}": (row.success, now.success) for row, now in zip(stored, again, strict=True)}
+    same = all(a == b for a, b in values.values())
+    if options.json:
+        print(json.dumps({"rows": [], "summary": {"cell": cell.name, "same": same, "values": values}}))  # noqa: T201
+    else:
+        print(f"{cell.name}: {'same' if same else 'differs'}: {values}")  # noqa: T201
+    return 0 if same else 1
