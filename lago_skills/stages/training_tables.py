@@ -280,6 +280,11 @@ def cells(space: Workspace, table: str, names: list[str], tasks: list[str], seed
 
 def run(space: Workspace, table: str, missing: list[CurveCell], say: Say, n_workers: int = 1) -> None:
     """Measure runs; each is on disk when its worker begins the next."""
+    if n_workers == 1:
+        bench, file = Bench(space, table, say), RowFile(TABLES[table].path(space.root, table), CurveRow)
+        for number, cell in enumerate(missing, 1):
+            say(f"{number}/{len(missing)} {cell.name}: {_measure(bench, file, cell)}")
+        return
     os.environ.update(ONE_THREAD)
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(n_workers, context, initializer=become_worker)
@@ -308,10 +313,13 @@ def _run_there(root: Path, study_file: Path, table: str, cell: CurveCell) -> str
     torch.set_num_threads(1)
     if (study_file, table) not in _benches:
         _benches[study_file, table] = Bench(open_workspace(root, study_file), table, _say_there)
-    file = RowFile(TABLES[table].path(root, table), CurveRow)
+    return _measure(_benches[study_file, table], RowFile(TABLES[table].path(root, table), CurveRow), cell)
+
+
+def _measure(bench: Bench, file: RowFile[CurveRow], cell: CurveCell) -> str:
     if cell in file.cells():
         return "measured by another process"
-    rows = _benches[study_file, table].measure(cell)
+    rows = bench.measure(cell)
     file.add(rows)
     return " ".join(f"{row.success:.2f}" for row in rows) + f" in {rows[-1].wall_s:.0f} s"
 

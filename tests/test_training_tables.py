@@ -1,0 +1,257 @@
+"""Tables of training runs: statistics by hand, cells on disk, the guides of the baselines, and the commands on a small study."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lago_skills.cli import main
+from lago_skills.errors import ArtifactCorrupt, StudyError
+from lago_skills.evaluate.curves import CurveCell, CurveRow, improvements, scores, steps_to, summary
+from lago_skills.evaluate.intervals import iqm, probability_of_improvement, stratified_iqm
+from lago_skills.evaluate.rows import RowFile
+from lago_skills.rl.methods import METHODS
+from lago_skills.stages import training_tables
+from lago_skills.stages.job import Workspace
+from lago_skills.stages.training_tables import TABLES, Bench, ClonedGuide, Seed
+from lago_skills.stages.zero_shot_table import Variant, variant
+from lago_skills.training_command import TABLE_NAMES, reach
+from tests.test_zero_shot_table import STUDY, never, study_in
+
+TEN = STUDY.replace('"reach", "push"', '"ten"').replace("per_task = 2", "per_task = 1") + "[query]\nn_updates = 20\n"
+"""Answers are recorded for unseen tasks beside all ten seen ones."""
+
+# Statistics -------------------------------------------------------------------------------------------------------------
+
+
+def test_the_middle_half_by_hand() -> None:
+    assert iqm(np.array([0.0, 1.0, 2.0, 9.0])) == 1.5
+    assert iqm(np.array([5.0])) == 5.0
+    # of six values 1.5 are cut at either end: half of the second, the third and fourth, half of the fifth
+    assert iqm(np.array([0.0, 1.0, 2.0, 3.0, 4.0, 50.0])) == pytest.approx((0.5 * 1 + 2 + 3 + 0.5 * 4) / 3)
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=400)
+    assert iqm(values.reshape(20, 20)) == pytest.approx(np.sort(values)[100:300].mean())
+
+
+def test_intervals_are_about_seeds_of_the_same_tasks() -> None:
+    apart = [np.array([0.0, 0.0, 0.0]), np.array([1.0, 1.0, 1.0])]
+    assert stratified_iqm(apart) == (0.5, (0.5, 0.5))
+    assert stratified_iqm([np.array([0.3]), np.array([0.7])]) == (0.5, None)
+    middle, interval = stratified_iqm([np.random.default_rng(i).uniform(size=5) for i in range(8)])
+    assert interval is not None
+    assert interval[0] < middle < interval[1]
+
+
+def test_the_chance_of_a_better_run_by_hand() -> None:
+    ours, theirs = [np.array([0.5, 1.0])], [np.array([0.5, 0.0])]
+    assert probability_of_improvement(ours, theirs)[0] == pytest.approx((0.5 + 1 + 1 + 1) / 4)
+    assert probability_of_improvement([np.ones(3)] * 2, [np.zeros(3)] * 2) == (1.0, (1.0, 1.0))
+    assert probability_of_improvement([np.ones(3)], [np.ones(3)])[0] == 0.5
+
+
+def rows_of(method: str, task: str, seed: int, curve: dict[int, float]) -> list[CurveRow]:
+    return [
+        CurveRow("T2", "small", task, method, seed, steps, success, 20, 0, "policy", 0.5, 99.5, 0.05, 12.0, "abc", "")
+        for steps, success in curve.items()
+    ]
+
+
+ROWS = [
+    row
+    for seed in (0, 1)
+    for task in ("reach", "push")
+    for method, curve in (("library", {0: 0.6}), ("guided-sac", {5000: 0.5 + 0.5 * seed, 10000: 1.0}), ("sac", {5000: 0.0, 10000: 0.1}))
+    for row in rows_of(method, task, seed, curve)
+]  # fmt: skip
+
+
+def test_what_tables_say_of_curves() -> None:
+    entries = {(entry["method"], entry["steps"]): entry for entry in summary(ROWS, (5000, 10000))}
+    assert set(entries) == {("library", 0), ("guided-sac", 5000), ("guided-sac", 10000), ("sac", 5000), ("sac", 10000)}
+    assert entries["guided-sac", 5000]["iqm"] == 0.75
+    assert entries["guided-sac", 5000]["low"] == 0.5
+    assert (entries["guided-sac", 5000]["n_tasks"], entries["guided-sac", 5000]["n_seeds"]) == (2, 2)
+    assert scores(ROWS, "library", 10000)["push"].tolist() == [0.6, 0.6]
+    found = steps_to(ROWS, 0.8)
+    assert found["guided-sac", "push", 0] == 10000
+    assert found["guided-sac", "push", 1] == 5000
+    assert found["sac", "push", 0] is None
+    assert {entry["method"]: (entry["runs"], entry["reached"], entry["median_steps"]) for entry in reach(ROWS)} == {
+        "library": (4, 0, None),
+        "guided-sac": (4, 4, 7500.0),
+        "sac": (4, 0, None),
+    }
+    chances = improvements(ROWS, "guided-sac", 10000)
+    assert [(entry["over"], entry["probability"]) for entry in chances] == [("library", 1.0), ("sac", 1.0)]
+
+
+# Rows on disk -----------------------------------------------------------------------------------------------------------
+
+
+def test_runs_come_back_as_they_were_and_a_measured_one_stays(tmp_path: Path) -> None:
+    file = RowFile(tmp_path / "T2.csv", CurveRow)
+    assert file.rows() == []
+    first, second = rows_of("sac", "push", 0, {1: 0.1, 2: 0.2}), rows_of("sac", "push", 1, {1: 0.3})
+    file.add(first)
+    file.add(second)
+    file.add(rows_of("sac", "push", 0, {1: 0.9}))
+    assert file.rows() == [*first, *second]
+    assert file.cells() == {first[0].cell, second[0].cell}
+    file.path.write_text("task,seed\npush,0\n")
+    with pytest.raises(ArtifactCorrupt, match="expected the columns table, study, task, method"):
+        file.rows()
+
+
+# Runs -------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A small study whose demonstrations and decoder are made once."""
+    space = study_in(tmp_path_factory.mktemp("tables"), TEN)
+    assert Variant(variant(space, 0, 1), lambda text: None).guide.library.n_active > 0
+    return space
+
+
+@pytest.fixture
+def space(made: Workspace, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    """The small study without any results, and tables of short runs."""
+    small: dict[str, Any] = {
+        "n_steps": 400,
+        "eval_every": 200,
+        "eval_episodes": 2,
+        "random_steps": 100,
+        "hidden_size": 16,
+    }
+    for name, spec in TABLES.items():
+        changed = replace(spec, settings=small, n_steps=400, demos=min(spec.demos, 1), at=(200, 400))
+        monkeypatch.setitem(training_tables.TABLES, name, changed)
+        changed.path(made.root, name).unlink(missing_ok=True)
+    monkeypatch.setattr(training_tables, "FINAL_EPISODES", 3)
+    return made
+
+
+def test_all_methods_of_the_tables_are_known() -> None:
+    assert set(TABLE_NAMES) == set(TABLES)
+    for spec in TABLES.values():
+        assert set(spec.methods) <= {*METHODS, *training_tables.UNTRAINED}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_each_baseline_is_advised_as_its_name_says(space: Workspace) -> None:
+    made = Seed(Variant(variant(space, 0, 1), lambda text: None), lambda text: None)
+    task = space.study.unseen[0]
+    assert made.guide("none", task, 1) is None
+    library, shuffled, learned = (made.guide(name, task, 1) for name in ("library", "shuffled", "learned query"))
+    observations = np.random.default_rng(0).normal(0.0, 0.2, (5, 39))
+    means = [guide.prior(observations, task.id).mean() for guide in (library, shuffled, learned) if guide is not None]
+    assert len(means) == 3
+    assert not np.allclose(means[0], means[1])
+    cloned = made.guide("cloned", task, 1)
+    assert isinstance(cloned, ClonedGuide)
+    prior = cloned.prior(observations, task.id)
+    assert prior.floor == space.study.guide.floor
+    assert prior.means.shape[2] == 4
+    shown = made.demonstrations(task, 1)
+    assert [(episode.task_id, episode.success) for episode in shown] == [(task.id, True)]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_a_small_table_from_the_command_line(space: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    root = ["--root", str(space.root)]
+    command = [*root, "evaluate", "small", "--table", "T3", "--tasks", "reach-wall", "--seeds", "0"]
+    assert main([*command, "--methods", "bc,rlpd", "--json"], never) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [(row["method"], row["steps"]) for row in found["rows"]] == [("bc", 0), ("rlpd", 200), ("rlpd", 400)]
+    assert found["rows"][0].keys() == {"method", "steps", "iqm", "low", "high", "mean", "n_tasks", "n_seeds"}
+    before = (space.root / "data/results/T3.csv").read_text()
+    assert main([*command, "--methods", "bc,rlpd"], never) == 0  # nothing is measured twice
+    assert (space.root / "data/results/T3.csv").read_text() == before
+    assert "bc" in capsys.readouterr().out
+    rows = RowFile(space.root / "data/results/T3.csv", CurveRow).rows()
+    assert [(row.method, row.steps, row.episodes, row.demos) for row in rows] == [
+        ("bc", 0, 3, 1),
+        ("rlpd", 200, 2, 1),
+        ("rlpd", 400, 3, 1),
+    ]
+    assert main([*command, "--check", "rlpd/reach-wall/0", "--json"], never) == 0
+    assert json.loads(capsys.readouterr().out)["summary"]["same"] is True
+    assert main([*root, "report", "small", "--table", "T3", "--json"], never) == 0
+    assert json.loads(capsys.readouterr().out)["rows"] == found["rows"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_a_wrong_table_is_told_by_check(space: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    root = ["--root", str(space.root)]
+    command = [
+        *root,
+        "evaluate",
+        "small",
+        "--table",
+        "T2",
+        "--tasks",
+        "reach-wall",
+        "--seeds",
+        "0",
+        "--methods",
+        "library",
+    ]
+    assert main(command, never) == 0
+    file = space.root / "data/results/T2.csv"
+    rows = RowFile(file, CurveRow).rows()
+    file.unlink()
+    RowFile(file, CurveRow).add([replace(rows[0], success=0.111)])
+    capsys.readouterr()
+    assert main([*command, "--check"], never) == 1
+    assert "differs" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--methods", "sca"], "found method 'sca'; expected one of library, guided-sac"),
+        (["--tasks", "soccer"], "found task 'soccer'; expected a task of the study"),
+        (["--seeds", "900"], "found seed 900"),
+        (["--demos", "3"], "found --demos with --table T2"),
+        (["--check", "sac/push/7"], "found no stored run of 'sac/push/7'"),
+    ],
+)
+def test_what_there_is_not_is_told(space: Workspace, more: list[str], message: str) -> None:
+    from lago_skills.cli import parser
+    from lago_skills.training_command import evaluate_training
+
+    options = parser().parse_args(["evaluate", "small", "--table", "T2", *more])
+    with pytest.raises(StudyError, match=message):
+        evaluate_training(space, options)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_a_report_of_no_runs_is_refused(space: Workspace) -> None:
+    from lago_skills.training_command import report_training
+
+    with pytest.raises(StudyError, match="found no run of study 'small'"):
+        report_training(space, "T2", as_json=True)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_workers_share_the_runs(space: Workspace) -> None:
+    """What a worker is given; that workers run side by side is tested by the pool of the stages."""
+    cell = CurveCell("T2", "small", "library", "reach-wall", 0)
+    told = training_tables._run_there(space.root, space.study_file, "T2", cell)  # pyright: ignore[reportPrivateUsage]
+    assert told.endswith(" s")
+    again = training_tables._run_there(space.root, space.study_file, "T2", cell)  # pyright: ignore[reportPrivateUsage]
+    assert again == "measured by another process"
+    assert isinstance(Bench(space, "T2", lambda text: None).measure(cell)[0], CurveRow)
