@@ -51,6 +51,53 @@ def learning_curves(curves: dict[str, list[NDArray[np.float64]]], library: float
     return _png(figure)
 
 
+@dataclass(frozen=True)
+class Curve:
+    """A method's score over steps; with intervals where there are several seeds."""
+
+    method: str
+    steps: list[int]
+    middle: list[float]
+    low: list[float]
+    high: list[float]
+
+
+def method_curves(whole: list[Curve], by_task: dict[str, list[Curve]], score: str) -> bytes:
+    """Curves of all methods over all tasks, large, and over each task, small; a method without training is a dashed line."""
+    methods = list(dict.fromkeys(curve.method for curve in whole))
+    colours = {method: plt.get_cmap("tab10")(i % 10) for i, method in enumerate(methods)}
+    n_rows = -(-len(by_task) // 4)
+    figure = plt.figure(figsize=(11.5, 4.2 + 2.1 * n_rows))
+    grid = figure.add_gridspec(n_rows + 2, 4)
+    axes = figure.add_subplot(grid[:2, :])
+    for curve in whole:
+        _draw(axes, curve, colours[curve.method], label=True)
+    axes.set(xlabel="environment steps", ylabel=score, ylim=(-0.03, 1.03))
+    axes.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    axes.grid(alpha=0.25)
+    for number, (task, curves) in enumerate(by_task.items()):
+        small = figure.add_subplot(grid[2 + number // 4, number % 4])
+        for curve in curves:
+            _draw(small, curve, colours[curve.method], label=False)
+        small.set(ylim=(-0.03, 1.03))
+        small.set_title(task, fontsize=9)
+        small.tick_params(labelsize=7)
+        small.grid(alpha=0.25)
+    figure.tight_layout()
+    return _png(figure)
+
+
+def _draw(axes: Any, curve: Curve, colour: Any, *, label: bool) -> None:
+    name = NAMES.get(curve.method, curve.method) if label else None
+    if curve.steps == [0]:
+        axes.axhline(curve.middle[0], color=colour, linestyle="--", linewidth=1.4, label=name)
+        return
+    axes.plot(
+        curve.steps, curve.middle, color=colour, linewidth=2 if label else 1.4, marker="o", markersize=3, label=name
+    )
+    axes.fill_between(curve.steps, curve.low, curve.high, color=colour, alpha=0.15, linewidth=0)
+
+
 def _components(latents: NDArray[np.float32]) -> NDArray[np.float64]:
     """(N, Z) -> (N, 2): the first two principal components."""
     centred = latents - latents.mean(axis=0)

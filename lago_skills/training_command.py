@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lago_skills.errors import StudyError
 
@@ -58,26 +58,25 @@ def report_training(space: Workspace, table: str, *, as_json: bool) -> None:
             f"{space.study.name} --table {table}"
         )
     show(table, rows, as_json=as_json)
+    if not as_json:
+        from lago_skills.stages.table_page import write_page
+
+        print(f"page: {write_page(space, table, rows)}")  # noqa: T201
 
 
 def show(table: str, rows: list[CurveRow], *, as_json: bool) -> None:
     """Print interquartile means by method and steps, and the chance that ours beats each other method."""
-    from lago_skills.evaluate import curves
-    from lago_skills.stages import training_tables
+    from lago_skills.stages.table_page import OURS, results
 
-    spec = training_tables.TABLES[table]
-    entries = curves.summary(rows, spec.at)
-    ours = "guided-sac"
-    chances = [entry for steps in spec.at[-1:] for entry in curves.improvements(rows, ours, steps)]
+    entries, summary = results(table, rows)
     if as_json:
-        summary = {"table": table, "question": spec.question, "improvement": chances, "reach": reach(rows)}
         print(json.dumps({"rows": entries, "summary": summary}))  # noqa: T201
         return
     from rich.console import Console
     from rich.table import Table
 
     console = Console()
-    console.print(f"{table}: {spec.question}")
+    console.print(f"{table}: {summary['question']}")
     shown = Table(box=None, pad_edge=False)
     for name in ("method", "steps", "IQM", "95 %", "mean", "tasks", "seeds"):
         shown.add_column(name, no_wrap=True)
@@ -93,27 +92,14 @@ def show(table: str, rows: list[CurveRow], *, as_json: bool) -> None:
             str(entry["n_seeds"]),
         )
     console.print(shown)
-    for entry in chances:
+    last = max((entry["steps"] for entry in summary["improvement"]), default=0)
+    for entry in summary["improvement"]:
+        if entry["steps"] != last:
+            continue
         console.print(
-            f"{ours} beats {entry['over']} with probability {entry['probability']:.2f} "
+            f"{OURS} beats {entry['over']} with probability {entry['probability']:.2f} "
             f"({entry['low']:.2f}-{entry['high']:.2f}) after {entry['steps']:,} steps, {entry['n_tasks']} tasks"
         )
-
-
-def reach(rows: list[CurveRow], threshold: float = 0.8) -> list[dict[str, Any]]:
-    """By method: in how many runs success came to the threshold at an evaluation, and the median of the steps it took there."""
-    import numpy as np
-
-    from lago_skills.evaluate.curves import steps_to
-
-    found = steps_to(rows, threshold)
-    entries: list[dict[str, Any]] = []
-    for method in dict.fromkeys(name for name, _, _ in found):
-        steps = [value for (name, _, _), value in found.items() if name == method]
-        came = [value for value in steps if value is not None]
-        median = float(np.median(came)) if came else None
-        entries.append({"method": method, "runs": len(steps), "reached": len(came), "median_steps": median})
-    return entries
 
 
 def _say(text: str) -> None:

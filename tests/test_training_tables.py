@@ -12,7 +12,7 @@ import pytest
 
 from lago_skills.cli import main
 from lago_skills.errors import ArtifactCorrupt, StudyError
-from lago_skills.evaluate.curves import CurveCell, CurveRow, improvements, scores, steps_to, summary
+from lago_skills.evaluate.curves import CurveCell, CurveRow, improvements, reach, scores, steps_to, summary
 from lago_skills.evaluate.intervals import iqm, probability_of_improvement, stratified_iqm
 from lago_skills.evaluate.rows import RowFile
 from lago_skills.rl.methods import METHODS
@@ -20,7 +20,7 @@ from lago_skills.stages import training_tables
 from lago_skills.stages.job import Workspace
 from lago_skills.stages.training_tables import TABLES, Bench, ClonedGuide, Seed
 from lago_skills.stages.zero_shot_table import Variant, variant
-from lago_skills.training_command import TABLE_NAMES, reach
+from lago_skills.training_command import TABLE_NAMES
 from tests.test_zero_shot_table import STUDY, never, study_in
 
 TEN = STUDY.replace('"reach", "push"', '"ten"').replace("per_task = 2", "per_task = 1") + "[query]\nn_updates = 20\n"
@@ -186,6 +186,10 @@ def test_a_small_table_from_the_command_line(space: Workspace, capsys: pytest.Ca
     assert json.loads(capsys.readouterr().out)["summary"]["same"] is True
     assert main([*root, "report", "small", "--table", "T3", "--json"], never) == 0
     assert json.loads(capsys.readouterr().out)["rows"] == found["rows"]
+    assert main([*root, "report", "small", "--table", "T3"], never) == 0
+    page = Path(capsys.readouterr().out.split("page: ")[1].strip()).read_text(encoding="utf-8")
+    assert "half of each batch from the demonstrations" in page
+    assert "lago evaluate small --table T3" in page
 
 
 @pytest.mark.slow

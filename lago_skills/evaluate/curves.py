@@ -111,6 +111,18 @@ def steps_to(rows: list[CurveRow], threshold: float) -> dict[tuple[str, str, int
     return found
 
 
+def reach(rows: list[CurveRow], threshold: float = 0.8) -> list[dict[str, Any]]:
+    """By method: in how many runs success came to the threshold at an evaluation, and the median of the steps it took there."""
+    found = steps_to(rows, threshold)
+    entries: list[dict[str, Any]] = []
+    for method in dict.fromkeys(name for name, _, _ in found):
+        steps = [value for (name, _, _), value in found.items() if name == method]
+        came = [value for value in steps if value is not None]
+        median = float(np.median(came)) if came else None
+        entries.append({"method": method, "runs": len(steps), "reached": len(came), "median_steps": median})
+    return entries
+
+
 def improvements(rows: list[CurveRow], ours: str, steps: int) -> list[dict[str, Any]]:
     """Chance that a run of `ours` beats one of each other method on a task after so many steps; only tasks that both have."""
     mine = scores(rows, ours, steps)

@@ -1,0 +1,91 @@
+"""The page of a table of training runs: curves with intervals, chances of improvement, and how to make it again."""
+
+from __future__ import annotations
+
+import base64
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+
+import lago_skills
+from lago_skills.evaluate import curves
+from lago_skills.evaluate.curves import CurveRow
+from lago_skills.plots import Curve, method_curves
+from lago_skills.rl.methods import METHODS
+from lago_skills.stages.job import Workspace
+from lago_skills.stages.training_tables import TABLES, UNTRAINED
+from lago_skills.store import write_text
+
+OURS = "guided-sac"
+ABOUT = {
+    "library": "the skills by themselves, no training",
+    "bc": "a policy cloned from the demonstrations, no training",
+}
+
+
+def results(table: str, rows: list[CurveRow]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """What the runs say: interquartile means by method and steps; chances of improvement and steps to .8 success."""
+    spec = TABLES[table]
+    chances = [entry for steps in spec.at for entry in curves.improvements(rows, OURS, steps)]
+    found = {"table": table, "question": spec.question, "improvement": chances, "reach": curves.reach(rows)}
+    return curves.summary(rows, spec.at), found
+
+
+def write_page(space: Workspace, table: str, rows: list[CurveRow]) -> Path:
+    """Write `checkpoints/STUDY/report/T2.html` and return where it is."""
+    entries, summary = results(table, rows)
+    steps = sorted({row.steps for row in rows} - {0})
+    picture = method_curves(_whole(rows, steps), _by_task(rows), "success, interquartile mean")
+    text = files("lago_skills.evaluate").joinpath("table_page.html").read_text(encoding="utf-8")
+    template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(text)
+    about = {name: ABOUT[name] if name in UNTRAINED else METHODS[name].about for name in TABLES[table].methods}
+    shown = {row.method for row in rows}
+    page = template.render(
+        table=table,
+        study=space.study.name,
+        version=lago_skills.__version__,
+        question=summary["question"],
+        picture=base64.b64encode(picture).decode("ascii"),
+        rows=entries,
+        chances=summary["improvement"],
+        reach=summary["reach"],
+        methods={name: text for name, text in about.items() if name in shown},
+    )
+    path = space.artifact("tables", f"{table}.html")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, page)
+    return path
+
+
+def _whole(rows: list[CurveRow], steps: list[int]) -> list[Curve]:
+    entries = curves.summary(rows, steps)
+    found: list[Curve] = []
+    for method in dict.fromkeys(entry["method"] for entry in entries):
+        own = [entry for entry in entries if entry["method"] == method]
+        found.append(
+            Curve(
+                method,
+                [entry["steps"] for entry in own],
+                [entry["iqm"] for entry in own],
+                [entry["iqm"] if entry["low"] is None else entry["low"] for entry in own],
+                [entry["iqm"] if entry["high"] is None else entry["high"] for entry in own],
+            )
+        )
+    return found
+
+
+def _by_task(rows: list[CurveRow]) -> dict[str, list[Curve]]:
+    found: dict[str, list[Curve]] = {}
+    for task in dict.fromkeys(row.task for row in rows):
+        for method in dict.fromkeys(row.method for row in rows):
+            own = [row for row in rows if (row.task, row.method) == (task, method)]
+            steps = sorted({row.steps for row in own})
+            if not steps:
+                continue
+            at = [np.array([row.success for row in own if row.steps == step]) for step in steps]
+            middle, low, high = ([float(reduce(each)) for each in at] for reduce in (np.mean, np.min, np.max))
+            found.setdefault(task, []).append(Curve(method, steps, middle, low, high))
+    return found
