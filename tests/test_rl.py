@@ -29,6 +29,7 @@ from lago_skills.evaluate.rollouts import rollouts
 from lago_skills.guide.guides import NullGuide
 from lago_skills.prior import ActionPrior, DiscretePrior
 from lago_skills.rl import checkpoint, sac
+from lago_skills.rl.adam import Adam, ScalarAdam
 from lago_skills.rl.advice import Layout, pack_discrete
 from lago_skills.rl.checkpoint import Checkpoint
 from lago_skills.rl.config import LEADERS, SACConfig
@@ -39,7 +40,7 @@ from lago_skills.rl.methods import METHODS, method
 from lago_skills.rl.networks import Actor, Critics, load_networks, save_networks
 from lago_skills.rl.policy import greedy_policy
 from lago_skills.rl.problem import Problem, evaluate
-from lago_skills.rl.replay import Batch, Replay, Running, join
+from lago_skills.rl.replay import Batch, Columns, Replay, Running
 from lago_skills.rl.runlog import RunLog
 from lago_skills.rl.sac import LOG_KEYS, SAC
 from lago_skills.rl.train_sac import TrainResult, train
@@ -60,7 +61,7 @@ def running(n_steps: int, rewards: list[float]) -> Running:
 
 def filled(terminated: bool, *, step_by_step: bool) -> Replay:
     """Rewards 0 0 1 0 4, gamma 1/2, three steps."""
-    memory = Replay(100, 1, 1, 1, n_step=3, gamma=0.5)
+    memory = Replay(100, Columns(1, 1, 1), n_step=3, gamma=0.5)
     whole = running(5, [0, 0, 1, 0, 4])
     if not step_by_step:
         memory.add_episode(whole, terminated)
@@ -75,7 +76,9 @@ def filled(terminated: bool, *, step_by_step: bool) -> Replay:
 
 
 def by_state(memory: Replay) -> dict[int, tuple[float, float, int]]:
-    batch = memory.sample(np.random.default_rng(0), 500)
+    batch = Batch(memory.sample(np.random.default_rng(0), 500), memory.columns)
+    assert torch.equal(batch.advice, batch.state)
+    assert torch.equal(batch.next_advice, batch.next_state)
     rows = zip(batch.state[:, 0], batch.reward, batch.discount, batch.next_state[:, 0], strict=True)
     return {int(s): (float(r), float(d), int(n)) for s, r, d, n in rows}
 
@@ -102,12 +105,9 @@ def test_a_time_limit_bootstraps_and_a_termination_does_not(step_by_step: bool) 
 
 
 def test_the_ring_forgets_the_oldest() -> None:
-    memory = Replay(4, 1, 1, 1, n_step=1, gamma=0.9)
+    memory = Replay(4, Columns(1, 1, 1), n_step=1, gamma=0.9)
     memory.add_episode(running(6, [0.0] * 6), False)
     assert set(by_state(memory)) == {2, 3, 4, 5}
-    both = join(memory.sample(np.random.default_rng(0), 3), memory.sample(np.random.default_rng(1), 2))
-    assert both.state.shape == (5, 1)
-    assert both.reward.shape == (5,)
 
 
 # Advice -----------------------------------------------------------------------------------------------------------------
@@ -238,9 +238,10 @@ def test_both_critics_are_independent_networks() -> None:
     assert torch.equal(both, critics(x))  # what it sees of a prior has no weight yet
     assert not torch.allclose(both[0], both[1])
     both[0].sum().backward()
-    for weight in critics.weights:
-        assert weight.grad is not None
-        assert weight.grad[1].abs().max() == 0
+    for name, parameter in critics.named_parameters():
+        if name != "hint":
+            assert parameter.grad is not None
+            assert parameter.grad[1].abs().max() == 0
 
 
 LAYOUT = Layout(4, 4)
@@ -257,7 +258,13 @@ def batch_of(n: int, seed: int = 0, *, guided: bool = True) -> Batch:
     )
     if not guided:
         advice = advice[:, :0]
-    return Batch(draw(n, 28), advice, draw(n, 4), draw(n), np.full(n, 0.9, np.float32), draw(n, 28), advice)
+    rest = np.concatenate([draw(n, 1), np.full((n, 1), 0.9, np.float32)], axis=1)
+    rows = np.concatenate([draw(n, 28), draw(n, 4), advice, rest, draw(n, 28), advice], axis=1)
+    return Batch(rows, Columns(28, 4, advice.shape[1]))
+
+
+def act(agent: SAC, batch: Batch, *, greedy: bool = True) -> NDArray[np.float32]:
+    return agent.act(batch.state.numpy(), batch.advice.numpy(), greedy=greedy)
 
 
 WAYS: dict[str, dict[str, Any]] = {
@@ -296,8 +303,8 @@ def test_self_imitation_pulls_the_actor_to_what_succeeded() -> None:
     batch = batch_of(64)
     for _ in range(400):
         agent.update_actor(batch, 32, 50.0, 0.0)
-    mode = agent.act(batch.state, batch.advice, greedy=True)
-    miss = ((mode - batch.action) ** 2).sum(1)
+    mode = act(agent, batch)
+    miss = ((mode - batch.action.numpy()) ** 2).sum(1)
     assert miss[-32:].mean() < 0.5 * miss[:32].mean()
 
 
@@ -306,8 +313,8 @@ def test_a_warm_start_draws_the_policy_to_the_priors_mean() -> None:
     batch = batch_of(64)
 
     def apart() -> float:
-        actions = agent.act(batch.state, batch.advice, greedy=True)
-        return float(((actions - batch.advice[:, :4]) ** 2).mean())
+        actions = act(agent, batch)
+        return float(((actions - batch.advice[:, :4].numpy()) ** 2).mean())
 
     before = apart()
     for _ in range(300):
@@ -320,8 +327,8 @@ def test_density_draws_the_policy_to_where_the_prior_is_dense() -> None:
     batch = batch_of(64)
 
     def density() -> float:
-        actions = torch.from_numpy(agent.act(batch.state, batch.advice, greedy=False))
-        return float(LAYOUT.rho(torch.from_numpy(batch.advice), actions).mean())
+        actions = torch.from_numpy(act(agent, batch, greedy=False))
+        return float(LAYOUT.rho(batch.advice, actions).mean())
 
     before = density()
     for _ in range(300):
@@ -332,22 +339,55 @@ def test_density_draws_the_policy_to_where_the_prior_is_dense() -> None:
 def test_a_residual_policy_starts_near_the_prior() -> None:
     agent = SAC.create(28, 4, SMALL.model_copy(update={"residual_scale": 0.1}), LAYOUT, seed=1)
     batch = batch_of(64)
-    actions = agent.act(batch.state, batch.advice, greedy=False)
-    assert np.abs(actions - batch.advice[:, :4]).max() <= 0.1 + 1e-6
+    actions = act(agent, batch, greedy=False)
+    assert np.abs(actions - batch.advice[:, :4].numpy()).max() <= 0.1 + 1e-6
 
 
 @pytest.mark.parametrize("leader", LEADERS)
 def test_greedy_actions_are_the_leaders(leader: Any) -> None:
     agent = SAC.create(28, 4, SMALL, LAYOUT, seed=1)
     batch = batch_of(64)
-    found = agent.greedy(batch.state, batch.advice, leader)
-    policy, prior = agent.act(batch.state, batch.advice, greedy=True), batch.advice[:, :4]
+    states, advice = batch.state.numpy(), batch.advice.numpy()
+    found = agent.greedy(states, advice, leader)
+    policy, prior = act(agent, batch), advice[:, :4]
     if leader == "mix":
-        values = [agent.value(batch.state, batch.advice, each) for each in (policy, prior)]
+        values = [agent.value(states, advice, each) for each in (policy, prior)]
         np.testing.assert_array_equal(found, np.where((values[1] > values[0])[:, None], prior, policy))
         assert 0 < (values[1] > values[0]).mean() < 1
     else:
         np.testing.assert_array_equal(found, policy if leader == "policy" else prior)
+
+
+def test_adam_is_torchs(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    ours, theirs = torch.nn.Linear(3, 2), torch.nn.Linear(3, 2)
+    theirs.load_state_dict(ours.state_dict())
+    own, reference = Adam(ours.parameters(), 0.01), torch.optim.Adam(theirs.parameters(), lr=0.01, fused=True)
+    scalar, number = ScalarAdam(0.5, 0.01), torch.tensor(0.5, dtype=torch.float64, requires_grad=True)
+    of_number = torch.optim.Adam([number], lr=0.01)
+    for seed in range(20):
+        if seed == 10:  # and goes on from what was kept
+            kept = Checkpoint()
+            own.put(kept, "adam")
+            kept.save(tmp_path / "kept", {})
+            loaded = Checkpoint.load(tmp_path / "kept", {})
+            assert loaded is not None
+            own = Adam(ours.parameters(), 0.01)
+            own.get(loaded, "adam")
+            scalar, state = ScalarAdam(0.0, 0.01), scalar.state()
+            scalar.set_state(state)
+        x = torch.randn(5, 3, generator=torch.Generator().manual_seed(seed))
+        own.descend((ours(x) ** 2).mean())
+        reference.zero_grad()
+        (theirs(x) ** 2).mean().backward()
+        reference.step()
+        scalar.step(2 * (scalar.value - 0.3))
+        of_number.zero_grad()
+        ((number - 0.3) ** 2).backward()
+        of_number.step()
+    for one, two in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert torch.equal(one, two)
+    assert scalar.value == pytest.approx(number.item(), abs=1e-12)
 
 
 def test_networks_are_saved_and_damage_is_found(tmp_path: Path) -> None:
@@ -356,9 +396,7 @@ def test_networks_are_saved_and_damage_is_found(tmp_path: Path) -> None:
     save_networks(path, actor=agent.actor, critics=agent.critics)
     load_networks(path, actor=again.actor, critics=again.critics)
     batch = batch_of(7)
-    np.testing.assert_array_equal(
-        agent.act(batch.state, batch.advice, greedy=True), again.act(batch.state, batch.advice, greedy=True)
-    )
+    np.testing.assert_array_equal(act(agent, batch), act(again, batch))
     with pytest.raises(ArtifactCorrupt, match="train again"):
         load_networks(path, actor=SAC.create(30, 4, SMALL, LAYOUT, seed=5).actor)
 

@@ -25,29 +25,32 @@ class Critics(nn.Module):
 
     def __init__(self, input_size: int, hint_size: int, hidden_size: int, layer_norm: bool) -> None:
         super().__init__()
-        sizes = [input_size, hidden_size, hidden_size, 1]
         self.layer_norm = layer_norm
-        self.weights = nn.ParameterList()
-        self.biases = nn.ParameterList()
-        for a, b in itertools.pairwise(sizes):
+        layers: list[tuple[nn.Parameter, nn.Parameter]] = []
+        for number, (a, b) in enumerate(itertools.pairwise([input_size, hidden_size, hidden_size, 1])):
             bound = 1.0 / np.sqrt(a)
-            self.weights.append(nn.Parameter(torch.empty(2, a, b).uniform_(-bound, bound)))
-            self.biases.append(nn.Parameter(torch.zeros(2, 1, b)))
+            weight = nn.Parameter(torch.empty(2, a, b).uniform_(-bound, bound))
+            bias = nn.Parameter(torch.zeros(2, 1, b))
+            self.register_parameter(f"weight{number}", weight)
+            self.register_parameter(f"bias{number}", bias)
+            layers.append((weight, bias))
+        self._layers = tuple(layers)
         self.hint = nn.Parameter(torch.zeros(2, hint_size, hidden_size)) if hint_size else None
 
     def forward(self, x: Tensor, hint: Tensor | None = None) -> Tensor:
         """(B, input), (B, hint) -> (2, B)."""
-        hidden = torch.baddbmm(self.biases[0], x.expand(2, *x.shape), self.weights[0])  # (2, B, hidden)
-        if self.hint is not None and hint is not None:
+        (w0, b0), (w1, b1), (w2, b2) = self._layers
+        hidden = torch.baddbmm(b0, x.expand(2, *x.shape), w0)  # (2, B, hidden)
+        if hint is not None and self.hint is not None:
             hidden = torch.baddbmm(hidden, hint.expand(2, *hint.shape), self.hint)
         hidden = self._activate(hidden)
-        hidden = self._activate(torch.baddbmm(self.biases[1], hidden, self.weights[1]))
-        return torch.baddbmm(self.biases[2], hidden, self.weights[2])[..., 0]
+        hidden = self._activate(torch.baddbmm(b1, hidden, w1))
+        return torch.baddbmm(b2, hidden, w2)[..., 0]
 
     def _activate(self, hidden: Tensor) -> Tensor:
         if self.layer_norm:
             hidden = nn.functional.layer_norm(hidden, hidden.shape[-1:])
-        return torch.relu(hidden)
+        return hidden.relu_()
 
 
 class Actor(nn.Module):

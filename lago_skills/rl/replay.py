@@ -1,11 +1,15 @@
 """Replay of transitions with the prior of each state stored beside it, so that updates never call the guide."""
 
+# torch leaves some argument types open.
+# pyright: reportUnknownMemberType=false
+
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from lago_skills.rl.checkpoint import Checkpoint
@@ -13,16 +17,35 @@ from lago_skills.rl.config import Leader
 
 
 @dataclass(frozen=True)
-class Batch:
-    """Rows of a replay buffer. `advice` is laid out by `lago_skills.rl.advice.Layout`; of width 0 without a guide."""
+class Columns:
+    """Where what is in a row: state, action, advice, reward, discount, next state, next advice."""
 
-    state: NDArray[np.float32]  # (B, S')
-    advice: NDArray[np.float32]  # (B, W)
-    action: NDArray[np.float32]  # (B, A)
-    reward: NDArray[np.float32]  # (B,), discounted sum over up to n steps
-    discount: NDArray[np.float32]  # (B,), discount of the bootstrap: 0 after a termination
-    next_state: NDArray[np.float32]  # (B, S')
-    next_advice: NDArray[np.float32]  # (B, W)
+    state_size: int
+    action_size: int
+    advice_size: int
+    """Width of `lago_skills.rl.advice.Layout`; 0 without a guide."""
+
+    @property
+    def width(self) -> int:
+        """Numbers in a row."""
+        return 2 * (self.state_size + self.advice_size) + self.action_size + 2
+
+
+class Batch:
+    """Rows of a replay buffer (B, width), as tensors that share their memory."""
+
+    def __init__(self, rows: NDArray[np.float32], columns: Columns) -> None:
+        tensor = torch.from_numpy(rows)
+        s, a, w = columns.state_size, columns.action_size, columns.advice_size
+        self.state_action = tensor[:, : s + a]  # (B, S' + A)
+        self.state = tensor[:, :s]  # (B, S')
+        self.action = tensor[:, s : s + a]  # (B, A)
+        start = s + a + w
+        self.advice = tensor[:, s + a : start]  # (B, W)
+        self.reward = tensor[:, start]  # (B,), discounted sum over up to n steps
+        self.discount = tensor[:, start + 1]  # (B,), discount of the bootstrap: 0 after a termination
+        self.next_state = tensor[:, start + 2 : start + 2 + s]  # (B, S')
+        self.next_advice = tensor[:, start + 2 + s :]  # (B, W)
 
 
 @dataclass
@@ -79,21 +102,11 @@ class Running:
 class Replay:
     """A ring of n-step transitions; sums of rewards never cross the end of an episode."""
 
-    def __init__(
-        self, capacity: int, state_size: int, action_size: int, advice_size: int, n_step: int, gamma: float
-    ) -> None:
-        self.capacity, self.n_step, self.gamma = capacity, n_step, gamma
+    def __init__(self, capacity: int, columns: Columns, n_step: int, gamma: float) -> None:
+        self.capacity, self.columns, self.n_step, self.gamma = capacity, columns, n_step, gamma
         self.size = self._next = 0
         self._powers = gamma ** np.arange(n_step + 1)
-        self._rows = Batch(
-            state=np.zeros((capacity, state_size), np.float32),
-            advice=np.zeros((capacity, advice_size), np.float32),
-            action=np.zeros((capacity, action_size), np.float32),
-            reward=np.zeros(capacity, np.float32),
-            discount=np.zeros(capacity, np.float32),
-            next_state=np.zeros((capacity, state_size), np.float32),
-            next_advice=np.zeros((capacity, advice_size), np.float32),
-        )
+        self._rows = np.zeros((capacity, columns.width), np.float32)
 
     def add_latest(self, episode: Running, ended: bool, terminated: bool) -> None:
         """Add the transitions that the episode's latest step completes.
@@ -114,37 +127,31 @@ class Replay:
             self._add(episode, start, stop, terminated and stop == length)
 
     def _add(self, episode: Running, start: int, stop: int, terminated: bool) -> None:
-        rows, row, n = self._rows, self._next, stop - start
-        rows.state[row], rows.advice[row], rows.action[row] = (
-            episode.states[start],
-            episode.advice[start],
-            episode.actions[start],
+        n = stop - start
+        reward = sum(r * p for r, p in zip(episode.rewards[start:stop], self._powers.tolist(), strict=False))
+        self._rows[self._next] = np.concatenate(
+            [
+                episode.states[start],
+                episode.actions[start],
+                episode.advice[start],
+                (reward, 0.0 if terminated else self._powers[n]),
+                episode.states[stop],
+                episode.advice[stop],
+            ]
         )
-        rows.reward[row] = float(np.asarray(episode.rewards[start:stop]) @ self._powers[:n])
-        rows.discount[row] = 0.0 if terminated else self._powers[n]
-        rows.next_state[row], rows.next_advice[row] = episode.states[stop], episode.advice[stop]
-        self._next = (row + 1) % self.capacity
+        self._next = (self._next + 1) % self.capacity
         self.size = min(self.size + 1, self.capacity)
 
-    def sample(self, rng: np.random.Generator, n_rows: int) -> Batch:
-        """Rows drawn uniformly with replacement."""
-        rows = rng.integers(0, self.size, n_rows)
-        return Batch(**{f.name: getattr(self._rows, f.name)[rows] for f in fields(Batch)})
+    def sample(self, rng: np.random.Generator, n_rows: int) -> NDArray[np.float32]:
+        """(n_rows, width) drawn uniformly with replacement."""
+        return self._rows[rng.integers(0, self.size, n_rows)]
 
     def put(self, checkpoint: Checkpoint, name: str) -> None:
         """Keep what has been filled."""
-        for f in fields(Batch):
-            checkpoint.put(f"{name}/{f.name}", getattr(self._rows, f.name)[: self.size])
+        checkpoint.put(name, self._rows[: self.size])
         checkpoint.values[name] = [self.size, self._next]
 
     def get(self, checkpoint: Checkpoint, name: str) -> None:
         """Take back what was kept."""
         self.size, self._next = checkpoint.values[name]
-        for f in fields(Batch):
-            array: NDArray[Any] = getattr(self._rows, f.name)
-            array[: self.size] = checkpoint.array(f"{name}/{f.name}")
-
-
-def join(first: Batch, second: Batch) -> Batch:
-    """Two batches, one after the other."""
-    return Batch(**{f.name: np.concatenate([getattr(first, f.name), getattr(second, f.name)]) for f in fields(Batch)})
+        self._rows[: self.size] = checkpoint.array(name)

@@ -49,14 +49,16 @@ Log keys, one row per evaluation (`curve.csv`, TensorBoard):
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lago_skills.rl.adam import Adam, ScalarAdam
 from lago_skills.rl.advice import Layout
 from lago_skills.rl.checkpoint import Checkpoint
 from lago_skills.rl.config import Leader, SACConfig
@@ -92,10 +94,9 @@ class SAC:
     actor: Actor
     critics: Critics
     targets: Critics
-    log_alpha: Tensor
-    actor_optimizer: torch.optim.Optimizer
-    critic_optimizer: torch.optim.Optimizer
-    alpha_optimizer: torch.optim.Optimizer
+    log_alpha: ScalarAdam
+    actor_adam: Adam
+    critic_adam: Adam
     generator: torch.Generator
 
     @staticmethod
@@ -107,7 +108,7 @@ class SAC:
         critics = Critics(state_size + action_size, hints, config.hidden_size, config.layer_norm)
         targets = Critics(state_size + action_size, hints, config.hidden_size, config.layer_norm)
         targets.load_state_dict(critics.state_dict())
-        log_alpha = torch.tensor(float(np.log(config.initial_alpha)), requires_grad=True)
+        targets.requires_grad_(False)
         rate = config.learning_rate
         return SAC(
             config,
@@ -115,10 +116,9 @@ class SAC:
             actor,
             critics,
             targets,
-            log_alpha,
-            torch.optim.Adam(actor.parameters(), lr=rate, fused=True),
-            torch.optim.Adam(critics.parameters(), lr=rate, fused=True),
-            torch.optim.Adam([log_alpha], lr=rate, fused=True),
+            ScalarAdam(float(np.log(config.initial_alpha)), rate),
+            Adam(actor.parameters(), rate),
+            Adam(critics.parameters(), rate),
             torch.Generator().manual_seed(seed),
         )
 
@@ -152,6 +152,11 @@ class SAC:
         return np.where(better[:, None], proposals, actions)
 
     @property
+    def alpha(self) -> float:
+        """Entropy temperature."""
+        return math.exp(self.log_alpha.value)
+
+    @property
     def _action_size(self) -> int:
         return self.actor.head.out_features // 2
 
@@ -174,30 +179,33 @@ class SAC:
 
     def update_critics(self, batch: Batch, density_weight: float) -> float:
         """One gradient step of the critics and of their targets; returns the mean squared Bellman error."""
-        config, layout = self.config, self.layout
-        next_state, advice = torch.from_numpy(batch.next_state), torch.from_numpy(batch.next_advice)
+        goal = self._goal(batch, density_weight)
+        loss = (self.critics(batch.state_action, self._hint(batch.advice)) - goal).square_().mean()  # critics: (2, B)
+        self.critic_adam.descend(loss)
         with torch.no_grad():
-            hint = self._hint(advice)
-            noise = torch.randn(batch.action.shape, generator=self.generator)
-            action, log_p = self.actor(next_state, hint, noise)
-            action = self._executed(action, advice)
-            value = self.targets(torch.cat([next_state, action], dim=1), hint).amin(dim=0)
-            value -= self.log_alpha.exp() * log_p
-            if layout is not None:
-                if config.density_in_target and density_weight > 0.0:
-                    value += density_weight * layout.rho(advice, action)
-                if config.target_proposals:  # the prior's action has no entropy term
-                    proposed = self.targets(torch.cat([next_state, layout.mean(advice)], dim=1), hint).amin(dim=0)
-                    value = torch.where(self._silent(advice), value, torch.maximum(value, proposed))
-            goal = torch.from_numpy(batch.reward) + torch.from_numpy(batch.discount) * value
-        x = torch.from_numpy(np.concatenate([batch.state, batch.action], axis=1))
-        loss = ((self.critics(x, self._hint(torch.from_numpy(batch.advice))) - goal) ** 2).mean()  # critics: (2, B)
-        self.critic_optimizer.zero_grad()
-        loss.backward()
-        self.critic_optimizer.step()
-        with torch.no_grad():
-            torch._foreach_lerp_(list(self.targets.parameters()), list(self.critics.parameters()), config.tau)
-        return float(loss.detach())
+            torch._foreach_lerp_(self._target_parameters, self.critic_adam.parameters, self.config.tau)
+        return loss.item()
+
+    @torch.no_grad()
+    def _goal(self, batch: Batch, density_weight: float) -> Tensor:
+        """(B,) what the critics are drawn to: n-step reward plus discounted value of the better of the policy's and the prior's action."""
+        config, layout, state, advice = self.config, self.layout, batch.next_state, batch.next_advice
+        hint, size = self._hint(advice), len(state)
+        noise = torch.randn(batch.action.shape, generator=self.generator)
+        action, log_p = self.actor(state, hint, noise)
+        action = self._executed(action, advice)
+        propose = layout is not None and config.target_proposals
+        inputs = torch.cat([state, action], dim=1)
+        if layout is not None and propose:  # both at once: (2B, input)
+            inputs = torch.cat([inputs, torch.cat([state, layout.mean(advice)], dim=1)])
+            hint = hint.repeat(2, 1) if hint is not None else None
+        values = self.targets(inputs, hint).amin(dim=0)
+        value = values[:size] - self.alpha * log_p
+        if layout is not None and config.density_in_target and density_weight > 0.0:
+            value += density_weight * layout.rho(advice, action)
+        if propose:  # the prior's action has no entropy term
+            value = torch.where(self._silent(advice), value, torch.maximum(value, values[size:]))
+        return value.mul_(batch.discount).add_(batch.reward)
 
     def update_actor(
         self, batch: Batch, n_successful: int, imitation_weight: float, density_weight: float
@@ -206,42 +214,35 @@ class SAC:
 
         The last `n_successful` rows are of demonstrations and successful episodes.
         """
-        state, advice = torch.from_numpy(batch.state), torch.from_numpy(batch.advice)
+        state, advice = batch.state, batch.advice
         hint = self._hint(advice)
         noise = torch.randn(batch.action.shape, generator=self.generator)
-        self.critics.requires_grad_(False)
         action, log_p = self.actor(state, hint, noise)
         action = self._executed(action, advice)
         value = self.critics(torch.cat([state, action], dim=1), hint).amin(dim=0)
-        loss = (self.log_alpha.exp().detach() * log_p - value).mean()
+        loss = (self.alpha * log_p - value).mean()
         if n_successful and imitation_weight > 0.0:
-            wanted = torch.from_numpy(batch.action[-n_successful:])
+            wanted = batch.action[-n_successful:]
             loss = loss + imitation_weight * ((action[-n_successful:] - wanted) ** 2).sum(dim=1).mean()
         if self.layout is not None and density_weight > 0.0:
             loss = loss - density_weight * self.layout.rho(advice, action).mean()
-        self._step_actor(loss)
-        self.critics.requires_grad_(True)
-
+        self.actor_adam.descend(loss)
         target_entropy = self.config.target_entropy_per_action * batch.action.shape[1]
-        alpha_loss = -(self.log_alpha.exp() * (log_p.detach() + target_entropy)).mean()
-        self.alpha_optimizer.zero_grad()
-        alpha_loss.backward()
-        self.alpha_optimizer.step()
-        return float(loss.detach()), float(value.detach().mean())
+        # gradient of -alpha * (log_p + target entropy) by log alpha
+        self.log_alpha.step(-self.alpha * (log_p.detach().mean().item() + target_entropy))
+        return loss.item(), value.detach().mean().item()
 
     def warm_start(self, batch: Batch) -> None:
         """One gradient step that draws the policy's mode to the prior's mean."""
         if self.layout is None:
             return
-        advice = torch.from_numpy(batch.advice)
-        action, _ = self.actor(torch.from_numpy(batch.state), self._hint(advice), None)
-        apart = ((self._executed(action, advice) - self.layout.mean(advice)) ** 2).sum(dim=1)
-        self._step_actor(torch.where(self._silent(advice), torch.zeros_like(apart), apart).mean())
+        action, _ = self.actor(batch.state, self._hint(batch.advice), None)
+        apart = ((self._executed(action, batch.advice) - self.layout.mean(batch.advice)) ** 2).sum(dim=1)
+        self.actor_adam.descend(torch.where(self._silent(batch.advice), torch.zeros_like(apart), apart).mean())
 
-    def _step_actor(self, loss: Tensor) -> None:
-        self.actor_optimizer.zero_grad()
-        loss.backward()
-        self.actor_optimizer.step()
+    @cached_property
+    def _target_parameters(self) -> list[Tensor]:
+        return list(self.targets.parameters())
 
     # Keeping ----------------------------------------------------------------------------------------------------------
 
@@ -249,22 +250,16 @@ class SAC:
         """Keep everything."""
         for name in ("actor", "critics", "targets"):
             checkpoint.put_module(name, getattr(self, name))
-        for name in ("actor_optimizer", "critic_optimizer", "alpha_optimizer"):
-            checkpoint.put_optimizer(name, getattr(self, name))
-        checkpoint.put("log_alpha", self.log_alpha)
+        self.actor_adam.put(checkpoint, "actor_adam")
+        self.critic_adam.put(checkpoint, "critic_adam")
+        checkpoint.values["log_alpha"] = self.log_alpha.state()
         checkpoint.put_generator("policy_generator", self.generator)
 
     def get(self, checkpoint: Checkpoint) -> None:
         """Take everything back."""
         for name in ("actor", "critics", "targets"):
             checkpoint.load_module(name, getattr(self, name))
-        for name in ("actor_optimizer", "critic_optimizer", "alpha_optimizer"):
-            checkpoint.load_optimizer(name, getattr(self, name))
-        with torch.no_grad():
-            self.log_alpha.copy_(checkpoint.arrays["log_alpha"])
+        self.actor_adam.get(checkpoint, "actor_adam")
+        self.critic_adam.get(checkpoint, "critic_adam")
+        self.log_alpha.set_state(checkpoint.values["log_alpha"])
         checkpoint.load_generator("policy_generator", self.generator)
-
-
-def joined(values: list[Any]) -> NDArray[np.float32]:
-    """A list of float32 rows as one array."""
-    return np.asarray(values, dtype=np.float32)

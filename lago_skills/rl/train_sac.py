@@ -22,7 +22,7 @@ from lago_skills.rl.harvest import Harvest
 from lago_skills.rl.leaders import Leaders
 from lago_skills.rl.policy import greedy_policy, look
 from lago_skills.rl.problem import EpisodeOutcome, Problem, Stopwatch, evaluate
-from lago_skills.rl.replay import Replay, Running, join
+from lago_skills.rl.replay import Batch, Columns, Replay, Running
 from lago_skills.rl.runlog import Row, RunLog
 from lago_skills.rl.sac import LOG_KEYS, SAC
 
@@ -129,15 +129,9 @@ class SACLoop:
         self.agent = SAC.create(states.shape[1], self.action_size, config, self.layout, seed)
         capacity = min(config.buffer_size, config.n_steps + n_envs)
         n_demonstrated = sum(len(each.actions) for each in demonstrations)
-        sizes = (
-            states.shape[1],
-            self.action_size,
-            self.layout.width if self.layout else 0,
-            config.n_step,
-            config.gamma,
-        )
-        self.memory = Replay(capacity, *sizes)
-        self.successful = Replay(capacity + n_demonstrated, *sizes)
+        self.columns = Columns(states.shape[1], self.action_size, self.layout.width if self.layout else 0)
+        self.memory = Replay(capacity, self.columns, config.n_step, config.gamma)
+        self.successful = Replay(capacity + n_demonstrated, self.columns, config.n_step, config.gamma)
         self._first = first
 
     # Beginning and going on -------------------------------------------------------------------------------------------
@@ -268,16 +262,17 @@ class SACLoop:
             return
         if self.n_updates == 0:
             for _ in range(config.warm_start_updates):
-                self.agent.warm_start(self.memory.sample(self.rng, config.batch_size))
+                self.agent.warm_start(Batch(self.memory.sample(self.rng, config.batch_size), self.columns))
         self.debt += config.updates_per_step * n_steps
         fade = self.fade()
         density, imitation = fade * config.density_weight, fade * config.imitation_weight
         while self.debt >= 1.0:
             self.debt -= 1.0
             n_successful = int(config.success_share * config.batch_size) if self.successful.size else 0
-            batch = self.memory.sample(self.rng, config.batch_size - n_successful)
+            rows = self.memory.sample(self.rng, config.batch_size - n_successful)
             if n_successful:
-                batch = join(batch, self.successful.sample(self.rng, n_successful))
+                rows = np.concatenate([rows, self.successful.sample(self.rng, n_successful)])
+            batch = Batch(rows, self.columns)
             self.critic_losses.append(self.agent.update_critics(batch, density))
             self.n_updates += 1
             if self.n_updates % config.actor_every == 0:
@@ -321,7 +316,7 @@ class SACLoop:
             "loss/critic": float(critic.mean()),
             "loss/actor": float(actor[:, 0].mean()),
             "value/q": float(actor[-1, 1]),
-            "value/alpha": float(self.agent.log_alpha.detach().exp()),
+            "value/alpha": self.agent.alpha,
             "time/steps_per_s": self.step / self._elapsed(),
             "time/guide_share": self.guiding.seconds / self._elapsed(),
         }
