@@ -11,7 +11,11 @@ from typing import Any
 os.environ["COLUMNS"] = "100"
 
 from lago_skills.cli import parser
+from lago_skills.evaluate import curves
 from lago_skills.evaluate.cells import ResultFile, summary
+from lago_skills.evaluate.curves import CurveRow
+from lago_skills.evaluate.rows import RowFile
+from lago_skills.stages.training_tables import TABLES
 from tests.conftest import ROOT
 
 STAGE_WORDS = {
@@ -139,6 +143,31 @@ def zero_shot() -> str:
     return "\n".join(lines)
 
 
+def training(name: str) -> str:
+    """What the training runs of a table say, in Markdown."""
+    spec = TABLES[name]
+    rows = RowFile(spec.path(ROOT, name), CurveRow).rows()
+    columns = [f"after {steps:,} steps" for steps in spec.at]
+    lines = [
+        f"| method | no training | {' | '.join(columns)} | tasks | seeds |",
+        "|---|---|" + "---|" * (len(columns) + 2),
+    ]
+    entries = curves.summary(rows, spec.at)
+    for method in dict.fromkeys(entry["method"] for entry in entries):
+        own = {entry["steps"]: entry for entry in entries if entry["method"] == method}
+        cells = [_with_interval(own.get(steps)) for steps in (0, *spec.at)]
+        counts = [max(entry[key] for entry in own.values()) for key in ("n_tasks", "n_seeds")]
+        lines.append(f"| {method} | {' | '.join(cells)} | {counts[0]} | {counts[1]} |")
+    return "\n".join(lines)
+
+
+def _with_interval(entry: dict[str, Any] | None) -> str:
+    if entry is None:
+        return ""
+    interval = f" ({entry['low']:.2f} to {entry['high']:.2f})" if entry["low"] is not None else ""
+    return f"{entry['iqm']:.2f}{interval}, mean {entry['mean']:.2f}"
+
+
 def generated() -> str:
     """README.md with its generated parts made anew."""
     results = json.loads((ROOT / "data/results/demo.json").read_text(encoding="utf-8"))
@@ -147,6 +176,7 @@ def generated() -> str:
     for name, make in (("repair", repair), ("wordings", wordings), ("library", library)):
         parts[name] = make(json.loads((ROOT / f"data/results/{name}.json").read_text(encoding="utf-8")))
     parts["zero-shot"] = zero_shot()
+    parts |= {name: training(name) for name in TABLES}
     for name, part in parts.items():
         pattern = rf"(<!-- {name}:start -->\n).*?(<!-- {name}:end -->)"
         text, n = re.subn(pattern, lambda m, part=part: f"{m[1]}{part}\n{m[2]}", text, flags=re.S)

@@ -44,6 +44,7 @@ from lago_skills.rl.replay import Batch, Columns, Replay, Running
 from lago_skills.rl.runlog import RunLog
 from lago_skills.rl.sac import LOG_KEYS, SAC
 from lago_skills.rl.train_sac import TrainResult, train
+from tests.fading import Nearby, steps_to_stay
 from tests.small_envs import Echo, Pointing, Walk, problem
 from tests.test_guide import guide as random_guide
 
@@ -689,17 +690,17 @@ def test_a_learned_policy_is_found_again(tmp_path: Path) -> None:
     assert [o.steps for o in evaluate(made, act, 5)] == [o.steps for o in result.final]
 
 
+def test_the_step_from_which_success_stays() -> None:
+    assert steps_to_stay([(1, 0.9), (2, 0.5), (3, 0.95), (4, 1.0)]) == 3
+    assert steps_to_stay([(1, 0.9), (2, 1.0)]) == 1
+    assert steps_to_stay([(1, 1.0), (2, 0.8)]) is None
+
+
 # Learning ---------------------------------------------------------------------------------------------------------------
 
 LEARN = SACConfig(
     n_steps=3_000, random_steps=300, eval_every=500, eval_episodes=40, batch_size=64, hidden_size=64, learning_rate=1e-3
 )
-
-
-class Nearby(Walk):
-    """A larger goal: plain learning finds it within a few thousand steps."""
-
-    radius = 0.3
 
 
 @pytest.mark.slow
