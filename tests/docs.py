@@ -11,7 +11,7 @@ from typing import Any
 os.environ["COLUMNS"] = "100"
 
 from lago_skills.cli import parser
-from lago_skills.evaluate.cells import ResultFile, summary
+from lago_skills.evaluate.cells import ResultFile, Row, summary
 from tests.conftest import ROOT
 
 STAGE_WORDS = {
@@ -125,7 +125,7 @@ def library(results: dict[str, Any]) -> str:
 
 def zero_shot() -> str:
     """Means of the zero-shot table, in Markdown."""
-    rows = ResultFile(ROOT / "data/results/zero-shot.csv").rows()
+    rows = ResultFile(ROOT / "data/results/zero-shot.csv", Row).rows()
     lines = [
         "| method | level | demonstrations | success (95 %) | at the last step | tasks | seeds |",
         "|---|---|---|---|---|---|---|",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +74,7 @@ def study_in(folder: Path, text: str = STUDY) -> Workspace:
 
 
 def test_rows_come_back_as_they_were_and_a_measured_cell_stays(tmp_path: Path) -> None:
-    file = ResultFile(tmp_path / "results/zero-shot.csv")
+    file = ResultFile(tmp_path / "results/zero-shot.csv", Row)
     assert file.rows() == []
     one, two = Cell("small", "library", "push", 5, 0), Cell("small", "random", "push", 0, 0)
     file.add(row(one))
@@ -89,7 +89,7 @@ def test_rows_come_back_as_they_were_and_a_measured_cell_stays(tmp_path: Path) -
 def test_an_interruption_while_a_row_is_written_leaves_the_file_as_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file, cell = ResultFile(tmp_path / "zero-shot.csv"), Cell("small", "library", "push", 5, 0)
+    file, cell = ResultFile(tmp_path / "zero-shot.csv", Row), Cell("small", "library", "push", 5, 0)
     file.add(row(cell))
     before = file.path.read_bytes()
 
@@ -105,12 +105,14 @@ def test_an_interruption_while_a_row_is_written_leaves_the_file_as_it_was(
     assert len(file.rows()) == 2
 
 
-@pytest.mark.parametrize("text", ["task,seed\npush,0\n", ",".join(cells.COLUMNS) + "\n" + "x," * 14 + "x\n"])
+@pytest.mark.parametrize(
+    "text", ["task,seed\npush,0\n", ",".join(field.name for field in fields(Row)) + "\n" + "x," * 14 + "x\n"]
+)
 def test_a_file_of_another_form_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "zero-shot.csv"
     path.write_text(text)
     with pytest.raises(ArtifactCorrupt, match="restore the file"):
-        ResultFile(path).rows()
+        ResultFile(path, Row).rows()
 
 
 def test_only_what_is_missing_is_measured() -> None:
@@ -328,7 +330,7 @@ def test_an_interrupted_table_goes_on_where_it_stopped_and_a_row_can_be_checked(
         if len(said) == 2:
             raise KeyboardInterrupt
 
-    file = ResultFile(space.root / zero_shot_table.RESULTS)
+    file = ResultFile(space.root / zero_shot_table.RESULTS, Row)
     chosen = zero_shot_table.cells(space, ["scripted", "random"], [3], [2], ["reach", "reach-wall"])
     with pytest.raises(KeyboardInterrupt):
         zero_shot_table.run(space, file, cells.missing(file.rows(), chosen, 1, 2), say)
@@ -420,7 +422,7 @@ def test_the_command_measures_every_method_and_does_nothing_twice(
     printed = capsys.readouterr().out
     assert "reach-wall" in printed
     assert "scripted" in printed
-    assert len(ResultFile(tmp_path / zero_shot_table.RESULTS).rows()) == 2 * 2 * 3
+    assert len(ResultFile(tmp_path / zero_shot_table.RESULTS, Row).rows()) == 2 * 2 * 3
     assert main([*command, "--seeds", "0", "--json"], never) == 0
     found = json.loads(capsys.readouterr().out)
     assert {r["method"] for r in found["rows"]} == set(cells.METHODS)
@@ -457,7 +459,7 @@ def _the_shuffled_library_asks_for_other_skills(space: Workspace) -> None:
 
 def test_a_killed_worker_is_an_error_that_says_so(space: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(zero_shot_table, "become_worker", os.abort)
-    file = ResultFile(space.root / zero_shot_table.RESULTS)
+    file = ResultFile(space.root / zero_shot_table.RESULTS, Row)
     chosen = [(Cell("small", "random", "reach", 0, 0), 1)]
     with pytest.raises(LagoError, match="finished cells are kept"):
         zero_shot_table.run(space, file, chosen, lambda text: None, 2)
