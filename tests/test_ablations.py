@@ -167,3 +167,22 @@ def test_likelihoods_are_of_other_demonstrations_and_simple_densities_of_those_t
     z = (fresh.actions - mean) / std
     by_hand = (0.5 * (z**2 + np.log(2 * np.pi)) + np.log(std)).sum(axis=1).mean()
     assert found["nll_one"] == pytest.approx(by_hand, abs=1e-4)
+
+
+def test_the_cost_of_a_decoder_is_measured_as_demonstrations_grow(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study_in(tmp_path, TEN)
+    command = ["--root", str(tmp_path), "bench", "decoder", "--study", "small", "--demos"]
+    assert main([*command, "1,2", "--json"], never) == 0
+    found = json.loads(capsys.readouterr().out)
+    one, two = found["rows"]
+    assert (one["demos"], two["demos"]) == (1, 2)
+    assert 1.5 * one["steps"] < two["steps"] < 3 * one["steps"]
+    assert two["segments"] > one["segments"] >= 10
+    for measured in (one, two):
+        parts = [measured[name] for name in ("label_s", "embed_s", "prepare_s", "train_s")]
+        assert measured["total_s"] == pytest.approx(sum(parts), abs=0.03)
+    assert (found["summary"]["updates"], found["summary"]["tasks"]) == (30, 10)
+    with pytest.raises(SystemExit):
+        main([*command, "0"], never)
