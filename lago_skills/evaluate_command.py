@@ -29,8 +29,9 @@ def add_options(evaluate: argparse.ArgumentParser) -> None:
     table = evaluate.add_argument_group("a table of methods, tasks, demonstrations and seeds")
     table.add_argument(
         "--table",
-        choices=["zero-shot", "ablations"],
-        help="measure the cells that are missing and print all of them: the library beside its baselines, or with one part changed",
+        choices=["zero-shot", "ablations", "opposites"],
+        help="measure the cells that are missing and print all of them: the library beside its baselines, or with one part changed; "
+        "opposites: what latents make of sentences and their opposites, of the first seed",
     )
     table.add_argument(
         "--methods", type=_names, metavar="A,B", help="only these methods, or variants of ablations (default: all)"
@@ -87,7 +88,8 @@ def evaluate_command(space: Workspace, options: argparse.Namespace) -> int:
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Constant.s. may be too high")  # of the scripted policies
-        return _ablations(space, options) if options.table == "ablations" else _zero_shot(space, options)
+        tables = {"zero-shot": _zero_shot, "ablations": _ablations, "opposites": _opposites}
+        return tables[options.table](space, options)
 
 
 def _zero_shot(space: Workspace, options: argparse.Namespace) -> int:
@@ -124,6 +126,33 @@ def _ablations(space: Workspace, options: argparse.Namespace) -> int:
     cells.measure(ablations.Bench(space, _say).measure, file, missing, _say)
     by_cell = {row.cell: row for row in file.rows()}
     _print(options, [by_cell[cell] for cell in chosen], _ablation_tables, ablations.summary)
+    return 0
+
+
+def _opposites(space: Workspace, options: argparse.Namespace) -> int:
+    from lago_skills.stages import opposites
+    from lago_skills.stages.zero_shot_table import Variant, variant
+
+    given = [name for name in ("methods", "tasks", "episodes", "check") if getattr(options, name)]
+    _refuse("--table opposites with", [f"--{name}" for name in given], "--seeds, --demos and --json alone")
+    seeds, demos = _seeds_and_demos(space, options)
+    rows = opposites.measure(Variant(variant(space, seeds[0], demos[0]), _say))
+    told = {when: opposites.told(rows, when) for when in ("before", "after")}
+    if options.json:
+        print(json.dumps({"rows": rows, "summary": told}))  # noqa: T201
+        return 0
+    columns = ("sentence", "opposite", "paraphrase", "")
+    lines: list[list[str]] = []
+    for row in rows:
+        for when in ("before", "after"):
+            first = [row["sentence"], row["opposite"], row["paraphrase"]] if when == "before" else ["", "", ""]
+            lines.append([*first, f"{when} {row[f'opposite_{when}']:.2f} {row[f'paraphrase_{when}']:.2f}"])
+            if when == "after":
+                lines.append([f"  nearest: {row['skill_after']}", f"  {row['opposite_skill_after']}", "", ""])
+    _show([_table(columns, lines, wrap=True)])
+    for when, found in told.items():
+        cosines = f"cosine {found['opposite']:.2f} to the opposite, {found['paraphrase']:.2f} to the paraphrase"
+        print(f"{when} g: {cosines}, told apart {found['told']:.2f}")  # noqa: T201
     return 0
 
 
@@ -211,10 +240,14 @@ def _print(
     if options.json:
         print(json.dumps({"rows": [asdict(row) for row in rows], "summary": entries}))  # noqa: T201
         return
+    _show(tables(rows, entries))
+
+
+def _show(tables: list[Any]) -> None:
     from rich.console import Console
 
     console = Console(width=max(Console().width, MIN_WIDTH))
-    for number, table in enumerate(tables(rows, entries)):
+    for number, table in enumerate(tables):
         console.print(*([""] * number), table, sep="\n")
 
 
@@ -242,12 +275,12 @@ def _short(value: str | float | None) -> str:
     return f"{value:.2f}" if isinstance(value, float) else "" if value is None else str(value)
 
 
-def _table(columns: tuple[str, ...], lines: list[list[str]]) -> Any:
+def _table(columns: tuple[str, ...], lines: list[list[str]], *, wrap: bool = False) -> Any:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
     for name in columns:
-        table.add_column(name, no_wrap=True)
+        table.add_column(name, no_wrap=not wrap)
     for line in lines:
         table.add_row(*line)
     return table
