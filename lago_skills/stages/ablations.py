@@ -28,6 +28,8 @@ from lago_skills.data.dataset import labelled_steps
 from lago_skills.decoder.config import DecoderConfig
 from lago_skills.decoder.runtime import DecoderWeights
 from lago_skills.envs.grounding import Grounding, MetaWorldGrounding
+from lago_skills.envs.metaworld import EVAL_SEED, MetaWorldEnv
+from lago_skills.evaluate.rollouts import rollouts
 from lago_skills.guide.guides import LibraryGuide, RetrievalConfig
 from lago_skills.query.runtime import LearnedQuery
 from lago_skills.stages import build, collect, decoder_pictures, opposites, plan, pretrain, query, segment
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
 TABLE = "ablations"
 RESULTS = Path("data/results/ablations.csv")
 DEFAULT = "default"
+N_ENVS = 4
 Embeddings = dict[str, NDArray[np.float32]]
 
 
@@ -284,6 +287,7 @@ class Bench:
     def __init__(self, space: Workspace, say: Say) -> None:
         self.space, self._say, self._commit = space, say, commit()
         self._grounds: dict[tuple[int, int], Ground] = {}
+        self._envs: dict[str, list[MetaWorldEnv]] = {}
 
     def measure(self, cell: Cell, n_episodes: int) -> Row:
         """The row of a cell."""
@@ -294,7 +298,7 @@ class Bench:
         decoder, train_s = ground.decoder(chosen)
         guide = ground.guide(chosen, decoder)
         started = time.monotonic()
-        play = Play(guide, chosen, cell.seed, n_episodes)
+        play = Play(guide, chosen, cell.seed, n_episodes, self._envs)
         success = {task.id: play.success(task) for task in (*self.space.study.seen, *self.space.study.unseen)}
         weakest = min(success, key=success.__getitem__)
         figures: dict[str, Any] = {name: round(value, 4) for name, value in ground.densities(chosen, decoder).items()}
@@ -320,20 +324,20 @@ class Bench:
 
 
 class Play:
-    """Episodes of one variant."""
+    """Episodes of one variant, in environments that are kept for the next one."""
 
-    def __init__(self, guide: LibraryGuide, chosen: Variant, seed: int, n_episodes: int) -> None:
-        from lago_skills.envs.metaworld import EVAL_SEED
-
-        self.guide, self.chosen = guide, chosen
+    def __init__(
+        self, guide: LibraryGuide, chosen: Variant, seed: int, n_episodes: int, envs: dict[str, list[MetaWorldEnv]]
+    ) -> None:
+        self.guide, self.chosen, self.envs = guide, chosen, envs
         self.seeds = [EVAL_SEED + EVAL_SPAN * seed + i for i in range(n_episodes)]
         self.rng = np.random.default_rng(seed)
         self._agreed: defaultdict[str, list[NDArray[np.bool_]]] = defaultdict(list)
 
     def success(self, task: Task) -> float:
         """Share of episodes with success at any step."""
-        from lago_skills.evaluate.rollouts import rollouts
-
+        if task.id not in self.envs:
+            self.envs[task.id] = [MetaWorldEnv(task) for _ in range(N_ENVS)]
         book, planned = self.guide.playbooks[task.id], self.guide.neighbors(task.id)[0].ids[:, 0]
 
         def policy(observations: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -343,7 +347,8 @@ class Play:
                 self._agreed[task.id].append(found.neighbors.ids[:, 0] == planned[active])
             return self._act(self.guide.decode(observations, found))
 
-        return float(np.mean([result.success for result in rollouts(task, policy, self.seeds, lambda n: None)]))
+        results = rollouts(task, policy, self.seeds, lambda n: None, envs=self.envs[task.id])
+        return float(np.mean([result.success for result in results]))
 
     def _act(self, prior: ActionPrior) -> NDArray[np.float32]:
         ways: dict[str, Callable[[], NDArray[np.float32]]] = {
