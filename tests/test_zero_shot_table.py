@@ -17,7 +17,7 @@ from lago_skills import evaluate_command
 from lago_skills.cli import main, parser
 from lago_skills.core import Condition, Episode, Playbook, Segment, Step, Target
 from lago_skills.envs.grounding import MetaWorldGrounding
-from lago_skills.envs.metaworld import EVAL_SEED, scripted
+from lago_skills.envs.metaworld import EVAL_SEED, MetaWorldEnv, scripted
 from lago_skills.envs.tasks import find_task
 from lago_skills.errors import ArtifactCorrupt, LagoError, StudyError
 from lago_skills.evaluate import cells
@@ -203,6 +203,9 @@ def test_one_pass_to_the_horizon_gives_first_success_and_the_last_flag() -> None
     assert [r.success_last for r in ended] == [None] * 3  # what would have come later is not known
     assert sum(taken) == 3 * task.horizon_steps
     assert counts == {0: 90, 1: 90, 2: 90}
+    kept = [MetaWorldEnv(task) for _ in range(5)]  # more than there are episodes
+    for _ in range(2):  # whatever was played in them before
+        assert rollouts(task, towards, seeds, lambda n: None, envs=kept) == ended
     still = full_rollouts(task, Forgetful(lambda o: np.zeros((len(o), 4), np.float32)), seeds[:1], lambda n: None)
     assert (still[0].success, still[0].steps, still[0].success_last) == (False, 90, False)
 
