@@ -56,7 +56,7 @@ def _row(space: Workspace, count: int) -> Row:
     config, grounding = space.study.decoder, space.study.grounding
     episodes = {task: runs[:count] for task, runs in collect.episodes(space).items()}
     books = plan.playbooks(space)
-    times = [time.perf_counter()]
+    times, cpu = [time.perf_counter()], time.process_time()
     found: list[Segment] = label_episodes(episodes, books, grounding)
     times.append(time.perf_counter())
     sentences = list(dict.fromkeys(step.skill for book in books.values() for step in book.steps))
@@ -73,4 +73,5 @@ def _row(space: Workspace, count: int) -> Row:
         for name, before, after in zip(("label_s", "embed_s", "prepare_s", "train_s"), times, times[1:], strict=False)
     }
     sizes = {"demos": count, "steps": len(steps.actions), "segments": len(found)}
-    return {**sizes, **spent, "total_s": round(times[-1] - times[0], 2)}
+    cpu = time.process_time() - cpu  # what it takes where nothing else runs, with one thread
+    return {**sizes, **spent, "total_s": round(times[-1] - times[0], 2), "cpu_s": round(cpu, 2)}

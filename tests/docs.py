@@ -183,7 +183,7 @@ def cost(results: dict[str, Any]) -> str:
     """Seconds that a decoder takes as demonstrations grow, in Markdown."""
     columns = {
         "demos": "demonstrations of each of ten tasks", "steps": "steps", "label_s": "label, s", "embed_s": "embed sentences, s",
-        "prepare_s": "prepare steps, s", "train_s": "train, s", "total_s": "all, s",
+        "prepare_s": "prepare steps, s", "train_s": "train, s", "total_s": "all, s", "cpu_s": "processor, s",
     }  # fmt: skip
     lines = [f"| {' | '.join(columns.values())} |", "|" + "---|" * len(columns)]
     for row in results["rows"]:

@@ -223,6 +223,7 @@ def test_the_cost_of_a_decoder_is_measured_as_demonstrations_grow(
     for measured in (one, two):
         parts = [measured[name] for name in ("label_s", "embed_s", "prepare_s", "train_s")]
         assert measured["total_s"] == pytest.approx(sum(parts), abs=0.03)
+        assert 0.0 < measured["cpu_s"] <= measured["total_s"] + 0.5  # one thread
     assert (found["summary"]["updates"], found["summary"]["tasks"]) == (30, 10)
     with pytest.raises(SystemExit):
         main([*command, "0"], never)
