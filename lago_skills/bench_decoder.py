@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -31,8 +32,10 @@ def bench(space: Workspace, counts: tuple[int, ...], say: Callable[[str], None])
     import torch
 
     made = variant(space, space.study.seed, max(counts))
-    for stage in (collect, plan):
-        Variant(made, say).make(lambda stage=stage: stage.jobs(made))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Constant.s. may be too high")  # of the scripted policies
+        for stage in (collect, plan):
+            Variant(made, say).make(lambda stage=stage: stage.jobs(made))
     embed(["load the model"])
     rows: list[Row] = []
     for count in counts:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 R = TypeVar("R", bound="AnyRow")
 
 ANY = "any"
-MIN_WIDTH = 120
+MIN_WIDTH = 140
 """Characters of a printed line: a number that is cut off says something else."""
 
 
