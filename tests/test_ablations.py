@@ -74,7 +74,7 @@ def test_summaries_are_means_over_seeds_in_the_order_of_variants() -> None:
     rows = [
         row(Cell("small", "k 8", 5, 0), 1.0, 0.5, weakest="door-lock", weakest_success=0.1),
         row(Cell("small", "k 8", 5, 1), 0.8, 0.7),
-        row(Cell("small", "default", 5, 0), top_1=0.5),
+        row(Cell("small", "default", 5, 0), top_1=0.5, nll=-2.5),
         row(Cell("small", "of another version", 5, 0)),
         row(Cell("small", "default", 1, 0)),
     ]
@@ -86,6 +86,7 @@ def test_summaries_are_means_over_seeds_in_the_order_of_variants() -> None:
     assert (eight["seen"], eight["unseen"], eight["seeds"]) == (0.9, 0.6, 2)
     assert (eight["weakest"], eight["weakest_success"]) == ("door-lock", 0.1)
     assert (found[0]["top_1"], eight["top_1"]) == (0.5, None)
+    assert [e["nll_default"] for e in found] == [-2.5, None, -2.5, -2.0]  # of the default there is no seed 1
     assert cells.mixed(rows) == []
     assert cells.mixed([*rows, row(Cell("small", "k 1", 5, 0), bundle="beef")]) == ["ablations, 5, seed 0"]
 

@@ -15,10 +15,10 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,7 @@ from lago_skills.core import Segment, Task
 from lago_skills.data.dataset import labelled_steps
 from lago_skills.decoder.config import DecoderConfig
 from lago_skills.decoder.runtime import DecoderWeights
-from lago_skills.envs.grounding import Grounding, MetaWorldGrounding
+from lago_skills.envs.grounding import Grounding
 from lago_skills.envs.metaworld import EVAL_SEED, MetaWorldEnv
 from lago_skills.evaluate.rollouts import rollouts
 from lago_skills.guide.guides import LibraryGuide, RetrievalConfig
@@ -35,6 +35,7 @@ from lago_skills.query.runtime import LearnedQuery
 from lago_skills.stages import build, collect, decoder_pictures, opposites, plan, pretrain, query, segment
 from lago_skills.stages.job import Workspace, digest
 from lago_skills.stages.phrases import phrases
+from lago_skills.stages.variants import DEFAULT, VARIANTS, RawGrounding, Variant
 from lago_skills.stages.zero_shot_table import EVAL_SPAN, Say, commit, variant
 from lago_skills.stages.zero_shot_table import Variant as Made
 from lago_skills.store import fingerprint, verify
@@ -45,63 +46,8 @@ if TYPE_CHECKING:
 
 TABLE = "ablations"
 RESULTS = Path("data/results/ablations.csv")
-DEFAULT = "default"
 N_ENVS = 4
 Embeddings = dict[str, NDArray[np.float32]]
-
-
-class RawGrounding(MetaWorldGrounding):
-    """The decoder sees the observation itself and the target: nothing is relative."""
-
-    def inputs(self, observations: NDArray[Any], targets: NDArray[Any]) -> NDArray[np.float32]:
-        """(B, 39) observations, (B, 3) targets -> (B, 42)."""
-        return np.concatenate([targets, observations], axis=1).astype(np.float32)
-
-
-@dataclass(frozen=True)
-class Variant:
-    """What differs from the study's default."""
-
-    about: str
-    """What the row is there to decide."""
-    decoder: dict[str, Any] = field(default_factory=dict[str, Any])
-    guide: dict[str, Any] = field(default_factory=dict[str, Any])
-    raw: bool = False
-    one_hot: bool = False
-    """Each sentence is a number: a sentence that nobody demonstrated is like no other."""
-    calibrated: bool = True
-    act: Literal["mean", "mode", "sample"] = "mean"
-
-
-PLAIN_TEXT: dict[str, Any] = {"phrase_share": 0.0, "contrast_every": 0, "text_dropout": 0.0}
-VARIANTS: dict[str, Variant] = {
-    DEFAULT: Variant("what all others differ from"),
-    "not calibrated": Variant("calibration", calibrated=False),
-    "sampled": Variant("calibration", act="sample"),
-    "sampled uncalibrated": Variant("calibration", act="sample", calibrated=False),
-    "mode": Variant("how the library alone acts", act="mode"),
-    "k 1": Variant("neighbours", guide={"k": 1}),
-    "k 8": Variant("neighbours", guide={"k": 8}),
-    "temperature .1": Variant("neighbours", guide={"temperature": 0.1}),
-    "temperature 1": Variant("neighbours", guide={"temperature": 1.0}),
-    "weighted by support": Variant("neighbours", guide={"support_weight": 0.25}),
-    "learned query": Variant("query", guide={"query": "learned"}),
-    "blend of queries": Variant("query", guide={"query": "blend"}),
-    "one component": Variant("mixture", {"n_components": 1}),
-    "one-hot skills": Variant("text", PLAIN_TEXT, one_hot=True),
-    "text without other words": Variant("text", PLAIN_TEXT),
-    "raw observation": Variant("features", {"context_swap_share": 0.0}, raw=True),
-    "no turns hindsight swaps": Variant(
-        "features", {"turned_share": 0.0, "hindsight_share": 0.0, "context_swap_share": 0.0}
-    ),
-    "film": Variant("how the latent joins", {"join": "film"}),
-    "stock-bc as it is": Variant("algorithm", {"algorithm": "stock-bc"}, calibrated=False),
-    "stock-bc": Variant("algorithm", {"algorithm": "stock-bc"}),
-    "iql": Variant("algorithm", {"algorithm": "iql"}),
-    "td3+bc": Variant("algorithm", {"algorithm": "td3+bc"}),
-    "awac": Variant("algorithm", {"algorithm": "awac"}),
-    "plas": Variant("algorithm", {"algorithm": "plas"}),
-}
 
 
 @dataclass(frozen=True)
@@ -370,7 +316,11 @@ def cells(space: Workspace, variants: list[str], seeds: list[int], demos: list[i
 
 
 def summary(rows: list[Row]) -> list[dict[str, Any]]:
-    """One entry per (variant, demos), in the order of `VARIANTS`: means over seeds; `weakest` is the least of all seeds."""
+    """One entry per (variant, demos), in the order of `VARIANTS`: means over seeds; `weakest` is the least of all seeds.
+
+    `nll_default` is the default's on the variant's seeds, since seeds differ in it by more than some variants do.
+    """
+    usual = {(row.demos, row.seed): row.nll for row in rows if row.variant == DEFAULT}
     groups: defaultdict[tuple[int, str], list[Row]] = defaultdict(list)
     for row in rows:
         groups[row.demos, row.variant].append(row)
@@ -384,6 +334,10 @@ def summary(rows: list[Row]) -> list[dict[str, Any]]:
         for column in ("told_apart", "top_1", "agrees"):
             values = [getattr(row, column) for row in group]
             entry[column] = round(float(np.mean(values)), 4) if None not in values else None
+        beside = [usual.get((demos, row.seed)) for row in group]
+        entry["nll_default"] = (
+            None if None in beside else round(float(np.mean([x for x in beside if x is not None])), 4)
+        )
         least = min(group, key=lambda row: row.weakest_success)
         found.append({**entry, "weakest": least.weakest, "weakest_success": least.weakest_success})
     return found
