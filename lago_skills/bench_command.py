@@ -11,8 +11,14 @@ from typing import Any
 def add_parser(commands: Any) -> None:
     """The command line of `lago bench`."""
     top = commands.add_parser("bench", help="speed, beside the peer a user would pick, in one run")
-    top.add_argument("what", choices=["library"], help="library: searches, adds, size, beside plain FAISS")
-    top.add_argument("--sizes", type=_sizes, help="numbers of skills (default: 1000,10000,100000,1000000)")
+    top.add_argument(
+        "what",
+        choices=["library", "decoder"],
+        help="library: searches, adds, size, beside plain FAISS; decoder: seconds to label, embed and train as demonstrations grow",
+    )
+    top.add_argument("--sizes", type=_sizes, help="library: numbers of skills (default: 1000,10000,100000,1000000)")
+    top.add_argument("--demos", type=_counts, help="decoder: demonstrations of each task (default: 1,2,5,10)")
+    top.add_argument("--study", default="metaworld", help="decoder: whose tasks and settings (default: metaworld)")
     top.add_argument("--json", action="store_true", help="print one JSON object, nothing else, on standard output")
 
 
@@ -25,19 +31,45 @@ def _sizes(text: str) -> tuple[int, ...]:
     return sizes
 
 
+def _counts(text: str) -> tuple[int, ...]:
+    counts = tuple(int(part) for part in text.split(","))
+    if not all(1 <= count <= 1000 for count in counts):
+        raise argparse.ArgumentTypeError(f"found {text!r}; expected numbers from 1 to 1000, such as 1,10")
+    return counts
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+
+def _measure(options: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    if options.what == "library":
+        from lago_skills import bench_library
+
+        return bench_library.bench(options.sizes or bench_library.SIZES, _say)
+    from lago_skills import bench_decoder
+    from lago_skills.stages.job import Workspace
+    from lago_skills.study import load_study, study_path
+
+    root = options.root.resolve()
+    path = study_path(options.study, root)
+    return bench_decoder.bench(
+        Workspace(root, path.resolve(), load_study(path)), options.demos or bench_decoder.COUNTS, _say
+    )
+
+
 def bench_command(options: argparse.Namespace) -> None:
     """Measure and print."""
-    from lago_skills.bench_library import SIZES, bench
-
-    rows, summary = bench(options.sizes or SIZES, lambda text: print(text, file=sys.stderr, flush=True))  # noqa: T201
+    rows, summary = _measure(options)
     if options.json:
         print(json.dumps({"rows": rows, "summary": summary}))  # noqa: T201
         return
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("", *(f"{row['size']:,}" for row in rows))
+    first = next(iter(rows[0]))
+    table = Table(first, *(f"{row[first]:,}" for row in rows))
     for name in rows[0]:
-        if name != "size":
+        if name != first:
             table.add_row(name, *(f"{row[name]:,}" if isinstance(row[name], int) else str(row[name]) for row in rows))
     Console().print(table)

@@ -129,8 +129,8 @@ class GuideConfig(_Section):
     k: int = Field(default=4, ge=1, le=64)
     """Skills retrieved per state."""
     temperature: float = Field(default=0.5, gt=0)
-    """Of the softmax over similarities. At 0.1, with latents as far apart as the text head now puts them, one skill answers alone, and
-    single tasks fall to 0 (data/results/decoder-ablation.csv)."""
+    """Of the softmax over similarities. At 0.1, with latents as far apart as the text head puts them, one skill answers alone; there is
+    a row for it in data/results/ablations.csv."""
     floor: Share = 0.02
     query: Literal["playbook", "learned", "blend"] = "playbook"
     """What skills are looked up with: the playbook's active step, a learned query of state and task, or a blend."""

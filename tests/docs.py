@@ -12,9 +12,10 @@ os.environ["COLUMNS"] = "100"
 
 from lago_skills.cli import parser
 from lago_skills.evaluate import curves
-from lago_skills.evaluate.cells import ResultFile, summary
+from lago_skills.evaluate.cells import ResultFile, Row, summary
 from lago_skills.evaluate.curves import CurveRow
 from lago_skills.evaluate.rows import RowFile
+from lago_skills.stages import ablations, opposites
 from lago_skills.stages.training_tables import TABLES
 from tests.conftest import ROOT
 
@@ -129,7 +130,7 @@ def library(results: dict[str, Any]) -> str:
 
 def zero_shot() -> str:
     """Means of the zero-shot table, in Markdown."""
-    rows = ResultFile(ROOT / "data/results/zero-shot.csv").rows()
+    rows = ResultFile(ROOT / "data/results/zero-shot.csv", Row).rows()
     lines = [
         "| method | level | demonstrations | success (95 %) | at the last step | tasks | seeds |",
         "|---|---|---|---|---|---|---|",
@@ -168,15 +169,70 @@ def _with_interval(entry: dict[str, Any] | None) -> str:
     return f"{entry['iqm']:.2f}{interval}, mean {entry['mean']:.2f}"
 
 
+def ablation_table() -> str:
+    """What each part of decoder and retrieval brings, in Markdown."""
+    rows = ResultFile(ROOT / ablations.RESULTS, ablations.Row).rows()
+    entries = ablations.summary(rows)
+    lines = [
+        "| variant | about | seen | unseen | weakest task of any seed | negative log-likelihood | default's, same seeds | coverage of 90 % | told apart | training, s | seeds |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for entry in entries:
+        weakest = f"{entry['weakest']} {entry['weakest_success']:.2f}"
+        told = "" if entry["told_apart"] is None else f"{entry['told_apart']:.2f}"
+        beside = "" if entry["nll_default"] is None else f"{entry['nll_default']:.2f}"
+        lines.append(
+            f"| {entry['variant']} | {entry['about']} | {entry['seen']:.2f} | {entry['unseen']:.2f} | {weakest} | {entry['nll']:.2f} | {beside} | "
+            f"{entry['coverage_90']:.2f} | {told} | {entry['train_s']:.0f} | {entry['seeds']} |"
+        )
+    usual = next(entry for entry in entries if entry["variant"] == ablations.DEFAULT)
+    learned = next(entry for entry in entries if entry["top_1"] is not None)
+    text = (
+        f"{rows[0].episodes} episodes a task, {rows[0].demos} demonstrations of each seen one. Per step of demonstrations that nobody trained on, "
+        f"one Gaussian has {usual['nll_one']:.2f} and one per skill {usual['nll_per_skill']:.2f}; `stock-bc as it is` is d3rlpy's own spread. The learned query's nearest "
+        f"skill is the labelled one in {100 * learned['top_1']:.0f} % of held-out demonstrated steps, and the playbook's in {100 * learned['agrees']:.0f} % of the steps it "
+        "takes through the unseen tasks."
+    )
+    return "\n".join([*lines, "", text])
+
+
+def opposite_pairs() -> str:
+    """What the text head makes of opposites, in Markdown."""
+    rows = opposites.read(ROOT / opposites.RESULTS)
+    lines = [
+        "| twenty pairs such as open / close the drawer | cosine to the opposite | to a paraphrase | paraphrase nearer |",
+        "|---|---|---|---|",
+    ]
+    for when, name in (("before", "sentence embedding"), ("after", "latent")):
+        found = opposites.told(rows, when)
+        lines.append(f"| {name} | {found['opposite']:.2f} | {found['paraphrase']:.2f} | {found['told']:.2f} |")
+    return "\n".join(lines)
+
+
+def cost(results: dict[str, Any]) -> str:
+    """Seconds that a decoder takes as demonstrations grow, in Markdown."""
+    columns = {
+        "demos": "demonstrations of each of ten tasks", "steps": "steps", "label_s": "label, s", "embed_s": "embed sentences, s",
+        "prepare_s": "prepare steps, s", "train_s": "train, s", "total_s": "all, s", "cpu_s": "processor, s",
+    }  # fmt: skip
+    lines = [f"| {' | '.join(columns.values())} |", "|" + "---|" * len(columns)]
+    for row in results["rows"]:
+        values = (f"{row[name]:,}" if isinstance(row[name], int) else f"{row[name]:.1f}" for name in columns)
+        lines.append(f"| {' | '.join(values)} |")
+    s = results["summary"]
+    text = f"{s['updates']:,} updates of {s['batch_size']} steps, {s['threads']} thread (`lago bench decoder`)."
+    return "\n".join([*lines, "", text])
+
+
 def generated() -> str:
     """README.md with its generated parts made anew."""
     results = json.loads((ROOT / "data/results/demo.json").read_text(encoding="utf-8"))
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     parts = {"table": table(results), "stages": stages(results), "help": f"```\n{parser().format_help()}```"}
-    for name, make in (("repair", repair), ("wordings", wordings), ("library", library)):
+    for name, make in (("repair", repair), ("wordings", wordings), ("library", library), ("decoder", cost)):
         parts[name] = make(json.loads((ROOT / f"data/results/{name}.json").read_text(encoding="utf-8")))
-    parts["zero-shot"] = zero_shot()
     parts |= {name: training(name) for name in TABLES}
+    parts |= {"zero-shot": zero_shot(), "ablations": ablation_table(), "opposites": opposite_pairs()}
     for name, part in parts.items():
         pattern = rf"(<!-- {name}:start -->\n).*?(<!-- {name}:end -->)"
         text, n = re.subn(pattern, lambda m, part=part: f"{m[1]}{part}\n{m[2]}", text, flags=re.S)

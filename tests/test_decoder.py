@@ -286,6 +286,37 @@ def test_calibration_fits_each_skill_and_shrinks_where_there_is_little() -> None
     assert away(np.eye(4, dtype=np.float32)[3]) == pytest.approx(0.0, abs=1e-2)
 
 
+def test_leaving_a_segment_out_is_fitting_to_the_others() -> None:
+    rng = np.random.default_rng(0)
+    skills = np.array([0, 0, 1, 1, 1, 3])
+    squares = rng.uniform(0.2, 4.0, (6, 2))
+    grid = calibration.GRID
+    table = 0.5 * squares[:, None, :] * np.exp(-2 * grid)[None, :, None] + grid[None, :, None]
+    loss = calibration.Loss(table, skills)
+    for left_out in range(6):
+        others = np.arange(6) != left_out
+        fewer = calibration.Loss(table[others], skills[others])
+        for skill in (None, 0, 1, 2, 3):  # of skill 2 there is no segment, of skill 3 none is left
+            np.testing.assert_array_equal(loss.fit(4.0, skill, without=left_out), fewer.fit(4.0, skill))
+
+
+def test_steps_are_drawn_as_numpy_draws_with_weights() -> None:
+    from lago_skills.decoder.pretrain import _Batches  # pyright: ignore[reportPrivateUsage]: what is drawn shows nowhere else
+
+    steps = followers(steps=400)
+    weights = np.random.default_rng(3).uniform(0.0, 2.0, 400)
+    steps = replace(
+        steps, weights=weights, inputs=np.repeat(np.arange(400.0)[:, None], N_INPUTS, axis=1).astype(np.float32)
+    )
+    steps = replace(steps, variants=steps.inputs[:, None], next_variants=steps.inputs[:, None])
+    config = settings("bc", input_noise_std=0.0, context_swap_share=0.0, batch_size=64)
+    batches = _Batches(steps, config, 5, None)
+    drawn = np.rint(batches.draw()[0][:, 0] * batches.std[0] + batches.mean[0]).astype(int)
+    kept = np.flatnonzero(~steps.held_out)
+    expected = np.random.default_rng(5).choice(kept, 64, p=weights[kept] / weights[kept].sum())
+    np.testing.assert_array_equal(drawn, expected)
+
+
 def test_a_skill_with_few_segments_is_drawn_to_all_in_proportion() -> None:
     """For Gaussians the fit is the shrinkage of variances, to the step of the grid."""
     grid, n0 = calibration.GRID, 4.0

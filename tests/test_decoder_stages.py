@@ -1,8 +1,7 @@
-"""Around the decoder: other words, opposites, pictures, and the ablation's table."""
+"""Around the decoder: other words, opposites, and pictures."""
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import random
@@ -16,10 +15,12 @@ from PIL import Image
 
 from lago_skills import plots
 from lago_skills.core import Task
+from lago_skills.data.dataset import labelled_steps
 from lago_skills.errors import ArtifactCorrupt
 from lago_skills.planner.wordings import Wordings
-from lago_skills.stages import ablation, decoder_pictures, opposites, phrases
-from lago_skills.stages.ablation import Bench, Cell, Variant
+from lago_skills.stages import collect, decoder_pictures, opposites, phrases, plan, segment
+from lago_skills.stages.job import Job, Workspace
+from lago_skills.study import load_study
 from tests.conftest import ROOT
 
 
@@ -84,36 +85,12 @@ def test_the_committed_pairs_are_twenty_and_a_broken_file_is_refused(tmp_path: P
         opposites.load(tmp_path, {})
 
 
-class CountingBench(Bench):
-    """Measures nothing, and counts."""
-
-    def __init__(self) -> None:
-        self.measured: list[Cell] = []
-
-    def measure(self, cell: Cell) -> dict[str, Any]:
-        self.measured.append(cell)
-        if len(self.measured) == 3:
-            raise KeyboardInterrupt
-        return {**cell.key, "seen": 0.5, "unseen": 0.25, "nll": -1.0, "seconds": 2.0}
-
-
-def test_an_interrupted_ablation_goes_on_where_it_stopped(tmp_path: Path) -> None:
-    path, said = tmp_path / "results/table.csv", list[str]()
-    cells = [Cell("default", count, seed, seed) for count in (1, 5) for seed in (0, 1)]
-    first, second = CountingBench(), CountingBench()
-    with pytest.raises(KeyboardInterrupt):
-        ablation.run(path, cells, lambda seed: first, said.append)
-    rows = ablation.run(path, cells, lambda seed: second, said.append)
-    assert first.measured[:2] == cells[:2]
-    assert second.measured == cells[2:]
-    assert [(row["demonstrations"], row["data_seed"]) for row in rows] == [
-        ("1", "0"),
-        ("1", "1"),
-        ("5", "0"),
-        ("5", "1"),
-    ]
-    assert len(said) == 4
-    assert ablation.run(path, cells, lambda seed: second, said.append) == rows
+def make(space: Workspace, *stages: Any) -> None:
+    jobs: list[Job]
+    for stage in stages:
+        jobs = stage.jobs(space)
+        for job in jobs:
+            job.run(lambda done, note: None)
 
 
 STUDY = """
@@ -121,6 +98,11 @@ name = "demo"
 [tasks]
 seen = ["ten"]
 unseen = ["reach-wall"]
+[collect]
+episodes_per_task = 3
+[decoder]
+n_updates = 60
+hidden_sizes = [32]
 """
 
 
@@ -130,36 +112,18 @@ def size(png: bytes) -> tuple[int, int]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(240)
-def test_cells_are_measured_on_real_tasks_and_pictures_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pictures_are_drawn_of_real_tasks(tmp_path: Path) -> None:
     for name in ("transcripts", "scenes", "lint"):
         shutil.copytree(ROOT / "data" / name, tmp_path / "data" / name)
     shutil.copy(ROOT / opposites.PAIRS_FILE, tmp_path / opposites.PAIRS_FILE)
     (tmp_path / "data/studies").mkdir()
     (tmp_path / "data/studies/demo.toml").write_text(STUDY)
-    tiny: dict[str, Any] = {"n_updates": 60, "hidden_sizes": (32,)}
-    variants = {
-        "default": Variant(tiny),
-        "mode": Variant({**tiny, **ablation.PLAIN_TEXT}, act="mode"),
-        "raw": Variant({**tiny, **ablation.PLAIN_TEXT, "context_swap_share": 0.0}, raw=True),
-        "one-hot": Variant({**tiny, **ablation.PLAIN_TEXT}, one_hot=True),
-    }
-    monkeypatch.setattr(ablation, "VARIANTS", variants)
-    monkeypatch.setattr(ablation, "N_TEST", 1)
-    monkeypatch.setattr(ablation, "MAX_DEMONSTRATIONS", 2)
-    arguments = ["x", "--root", str(tmp_path), "--variants", *variants, "--demonstrations", "2", "--seeds", "0"]
-    monkeypatch.setattr("sys.argv", [*arguments, "--episodes", "1"])
-    ablation.main()
-    with (tmp_path / ablation.RESULTS).open() as stream:
-        rows = list(csv.DictReader(stream))
-    assert [row["variant"] for row in rows] == list(variants)
-    assert all(float(row["nll"]) < float(row["nll_one"]) for row in rows)
-    assert [row["told_apart"] == "" for row in rows] == [False, False, False, True]
-    assert {row["commit"] for row in rows} == {"unknown"}
-
-    space = ablation.workspace(tmp_path, 0)
-    bench = Bench(space, 1)
-    config = space.study.decoder.model_copy(update=tiny)
-    steps, _ = bench.steps(0, 3, config, False, bench.embeddings)
+    file = tmp_path / "data/studies/demo.toml"
+    space = Workspace(tmp_path, file, load_study(file))
+    make(space, collect, plan, segment)
+    found, embeddings = segment.load(space)
+    episodes, config = collect.episodes(space), space.study.decoder
+    steps = labelled_steps(episodes, plan.playbooks(space), found, embeddings, space.study.grounding, config)
     from lago_skills.decoder.pretrain import pretrain
     from lago_skills.decoder.runtime import DecoderWeights
 
@@ -168,11 +132,11 @@ def test_cells_are_measured_on_real_tasks_and_pictures_drawn(tmp_path: Path, mon
     drawn = decoder_pictures.pictures(space, decoder)
     assert len(drawn) == 4
     assert all(min(size(png)) > 200 for png in drawn.values())
-    found = decoder_pictures.strange(decoder, steps, np.flatnonzero(steps.held_out))
-    assert (np.diff(found["distance"]) > 0).all()
-    assert found["spread after"][-1] > 1.5 * found["spread before"][-1]
-    assert found["spread after"][0] == pytest.approx(found["spread before"][0], rel=0.5)
-    field = decoder_pictures.fields(decoder, bench.episodes, bench.segments, bench.embeddings, space.study.grounding)[0]
+    strange = decoder_pictures.strange(decoder, steps, np.flatnonzero(steps.held_out))
+    assert (np.diff(strange["distance"]) > 0).all()
+    assert strange["spread after"][-1] > 1.5 * strange["spread before"][-1]
+    assert strange["spread after"][0] == pytest.approx(strange["spread before"][0], rel=0.5)
+    field = decoder_pictures.fields(decoder, episodes, found, embeddings, space.study.grounding)[0]
     assert field.offsets.shape == field.actions.shape == (81, 2)
 
 

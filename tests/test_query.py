@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import shutil
 from dataclasses import asdict, replace
@@ -29,9 +28,8 @@ from lago_skills.query.config import QueryConfig
 from lago_skills.query.runtime import LearnedQuery, QueryNetwork
 from lago_skills.query.steps import QuerySteps
 from lago_skills.query.training import figures, train
-from lago_skills.stages import build, pretrain, query, retrieval_ablation
-from lago_skills.stages.job import Workspace
-from lago_skills.stages.retrieval_ablation import Bench, Cell
+from lago_skills.stages import build, collect, plan, pretrain, query, segment
+from lago_skills.stages.job import Job, Workspace
 from lago_skills.store import verify, writing
 from lago_skills.study import load_study
 from tests.conftest import ROOT, random_decoder
@@ -391,30 +389,12 @@ def test_bundles_with_and_without_a_query_network(tmp_path: Path, playbooks: dic
         load_bundle(with_one)
 
 
-class CountingBench(Bench):
-    """Measures nothing, and counts."""
-
-    def __init__(self) -> None:
-        self.measured: list[Cell] = []
-
-    def measure(self, cell: Cell) -> dict[str, Any]:
-        self.measured.append(cell)
-        if len(self.measured) == 3:
-            raise KeyboardInterrupt
-        return {**cell.key, "seen": 0.5, "unseen": 0.25, "seconds": 2.0}
-
-
-def test_an_interrupted_table_goes_on_where_it_stopped(tmp_path: Path) -> None:
-    path, said = tmp_path / "results/table.csv", list[str]()
-    cells = [Cell(variant, seed) for variant in list(retrieval_ablation.VARIANTS)[:2] for seed in (0, 1)]
-    first, second = CountingBench(), CountingBench()
-    with pytest.raises(KeyboardInterrupt):
-        retrieval_ablation.run(path, cells, lambda seed: first, said.append)
-    rows = retrieval_ablation.run(path, cells, lambda seed: second, said.append)
-    assert second.measured == cells[2:]
-    assert [(row["variant"], row["seed"]) for row in rows] == [(cell.variant, str(cell.seed)) for cell in cells]
-    assert len(said) == 4
-    assert retrieval_ablation.run(path, cells, lambda seed: second, said.append) == rows
+def make(space: Workspace, *stages: Any) -> None:
+    jobs: list[Job]
+    for stage in stages:
+        jobs = stage.jobs(space)
+        for job in jobs:
+            job.run(lambda done, note: None)
 
 
 STUDY = """
@@ -437,29 +417,16 @@ n_updates = 150
 
 @pytest.mark.slow
 @pytest.mark.timeout(240)
-def test_a_study_builds_a_bundle_with_a_learned_query_and_cells_are_measured(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_study_builds_a_bundle_with_a_learned_query(tmp_path: Path) -> None:
     for name in ("transcripts", "scenes", "lint"):
         shutil.copytree(ROOT / "data" / name, tmp_path / "data" / name)
     file = tmp_path / "data/studies/demo.toml"
     file.parent.mkdir()
     file.write_text(STUDY)
-    variants = ["playbook, k = 4", "learned, k = 4, support ** 0.25"]
-    monkeypatch.setattr(
-        "sys.argv", ["x", "--root", str(tmp_path), "--seeds", "0", "--episodes", "1", "--variants", *variants]
-    )
-    retrieval_ablation.main()
-    with (tmp_path / retrieval_ablation.RESULTS).open() as stream:
-        rows = list(csv.DictReader(stream))
-    assert [row["variant"] for row in rows] == variants
-    assert float(rows[0]["agrees"]) == 1.0
-    assert float(rows[0]["top_1"]) > float(rows[0]["top_1_by_task"])
-
-    made = retrieval_ablation.workspace(tmp_path, 0)
+    made = Workspace(tmp_path, file, load_study(file))
+    make(made, collect, plan, segment, pretrain)
     file.write_text(STUDY.replace('name = "demo"', 'name = "demo"\n[guide]\nquery = "blend"'))
-    study = load_study(file).model_copy(update={"name": made.study.name})
-    space = Workspace(tmp_path, file, study)
+    space = Workspace(tmp_path, file, load_study(file))
     (job,) = build.jobs(space)
     assert job.recipe["learned"]["stage"] == "query"
     job.run(lambda done, note: None)

@@ -98,9 +98,9 @@ def test_runs_come_back_as_they_were_and_a_measured_one_stays(tmp_path: Path) ->
     file = RowFile(tmp_path / "T2.csv", CurveRow)
     assert file.rows() == []
     first, second = rows_of("sac", "push", 0, {1: 0.1, 2: 0.2}), rows_of("sac", "push", 1, {1: 0.3})
-    file.add(first)
-    file.add(second)
-    file.add(rows_of("sac", "push", 0, {1: 0.9}))
+    file.add_all(first)
+    file.add_all(second)
+    file.add_all(rows_of("sac", "push", 0, {1: 0.9}))
     assert file.rows() == [*first, *second]
     assert file.cells() == {first[0].cell, second[0].cell}
     file.path.write_text("task,seed\npush,0\n")
@@ -213,7 +213,7 @@ def test_a_wrong_table_is_told_by_check(space: Workspace, capsys: pytest.Capture
     file = space.root / "data/results/T2.csv"
     rows = RowFile(file, CurveRow).rows()
     file.unlink()
-    RowFile(file, CurveRow).add([replace(rows[0], success=0.111)])
+    RowFile(file, CurveRow).add_all([replace(rows[0], success=0.111)])
     capsys.readouterr()
     assert main([*command, "--check"], never) == 1
     assert "differs" in capsys.readouterr().out

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from lago_skills import evaluate_command
 from lago_skills.cli import main, parser
 from lago_skills.core import Condition, Episode, Playbook, Segment, Step, Target
 from lago_skills.envs.grounding import MetaWorldGrounding
-from lago_skills.envs.metaworld import EVAL_SEED, scripted
+from lago_skills.envs.metaworld import EVAL_SEED, MetaWorldEnv, scripted
 from lago_skills.envs.tasks import find_task
 from lago_skills.errors import ArtifactCorrupt, LagoError, StudyError
 from lago_skills.evaluate import cells
@@ -74,7 +74,7 @@ def study_in(folder: Path, text: str = STUDY) -> Workspace:
 
 
 def test_rows_come_back_as_they_were_and_a_measured_cell_stays(tmp_path: Path) -> None:
-    file = ResultFile(tmp_path / "results/zero-shot.csv")
+    file = ResultFile(tmp_path / "results/zero-shot.csv", Row)
     assert file.rows() == []
     one, two = Cell("small", "library", "push", 5, 0), Cell("small", "random", "push", 0, 0)
     file.add(row(one))
@@ -89,7 +89,7 @@ def test_rows_come_back_as_they_were_and_a_measured_cell_stays(tmp_path: Path) -
 def test_an_interruption_while_a_row_is_written_leaves_the_file_as_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file, cell = ResultFile(tmp_path / "zero-shot.csv"), Cell("small", "library", "push", 5, 0)
+    file, cell = ResultFile(tmp_path / "zero-shot.csv", Row), Cell("small", "library", "push", 5, 0)
     file.add(row(cell))
     before = file.path.read_bytes()
 
@@ -105,12 +105,14 @@ def test_an_interruption_while_a_row_is_written_leaves_the_file_as_it_was(
     assert len(file.rows()) == 2
 
 
-@pytest.mark.parametrize("text", ["task,seed\npush,0\n", ",".join(cells.COLUMNS) + "\n" + "x," * 14 + "x\n"])
+@pytest.mark.parametrize(
+    "text", ["task,seed\npush,0\n", ",".join(field.name for field in fields(Row)) + "\n" + "x," * 14 + "x\n"]
+)
 def test_a_file_of_another_form_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "zero-shot.csv"
     path.write_text(text)
     with pytest.raises(ArtifactCorrupt, match="restore the file"):
-        ResultFile(path).rows()
+        ResultFile(path, Row).rows()
 
 
 def test_only_what_is_missing_is_measured() -> None:
@@ -201,6 +203,9 @@ def test_one_pass_to_the_horizon_gives_first_success_and_the_last_flag() -> None
     assert [r.success_last for r in ended] == [None] * 3  # what would have come later is not known
     assert sum(taken) == 3 * task.horizon_steps
     assert counts == {0: 90, 1: 90, 2: 90}
+    kept = [MetaWorldEnv(task) for _ in range(5)]  # more than there are episodes
+    for _ in range(2):  # whatever was played in them before
+        assert rollouts(task, towards, seeds, lambda n: None, envs=kept) == ended
     still = full_rollouts(task, Forgetful(lambda o: np.zeros((len(o), 4), np.float32)), seeds[:1], lambda n: None)
     assert (still[0].success, still[0].steps, still[0].success_last) == (False, 90, False)
 
@@ -328,7 +333,7 @@ def test_an_interrupted_table_goes_on_where_it_stopped_and_a_row_can_be_checked(
         if len(said) == 2:
             raise KeyboardInterrupt
 
-    file = ResultFile(space.root / zero_shot_table.RESULTS)
+    file = ResultFile(space.root / zero_shot_table.RESULTS, Row)
     chosen = zero_shot_table.cells(space, ["scripted", "random"], [3], [2], ["reach", "reach-wall"])
     with pytest.raises(KeyboardInterrupt):
         zero_shot_table.run(space, file, cells.missing(file.rows(), chosen, 1, 2), say)
@@ -420,7 +425,7 @@ def test_the_command_measures_every_method_and_does_nothing_twice(
     printed = capsys.readouterr().out
     assert "reach-wall" in printed
     assert "scripted" in printed
-    assert len(ResultFile(tmp_path / zero_shot_table.RESULTS).rows()) == 2 * 2 * 3
+    assert len(ResultFile(tmp_path / zero_shot_table.RESULTS, Row).rows()) == 2 * 2 * 3
     assert main([*command, "--seeds", "0", "--json"], never) == 0
     found = json.loads(capsys.readouterr().out)
     assert {r["method"] for r in found["rows"]} == set(cells.METHODS)
@@ -457,7 +462,7 @@ def _the_shuffled_library_asks_for_other_skills(space: Workspace) -> None:
 
 def test_a_killed_worker_is_an_error_that_says_so(space: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(zero_shot_table, "become_worker", os.abort)
-    file = ResultFile(space.root / zero_shot_table.RESULTS)
+    file = ResultFile(space.root / zero_shot_table.RESULTS, Row)
     chosen = [(Cell("small", "random", "reach", 0, 0), 1)]
     with pytest.raises(LagoError, match="finished cells are kept"):
         zero_shot_table.run(space, file, chosen, lambda text: None, 2)

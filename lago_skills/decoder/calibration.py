@@ -16,6 +16,7 @@ action numbers.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -83,12 +84,23 @@ class Loss:
     table: NDArray[np.float64]
     skills: NDArray[np.int64]
 
+    @cached_property
+    def totals(self) -> tuple[NDArray[np.float64], dict[int, NDArray[np.float64]]]:
+        """Sums (G, P) over all segments, and over each skill's: leaving one out is a subtraction, so the cost is linear."""
+        return self.table.sum(axis=0), {
+            int(s): self.table[self.skills == s].sum(axis=0) for s in np.unique(self.skills)
+        }
+
     def fit(self, n0: float, skill: int | None = None, without: int | None = None) -> NDArray[np.float64]:
         """(P,) theta of one skill, or of all together; perhaps as if one segment had not been seen."""
-        kept = np.arange(len(self.table)) != without
-        total = self.table[kept].sum(axis=0)  # (G, P)
+        total, by_skill = self.totals
+        left_out = 0.0 if without is None else self.table[without]
+        total = total - left_out
         if skill is not None:
-            total = self.table[kept & (self.skills == skill)].sum(axis=0) + total * (n0 / max(int(kept.sum()), 1))
+            own = by_skill.get(skill, np.zeros_like(total))
+            if without is not None and self.skills[without] == skill:
+                own = own - left_out
+            total = own + total * (n0 / max(len(self.table) - (without is not None), 1))
         return GRID[np.argmin(total, axis=0)]
 
     def at(self, segment: int, theta: NDArray[np.float64]) -> float:

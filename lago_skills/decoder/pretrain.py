@@ -105,14 +105,17 @@ class _Batches:
         spread = seen.std(axis=0)
         self.mean = seen.mean(axis=0).astype(np.float32)
         self.std = np.where(spread < CONSTANT_STD, 1.0, np.maximum(spread, 1e-2)).astype(np.float32)
-        self.probability = steps.weights[self.train] / steps.weights[self.train].sum()
+        cumulative = np.cumsum(steps.weights[self.train])
+        self.cumulative = cumulative / cumulative[-1]
         own = steps.embeddings[:, None, :]
         self.words = (own if phrases is None else phrases.skills).astype(np.float32)  # (n_skills, P, D)
 
     def draw(self) -> tuple[NDArray[Any], ...]:
         """Observations and actions; for algorithms with a critic also rewards, next observations and terminals."""
         steps, config, rng = self.steps, self.config, self.rng
-        rows = rng.choice(self.train, config.batch_size, p=self.probability)
+        # As `rng.choice` with p does, which sums all weights again for each batch: its cost would grow with the data.
+        places = np.searchsorted(self.cumulative, rng.random(config.batch_size), side="right")
+        rows = self.train[places]
         variant = rng.integers(0, steps.variants.shape[1], len(rows))
         states = self._standard(steps.variants[rows, variant])
         if config.algorithm in IMITATORS:

@@ -2,25 +2,69 @@
 
 from __future__ import annotations
 
-import csv
-import fcntl
-import io
 from collections import defaultdict
-from collections.abc import Generator, Iterable
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 
-from lago_skills.errors import ArtifactCorrupt, StudyError
+from lago_skills.errors import StudyError
 from lago_skills.evaluate.intervals import stratified_mean
-from lago_skills.store import write_text
+from lago_skills.evaluate.rows import RowFile
 
 METHODS = ("library", "bc-text", "bc-onehot", "replay", "random-library", "random", "scripted")
 UNTRAINED = ("random", "scripted")
 """Methods that use no demonstration: their cells have demos = 0."""
+
+
+class AnyCell(Protocol):
+    """What any table measures once."""
+
+    @property
+    def study(self) -> str:
+        """The study's name."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """How the cell is named on the command line."""
+        ...
+
+
+class AnyRow(Protocol):
+    """A measured cell of any table; a dataclass of texts and numbers."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def cell(self) -> AnyCell:
+        """What was measured."""
+        ...
+
+    @property
+    def episodes(self) -> int:
+        """Episodes of each task."""
+        ...
+
+    @property
+    def told(self) -> str:
+        """What was found, in a few words."""
+        ...
+
+    @property
+    def group(self) -> tuple[str, int, int]:
+        """Method, demonstrations and seed: rows of one group should have been made from the same things."""
+        ...
+
+    @property
+    def bundle(self) -> str:
+        """Fingerprint of what it was made from."""
+        ...
+
+
+R = TypeVar("R", bound=AnyRow)
+C = TypeVar("C", bound=AnyCell)
 
 
 @dataclass(frozen=True)
@@ -72,61 +116,30 @@ class Row:
         """What was measured."""
         return Cell(self.study, self.method, self.task, self.demos, self.seed)
 
+    @property
+    def group(self) -> tuple[str, int, int]:
+        """Rows of one group have one bundle."""
+        return self.method, self.demos, self.seed
 
-COLUMNS = tuple(field.name for field in fields(Row))
-_KINDS: dict[str, type] = {"int": int, "float": float, "str": str}
-_READ = {field.name: _KINDS[str(field.type)] for field in fields(Row)}
+    @property
+    def told(self) -> str:
+        """What was found."""
+        return f"{self.success:.2f} (last step {self.success_last:.2f}) in {self.wall_s:.0f} s"
 
 
-class ResultFile:
-    """Rows on disk. A row is added by replacing the whole file in one step, under a lock."""
+class ResultFile(RowFile[R]):
+    """Cells of one row each."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def rows(self) -> list[Row]:
-        """All rows, in the order in which they were measured.
-
-        Raises:
-            ArtifactCorrupt: the file is not of this form.
-        """
-        if not self.path.exists():
-            return []
-        with self.path.open(newline="", encoding="utf-8") as stream:
-            found = list(csv.DictReader(stream))
-        try:
-            return [Row(**{name: read(entry[name]) for name, read in _READ.items()}) for entry in found]
-        except (KeyError, ValueError, TypeError) as error:
-            raise ArtifactCorrupt(
-                f"results {str(self.path)!r} cannot be read ({type(error).__name__}: {error}); expected the columns "
-                f"{', '.join(COLUMNS)}; restore the file, or move it away to measure anew"
-            ) from error
-
-    def find(self, cell: Cell) -> Row | None:
+    def find(self, cell: AnyCell) -> R | None:
         """The row of a cell, if it has been measured."""
         return next((row for row in self.rows() if row.cell == cell), None)
 
-    def add(self, row: Row) -> None:
+    def add(self, row: R) -> None:
         """Keep a row for good; a cell that is there already stays as it is."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self._locked():
-            known = self.rows()
-            if any(other.cell == row.cell for other in known):
-                return
-            text = io.StringIO()
-            table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-            table.writeheader()
-            table.writerows(asdict(each) for each in (*known, row))
-            write_text(self.path, text.getvalue())
-
-    @contextmanager
-    def _locked(self) -> Generator[None]:
-        with self.path.with_name(f".{self.path.name}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+        self.add_all([row])
 
 
-def missing(known: Iterable[Row], wanted: list[Cell], n_episodes: int | None, usual: int) -> list[tuple[Cell, int]]:
+def missing(known: Iterable[AnyRow], wanted: list[C], n_episodes: int | None, usual: int) -> list[tuple[C, int]]:
     """Cells that have no row yet, and how many episodes each needs: as asked, else as the study's other cells, else as usual.
 
     Raises:
@@ -134,7 +147,7 @@ def missing(known: Iterable[Row], wanted: list[Cell], n_episodes: int | None, us
     """
     rows = {row.cell: row for row in known}
     studies = {cell.study for cell in wanted}
-    others = [row.episodes for row in rows.values() if row.study in studies]
+    others = [row.episodes for row in rows.values() if row.cell.study in studies]
     for cell in wanted:
         if cell in rows and n_episodes not in (None, rows[cell].episodes):
             raise StudyError(
@@ -145,14 +158,25 @@ def missing(known: Iterable[Row], wanted: list[Cell], n_episodes: int | None, us
     return [(cell, needed) for cell in wanted if cell not in rows]
 
 
-def mixed(rows: list[Row]) -> list[str]:
+def measure(
+    bench: Callable[[C, int], R], file: ResultFile[R], missing: list[tuple[C, int]], say: Callable[[str], None]
+) -> None:
+    """Measure cells with so many episodes each; each is on disk when the next begins."""
+    for number, (cell, n_episodes) in enumerate(missing, 1):
+        if file.find(cell) is None:  # else another process was quicker
+            row = bench(cell, n_episodes)
+            file.add(row)
+            say(f"{number}/{len(missing)} {cell.name}: {row.told}")
+
+
+def mixed(rows: Iterable[AnyRow]) -> list[str]:
     """Methods whose cells of one seed were made from different things: their means say little.
 
     It comes about when a decoder or a playbook changes while a table grows.
     """
     bundles: defaultdict[tuple[str, int, int], set[str]] = defaultdict(set)
     for row in rows:
-        bundles[row.method, row.demos, row.seed].add(row.bundle)
+        bundles[row.group].add(row.bundle)
     return [f"{method}, {demos}, seed {seed}" for (method, demos, seed), found in bundles.items() if len(found) > 1]
 
 

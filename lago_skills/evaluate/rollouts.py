@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,10 +33,35 @@ class EpisodeResult:
 
 
 def rollouts(
-    task: Task, policy: Policy, seeds: list[int], report: Callable[[int], None], n_envs: int = 4
+    task: Task,
+    policy: Policy,
+    seeds: list[int],
+    report: Callable[[int], None],
+    n_envs: int = 4,
+    envs: list[MetaWorldEnv] | None = None,
 ) -> list[EpisodeResult]:
-    """One episode per start-state seed, in the order of `seeds`; `report(n)` after each n environment steps."""
-    return _play(task, lambda observations, _: policy(observations), seeds, report, n_envs, to_horizon=False)
+    """One episode per start-state seed, in the order of `seeds`; `report(n)` after each n environment steps.
+
+    `envs` are environments of the task to play in; they stay open, and making one takes as long as a hundred steps.
+    """
+
+    def by_state(observations: NDArray[np.float64], _: NDArray[np.int64]) -> NDArray[np.float32]:
+        return policy(observations)
+
+    if envs is not None:
+        return _play(envs, by_state, seeds, report, to_horizon=False)
+    with _opened(task, min(n_envs, len(seeds))) as made:
+        return _play(made, by_state, seeds, report, to_horizon=False)
+
+
+@contextmanager
+def _opened(task: Task, n_envs: int) -> Generator[list[MetaWorldEnv]]:
+    envs = [MetaWorldEnv(task) for _ in range(n_envs)]
+    try:
+        yield envs
+    finally:
+        for env in envs:
+            env.close()
 
 
 def full_rollouts(
@@ -47,43 +73,38 @@ def full_rollouts(
     whether what was reached still held at the last step, the policy having gone on acting all the while: it implies
     `success`, and falls short of it by what is let go of, overshot or knocked away again.
     """
-    return _play(task, policy, seeds, report, n_envs, to_horizon=True)
+    with _opened(task, min(n_envs, len(seeds))) as envs:
+        return _play(envs, policy, seeds, report, to_horizon=True)
 
 
 def _play(
-    task: Task,
+    envs: list[MetaWorldEnv],
     policy: EpisodePolicy,
     seeds: list[int],
     report: Callable[[int], None],
-    n_envs: int,
     *,
     to_horizon: bool,
 ) -> list[EpisodeResult]:
-    envs = [MetaWorldEnv(task) for _ in range(min(n_envs, len(seeds)))]
     waiting = list(enumerate(seeds))[::-1]
     results: dict[int, EpisodeResult] = {}
     running: list[_Running] = []
-    try:
-        for env in envs:
-            running.append(_Running.start(env, *waiting.pop(), to_horizon))
-        while running:
-            numbers = np.array([run.index for run in running])
-            actions = policy(np.stack([run.observation for run in running]), numbers)
-            for run, action in zip(running, actions, strict=True):
-                run.step(action)
-            report(len(running))
-            still: list[_Running] = []
-            for run in running:
-                if not run.done:
-                    still.append(run)
-                    continue
-                results[run.index] = run.result()
-                if waiting:
-                    still.append(_Running.start(run.env, *waiting.pop(), to_horizon))
-            running = still
-    finally:
-        for env in envs:
-            env.close()
+    for env in envs[: len(seeds)]:
+        running.append(_Running.start(env, *waiting.pop(), to_horizon))
+    while running:
+        numbers = np.array([run.index for run in running])
+        actions = policy(np.stack([run.observation for run in running]), numbers)
+        for run, action in zip(running, actions, strict=True):
+            run.step(action)
+        report(len(running))
+        still: list[_Running] = []
+        for run in running:
+            if not run.done:
+                still.append(run)
+                continue
+            results[run.index] = run.result()
+            if waiting:
+                still.append(_Running.start(run.env, *waiting.pop(), to_horizon))
+        running = still
     return [results[i] for i in range(len(seeds))]
 
 

@@ -5,20 +5,27 @@ from __future__ import annotations
 import csv
 import fcntl
 import io
-from collections.abc import Generator, Hashable, Sequence
+from collections.abc import Callable, Generator, Hashable, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from lago_skills.errors import ArtifactCorrupt
 from lago_skills.store import write_text
 
-KINDS: dict[str, type] = {"int": int, "float": float, "str": str}
+
+def _perhaps(text: str) -> float | None:
+    return float(text) if text else None
+
+
+KINDS: dict[str, Callable[[str], Any]] = {"int": int, "float": float, "str": str, "float | None": _perhaps}
 
 
 class Measured(Protocol):
     """A row: a frozen dataclass of numbers and texts, and what was measured."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
 
     @property
     def cell(self) -> Hashable:
@@ -34,7 +41,7 @@ class RowFile(Generic[R]):
 
     def __init__(self, path: Path, kind: type[R]) -> None:
         self.path, self.kind = path, kind
-        self._read = {field.name: KINDS[str(field.type)] for field in fields(kind)}  # pyright: ignore[reportArgumentType]
+        self._read = {field.name: KINDS[str(field.type)] for field in fields(kind)}
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -63,7 +70,7 @@ class RowFile(Generic[R]):
         """What has been measured."""
         return {row.cell for row in self.rows()}
 
-    def add(self, rows: Sequence[R]) -> None:
+    def add_all(self, rows: Sequence[R]) -> None:
         """Keep the rows of one cell for good; a cell that is there already stays as it is."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self._locked():
@@ -73,8 +80,7 @@ class RowFile(Generic[R]):
             text = io.StringIO()
             table = csv.DictWriter(text, self.columns, lineterminator="\n")
             table.writeheader()
-            every: list[Any] = [*known, *rows]
-            table.writerows(asdict(each) for each in every)
+            table.writerows(asdict(each) for each in (*known, *rows))
             write_text(self.path, text.getvalue())
 
     @contextmanager

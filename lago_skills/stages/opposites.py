@@ -1,23 +1,29 @@
-"""Do latents tell a sentence from its opposite? Twenty pairs, each with a true paraphrase, before and after the text head g.
+"""Do latents tell a sentence from its opposite? `lago evaluate STUDY --table opposites`.
 
-The sentences are in `data/opposites.json`; the text head has met their words, not these
-sentences (`overlap` says which it has).
+Twenty pairs, each with a true paraphrase, before and after the text head g, and which of the library's skills is nearest to each.
+The sentences are in `data/opposites.json`; the text head has met their words, not these sentences (`overlap` says which it has).
 """
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lago_skills.errors import ArtifactCorrupt
+from lago_skills.store import write_text
 
-PAIRS_FILE = Path("data/opposites.json")
+if TYPE_CHECKING:
+    from lago_skills.stages.zero_shot_table import Variant
+
+PAIRS_FILE, RESULTS = Path("data/opposites.json"), Path("data/results/opposites.csv")
 Map = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """(N, D) sentence embeddings -> (N, Z) unit vectors."""
 
@@ -92,3 +98,28 @@ def load(root: Path, skills: dict[str, NDArray[np.float32]]) -> Opposites:
             "restore the file"
         ) from error
     return Opposites(texts, flat[0::3], flat[1::3], flat[2::3], skills)
+
+
+def measure(made: Variant) -> list[dict[str, Any]]:
+    """The table for a decoder and its library, which are made if they are not there; it is kept in `data/results/opposites.csv`."""
+    from lago_skills.stages import segment
+
+    guide, root = made.guide, made.space.root
+    embeddings = segment.load(made.space)[1]
+    skills = {skill.sentence: embeddings[skill.sentence] for skill in guide.library.list()}
+    rows = load(root, skills).table(guide.decoder.latents)
+    text = io.StringIO()
+    table = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    table.writeheader()
+    table.writerows(rows)
+    (root / RESULTS).parent.mkdir(parents=True, exist_ok=True)
+    write_text(root / RESULTS, text.getvalue())
+    return rows
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """The table as it was kept."""
+    with path.open(newline="", encoding="utf-8") as stream:
+        found: list[dict[str, Any]] = list(csv.DictReader(stream))
+    cosines = [f"{what}_{when}" for what in ("opposite", "paraphrase") for when in ("before", "after")]
+    return [{**row, **{name: float(row[name]) for name in cosines}} for row in found]

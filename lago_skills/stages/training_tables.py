@@ -320,7 +320,7 @@ def _measure(bench: Bench, file: RowFile[CurveRow], cell: CurveCell) -> str:
     if cell in file.cells():
         return "measured by another process"
     rows = bench.measure(cell)
-    file.add(rows)
+    file.add_all(rows)
     return " ".join(f"{row.success:.2f}" for row in rows) + f" in {rows[-1].wall_s:.0f} s"
 
 

@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 import lago_skills
 from lago_skills.core import Task
 from lago_skills.errors import LagoError, StudyError
+from lago_skills.evaluate import cells as cells_
 from lago_skills.evaluate.baselines import ClonedTask, Demonstrated, Forgetful, Replay, Uniform
 from lago_skills.evaluate.cells import UNTRAINED, Cell, ResultFile, Row
 from lago_skills.guide.guides import LibraryGuide
@@ -115,7 +116,8 @@ class Variant:
                     job.run(lambda done, note: None)
 
     @cached_property
-    def _segmented(self) -> Workspace:
+    def segmented(self) -> VariantSpace:
+        """The workspace, its demonstrations collected and labelled."""
         for stage in (collect, plan, segment):
             self.make(lambda stage=stage: stage.jobs(self.space))
         return self.space
@@ -123,7 +125,7 @@ class Variant:
     @cached_property
     def guide(self) -> LibraryGuide:
         """The library alone, as `lago evaluate` measures it."""
-        space = self._segmented
+        space = self.segmented
         self.make(lambda: pretrain.jobs(space))
         return build.assemble(space, pretrain.load(space.artifact("decoder")))
 
@@ -148,13 +150,13 @@ class Variant:
     @cached_property
     def demonstrated(self) -> Demonstrated:
         """The demonstrated segments, for replay."""
-        space = self._segmented
+        space = self.segmented
         found, embeddings = segment.load(space)
         return Demonstrated(space.study.grounding, collect.episodes(space), found, plan.playbooks(space), embeddings)
 
     def cloned(self, kind: cloning.Kind, task: Task) -> ClonedTask:
         """The policy of a task that was cloned without playbooks."""
-        space = self._segmented
+        space = self.segmented
         self.make(lambda: [cloning.job(space, kind)])
         if kind == "bc-onehot" and task not in space.study.seen:
             self._say(f"{kind}: {task.id} gets the number of {cloning.stand_in(task, space.study.seen).id}")
@@ -264,7 +266,7 @@ def cells(space: Workspace, methods: list[str], seeds: list[int], demos: list[in
     return list(dict.fromkeys(chosen))
 
 
-def run(space: Workspace, file: ResultFile, missing: list[tuple[Cell, int]], say: Say, n_workers: int = 1) -> None:
+def run(space: Workspace, file: ResultFile[Row], missing: list[tuple[Cell, int]], say: Say, n_workers: int = 1) -> None:
     """Measure cells with so many episodes each; each is on disk when the next begins.
 
     Several workers share the variants among them, so that nothing is made twice.
@@ -297,22 +299,15 @@ def _run_there(root: Path, study_file: Path, results: Path, missing: list[tuple[
     import torch
 
     torch.set_num_threads(1)
-    _run_here(open_workspace(root, study_file), ResultFile(results), missing, _say_there)
+    _run_here(open_workspace(root, study_file), ResultFile(results, Row), missing, _say_there)
 
 
 def _say_there(text: str) -> None:
     print(text, file=sys.stderr, flush=True)  # noqa: T201
 
 
-def _run_here(space: Workspace, file: ResultFile, missing: list[tuple[Cell, int]], say: Say) -> None:
-    bench = Bench(space, say)
-    for number, (cell, n_episodes) in enumerate(missing, 1):
-        if file.find(cell) is not None:  # another process was quicker
-            continue
-        row = bench.measure(cell, n_episodes)
-        file.add(row)
-        found = f"{row.success:.2f} (last step {row.success_last:.2f}) in {row.wall_s:.0f} s"
-        say(f"{number}/{len(missing)} {cell.name}: {found}")
+def _run_here(space: Workspace, file: ResultFile[Row], missing: list[tuple[Cell, int]], say: Say) -> None:
+    cells_.measure(Bench(space, say).measure, file, missing, say)
 
 
 def check(space: Workspace, stored: Row, say: Say) -> dict[str, Any]:
