@@ -22,6 +22,10 @@ class Gaussian:
     mean: Tensor  # (B, A)
     log_std: Tensor  # (A,)
 
+    def at(self, rows: Tensor) -> Gaussian:
+        """Of some of the states."""
+        return Gaussian(self.mean[rows], self.log_std)
+
     def sample(self, generator: torch.Generator) -> Tensor:
         """(B, A) draws; differentiable."""
         return self.mean + self.log_std.exp() * torch.randn(self.mean.shape, generator=generator)
@@ -58,6 +62,10 @@ class Categorical:
     """Probabilities of A actions for each of B states."""
 
     log_probs: Tensor  # (B, A)
+
+    def at(self, rows: Tensor) -> Categorical:
+        """Of some of the states."""
+        return Categorical(self.log_probs[rows])
 
     def sample(self, generator: torch.Generator) -> Tensor:
         """(B,) draws."""

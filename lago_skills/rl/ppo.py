@@ -47,7 +47,7 @@ Log keys, one row per evaluation (`curve.csv`, TensorBoard); the losses are aver
 """
 
 # torch leaves some argument types open.
-# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportPrivateUsage=false, reportPrivateImportUsage=false
 
 from __future__ import annotations
 
@@ -233,8 +233,11 @@ class PPO:
         return self.log_std is None
 
     def _parameters(self) -> list[nn.Parameter]:
+        """Weights of hints last."""
         own = [] if self.log_std is None else [self.log_std]
-        return [*self.actor.parameters(), *self.critic.parameters(), *own]
+        whole = [*self.actor.parameters(), *self.critic.parameters(), *own]
+        hints = [network.hint for network in (self.actor, self.critic) if network.hint is not None]
+        return [each for each in whole if all(each is not hint for hint in hints)] + hints
 
     def _adam(self, rate: float) -> torch.optim.Optimizer:
         return torch.optim.Adam(self._parameters(), lr=rate, eps=1e-5, fused=True)
@@ -288,8 +291,8 @@ class PPO:
                 said.append(self._step(rows[order[start : start + size]]))
             if config.target_kl is not None and float(said[-1][4]) > config.target_kl:
                 break
-        mean = torch.stack(said).mean(dim=0).tolist()
-        return dict(zip(UPDATE_KEYS, mean, strict=True))
+        mean: NDArray[np.float64] = torch.stack(said).double().mean(dim=0).numpy()
+        return {name: float(value) for name, value in zip(UPDATE_KEYS, mean, strict=True)}
 
     def _step(self, rows: Rows) -> Tensor:
         config = self.config
@@ -303,11 +306,11 @@ class PPO:
         entropy = policy.entropy().mean()
         loss = policy_loss + config.value_weight * value_loss - config.entropy_weight * entropy
         divergence = torch.zeros(())
-        counts = rows.weight > 0.0
-        if self.advice_layout is not None and bool(counts.any()):
-            apart = policy.divergence(self.advice_layout, rows.advice, self.guide_generator)  # (B,)
-            loss = loss + torch.where(counts, rows.weight * apart, torch.zeros_like(apart)).mean()
-            divergence = apart.detach()[counts].mean()
+        counts = torch.nonzero(rows.weight)[:, 0]  # other rows may be without advice
+        if self.advice_layout is not None and len(counts):
+            apart = policy.at(counts).divergence(self.advice_layout, rows.advice[counts], self.guide_generator)
+            loss = loss + (rows.weight[counts] * apart).sum() / len(rows)
+            divergence = apart.detach().mean()
         self._descend(self.optimizer, loss)
         with torch.no_grad():
             approx_kl = (ratio - 1.0 - log_ratio).mean()
@@ -330,8 +333,17 @@ class PPO:
     def _descend(self, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
         optimizer.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(self._parameters(), self.config.max_grad_norm)
+        self._clip()
         optimizer.step()
+
+    def _clip(self) -> None:
+        """Shorten the gradient to `max_grad_norm`. Weights of hints are counted last, so that without hints the sum is the same to the last bit."""
+        with torch.no_grad():
+            gradients = [each.grad for each in self._parameters() if each.grad is not None]
+            squares = torch.stack(torch._foreach_norm(gradients)) ** 2
+            n_hints = sum(network.hint is not None for network in (self.actor, self.critic))
+            total = squares[: len(squares) - n_hints].sum() + squares[len(squares) - n_hints :].sum()
+            torch._foreach_mul_(gradients, (self.config.max_grad_norm / (total.sqrt() + 1e-6)).clamp_max(1.0))
 
     # Keeping ----------------------------------------------------------------------------------------------------------
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from lago_skills.rl.checkpoint import Checkpoint
 
 
 @dataclass
@@ -45,20 +48,67 @@ class Rollout:
             np.zeros(shape, np.bool_),
         )
 
+    def put(self, checkpoint: Checkpoint, name: str) -> None:
+        """Keep it."""
+        for part in ROWS:
+            checkpoint.put(f"{name}/{part}", getattr(self, part))
+        checkpoint.values[name] = [list(place) for place in self.cut_off]
+        for number, (observation, state) in enumerate(self.cut_off.values()):
+            checkpoint.put(f"{name}/cut/{number}/observation", observation)
+            checkpoint.put(f"{name}/cut/{number}/state", state)
+
+    @staticmethod
+    def get(checkpoint: Checkpoint, name: str) -> Rollout:
+        """What was kept."""
+        cut = {
+            (t, n): (
+                checkpoint.array(f"{name}/cut/{number}/observation"),
+                checkpoint.array(f"{name}/cut/{number}/state"),
+            )
+            for number, (t, n) in enumerate(checkpoint.values[name])
+        }
+        return Rollout(**{part: checkpoint.array(f"{name}/{part}") for part in ROWS}, cut_off=cut)
+
     @property
     def ended(self) -> NDArray[np.bool_]:
         """(T, N) whether the step was an episode's last."""
         return self.terminated | self.truncated
 
 
-def next_values(
-    values: NDArray[np.float32], last: NDArray[np.float32], cut_off: dict[tuple[int, int], float]
-) -> NDArray[np.float32]:
-    """(T, N) values of the states that steps led to, given those of the states they began in, of the N last states, and of those cut off."""
-    found = np.concatenate([values[1:], last[None]])
-    for place, value in cut_off.items():
-        found[place] = value
-    return found
+@dataclass
+class Window:
+    """What happened since the last row of the log."""
+
+    successes: list[bool] = field(default_factory=list[bool])
+    returns: list[float] = field(default_factory=list[float])
+    prior_steps: int = 0
+    steps: int = 0
+
+    def success(self) -> float:
+        """Share of the episodes that succeeded."""
+        return float(np.mean(self.successes or [0.0]))
+
+    def mean_return(self) -> float:
+        """Of the episodes."""
+        return float(np.mean(self.returns or [0.0]))
+
+    def prior_share(self) -> float:
+        """Share of the steps at which the prior acted."""
+        return self.prior_steps / max(self.steps, 1)
+
+
+ROWS = tuple(each.name for each in fields(Rollout) if each.name != "cut_off")
+
+
+def join(rollouts: Sequence[Rollout]) -> Rollout:
+    """Rollouts of the same environments, one after the other."""
+    starts = np.cumsum([0, *(len(each.rewards) for each in rollouts[:-1])]).tolist()
+    cut = {
+        (start + t, n): value
+        for start, each in zip(starts, rollouts, strict=True)
+        for (t, n), value in each.cut_off.items()
+    }
+    return Rollout(**{part: np.concatenate([getattr(each, part) for each in rollouts]) for part in ROWS}, cut_off=cut)
 
 
 def advantages(
@@ -81,3 +131,22 @@ def advantages(
         later = errors[step] + gamma * gae_lambda * later * ~ended[step]
         found[step] = later
     return found.astype(np.float32)
+
+
+def advantages_and_targets(
+    rollout: Rollout,
+    values: NDArray[np.float32],
+    later: NDArray[np.float32],
+    gamma: float,
+    gae_lambda: float,
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """(T, N) advantages, and what the critic is drawn to.
+
+    `values` (T, N) are of the states that steps began in; `later` of the N last states and then of those that a time limit cut off.
+    """
+    n_envs = values.shape[1]
+    following = np.concatenate([values[1:], later[None, :n_envs]])
+    for place, value in zip(rollout.cut_off, later[n_envs:], strict=True):
+        following[place] = value
+    found = advantages(rollout.rewards, values, following, rollout.terminated, rollout.ended, gamma, gae_lambda)
+    return found, found + values

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from lago_skills.core import Episode
-from lago_skills.errors import DiskFull
+from lago_skills.errors import DiskFull, TrainingStopped
 from lago_skills.rl.advice import DiscreteLayout, Layout
 from lago_skills.rl.checkpoint import Checkpoint
 from lago_skills.rl.config import Leader, PPOConfig
@@ -27,23 +27,12 @@ from lago_skills.rl.policy import greedy_policy, pack
 from lago_skills.rl.ppo import LOG_KEYS, PPO, UPDATE_KEYS, Rows
 from lago_skills.rl.problem import EpisodeOutcome, Problem, Stopwatch, evaluate
 from lago_skills.rl.replay import Running
-from lago_skills.rl.rollout import Rollout, advantages, next_values
+from lago_skills.rl.rollout import Rollout, Window, advantages_and_targets, join
 from lago_skills.rl.runlog import Row, RunLog
 from lago_skills.rl.trial import Trial
 
 TRIAL_SHARE = 0.1
 """Of the run after which a trial ends in any case."""
-ROWS = (
-    "observations",
-    "states",
-    "advice",
-    "advised",
-    "actions",
-    "rewards",
-    "terminated",
-    "truncated",
-    "by_prior",
-)
 Report = Callable[[int, Row], None]
 
 
@@ -101,16 +90,6 @@ def train(
     return TrainResult(loop.agent, "policy", log.rows, final, loop.harvest.episodes)
 
 
-@dataclass
-class _Window:
-    """What happened since the last row of the log."""
-
-    successes: list[bool] = field(default_factory=list[bool])
-    returns: list[float] = field(default_factory=list[float])
-    prior_steps: int = 0
-    steps: int = 0
-
-
 class PPOLoop:
     """One run, a rollout and its update at a time."""
 
@@ -128,7 +107,7 @@ class PPOLoop:
             self.layout = kinds[0] if self.discrete else kinds[1]
         self.guiding, self._evaluating = Stopwatch(), Stopwatch()
         self.step = 0
-        self.harvest, self.window = Harvest(), _Window()
+        self.harvest, self.window = Harvest(), Window()
         self.trial = Trial(len(problem.tasks))
         self.trying = self.layout is not None and config.trial_episodes > 0
         self.tried: list[Rollout] = []
@@ -150,9 +129,7 @@ class PPOLoop:
             return
         for number in range(len(self.tasks)):
             turn = "prior" if number % 2 else "policy"
-            self.places.append(
-                self._begin_episode(number, self._first[number], self.problem.first_seed + number, turn)
-            )
+            self.places.append(self._begin_episode(number, self._first[number], self.problem.first_seed + number, turn))
 
     def _begin_episode(self, number: int, observation: NDArray[Any], seed: int, turn: Leader) -> Running:
         tasks = self.tasks[number : number + 1]
@@ -234,7 +211,8 @@ class PPOLoop:
         return observation
 
     def _advice(self, observations: NDArray[Any], tasks: NDArray[np.int64]) -> NDArray[np.float32]:
-        assert self.layout is not None and self.problem.adviser is not None
+        assert self.layout is not None
+        assert self.problem.adviser is not None
         with self.guiding:
             prior = self.problem.adviser.prior(observations, tasks, [None] * len(tasks))
             return pack(prior, self.layout, self.problem.name)
@@ -260,6 +238,7 @@ class PPOLoop:
         if len(chosen) > 1:
             progress = self.step / self.config.n_steps
             self.said = self.agent.update(rows if len(chosen) == len(rows) else rows[chosen], progress)
+            self._check()
         if self.config.normalize_states:
             self.agent.normalizer.see(rows.state)
         if self.trying:
@@ -267,6 +246,19 @@ class PPOLoop:
             if self.trial.over(self.config.trial_episodes) or self.step >= TRIAL_SHARE * self.config.n_steps:
                 self.trying = False
                 self._warm_start(observations, states)
+
+    def _check(self) -> None:
+        """Refuse to go on with losses that are not finite.
+
+        Raises:
+            TrainingStopped: naming the first.
+        """
+        for name, value in self.said.items():
+            if not np.isfinite(value):
+                raise TrainingStopped(
+                    f"{self.problem.name}, update after step {self.step}: found {name} = {value}; expected finite numbers; lower the "
+                    "learning rate, or scale the rewards"
+                )
 
     def _advise(self, rollout: Rollout, wanted: NDArray[np.bool_]) -> None:
         """Ask for the priors that are wanted and not there yet, all at once."""
@@ -291,22 +283,18 @@ class PPOLoop:
         advice = torch.from_numpy(rollout.advice.reshape(n_steps * n_envs, -1))
         flat = torch.from_numpy(rollout.states.reshape(n_steps * n_envs, -1))
         actions = torch.from_numpy(rollout.actions.reshape(n_steps * n_envs, *rollout.actions.shape[2:]))
-        cut = list(rollout.cut_off.items())
-        after = np.concatenate([states, *(state[None] for _, (_, state) in cut)])
+        cut = list(rollout.cut_off.values())
+        after = np.concatenate([states, *(state[None] for _, state in cut)])
         after_advice = np.zeros((len(after), advice.shape[1]), np.float32)
         if agent.layout is not None:
-            seen = np.concatenate([observations, *(observation[None] for _, (observation, _) in cut)])
-            tasks = np.concatenate([self.tasks, self.tasks[[number for (_, number), _ in cut]]])
+            seen = np.concatenate([observations, *(observation[None] for observation, _ in cut)])
+            tasks = np.concatenate([self.tasks, self.tasks[[number for _, number in rollout.cut_off]]])
             after_advice = self._advice(seen, tasks)
         with torch.inference_mode():
             values = agent.values(flat, advice).numpy().reshape(n_steps, n_envs)
             log_probs = agent.policy(flat, advice).log_prob(actions)
             later = agent.values(torch.from_numpy(after), torch.from_numpy(after_advice)).numpy()
-        ends = {place: float(value) for (place, _), value in zip(cut, later[n_envs:], strict=True)}
-        following = next_values(values, later[:n_envs], ends)
-        config, done = self.config, rollout.ended
-        found = advantages(rollout.rewards, values, following, rollout.terminated, done, config.gamma, gae_lambda)
-        targets = found + values
+        found, targets = advantages_and_targets(rollout, values, later, self.config.gamma, gae_lambda)
         self.explained = 1.0 - float(np.var(targets - values) / (np.var(targets) + 1e-8))
         weight = torch.from_numpy(np.ascontiguousarray(weights).reshape(-1))
         if self.layout is not None:
@@ -327,10 +315,7 @@ class PPOLoop:
         good = np.array([self.trial.accepted(task) for task in range(len(self.problem.tasks))])[self.tasks]
         if not good.any() or not self.config.warm_start_updates:
             return
-        joined = {name: np.concatenate([getattr(each, name) for each in tried]) for name in ROWS}
-        starts = np.cumsum([0, *(len(each.rewards) for each in tried)])
-        cut = {(int(start) + t, n): v for start, each in zip(starts, tried) for (t, n), v in each.cut_off.items()}
-        whole = Rollout(**joined, cut_off=cut)
+        whole = join(tried)
         # returns of whole episodes as they were: the critic has nothing to say yet
         rows = self._rows(whole, observations, states, np.zeros(whole.rewards.shape, np.float32), 1.0)
         on_good = np.broadcast_to(good, whole.rewards.shape)
@@ -352,17 +337,17 @@ class PPOLoop:
     def row(self) -> Row:
         """Evaluate, and say how things stand."""
         outcomes = self.evaluate(self.config.eval_episodes)
-        window, self.window = self.window, _Window()
+        window, self.window = self.window, Window()
         std = self.agent.log_std
         return {
             "step": self.step,
             "eval/success": float(np.mean([each.success for each in outcomes])),
             "eval/return": float(np.mean([each.episode_return for each in outcomes])),
-            "train/success": float(np.mean(window.successes or [0.0])),
-            "train/return": float(np.mean(window.returns or [0.0])),
+            "train/success": window.success(),
+            "train/return": window.mean_return(),
             "train/episodes": self.n_episodes - len(self.places),
             "train/harvested": len(self.harvest.episodes),
-            "train/prior_share": window.prior_steps / max(window.steps, 1),
+            "train/prior_share": window.prior_share(),
             "train/density_weight": float(self.density_weights().mean()),
             "train/crashes": sum(crashed for _, crashed in self.envs.counts()),
             **self.said,
@@ -392,16 +377,12 @@ class PPOLoop:
             if len(actions):
                 kept.put(f"replay/{number}", actions)
         for number, each in enumerate(self.tried):
-            for name in ROWS:
-                kept.put(f"tried/{number}/{name}", getattr(each, name))
-            for (t, n), (observation, state) in each.cut_off.items():
-                kept.put(f"tried/{number}/cut/{t}/{n}/observation", observation)
-                kept.put(f"tried/{number}/cut/{t}/{n}/state", state)
+            each.put(kept, f"tried/{number}")
         kept.values |= {
             "curve": curve,
             "counters": [self.step, self.n_episodes, self.trying],
             "trial": self.trial.values(),
-            "tried": [[list(place) for place in each.cut_off] for each in self.tried],
+            "n_tried": len(self.tried),
             "said": [self.said, self.explained],
             "counts": self.envs.counts(),
             "seconds": [self._elapsed(), self.guiding.seconds],
@@ -415,12 +396,7 @@ class PPOLoop:
         self.step, self.n_episodes, self.trying = values["counters"]
         self.trial.set_values(values["trial"])
         self.said, self.explained = values["said"]
-        for number, places in enumerate(values["tried"]):
-            cut = {
-                (t, n): (kept.array(f"tried/{number}/cut/{t}/{n}/observation"), kept.array(f"tried/{number}/cut/{t}/{n}/state"))
-                for t, n in places
-            }
-            self.tried.append(Rollout(**{name: kept.array(f"tried/{number}/{name}") for name in ROWS}, cut_off=cut))
+        self.tried = [Rollout.get(kept, f"tried/{number}") for number in range(values["n_tried"])]
         for number, counts in enumerate(values["counts"]):
             place = Running.get(kept, f"running/{number}")
             replay = list(kept.array(f"replay/{number}")) if f"replay/{number}" in kept.arrays else []
@@ -431,4 +407,3 @@ class PPOLoop:
     def close(self) -> None:
         """Free the environments."""
         self.envs.close()
-
