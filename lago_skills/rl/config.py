@@ -94,7 +94,7 @@ class PPOConfig(BaseModel):
     max_grad_norm: float = Field(default=0.5, gt=0)
     target_kl: float | None = Field(default=None, gt=0)
     """Epochs end early where the policy has moved farther than this."""
-    hidden_size: int = Field(default=64, ge=1)
+    hidden_size: int = Field(default=256, ge=1)
     normalize_states: bool = True
     """Networks see states by their running mean and spread."""
     initial_std: float = Field(default=1.0, gt=0)
@@ -105,11 +105,14 @@ class PPOConfig(BaseModel):
 
     observe_prior: bool = True
     """Guided: the networks see the prior, through weights that start at zero."""
-    density_weight: float = Field(default=0.1, ge=0)
-    """Guided: weight of the divergence from policy to prior in the loss (LaGO, arXiv 2606.24669)."""
+    density_weight: float = Field(default=1.0, ge=0)
+    """Guided: weight of the divergence between policy and prior in the loss (LaGO, arXiv 2606.24669)."""
     density_fade: Literal["constant", "linear", "adaptive"] = "adaptive"
     """Guided: how that weight goes: not at all; to 0 at `density_until`; or, for each task, by how far the prior's return is ahead of
     the policy's, times the linear fade."""
+    divergence: Literal["reverse", "forward"] = "forward"
+    """Guided: KL(policy || prior), which wants one of the prior's modes; or KL(prior || policy), which wants the prior's mean and
+    spread (its probabilities) and pulls however far the policy is."""
     density_until: float = Field(default=0.5, gt=0, le=1)
     """Guided: share of the run after which the weight is 0, unless it is constant."""
     trial_episodes: int = Field(default=3, ge=0)

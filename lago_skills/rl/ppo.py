@@ -10,8 +10,10 @@ Continuous actions are a diagonal Gaussian whose spread does not depend on the s
 alone: densities are of what was drawn, which keeps the gradient unbiased.
 
 Guidance, each part a setting (`lago_skills.rl.config.PPOConfig`):
-  density_*          the loss counts the divergence KL(policy || prior) (LaGO, arXiv 2606.24669; kickstarting, arXiv 1803.03835), through
-                     rho at reparametrised samples for continuous actions, exactly for discrete ones. "adaptive" weighs it for each task by
+  density_*          the loss counts a divergence between policy and prior (LaGO, arXiv 2606.24669; kickstarting, arXiv 1803.03835).
+                     "reverse", KL(policy || prior): through rho at reparametrised samples for continuous actions, exactly for discrete ones;
+                     "forward", KL(prior || policy): exactly for discrete actions, and of the Gaussian with the prior's moments for
+                     continuous ones, up to a constant. "adaptive" weighs it for each task by
                      how far the prior's return is ahead of the policy's (`lago_skills.rl.trial`), and ends it at `density_until` in any case
   trial_episodes     first, episodes are led in turns by policy and prior: what the prior is worth, task by task
   warm_start_updates after the trial, where the prior did better than the untrained policy, the policy's mean and spread (or its
@@ -36,7 +38,7 @@ Log keys, one row per evaluation (`curve.csv`, TensorBoard); the losses are aver
   train/crashes            environments that crashed and were restarted so far
   loss/policy              clipped surrogate
   loss/value               mean squared error of the critic
-  loss/divergence          KL(policy || prior), where it counts; 0 where it does not
+  loss/divergence          between policy and prior, where it counts; 0 where it does not
   policy/entropy           of the policy, in nats
   policy/approx_kl         from the policy that acted to the updated one, http://joschu.net/blog/kl-approx.html
   policy/clip_share        share of the ratios that were clipped
@@ -308,7 +310,7 @@ class PPO:
         divergence = torch.zeros(())
         counts = torch.nonzero(rows.weight)[:, 0]  # other rows may be without advice
         if self.advice_layout is not None and len(counts):
-            apart = policy.at(counts).divergence(self.advice_layout, rows.advice[counts], self.guide_generator)
+            apart = self._apart(policy.at(counts), rows.advice[counts])
             loss = loss + (rows.weight[counts] * apart).sum() / len(rows)
             divergence = apart.detach().mean()
         self._descend(self.optimizer, loss)
@@ -316,6 +318,13 @@ class PPO:
             approx_kl = (ratio - 1.0 - log_ratio).mean()
             clip_share = ((ratio - 1.0).abs() > config.clip).float().mean()
             return torch.stack([policy_loss, value_loss, divergence, entropy, approx_kl, clip_share])
+
+    def _apart(self, policy: Gaussian | Categorical, advice: Tensor) -> Tensor:
+        """(B,) divergence between policy and prior."""
+        assert self.advice_layout is not None
+        if self.config.divergence == "forward":
+            return policy.apart_from(self.advice_layout, advice)
+        return policy.divergence(self.advice_layout, advice, self.guide_generator)
 
     def warm_start(self, rows: Rows, returns: Rows) -> None:
         """Draw the policy to the prior on some rows, and the critic to the returns of others; then start the optimiser anew."""
