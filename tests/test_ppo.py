@@ -88,7 +88,7 @@ class Identity(gymnasium.Env[NDArray[np.float32], Any]):
 
 def named(observations: NDArray[Any]) -> NDArray[np.int64]:
     """(B, N_BITS) observations -> (B,) the discrete action that each names."""
-    return (observations > 0).astype(np.int64) @ 2 ** np.arange(N_BITS)
+    return (observations > 0).astype(np.int64) @ 2 ** np.arange(observations.shape[1])
 
 
 class Count(gymnasium.Env[NDArray[np.float32], Any]):
@@ -240,20 +240,20 @@ def test_a_time_limit_bootstraps_and_a_termination_does_not(terminates: bool) ->
 
 
 def test_the_gaussian_is_torchs_own() -> None:
-    mean, log_std = torch.randn(5, 3), torch.tensor([-1.0, 0.0, 0.5])
+    mean, log_std = torch.randn(5, 3), torch.randn(5, 3)
     actions = torch.randn(5, 3)
-    peer = torch.distributions.Independent(torch.distributions.Normal(mean, log_std.exp().expand(5, 3)), 1)
+    peer = torch.distributions.Independent(torch.distributions.Normal(mean, log_std.exp()), 1)
     ours = Gaussian(mean, log_std)
     torch.testing.assert_close(ours.log_prob(actions), peer.log_prob(actions))
     torch.testing.assert_close(ours.entropy(), peer.entropy())
-    assert float(Gaussian(torch.full((1, 3), 7.0), log_std).mode().max()) == 1.0
+    assert float(Gaussian(torch.full((1, 3), 7.0), log_std[:1]).mode().max()) == 1.0
 
 
 def test_the_continuous_divergence_is_the_closed_form_on_average() -> None:
     n, layout = 50_000, Layout(2, 1)
     means = np.tile(np.array([[[0.2, -0.3]]], np.float32), (n, 1, 1))
     prior = ActionPrior(np.ones((n, 1), np.float32), means, np.full_like(means, 0.5))
-    policy = Gaussian(torch.zeros(n, 2), torch.tensor([-1.0, -0.5]))
+    policy = Gaussian(torch.zeros(n, 2), torch.tensor([-1.0, -0.5]).expand(n, 2))
     advice = torch.from_numpy(layout.pack(prior))
     found = policy.divergence(layout, advice, torch.Generator().manual_seed(0)).mean()
     normals = (torch.distributions.Normal(0.0, torch.tensor([-1.0, -0.5]).exp()),)

@@ -99,6 +99,8 @@ class PPOConfig(BaseModel):
     """Networks see states by their running mean and spread."""
     initial_std: float = Field(default=1.0, gt=0)
     """Of continuous actions."""
+    std_by_state: bool = True
+    """Whether the spread of continuous actions depends on the state."""
     eval_every: int = Field(default=20_000, ge=1)
     """Environment steps between evaluations, log rows and checkpoints."""
     eval_episodes: int = Field(default=20, ge=1)

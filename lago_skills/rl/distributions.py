@@ -20,11 +20,11 @@ class Gaussian:
     """A diagonal Gaussian for each of B states."""
 
     mean: Tensor  # (B, A)
-    log_std: Tensor  # (A,)
+    log_std: Tensor  # (B, A)
 
     def at(self, rows: Tensor) -> Gaussian:
         """Of some of the states."""
-        return Gaussian(self.mean[rows], self.log_std)
+        return Gaussian(self.mean[rows], self.log_std[rows])
 
     def sample(self, generator: torch.Generator) -> Tensor:
         """(B, A) draws; differentiable."""
@@ -41,7 +41,11 @@ class Gaussian:
 
     def entropy(self) -> Tensor:
         """(B,) nats."""
-        return (self.log_std + 0.5 * (1.0 + LOG_2PI)).sum().expand(len(self.mean))
+        return (self.log_std + 0.5 * (1.0 + LOG_2PI)).sum(dim=1)
+
+    def spread(self) -> Tensor:
+        """() mean standard deviation."""
+        return self.log_std.exp().mean()
 
     def divergence(self, layout: Layout | DiscreteLayout, advice: Tensor, generator: torch.Generator) -> Tensor:
         """(B,) KL(policy || prior): the entropy exactly, the prior at one reparametrised sample of each state."""
@@ -82,6 +86,10 @@ class Categorical:
     def entropy(self) -> Tensor:
         """(B,) nats."""
         return -(self.log_probs.exp() * self.log_probs).sum(dim=1)
+
+    def spread(self) -> Tensor:
+        """() nothing: discrete actions have none."""
+        return torch.zeros(())
 
     def divergence(self, layout: Layout | DiscreteLayout, advice: Tensor, generator: torch.Generator) -> Tensor:
         """(B,) KL(policy || prior), exactly; the generator is not used."""

@@ -6,7 +6,8 @@ CleanRL's and Stable-Baselines3's code, plain and guided alike: states are norma
 ratio of new to old policy is exactly of what acted; values and log-densities of a rollout are computed in one batch after it; a time limit
 bootstraps with the value of the observation it cut off, a termination does not.
 
-Continuous actions are a diagonal Gaussian whose spread does not depend on the state. Samples outside [-1, 1] are clipped by the environment's door
+Continuous actions are a diagonal Gaussian; with `std_by_state` its spread depends on the state, as a prior's does: wide where much is right, narrow where
+something must be hit. Samples outside [-1, 1] are clipped by the environment's door
 alone: densities are of what was drawn, which keeps the gradient unbiased.
 
 Guidance, each part a setting (`lago_skills.rl.config.PPOConfig`):
@@ -94,7 +95,10 @@ UPDATE_KEYS = (
     "policy/entropy",
     "policy/approx_kl",
     "policy/clip_share",
+    "policy/std",
 )
+LOG_STD_RANGE = (-4.0, 1.0)
+"""Of a spread that depends on the state."""
 WARM_START_RATE = 1e-3
 """Learning rate of the warm start: plain regression, which takes larger steps than a policy gradient."""
 
@@ -186,7 +190,7 @@ class PPO:
     critic: Network
     normalizer: Normalizer
     log_std: nn.Parameter | None
-    """(A,) of continuous actions."""
+    """(A,) of continuous actions; what a state adds comes from the actor."""
     optimizer: torch.optim.Optimizer
     generator: torch.Generator
     """Of actions and minibatches."""
@@ -206,7 +210,8 @@ class PPO:
         """Fresh networks; the same seed gives the same networks, with and without a guide."""
         torch.manual_seed(seed)
         hints = layout.hint_size if layout is not None and config.observe_prior else 0
-        actor = Network(state_size, hints, config.hidden_size, action_size, head_gain=0.01)
+        n_outputs = 2 * action_size if config.std_by_state and not discrete else action_size
+        actor = Network(state_size, hints, config.hidden_size, n_outputs, head_gain=0.01)
         critic = Network(state_size, hints, config.hidden_size, 1, head_gain=1.0)
         log_std = None if discrete else nn.Parameter(torch.full((action_size,), float(np.log(config.initial_std))))
         agent = PPO(
@@ -264,10 +269,14 @@ class PPO:
         outputs = self.actor(self.normalizer(states), self._hint(advice))
         if self.log_std is None:
             return Categorical(torch.log_softmax(outputs, dim=1))
+        log_std = self.log_std.expand(len(states), -1)
+        if self.config.std_by_state:
+            outputs, change = outputs.chunk(2, dim=1)
+            log_std = (log_std + change).clamp(*LOG_STD_RANGE)
         if self.config.residual_scale is not None and isinstance(self.advice_layout, Layout):
             corrected = self.advice_layout.mean(advice) + self.config.residual_scale * outputs
             outputs = torch.where(self.advice_layout.silent(advice)[:, None], outputs, corrected)
-        return Gaussian(outputs, self.log_std)
+        return Gaussian(outputs, log_std)
 
     def values(self, states: Tensor, advice: Tensor) -> Tensor:
         """(B,) what the critic expects."""
@@ -317,7 +326,7 @@ class PPO:
         with torch.no_grad():
             approx_kl = (ratio - 1.0 - log_ratio).mean()
             clip_share = ((ratio - 1.0).abs() > config.clip).float().mean()
-            return torch.stack([policy_loss, value_loss, divergence, entropy, approx_kl, clip_share])
+            return torch.stack([policy_loss, value_loss, divergence, entropy, approx_kl, clip_share, policy.spread()])
 
     def _apart(self, policy: Gaussian | Categorical, advice: Tensor) -> Tensor:
         """(B,) divergence between policy and prior."""

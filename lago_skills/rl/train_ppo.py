@@ -338,7 +338,6 @@ class PPOLoop:
         """Evaluate, and say how things stand."""
         outcomes = self.evaluate(self.config.eval_episodes)
         window, self.window = self.window, Window()
-        std = self.agent.log_std
         return {
             "step": self.step,
             "eval/success": float(np.mean([each.success for each in outcomes])),
@@ -351,7 +350,6 @@ class PPOLoop:
             "train/density_weight": float(self.density_weights().mean()),
             "train/crashes": sum(crashed for _, crashed in self.envs.counts()),
             **self.said,
-            "policy/std": 0.0 if std is None else float(std.detach().exp().mean()),
             "value/explained_variance": self.explained,
             "time/steps_per_s": self.step / self._elapsed(),
             "time/guide_share": self.guiding.seconds / self._elapsed(),
