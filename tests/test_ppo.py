@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import signal
 import subprocess
@@ -19,10 +20,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from lago_skills import bench_train
 from lago_skills.core import Playbook
 from lago_skills.envs.grounding import MetaWorldGrounding
 from lago_skills.envs.tasks import expand
-from lago_skills.errors import DiskFull, ShapeError, TrainingStopped
+from lago_skills.errors import DiskFull, ShapeError, StudyError, TrainingStopped
 from lago_skills.prior import ActionPrior, DiscretePrior
 from lago_skills.rl import ppo
 from lago_skills.rl.advice import DiscreteLayout, Layout
@@ -33,7 +35,7 @@ from lago_skills.rl.distributions import Categorical, Gaussian
 from lago_skills.rl.metaworld import metaworld_problem
 from lago_skills.rl.methods import METHODS
 from lago_skills.rl.ppo import LOG_KEYS, PPO, Normalizer
-from lago_skills.rl.problem import Problem
+from lago_skills.rl.problem import Problem, evaluate
 from lago_skills.rl.rollout import advantages
 from lago_skills.rl.runlog import Row
 from lago_skills.rl.train_ppo import PPOLoop, TrainResult, train
@@ -41,6 +43,7 @@ from lago_skills.rl.trial import Trial
 from tests.test_guide import guide as random_guide
 
 Kind = Literal["continuous", "discrete"]
+needs_peer = pytest.mark.skipif(importlib.util.find_spec("stable_baselines3") is None, reason="needs stable-baselines3")
 KINDS: tuple[Kind, ...] = ("continuous", "discrete")
 N_BITS, HORIZON = 4, 10
 N_ACTIONS = 2**N_BITS
@@ -602,3 +605,56 @@ def test_networks_go_to_disk_and_back() -> None:
     made[1].get(kept)
     np.testing.assert_array_equal(made[0].greedy(states, none, "policy"), made[1].greedy(states, none, "policy"))
     np.testing.assert_array_equal(made[0].act(states, none), made[1].act(states, none))
+
+
+# Beside the public implementation ---------------------------------------------------------------------------------------------
+
+
+def test_without_the_peer_the_benchmark_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def find_spec(name: str) -> None:
+        """Nothing is installed."""
+
+    monkeypatch.setattr(importlib.util, "find_spec", find_spec)
+    with pytest.raises(StudyError, match="pip install stable-baselines3"):
+        bench_train.bench(tmp_path)
+
+
+def peer_curve(model: Any, kind: Kind, n_rows: int, n_steps: int) -> list[float]:
+    """Mean reward of greedy episodes on the evaluation seeds, after each `n_steps`."""
+    found: list[float] = []
+    for _ in range(n_rows):
+        model.learn(n_steps, reset_num_timesteps=False)
+
+        def act(observations: NDArray[Any], tasks: NDArray[np.int64]) -> NDArray[Any]:
+            return model.predict(observations, deterministic=True)[0]
+
+        outcomes = evaluate(identity(kind), act, 10)
+        found.append(float(np.mean([each.episode_return for each in outcomes])) / HORIZON)
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+@needs_peer
+@pytest.mark.filterwarnings("ignore:Converting a tensor:UserWarning")
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_curve_is_that_of_stable_baselines(kind: Kind) -> None:
+    """Same settings, three seeds each: the mean curves of both lie on each other, rise and all."""
+    settings = config(n_steps=4_096, eval_every=512, n_epochs=10, normalize_states=False, std_by_state=False)
+    ours = np.mean([curve_of(train(identity(kind), settings, seed)) for seed in range(3)], axis=0)
+    models = [bench_train.peer_ppo(identity(kind), settings, seed) for seed in range(3)]
+    theirs = np.mean([peer_curve(model, kind, len(ours), 512) for model in models], axis=0)
+    assert np.abs(ours - theirs).max() < 0.1
+    assert np.abs(ours - theirs)[-4:].mean() < 0.04
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+@needs_peer
+@pytest.mark.filterwarnings("ignore:Converting a tensor:UserWarning")
+def test_speeds_are_measured_in_turns(bundle: Path) -> None:
+    rows, summary = bench_train.bench(bundle, rounds=1)
+    assert list(rows[0]) == ["algorithm", "ours_steps_per_s", "peer_steps_per_s", "ratio", "guide_share"]
+    assert rows[0]["ratio"] == pytest.approx(rows[0]["ours_steps_per_s"] / rows[0]["peer_steps_per_s"], rel=0.01)
+    assert 0.0 < rows[0]["guide_share"] < 1.0
+    assert summary["peer"].startswith("stable-baselines3 ")

@@ -22,14 +22,10 @@ from lago_skills.core import Playbook
 from lago_skills.envs.metaworld import MetaWorldEnv
 from lago_skills.envs.tasks import find_task
 from lago_skills.errors import ShapeError, StudyError
-from lago_skills.guide.bundle import write_bundle
-from lago_skills.guide.guides import NullGuide, RetrievalConfig
+from lago_skills.guide.guides import NullGuide
 from lago_skills.prior import ActionPrior
 from lago_skills.rl.wrappers import PriorObservation, ResidualAction
-from lago_skills.store import writing
-from tests.conftest import random_decoder
 from tests.test_guide import guide as random_guide
-from tests.test_guide import library, unit
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 no_sb3 = pytest.mark.skipif(importlib.util.find_spec("stable_baselines3") is None, reason="needs stable-baselines3")
@@ -113,17 +109,6 @@ def test_what_does_not_fit_is_refused_with_what_to_do() -> None:
         ResidualAction(gymnasium.make("CartPole-v1"), Constant(), "push")
     with pytest.raises(StudyError, match="RescaleAction"):
         PriorObservation(gymnasium.make("Pendulum-v1"), Constant(), "push")
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory, playbooks: dict[str, Playbook]) -> Path:
-    """A bundle without any skill, of the right form."""
-    folder = tmp_path_factory.mktemp("bundles") / "bundle"
-    rng = np.random.default_rng(0)
-    latents = {name: unit(rng, len(book.steps)) for name, book in playbooks.items()}
-    with writing(folder, "build", {"test": 1}) as writer:
-        write_bundle(writer.path, random_decoder(), library(), playbooks, latents, RetrievalConfig())
-    return folder
 
 
 def run_example(name: str, bundle: Path, *options: str) -> str:
