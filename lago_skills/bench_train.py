@@ -1,7 +1,8 @@
 """`lago bench train`: environment steps per second with updates, beside Stable-Baselines3 in the same process, in turns.
 
 Ours is guided by a bundle, the peer is plain; both run the same environments side by side (the ten training tasks, sparse reward), with networks,
-batches and updates of the same sizes. Measured are rollouts with their updates after the trial of the prior is over, which happens once in
+batches and updates of the same sizes. Episodes go to the horizon on both sides, or a policy that succeeds sooner would be charged for its many
+resets. Measured are rollouts with their updates after the trial of the prior is over, which happens once in
 a run; resets are in it, evaluations are not. The median of the turns counts.
 """
 
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ from lago_skills.envs.tasks import expand
 from lago_skills.errors import StudyError
 from lago_skills.guide.bundle import load_bundle
 from lago_skills.rl.config import PPOConfig
+from lago_skills.rl.envs import MakeEnv
 from lago_skills.rl.metaworld import metaworld_problem
 from lago_skills.rl.problem import Problem
 from lago_skills.rl.train_ppo import PPOLoop
@@ -34,6 +36,26 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 Say = Callable[[str], None]
 ROUNDS = 5
+
+
+class ToHorizon(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """Episodes that always last as long, whatever succeeds."""
+
+    def __init__(self, env: gymnasium.Env[Any, Any], horizon_steps: int) -> None:
+        super().__init__(env)
+        self._horizon = horizon_steps
+        self._steps = 0
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Start an episode."""
+        self._steps = 0
+        return self.env.reset(seed=seed, options=options)
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """Advance one step."""
+        observation, reward, _, _, info = self.env.step(action)
+        self._steps += 1
+        return observation, float(reward), False, self._steps >= self._horizon, info
 
 
 class Seen(gymnasium.ObservationWrapper[Any, Any, Any]):
@@ -72,7 +94,9 @@ class Speeds:
         }
 
 
-def bench(bundle: Path, rounds: int = ROUNDS, say: Say = lambda text: None) -> tuple[list[Row], Row]:
+def bench(
+    bundle: Path, ppo: PPOConfig | None = None, rounds: int = ROUNDS, say: Say = lambda text: None
+) -> tuple[list[Row], Row]:
     """A row for each algorithm, and what was measured on.
 
     Raises:
@@ -82,8 +106,13 @@ def bench(bundle: Path, rounds: int = ROUNDS, say: Say = lambda text: None) -> t
     require_peer()
     guide = load_bundle(bundle)
     tasks = expand(["ten"])
-    problem = metaworld_problem(tasks, guide.grounding, guide, seed=0)
-    rows = [bench_ppo(problem, PPOConfig(), rounds, say).row("ppo")]
+    whole = metaworld_problem(tasks, guide.grounding, guide, seed=0)
+
+    def make(number: int) -> MakeEnv:
+        return lambda: ToHorizon(whole.make(number)(), tasks[number].horizon_steps)
+
+    problem = replace(whole, make=make)
+    rows = [bench_ppo(problem, ppo or PPOConfig(), rounds, say).row("ppo")]
     return rows, {"peer": peer_version(), "rounds": rounds, "tasks": len(tasks), "threads": threads()}
 
 

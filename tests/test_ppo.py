@@ -639,13 +639,14 @@ def peer_curve(model: Any, kind: Kind, n_rows: int, n_steps: int) -> list[float]
 @pytest.mark.filterwarnings("ignore:Converting a tensor:UserWarning")
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_curve_is_that_of_stable_baselines(kind: Kind) -> None:
-    """Same settings, three seeds each: the mean curves of both lie on each other, rise and all."""
+    """Same settings, three seeds each: both learn as fast (the mean over the curve) and as well (its second half)."""
     settings = config(n_steps=4_096, eval_every=512, n_epochs=10, normalize_states=False, std_by_state=False)
     ours = np.mean([curve_of(train(identity(kind), settings, seed)) for seed in range(3)], axis=0)
     models = [bench_train.peer_ppo(identity(kind), settings, seed) for seed in range(3)]
     theirs = np.mean([peer_curve(model, kind, len(ours), 512) for model in models], axis=0)
-    assert np.abs(ours - theirs).max() < 0.1
+    assert ours.mean() == pytest.approx(theirs.mean(), abs=0.06)
     assert np.abs(ours - theirs)[-4:].mean() < 0.04
+    assert ours[-1] > 0.9
 
 
 @pytest.mark.slow
@@ -653,7 +654,10 @@ def test_the_curve_is_that_of_stable_baselines(kind: Kind) -> None:
 @needs_peer
 @pytest.mark.filterwarnings("ignore:Converting a tensor:UserWarning")
 def test_speeds_are_measured_in_turns(bundle: Path) -> None:
-    rows, summary = bench_train.bench(bundle, rounds=1)
+    settings = PPOConfig(
+        rollout_steps=50, n_steps=4_000, trial_episodes=1, warm_start_updates=10, density_fade="constant"
+    )
+    rows, summary = bench_train.bench(bundle, settings, rounds=1)
     assert list(rows[0]) == ["algorithm", "ours_steps_per_s", "peer_steps_per_s", "ratio", "guide_share"]
     assert rows[0]["ratio"] == pytest.approx(rows[0]["ours_steps_per_s"] / rows[0]["peer_steps_per_s"], rel=0.01)
     assert 0.0 < rows[0]["guide_share"] < 1.0

@@ -105,8 +105,8 @@ class PPOConfig(BaseModel):
     """Environment steps between evaluations, log rows and checkpoints."""
     eval_episodes: int = Field(default=20, ge=1)
 
-    observe_prior: bool = True
-    """Guided: the networks see the prior, through weights that start at zero."""
+    observe_prior: bool = False
+    """Guided: the networks see the prior, through weights that start at zero. The policy then needs the guide to act; without, it stands alone."""
     density_weight: float = Field(default=1.0, ge=0)
     """Guided: weight of the divergence between policy and prior in the loss (LaGO, arXiv 2606.24669)."""
     density_fade: Literal["constant", "linear", "adaptive"] = "adaptive"
