@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -40,6 +41,9 @@ from lago_skills.rl.rollout import advantages
 from lago_skills.rl.runlog import Row
 from lago_skills.rl.train_ppo import PPOLoop, TrainResult, train
 from lago_skills.rl.trial import Trial
+from lago_skills.stages import train as stage
+from lago_skills.stages.job import Workspace
+from lago_skills.study import load_study
 from tests.test_guide import guide as random_guide
 
 Kind = Literal["continuous", "discrete"]
@@ -605,6 +609,48 @@ def test_networks_go_to_disk_and_back() -> None:
     made[1].get(kept)
     np.testing.assert_array_equal(made[0].greedy(states, none, "policy"), made[1].greedy(states, none, "policy"))
     np.testing.assert_array_equal(made[0].act(states, none), made[1].act(states, none))
+
+
+STUDY = """
+name = "small"
+[tasks]
+seen = ["ten"]
+unseen = ["push-wall"]
+[train]
+tasks = ["push-wall"]
+algorithms = ["guided-ppo", "ppo"]
+seeds = [0]
+final_episodes = 1
+[train.ppo]
+n_steps = 400
+rollout_steps = 100
+eval_every = 200
+eval_episodes = 1
+n_epochs = 1
+hidden_size = 16
+warm_start_updates = 5
+"""
+
+
+def test_the_stage_trains_and_what_it_learned_acts_again(tmp_path: Path, bundle: Path) -> None:
+    path = tmp_path / "small.toml"
+    path.write_text(STUDY, encoding="utf-8")
+    space = Workspace(tmp_path, path, load_study(path))
+    shutil.copytree(bundle, space.artifact("bundle"))
+    observations = np.random.default_rng(0).normal(0.0, 0.3, (5, 39))
+    for cell, job in zip(stage.cells(space), stage.jobs(space), strict=True):
+        assert not job.done
+        summary = job.run(lambda done, note: None).summary
+        assert job.done
+        assert (summary["method"], summary["leader"], summary["steps"]) == (cell.algorithm, "policy", 400)
+        assert (summary["guide_share"] > 0.0) == (cell.algorithm == "guided-ppo")
+        act, leader = stage.learned(space, cell)
+        assert leader == "policy"
+        actions = act(observations)
+        assert actions.shape == (5, 4)
+        assert float(np.abs(actions).max()) <= 1.0
+        assert not np.array_equal(actions[0], actions[1])
+        assert not space.artifact("unfinished", cell.name).exists()
 
 
 # Beside the public implementation ---------------------------------------------------------------------------------------------

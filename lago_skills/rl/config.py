@@ -115,7 +115,7 @@ class PPOConfig(BaseModel):
     divergence: Literal["reverse", "forward"] = "forward"
     """Guided: KL(policy || prior), which wants one of the prior's modes; or KL(prior || policy), which wants the prior's mean and
     spread (its probabilities) and pulls however far the policy is."""
-    density_until: float = Field(default=0.5, gt=0, le=1)
+    density_until: float = Field(default=1.0, gt=0, le=1)
     """Guided: share of the run after which the weight is 0, unless it is constant."""
     trial_episodes: int = Field(default=3, ge=0)
     """Guided: at the beginning, episodes are led in turns by policy and prior, until each task has had so many of both, or a tenth of the run is over.

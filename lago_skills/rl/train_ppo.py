@@ -299,15 +299,8 @@ class PPOLoop:
         weight = torch.from_numpy(np.ascontiguousarray(weights).reshape(-1))
         if self.layout is not None:
             weight = torch.where(self.layout.silent(advice), torch.zeros_like(weight), weight)
-        return Rows(
-            flat,
-            advice,
-            actions,
-            log_probs.clone(),
-            torch.from_numpy(found.reshape(-1)),
-            torch.from_numpy(targets.reshape(-1)),
-            weight,
-        )
+        ahead, goals = torch.from_numpy(found.reshape(-1)), torch.from_numpy(targets.reshape(-1))
+        return Rows(flat, advice, actions, log_probs.clone(), ahead, goals, weight)
 
     def _warm_start(self, observations: NDArray[Any], states: NDArray[np.float32]) -> None:
         """Draw policy and critic to the prior on the tasks where it did better than the untrained policy."""
