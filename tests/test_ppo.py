@@ -121,9 +121,9 @@ class Count(gymnasium.Env[NDArray[np.float32], Any]):
 
 
 class Broken(Identity):
-    """Breaks at its n-th step, counted over all episodes and copies: by a reward that is not a number, or by a crash."""
+    """Breaks at its n-th step, counted over all episodes and copies: by a reward that is not a number or far too large, or by a crash."""
 
-    def __init__(self, how: Literal["nan", "crash"], at: int, counter: list[int]) -> None:
+    def __init__(self, how: Literal["nan", "huge", "crash"], at: int, counter: list[int]) -> None:
         super().__init__("discrete")
         self.how, self.at, self.counter = how, at, counter
 
@@ -133,7 +133,7 @@ class Broken(Identity):
         if self.counter[0] == self.at:
             if self.how == "crash":
                 raise RuntimeError("the simulator is gone")
-            reward = float("nan")
+            reward = float("nan") if self.how == "nan" else 1e38
         return observation, reward, terminated, truncated, info
 
 
@@ -369,7 +369,7 @@ def test_each_task_has_a_weight_of_its_own() -> None:
 
 def test_the_guide_is_asked_once_a_state_and_not_at_all_when_nothing_uses_it() -> None:
     told = Told("continuous")
-    loop = PPOLoop(identity("continuous", told), config(observe_prior=False), 0)
+    loop = PPOLoop(identity("continuous", told), config(density_until=0.5), 0)
     loop.begin(None)
     while loop.trying:
         loop.advance()
@@ -448,18 +448,22 @@ class Stop(Exception):
     """Raised in the middle of a run."""
 
 
-@pytest.mark.parametrize("at", [300, 700])
+@pytest.mark.parametrize("at", [70, 700])
 def test_a_run_goes_on_from_its_checkpoint_as_if_it_had_not_been_stopped(at: int, tmp_path: Path) -> None:
-    """300 is within the trial of the prior, 700 after it."""
+    """70 is within the trial of the prior, 700 after it."""
 
     def report(step: int, row: Row) -> None:
         if step >= at:
             raise Stop
 
-    settings = config(**SHORT, trial_episodes=4, initial_std=0.2)
+    settings = config(**SHORT | {"rollout_steps": 8, "eval_every": 64}, trial_episodes=50, initial_std=0.2)
     whole = train(identity("continuous", Told("continuous")), settings, 5, folder=tmp_path / "whole")
     with pytest.raises(Stop):
         train(identity("continuous", Told("continuous")), settings, 5, folder=tmp_path / "cut", report=report)
+    recipe = {"problem": "identity", "config": settings.model_dump(), "seed": 5}
+    kept = Checkpoint.load(tmp_path / "cut" / "checkpoint", recipe)
+    assert kept is not None
+    assert kept.values["counters"][2] == (at == 70)  # still trying
     rest = train(identity("continuous", Told("continuous")), settings, 5, folder=tmp_path / "cut")
     assert numbers(rest.curve) == numbers(whole.curve)
     for one, other in zip(weights_of(whole), weights_of(rest), strict=True):
@@ -517,7 +521,7 @@ def test_a_full_disk_keeps_the_former_checkpoint_and_the_run_goes_on(
 # Bad input ----------------------------------------------------------------------------------------------------------------
 
 
-def broken(how: Literal["nan", "crash"], at: int) -> Problem:
+def broken(how: Literal["nan", "huge", "crash"], at: int) -> Problem:
     counter = [0]
     return Problem("broken", ("broken",), lambda task: lambda: Broken(how, at, counter), (0, 0))
 
@@ -525,6 +529,13 @@ def broken(how: Literal["nan", "crash"], at: int) -> Problem:
 def test_a_reward_that_is_not_a_number_stops_the_run_with_its_step() -> None:
     with pytest.raises(TrainingStopped, match=r"environment 1 \(broken\), reward at step 25: found nan"):
         train(broken("nan", 50), config(**SHORT), 0)
+
+
+def test_losses_that_are_not_finite_stop_the_run() -> None:
+    with pytest.raises(
+        TrainingStopped, match=r"update after step 128: found loss/value = inf; expected finite numbers; lower"
+    ):
+        train(broken("huge", 50), config(**SHORT), 0)
 
 
 def test_an_environment_that_crashes_is_restarted_and_counted() -> None:

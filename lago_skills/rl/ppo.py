@@ -234,11 +234,6 @@ class PPO:
         sees = self.config.observe_prior or self.config.residual_scale is not None
         return self.advice_layout if sees else None
 
-    @property
-    def discrete(self) -> bool:
-        """Whether an action is a number."""
-        return self.log_std is None
-
     def _parameters(self) -> list[nn.Parameter]:
         """Weights of hints last."""
         own = [] if self.log_std is None else [self.log_std]

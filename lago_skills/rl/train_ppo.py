@@ -103,8 +103,8 @@ class PPOLoop:
         self.action_size = int(space.n) if isinstance(space, gymnasium.spaces.Discrete) else int(space.shape[0])
         self.layout: Layout | DiscreteLayout | None = None
         if problem.adviser is not None:
-            kinds = DiscreteLayout(self.action_size), Layout(self.action_size, config.n_components)
-            self.layout = kinds[0] if self.discrete else kinds[1]
+            of_box = Layout(self.action_size, config.n_components)
+            self.layout = DiscreteLayout(self.action_size) if self.discrete else of_box
         self.guiding, self._evaluating = Stopwatch(), Stopwatch()
         self.step = 0
         self.harvest, self.window = Harvest(), Window()
@@ -128,8 +128,8 @@ class PPOLoop:
             self._load(saved)
             return
         for number in range(len(self.tasks)):
-            turn = "prior" if number % 2 else "policy"
-            self.places.append(self._begin_episode(number, self._first[number], self.problem.first_seed + number, turn))
+            seed = self.problem.first_seed + number
+            self.places.append(self._begin_episode(number, self._first[number], seed, ("policy", "prior")[number % 2]))
 
     def _begin_episode(self, number: int, observation: NDArray[Any], seed: int, turn: Leader) -> Running:
         tasks = self.tasks[number : number + 1]
@@ -146,8 +146,7 @@ class PPOLoop:
     def advance(self, tick: Callable[[int], None] = lambda step: None) -> None:
         """A rollout and the updates on it."""
         n_envs, config = len(self.places), self.config
-        left = -(-(config.n_steps - self.step) // n_envs)
-        n_steps = min(config.rollout_steps, left)
+        n_steps = min(config.rollout_steps, -(-(config.n_steps - self.step) // n_envs))
         width = self.layout.width if self.layout is not None else 0
         observations = np.stack([place.observations[-1] for place in self.places])
         states = np.stack([place.states[-1] for place in self.places])
