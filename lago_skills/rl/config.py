@@ -107,7 +107,7 @@ class PPOConfig(BaseModel):
 
     observe_prior: bool = False
     """Guided: the networks see the prior, through weights that start at zero. The policy then needs the guide to act; without, it stands alone."""
-    density_weight: float = Field(default=1.0, ge=0)
+    density_weight: float = Field(default=5.0, ge=0)
     """Guided: weight of the divergence between policy and prior in the loss (LaGO, arXiv 2606.24669)."""
     density_fade: Literal["constant", "linear", "adaptive"] = "adaptive"
     """Guided: how that weight goes: not at all; to 0 at `density_until`; or, for each task, by how far the prior's return is ahead of

@@ -46,7 +46,7 @@ class TrainResult:
     curve: list[Row]
     final: list[EpisodeOutcome]
     harvested: list[Episode]
-    """Successful training episodes, in the order in which they ended."""
+    """Successful training episodes, in order."""
 
 
 def train(
@@ -94,7 +94,7 @@ class PPOLoop:
     """One run, a rollout and its update at a time."""
 
     def __init__(self, problem: Problem, config: PPOConfig, seed: int) -> None:
-        self.problem, self.config, self.seed = problem, config, seed
+        self.problem, self.config = problem, config
         self.tasks = np.asarray(problem.env_tasks, np.int64)
         names = [f"environment {i} ({problem.tasks[task]})" for i, task in enumerate(problem.env_tasks)]
         self.envs = Envs([problem.make(task) for task in problem.env_tasks], names)
@@ -103,8 +103,8 @@ class PPOLoop:
         self.action_size = int(space.n) if isinstance(space, gymnasium.spaces.Discrete) else int(space.shape[0])
         self.layout: Layout | DiscreteLayout | None = None
         if problem.adviser is not None:
-            of_box = Layout(self.action_size, config.n_components)
-            self.layout = DiscreteLayout(self.action_size) if self.discrete else of_box
+            size = self.action_size
+            self.layout = DiscreteLayout(size) if self.discrete else Layout(size, config.n_components)
         self.guiding, self._evaluating = Stopwatch(), Stopwatch()
         self.step = 0
         self.harvest, self.window = Harvest(), Window()
@@ -145,8 +145,8 @@ class PPOLoop:
 
     def advance(self, tick: Callable[[int], None] = lambda step: None) -> None:
         """A rollout and the updates on it."""
-        n_envs, config = len(self.places), self.config
-        n_steps = min(config.rollout_steps, -(-(config.n_steps - self.step) // n_envs))
+        n_envs = len(self.places)
+        n_steps = min(self.config.rollout_steps, -(-(self.config.n_steps - self.step) // n_envs))
         width = self.layout.width if self.layout is not None else 0
         observations = np.stack([place.observations[-1] for place in self.places])
         states = np.stack([place.states[-1] for place in self.places])
@@ -247,11 +247,7 @@ class PPOLoop:
                 self._warm_start(observations, states)
 
     def _check(self) -> None:
-        """Refuse to go on with losses that are not finite.
-
-        Raises:
-            TrainingStopped: naming the first.
-        """
+        """Refuse to go on with losses that are not finite."""
         for name, value in self.said.items():
             if not np.isfinite(value):
                 raise TrainingStopped(
@@ -294,7 +290,8 @@ class PPOLoop:
             log_probs = agent.policy(flat, advice).log_prob(actions)
             later = agent.values(torch.from_numpy(after), torch.from_numpy(after_advice)).numpy()
         found, targets = advantages_and_targets(rollout, values, later, self.config.gamma, gae_lambda)
-        self.explained = 1.0 - float(np.var(targets - values) / (np.var(targets) + 1e-8))
+        errors, spread = (float(np.var(each, dtype=np.float64)) for each in (targets - values, targets))
+        self.explained = 1.0 - errors / (spread + 1e-8)
         weight = torch.from_numpy(np.ascontiguousarray(weights).reshape(-1))
         if self.layout is not None:
             weight = torch.where(self.layout.silent(advice), torch.zeros_like(weight), weight)
