@@ -19,7 +19,7 @@ from lago_skills.envs.tasks import expand
 from lago_skills.errors import StudyError
 from lago_skills.llm.config import LiveConfig
 from lago_skills.query.config import QueryConfig
-from lago_skills.rl.config import SACConfig
+from lago_skills.rl.config import PPOConfig, SACConfig
 from lago_skills.rl.methods import TRAINABLE
 
 MAX_SEED = 99
@@ -153,6 +153,7 @@ class TrainConfig(_Section):
     algorithms: list[str] = Field(default_factory=lambda: ["guided-sac", "sac"])
     seeds: list[Seed] = Field(default_factory=lambda: [0, 1, 2], min_length=1)
     sac: SACConfig = SACConfig()
+    ppo: PPOConfig = PPOConfig()
     final_episodes: int = Field(default=50, ge=1)
     """Episodes of the last evaluation of a run."""
 

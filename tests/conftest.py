@@ -17,10 +17,14 @@ from lago_skills.core import Playbook
 from lago_skills.decoder.runtime import Calibration, DecoderWeights, Layer, Linear, Novelty, SkillNetwork, Trunk
 from lago_skills.envs.grounding import MetaWorldGrounding
 from lago_skills.envs.tasks import GROUPS, expand
+from lago_skills.guide.bundle import write_bundle
+from lago_skills.guide.guides import RetrievalConfig
+from lago_skills.library import NewSkill, SkillLibrary
 from lago_skills.llm.transcripts import TranscriptFile
 from lago_skills.planner import scenes
 from lago_skills.planner.ask import Planner
 from lago_skills.planner.findings import LintFile
+from lago_skills.store import writing
 
 torch.set_num_threads(1)
 ROOT = Path(__file__).parent.parent
@@ -85,3 +89,20 @@ def random_decoder(
     )
     heads = Linear(draw(2, hidden), draw(2)), Linear(draw(8, hidden), draw(8)), Linear(draw(8, hidden), draw(8))
     return DecoderWeights(network, *heads)
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory, playbooks: dict[str, Playbook]) -> Path:
+    """A bundle of the right form, with random weights: no skill."""
+    folder = tmp_path_factory.mktemp("bundles") / "bundle"
+    rng = np.random.default_rng(0)
+
+    def unit(n: int) -> Any:
+        rows = rng.normal(size=(n, 8)).astype(np.float32)
+        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+    latents = {name: unit(len(book.steps)) for name, book in playbooks.items()}
+    library = SkillLibrary.in_memory(8, [NewSkill(f"skill {i}", row) for i, row in enumerate(unit(20))])
+    with writing(folder, "build", {"test": 1}) as writer:
+        write_bundle(writer.path, random_decoder(), library, playbooks, latents, RetrievalConfig())
+    return folder

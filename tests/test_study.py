@@ -42,6 +42,7 @@ def test_the_demo_study_is_valid() -> None:
         ),
         (HEAD + '[collect]\naction_noise_std = "much"', r"found collect\.action_noise_std = 'much'"),
         (HEAD + "[train.sac]\ngamma = 1.5", r"found train\.sac\.gamma = 1\.5"),
+        (HEAD + "[train.ppo]\nclip = 0", r"found train\.ppo\.clip = 0"),
         ('[tasks]\nseen = ["reach"]', "found no 'name'"),
         ('name = "demo"\n[tasks]\nseen = ["reach"]', r"found name = 'demo'; expected 'x'"),
         ('name = "x"\n[tasks]\nseen = ["reech"]', r"unknown task 'reech'.*'reach'"),
@@ -51,7 +52,7 @@ def test_the_demo_study_is_valid() -> None:
         (HEAD + "[decoder]\nlearning_rate = inf", r"found decoder\.learning_rate = inf"),
         (HEAD + "[train]\nseeds = [-1]", r"found train\.seeds\.0 = -1"),
         (HEAD + "[train]\nseeds = [0, 0]", r"found train\.seeds = \[0, 0\]; expected each once"),
-        (HEAD + '[train]\nalgorithms = ["ppo"]', r"found 'ppo' in train\.algorithms; expected one of"),
+        (HEAD + '[train]\nalgorithms = ["dqn"]', r"found 'dqn' in train\.algorithms; expected one of"),
         ('name = "../x"\n[tasks]\nseen = ["reach"]', r"found name = '\.\./x'"),
     ],
 )

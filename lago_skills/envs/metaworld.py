@@ -38,6 +38,10 @@ def prepare_rendering() -> None:
                 os.environ.setdefault("MUJOCO_GL", backend)
 
 
+GOAL = slice(36, 39)
+"""Where an observation has the goal."""
+
+
 class MetaWorldEnv(gymnasium.Env[NDArray[np.float64], NDArray[np.float32]]):
     """One Meta-World v3 task with the protocol's rules.
 
@@ -63,7 +67,12 @@ class MetaWorldEnv(gymnasium.Env[NDArray[np.float64], NDArray[np.float32]]):
         self._env: Any = ENVIRONMENTS[name](seed=0)
         self._env._freeze_rand_vec = False  # draw the start state anew at each reset ...
         self._env.seeded_rand_vec = True  # ... from the generator that seed() sets
-        self.observation_space = cast("gymnasium.Space[NDArray[np.float64]]", self._env.observation_space)
+        stated = self._env.observation_space
+        low, high = stated.low.copy(), stated.high.copy()
+        low[GOAL], high[GOAL] = -np.inf, np.inf  # the package states zeros, as if the goal were hidden
+        self.observation_space = cast(
+            "gymnasium.Space[NDArray[np.float64]]", gymnasium.spaces.Box(low, high, dtype=stated.dtype)
+        )
         self.action_space = cast("gymnasium.Space[NDArray[np.float32]]", self._env.action_space)
         self._steps = 0
         self._dense = 0.0
@@ -73,6 +82,7 @@ class MetaWorldEnv(gymnasium.Env[NDArray[np.float64], NDArray[np.float32]]):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.float64], dict[str, Any]]:
         """Start an episode; without a seed, the next start state of the stream that the last seed began."""
+        super().reset(seed=seed)
         if seed is not None:
             self._seeds = np.random.default_rng(seed)
             start = seed

@@ -66,13 +66,25 @@ class Layout:
         """(B, 2A): mean and std of the mixture."""
         return advice[:, : 2 * self.action_size]
 
+    @property
+    def hint_size(self) -> int:
+        """Numbers in a hint."""
+        return 2 * self.action_size
+
     def mean(self, advice: Tensor) -> Tensor:
         """(B, A): mean of the mixture."""
         return advice[:, : self.action_size]
 
+    def mode(self, advice: Tensor) -> Tensor:
+        """(B, A): what the prior does where it leads."""
+        return self.mean(advice).clamp(-1.0, 1.0)
+
+    def silent(self, advice: Tensor) -> Tensor:
+        """(B,) where the prior says nothing."""
+        return advice[:, 2 * self.action_size] >= 1.0
+
     def parts(self, advice: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Weights (B, C), means and stds (B, C, A)."""
-        size, n = self.action_size, self.n_components
         size, n, start = self.action_size, self.n_components, 2 * self.action_size + 1
         middle, stop = start + n, start + n + n * size
         return (
@@ -94,6 +106,40 @@ class Layout:
         """(B, A) actions drawn from the mixture, clipped to [-1, 1]."""
         weights, means, stds = (part.numpy() for part in self.parts(torch.from_numpy(advice)))
         return ActionPrior(weights, means, stds).sample(rng)
+
+
+@dataclass(frozen=True)
+class DiscreteLayout:
+    """Where what is in a row of advice on discrete actions: their probabilities."""
+
+    action_size: int
+    """Number of actions."""
+
+    @property
+    def width(self) -> int:
+        """Numbers in a row."""
+        return self.action_size
+
+    @property
+    def hint_size(self) -> int:
+        """Numbers in a hint."""
+        return self.action_size
+
+    def pack(self, prior: DiscretePrior) -> NDArray[np.float32]:
+        """(B, width) rows of a prior."""
+        return pack_discrete(prior)
+
+    def hint(self, advice: Tensor) -> Tensor:
+        """(B, A): how much likelier than by chance each action is; zeros where the prior says nothing."""
+        return torch.where(self.silent(advice)[:, None], torch.zeros_like(advice), self.action_size * advice - 1.0)
+
+    def mode(self, advice: Tensor) -> Tensor:
+        """(B,): what the prior does where it leads."""
+        return advice.argmax(dim=1)
+
+    def silent(self, advice: Tensor) -> Tensor:
+        """(B,) where the prior says nothing: all actions are alike."""
+        return (advice == advice[:, :1]).all(dim=1)
 
 
 def log_floored(log_ratio: Tensor, floor: Tensor) -> Tensor:

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lago_skills.core import Neighbors
 from lago_skills.errors import StudyError
-from lago_skills.guide.guides import Guide, LibraryGuide
+from lago_skills.guide.guides import Guide, LibraryGuide, Retrieval
 from lago_skills.prior import ActionPrior
 
 
@@ -52,16 +53,28 @@ class LibraryAdviser:
         self, observations: NDArray[Any], tasks: NDArray[np.int64], shifts: Sequence[NDArray[np.float64] | None]
     ) -> ActionPrior:
         """(B, S) observations of (B,) tasks, the targets of each moved by its shift -> the prior of each."""
+        places = [np.flatnonzero(tasks == task) for task in np.unique(tasks)]
+        found = [self.guide.retrieve(observations[rows], self.tasks[int(tasks[rows[0]])]) for rows in places]
+        order = np.argsort(np.concatenate(places))
+        all_found = joined(found, order) if len(found) > 1 else found[0]
+        for row, shift in enumerate(shifts):
+            if shift is not None:
+                all_found.targets[row] += shift[all_found.steps[row]]
+        return self.guide.decode(
+            observations, all_found
+        )  # once for all tasks: the decoder costs more than what is looked up
 
-        def of_task(rows: NDArray[np.int64], task: int) -> ActionPrior:
-            found = self.guide.retrieve(observations[rows], self.tasks[task])
-            for place, row in enumerate(rows):
-                shift = shifts[int(row)]
-                if shift is not None:
-                    found.targets[place] += shift[found.steps[place]]
-            return self.guide.decode(observations[rows], found)
 
-        return by_task(tasks, of_task)
+def joined(found: Sequence[Retrieval], order: NDArray[np.int64]) -> Retrieval:
+    """What was looked up for rows of several tasks as one, in the order given."""
+    ids, scores = (
+        np.concatenate([getattr(each.neighbors, name) for each in found])[order] for name in ("ids", "scores")
+    )
+    queries, steps, targets, weights = (
+        np.concatenate([getattr(each, name) for each in found])[order]
+        for name in ("queries", "steps", "targets", "weights")
+    )
+    return Retrieval(queries, steps, targets, Neighbors(ids, scores), weights)
 
 
 def by_task(tasks: NDArray[np.int64], of_task: Callable[[NDArray[np.int64], int], ActionPrior]) -> ActionPrior:

@@ -95,23 +95,36 @@ class PPOConfig(BaseModel):
     max_grad_norm: float = Field(default=0.5, gt=0)
     target_kl: float | None = Field(default=None, gt=0)
     """Epochs end early where the policy has moved farther than this."""
-    hidden_size: int = Field(default=64, ge=1)
+    hidden_size: int = Field(default=256, ge=1)
+    normalize_states: bool = True
+    """Networks see states by their running mean and spread."""
     initial_std: float = Field(default=1.0, gt=0)
     """Of continuous actions."""
+    std_by_state: bool = True
+    """Whether the spread of continuous actions depends on the state."""
     eval_every: int = Field(default=20_000, ge=1)
     """Environment steps between evaluations, log rows and checkpoints."""
     eval_episodes: int = Field(default=20, ge=1)
 
-    observe_prior: bool = True
-    """Guided: the networks see the prior, through weights that start at zero."""
-    density_weight: float = Field(default=0.1, ge=0)
-    """Guided: weight of the divergence from policy to prior in the loss (LaGO, arXiv 2606.24669)."""
-    density_fade: Literal["constant", "linear", "adaptive"] = "linear"
-    """Guided: how that weight goes: not at all, to 0 at `density_until`, or with the policy's success over the prior's."""
-    density_until: float = Field(default=0.5, gt=0, le=1)
-    """Guided, linear: share of the run after which the weight is 0."""
-    warm_start_updates: int = Field(default=0, ge=0)
-    """Guided: updates that draw the policy to the prior on states the prior visits, before any other."""
+    observe_prior: bool = False
+    """Guided: the networks see the prior, through weights that start at zero. The policy then needs the guide to act; without, it stands alone."""
+    density_weight: float = Field(default=5.0, ge=0)
+    """Guided: weight of the divergence between policy and prior in the loss (LaGO, arXiv 2606.24669)."""
+    density_fade: Literal["constant", "linear", "adaptive"] = "adaptive"
+    """Guided: how that weight goes: not at all; to 0 at `density_until`; or, for each task, by how far the prior's return is ahead of
+    the policy's, times the linear fade."""
+    divergence: Literal["reverse", "forward"] = "forward"
+    """Guided: KL(policy || prior), which wants one of the prior's modes; or KL(prior || policy), which wants the prior's mean and
+    spread (its probabilities) and pulls however far the policy is."""
+    density_until: float = Field(default=1.0, gt=0, le=1)
+    """Guided: share of the run after which the weight is 0, unless it is constant."""
+    trial_episodes: int = Field(default=3, ge=0)
+    """Guided: at the beginning, episodes are led in turns by policy and prior, until each task has had so many of both, or a tenth of the run is over.
+    Without a trial there is no warm start, and an adaptive weight is 0."""
+    warm_start_updates: int = Field(default=1_000, ge=0)
+    """Guided: updates after the trial that draw the policy to the prior, on tasks where the prior did better."""
+    harvest: bool = True
+    """Whether successful training episodes are kept."""
     residual_scale: float | None = Field(default=None, gt=0)
     """Guided, continuous: the policy corrects the prior's mean by up to this much instead of acting by itself."""
     n_components: int = Field(default=4, ge=1)

@@ -20,10 +20,10 @@ class Method:
     """One learner."""
 
     about: str
-    algorithm: Literal["sac"] = "sac"
+    algorithm: Literal["sac", "ppo"] = "sac"
     adviser: Adviser = "none"
     settings: dict[str, Any] = field(default_factory=dict[str, Any])
-    """What differs from the study's `[train.sac]`."""
+    """What differs from the study's `[train.sac]` or `[train.ppo]`."""
     demonstrations: bool = False
     """Whether it is given the demonstrations of the task, if the table has any."""
 
@@ -54,6 +54,26 @@ METHODS: dict[str, Method] = {
         adviser="cloned",
         settings={"leaders": ("mix",), "imitation_weight": 0.0, "harvest": False, "observe_prior": False},
         demonstrations=True,
+    ),
+    "ppo": Method("proximal policy optimisation", algorithm="ppo"),
+    "guided-ppo": Method(
+        "a trial of the prior, a warm start where it is good, a divergence that fades as the policy overtakes it (the default settings)",
+        algorithm="ppo",
+        adviser="library",
+    ),
+    "bc-ppo": Method(
+        "begins as a policy cloned from the demonstrations, and goes on as plain PPO",
+        algorithm="ppo",
+        adviser="cloned",
+        settings={"observe_prior": False, "density_weight": 0.0},
+    ),
+    "ppo-kl-bc": Method(
+        "as guided-ppo, but the prior is cloned from the demonstrations, without language or library",
+        algorithm="ppo",
+        adviser="cloned",
+    ),
+    "ppo-kl-shuffled": Method(
+        "as guided-ppo, but the library is asked for the wrong skills", algorithm="ppo", adviser="shuffled"
     ),
 }
 

@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lago_skills.errors import ShapeError
-from lago_skills.prior import ActionPrior
-from lago_skills.rl.advice import Layout
+from lago_skills.prior import ActionPrior, DiscretePrior
+from lago_skills.rl.advice import DiscreteLayout, Layout
 from lago_skills.rl.config import Leader
 from lago_skills.rl.problem import Act, Problem
-from lago_skills.rl.sac import SAC
+
+
+class Agent(Protocol):
+    """Whatever has learned to act."""
+
+    @property
+    def layout(self) -> Layout | DiscreteLayout | None:
+        """How the advice is laid out that it acts by; None where it acts without."""
+        ...
+
+    def greedy(self, states: NDArray[np.float32], advice: NDArray[np.float32], leader: Leader) -> NDArray[Any]:
+        """(B, S'), (B, W) -> actions without exploring."""
+        ...
 
 
 def look(
     problem: Problem,
-    layout: Layout | None,
+    layout: Layout | DiscreteLayout | None,
     observations: NDArray[Any],
     tasks: NDArray[np.int64],
     shifts: Sequence[NDArray[np.float64] | None],
@@ -28,19 +40,39 @@ def look(
     if layout is None or problem.adviser is None:
         return states, np.zeros((len(observations), 0), np.float32)
     prior = problem.adviser.prior(observations, tasks, shifts)
-    if not isinstance(prior, ActionPrior) or prior.means.shape[2] != layout.action_size:
-        size = prior.means.shape[2] if isinstance(prior, ActionPrior) else "discrete"
-        raise ShapeError(
-            f"prior of {problem.name!r}: found actions of size {size}; expected {layout.action_size}, as the environment has them; "
-            "take a bundle that was made for this environment"
-        )
-    return states, layout.pack(prior)
+    return states, pack(prior, layout, problem.name)
 
 
-def greedy_policy(problem: Problem, agent: SAC, leader: Leader) -> Act:
+def pack(prior: ActionPrior | DiscretePrior, layout: Layout | DiscreteLayout, name: str) -> NDArray[np.float32]:
+    """Rows of a prior.
+
+    Raises:
+        ShapeError: it is over other actions than the environment has.
+    """
+    if isinstance(prior, ActionPrior) and isinstance(layout, Layout) and prior.means.shape[2] == layout.action_size:
+        return layout.pack(prior)
+    if (
+        isinstance(prior, DiscretePrior)
+        and isinstance(layout, DiscreteLayout)
+        and prior.log_probs.shape[2] == layout.action_size
+    ):
+        return layout.pack(prior)
+    found = (
+        f"actions of size {prior.means.shape[2]}"
+        if isinstance(prior, ActionPrior)
+        else f"{prior.log_probs.shape[2]} discrete actions"
+    )
+    wanted = f"size {layout.action_size}" if isinstance(layout, Layout) else f"{layout.action_size} discrete ones"
+    raise ShapeError(
+        f"prior of {name!r}: found {found}; expected {wanted}, as the environment has them; "
+        "take a bundle that was made for this environment"
+    )
+
+
+def greedy_policy(problem: Problem, agent: Agent, leader: Leader) -> Act:
     """What an agent does without exploring."""
 
-    def act(observations: NDArray[Any], tasks: NDArray[np.int64]) -> NDArray[np.float32]:
+    def act(observations: NDArray[Any], tasks: NDArray[np.int64]) -> NDArray[Any]:
         return agent.greedy(*look(problem, agent.layout, observations, tasks, [None] * len(tasks)), leader)
 
     return act

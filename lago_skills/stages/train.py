@@ -16,14 +16,20 @@ from lago_skills.core import Task
 from lago_skills.data.episodes import EPISODES_FILE, save_episodes
 from lago_skills.envs.tasks import expand
 from lago_skills.rl import methods
-from lago_skills.rl.config import SACConfig
+from lago_skills.rl.config import PPOConfig, SACConfig
 from lago_skills.rl.runlog import CURVE_FILE, Row
 from lago_skills.stages import build
 from lago_skills.stages.job import Job, Progress, Workspace, digest
 from lago_skills.store import ArtifactWriter, fingerprint, verify
 
 if TYPE_CHECKING:
+    from torch import nn
+
+    from lago_skills.rl import train_ppo as ppo
+    from lago_skills.rl import train_sac as sac
+    from lago_skills.rl.ppo import PPO
     from lago_skills.rl.problem import Problem
+    from lago_skills.rl.sac import SAC
 
 VERSION = 4
 FINAL_FILE, ACTOR_FILE = "final_episodes.csv", "agent.safetensors"
@@ -54,9 +60,10 @@ def cells(space: Workspace) -> list[Cell]:
     ]
 
 
-def sac_config(space: Workspace, algorithm: str) -> SACConfig:
-    """The settings of a learner: the study's, with what differs for it."""
-    return space.study.train.sac.model_copy(update=methods.method(algorithm).settings)
+def learner_config(space: Workspace, name: str) -> SACConfig | PPOConfig:
+    """The settings of a learner: the study's for its algorithm, with what differs for it."""
+    chosen, study = methods.method(name), space.study.train
+    return (study.sac if chosen.algorithm == "sac" else study.ppo).model_copy(update=chosen.settings)
 
 
 def jobs(space: Workspace) -> list[Job]:
@@ -79,21 +86,45 @@ def learned(space: Workspace, cell: Cell) -> tuple[Callable[[NDArray[Any]], NDAr
     from lago_skills.rl.advice import Layout
     from lago_skills.rl.networks import load_networks
     from lago_skills.rl.policy import greedy_policy
+    from lago_skills.rl.ppo import PPO
     from lago_skills.rl.sac import SAC
 
     folder, made = space.artifact("runs", cell.name), problem(space, cell)
-    grounding, config = space.study.grounding, sac_config(space, cell.algorithm)
+    grounding, config = space.study.grounding, learner_config(space, cell.algorithm)
     state_size = made.see(np.zeros((1, grounding.observation_size)), np.zeros(1, np.int64)).shape[1]
     layout = Layout(grounding.action_size, config.n_components) if made.adviser is not None else None
-    agent = SAC.create(state_size, grounding.action_size, config, layout, cell.seed)
-    load_networks(folder / ACTOR_FILE, actor=agent.actor, critics=agent.critics)
+    sizes = state_size, grounding.action_size
+    agent = (
+        PPO.create(*sizes, config, layout, cell.seed)
+        if isinstance(config, PPOConfig)
+        else SAC.create(*sizes, config, layout, cell.seed)
+    )
+    load_networks(folder / ACTOR_FILE, **networks_of(agent))
     leader = verify(folder).summary["leader"]
     act = greedy_policy(made, agent, leader)
     return lambda observations: act(observations, np.zeros(len(observations), np.int64)), leader
 
 
+def networks_of(agent: SAC | PPO) -> dict[str, nn.Module]:
+    """What an agent needs to act, by name."""
+    from lago_skills.rl.ppo import PPO
+
+    return agent.networks() if isinstance(agent, PPO) else {"actor": agent.actor, "critics": agent.critics}
+
+
+def run(
+    problem: Problem, config: SACConfig | PPOConfig, seed: int, **options: Any
+) -> sac.TrainResult | ppo.TrainResult:
+    """Train by the algorithm that the settings are of; options are those of its `train`."""
+    from lago_skills.rl import train_ppo, train_sac
+
+    if isinstance(config, PPOConfig):
+        return train_ppo.train(problem, config, seed, **options)
+    return train_sac.train(problem, config, seed, **options)
+
+
 def _job(space: Workspace, cell: Cell, bundle: str) -> Job:
-    config = sac_config(space, cell.algorithm)
+    config = learner_config(space, cell.algorithm)
     final_episodes = space.study.train.final_episodes
     recipe: dict[str, Any] = {
         "stage": "train",
@@ -109,13 +140,12 @@ def _job(space: Workspace, cell: Cell, bundle: str) -> Job:
 
     def make(writer: ArtifactWriter, progress: Progress) -> None:
         from lago_skills.rl.networks import save_networks
-        from lago_skills.rl.train_sac import train
 
         def report(step: int, row: Row) -> None:
             progress(step, f"{cell.algorithm} s{cell.seed} success {row.get('eval/success', float('nan')):.2f}")
 
         unfinished = space.artifact("unfinished", cell.name)
-        result = train(
+        result = run(
             problem(space, cell),
             config,
             cell.seed,
@@ -131,7 +161,7 @@ def _job(space: Workspace, cell: Cell, bundle: str) -> Job:
             plain.writerows(
                 [cell.task.id, cell.algorithm, cell.seed, r.seed, int(r.success), r.steps] for r in result.final
             )
-        save_networks(writer.path / ACTOR_FILE, actor=result.agent.actor, critics=result.agent.critics)
+        save_networks(writer.path / ACTOR_FILE, **networks_of(result.agent))
         if result.harvested:
             save_episodes(writer.path / EPISODES_FILE, result.harvested)
         writer.summary = {
