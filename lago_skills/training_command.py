@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from lago_skills.evaluate.curves import CurveCell, CurveRow
     from lago_skills.stages.job import Workspace
 
-TABLE_NAMES = ("T2", "T3")
+TABLE_NAMES = ("T1", "T2", "T3")
 ANY = "any"
 
 
@@ -66,7 +66,7 @@ def report_training(space: Workspace, table: str, *, as_json: bool) -> None:
 
 def show(table: str, rows: list[CurveRow], *, as_json: bool) -> None:
     """Print interquartile means by method and steps, and the chance that ours beats each other method."""
-    from lago_skills.stages.table_page import OURS, results
+    from lago_skills.stages.table_page import ours, results
 
     entries, summary = results(table, rows)
     if as_json:
@@ -97,7 +97,7 @@ def show(table: str, rows: list[CurveRow], *, as_json: bool) -> None:
         if entry["steps"] != last:
             continue
         console.print(
-            f"{OURS} beats {entry['over']} with probability {entry['probability']:.2f} "
+            f"{ours(rows)} beats {entry['over']} with probability {entry['probability']:.2f} "
             f"({entry['low']:.2f}-{entry['high']:.2f}) after {entry['steps']:,} steps, {entry['n_tasks']} tasks"
         )
 

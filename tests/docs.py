@@ -18,6 +18,8 @@ from lago_skills.evaluate.rows import RowFile
 from lago_skills.stages import ablations, opposites
 from lago_skills.stages.training_tables import TABLES
 from tests.conftest import ROOT
+from tests.fading import RESULTS as FADING
+from tests.fading import read as read_fading
 
 STAGE_WORDS = {
     "collect": "collect 50 demonstrations",
@@ -162,6 +164,24 @@ def training(name: str) -> str:
     return "\n".join(lines)
 
 
+def fading() -> str:
+    """What guides cost and bring, in Markdown."""
+    words = {
+        "none": "none (plain SAC)",
+        "right": "points to the goal",
+        "wrong": "points away from it",
+        "useless": "stands still, and jitters",
+    }
+    lines = ["| guide | median | least | greatest | success at the end |", "|---|---|---|---|---|"]
+    rows = read_fading(FADING)
+    for guide, text in words.items():
+        own = [row for row in rows if row["guide"] == guide]
+        steps = sorted(int(row["steps_to_90"] or 10**9) for row in own)
+        shown = [f"{value:,}" if value < 10**9 else "never" for value in (steps[len(steps) // 2], steps[0], steps[-1])]
+        lines.append(f"| {text} | {' | '.join(shown)} | {sum(float(row['final']) for row in own) / len(own):.2f} |")
+    return "\n".join(lines)
+
+
 def _with_interval(entry: dict[str, Any] | None) -> str:
     if entry is None:
         return ""
@@ -231,7 +251,7 @@ def generated() -> str:
     parts = {"table": table(results), "stages": stages(results), "help": f"```\n{parser().format_help()}```"}
     for name, make in (("repair", repair), ("wordings", wordings), ("library", library), ("decoder", cost)):
         parts[name] = make(json.loads((ROOT / f"data/results/{name}.json").read_text(encoding="utf-8")))
-    parts |= {name: training(name) for name in TABLES}
+    parts |= {name: training(name) for name in TABLES} | {"fading": fading()}
     parts |= {"zero-shot": zero_shot(), "ablations": ablation_table(), "opposites": opposite_pairs()}
     for name, part in parts.items():
         pattern = rf"(<!-- {name}:start -->\n).*?(<!-- {name}:end -->)"

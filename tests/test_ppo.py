@@ -303,7 +303,7 @@ def test_running_moments_are_those_of_all_states() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("fade", ["adaptive", "constant"])
 def test_a_silent_guide_is_the_plain_algorithm_bit_for_bit(kind: Kind, fade: str) -> None:
-    settings = config(**SHORT, density_fade=fade, residual_scale=0.5 if fade == "constant" else None)
+    settings = config(**SHORT, fade=fade, residual_scale=0.5 if fade == "constant" else None)
     plain = train(identity(kind), settings, 3)
     silent = train(identity(kind, Told(kind, floor=1.0)), settings, 3)
     ignored = {"train/density_weight"}
@@ -346,7 +346,7 @@ def test_a_good_guide_beats_none_and_a_wrong_one_is_overcome(kind: Kind) -> None
 def test_a_wrong_guide_that_never_fades_is_overcome_where_the_reward_is_worth_more(kind: Kind, divergence: str) -> None:
     settings: dict[str, Any] = {
         "divergence": divergence,
-        "density_fade": "constant",
+        "fade": "constant",
         "density_weight": 0.02,
         "trial_episodes": 0,
     }
@@ -369,7 +369,7 @@ def test_each_task_has_a_weight_of_its_own() -> None:
 
 def test_the_guide_is_asked_once_a_state_and_not_at_all_when_nothing_uses_it() -> None:
     told = Told("continuous")
-    loop = PPOLoop(identity("continuous", told), config(density_until=0.5), 0)
+    loop = PPOLoop(identity("continuous", told), config(fade_until=0.5), 0)
     loop.begin(None)
     while loop.trying:
         loop.advance()
@@ -711,9 +711,7 @@ def test_the_curve_is_that_of_stable_baselines(kind: Kind) -> None:
 @needs_peer
 @pytest.mark.filterwarnings("ignore:Converting a tensor:UserWarning")
 def test_speeds_are_measured_in_turns(bundle: Path) -> None:
-    settings = PPOConfig(
-        rollout_steps=50, n_steps=4_000, trial_episodes=1, warm_start_updates=10, density_fade="constant"
-    )
+    settings = PPOConfig(rollout_steps=50, n_steps=4_000, trial_episodes=1, warm_start_updates=10, fade="constant")
     rows, summary = bench_train.bench(bundle, settings, rounds=1)
     assert list(rows[0]) == ["algorithm", "ours_steps_per_s", "peer_steps_per_s", "ratio", "guide_share"]
     assert rows[0]["ratio"] == pytest.approx(rows[0]["ours_steps_per_s"] / rows[0]["peer_steps_per_s"], rel=0.01)

@@ -130,10 +130,12 @@ def space(made: Workspace, monkeypatch: pytest.MonkeyPatch) -> Workspace:
         "hidden_size": 16,
     }
     for name, spec in TABLES.items():
-        changed = replace(spec, settings=small, n_steps=400, demos=min(spec.demos, 1), at=(200, 400))
+        brief = (
+            small if not spec.together else {"n_steps": 400, "eval_every": 200, "eval_episodes": 1, "rollout_steps": 20}
+        )
+        changed = replace(spec, settings=brief, demos=min(spec.demos, 1), at=(200, 400), final_episodes=3)
         monkeypatch.setitem(training_tables.TABLES, name, changed)
         changed.path(made.root, name).unlink(missing_ok=True)
-    monkeypatch.setattr(training_tables, "FINAL_EPISODES", 3)
     return made
 
 
@@ -148,13 +150,13 @@ def test_all_methods_of_the_tables_are_known() -> None:
 def test_each_baseline_is_advised_as_its_name_says(space: Workspace) -> None:
     made = Seed(Variant(variant(space, 0, 1), lambda text: None), lambda text: None)
     task = space.study.unseen[0]
-    assert made.guide("none", task, 1) is None
-    library, shuffled, learned = (made.guide(name, task, 1) for name in ("library", "shuffled", "learned query"))
+    assert made.guide("none", (task,), 1) is None
+    library, shuffled, learned = (made.guide(name, (task,), 1) for name in ("library", "shuffled", "learned query"))
     observations = np.random.default_rng(0).normal(0.0, 0.2, (5, 39))
     means = [guide.prior(observations, task.id).mean() for guide in (library, shuffled, learned) if guide is not None]
     assert len(means) == 3
     assert not np.allclose(means[0], means[1])
-    cloned = made.guide("cloned", task, 1)
+    cloned = made.guide("cloned", (task,), 1)
     assert isinstance(cloned, ClonedGuide)
     prior = cloned.prior(observations, task.id)
     assert prior.floor == space.study.guide.floor
@@ -190,6 +192,25 @@ def test_a_small_table_from_the_command_line(space: Workspace, capsys: pytest.Ca
     page = Path(capsys.readouterr().out.split("page: ")[1].strip()).read_text(encoding="utf-8")
     assert "half of each batch from the demonstrations" in page
     assert "lago evaluate small --table T3" in page
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_one_policy_for_all_demonstrated_tasks(space: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["--root", str(space.root), "evaluate", "small", "--table", "T1", "--seeds", "0", "--json"]
+    assert main([*command, "--methods", "library,bc,guided-ppo,bc-ppo"], never) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [(row["method"], row["steps"]) for row in found["rows"]] == [
+        ("library", 0),
+        ("bc", 0),
+        ("guided-ppo", 200),
+        ("guided-ppo", 400),
+        ("bc-ppo", 200),
+        ("bc-ppo", 400),
+    ]
+    rows = RowFile(space.root / "data/results/T1.csv", CurveRow).rows()
+    assert {row.task for row in rows} == {"ten"}
+    assert [row.episodes for row in rows] == [30, 30, 10, 30, 10, 30]
 
 
 @pytest.mark.slow

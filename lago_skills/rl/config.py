@@ -110,13 +110,13 @@ class PPOConfig(BaseModel):
     """Guided: the networks see the prior, through weights that start at zero. The policy then needs the guide to act; without, it stands alone."""
     density_weight: float = Field(default=5.0, ge=0)
     """Guided: weight of the divergence between policy and prior in the loss (LaGO, arXiv 2606.24669)."""
-    density_fade: Literal["constant", "linear", "adaptive"] = "adaptive"
-    """Guided: how that weight goes: not at all; to 0 at `density_until`; or, for each task, by how far the prior's return is ahead of
+    fade: Literal["constant", "linear", "adaptive"] = "adaptive"
+    """Guided: how that weight goes: not at all; to 0 at `fade_until`; or, for each task, by how far the prior's return is ahead of
     the policy's, times the linear fade."""
     divergence: Literal["reverse", "forward"] = "forward"
     """Guided: KL(policy || prior), which wants one of the prior's modes; or KL(prior || policy), which wants the prior's mean and
     spread (its probabilities) and pulls however far the policy is."""
-    density_until: float = Field(default=1.0, gt=0, le=1)
+    fade_until: float = Field(default=1.0, gt=0, le=1)
     """Guided: share of the run after which the weight is 0, unless it is constant."""
     trial_episodes: int = Field(default=3, ge=0)
     """Guided: at the beginning, episodes are led in turns by policy and prior, until each task has had so many of both, or a tenth of the run is over.

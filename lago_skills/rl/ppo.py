@@ -15,7 +15,7 @@ Guidance, each part a setting (`lago_skills.rl.config.PPOConfig`):
                      "reverse", KL(policy || prior): through rho at reparametrised samples for continuous actions, exactly for discrete ones;
                      "forward", KL(prior || policy): exactly for discrete actions, and of the Gaussian with the prior's moments for
                      continuous ones, up to a constant. "adaptive" weighs it for each task by
-                     how far the prior's return is ahead of the policy's (`lago_skills.rl.trial`), and ends it at `density_until` in any case
+                     how far the prior's return is ahead of the policy's (`lago_skills.rl.trial`), and ends it at `fade_until` in any case
   trial_episodes     first, episodes are led in turns by policy and prior: what the prior is worth, task by task
   warm_start_updates after the trial, where the prior did better than the untrained policy, the policy's mean and spread (or its
                      probabilities) are drawn to the prior's on all states of the trial, and the critic to the returns of the prior's episodes

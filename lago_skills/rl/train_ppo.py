@@ -223,11 +223,11 @@ class PPOLoop:
         config, n_tasks = self.config, len(self.problem.tasks)
         if self.layout is None:
             return np.zeros(n_tasks, np.float32)
-        fade = max(0.0, 1.0 - self.step / (config.density_until * config.n_steps))
+        fade = max(0.0, 1.0 - self.step / (config.fade_until * config.n_steps))
         leads = np.ones(n_tasks)
-        if config.density_fade == "adaptive":
+        if config.fade == "adaptive":
             leads = np.array([self.trial.lead(task) for task in range(n_tasks)])
-        return (config.density_weight * leads * (1.0 if config.density_fade == "constant" else fade)).astype(np.float32)
+        return (config.density_weight * leads * (1.0 if config.fade == "constant" else fade)).astype(np.float32)
 
     def _learn(self, rollout: Rollout, observations: NDArray[Any], states: NDArray[np.float32]) -> None:
         weights = np.broadcast_to(self.density_weights()[self.tasks], rollout.rewards.shape)

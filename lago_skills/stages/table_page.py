@@ -19,17 +19,22 @@ from lago_skills.stages.job import Workspace
 from lago_skills.stages.training_tables import TABLES, UNTRAINED
 from lago_skills.store import write_text
 
-OURS = "guided-sac"
+OURS = ("guided-sac", "guided-ppo")
 ABOUT = {
     "library": "the skills by themselves, no training",
     "bc": "a policy cloned from the demonstrations, no training",
 }
 
 
+def ours(rows: list[CurveRow]) -> str:
+    """The learner that the others of a table are compared with."""
+    return next((name for name in OURS if any(row.method == name for row in rows)), OURS[0])
+
+
 def results(table: str, rows: list[CurveRow]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """What the runs say: interquartile means by method and steps; chances of improvement and steps to .8 success."""
     spec = TABLES[table]
-    chances = [entry for steps in spec.at for entry in curves.improvements(rows, OURS, steps)]
+    chances = [entry for steps in spec.at for entry in curves.improvements(rows, ours(rows), steps)]
     found = {"table": table, "question": spec.question, "improvement": chances, "reach": curves.reach(rows)}
     return curves.summary(rows, spec.at), found
 
@@ -50,6 +55,7 @@ def write_page(space: Workspace, table: str, rows: list[CurveRow]) -> Path:
         question=summary["question"],
         picture=base64.b64encode(picture).decode("ascii"),
         rows=entries,
+        ours=ours(rows),
         chances=summary["improvement"],
         reach=summary["reach"],
         methods={name: text for name, text in about.items() if name in shown},

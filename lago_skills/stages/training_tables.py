@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,8 +30,7 @@ from lago_skills.evaluate.rows import RowFile
 from lago_skills.guide.guides import Guide, LibraryGuide
 from lago_skills.prior import ActionPrior
 from lago_skills.rl import methods
-from lago_skills.rl.config import SACConfig
-from lago_skills.stages import cloning, collect
+from lago_skills.stages import cloning, collect, train
 from lago_skills.stages import query as query_stage
 from lago_skills.stages.job import Workspace
 from lago_skills.stages.pool import ONE_THREAD, become_worker, open_workspace
@@ -58,7 +57,11 @@ class TableSpec:
     at: tuple[int, ...]
     """Steps that the summary shows."""
     settings: dict[str, Any]
-    """What differs from the study's `[train.sac]`, for all methods alike."""
+    """What differs from the study's `[train.sac]` or `[train.ppo]`, for all methods alike."""
+    together: bool = False
+    """One policy for all seen tasks; else one for each unseen task."""
+    final_episodes: int = 50
+    """Of each task, in the last evaluation of a run."""
 
     def path(self, root: Path, name: str) -> Path:
         """Where its rows are."""
@@ -66,7 +69,19 @@ class TableSpec:
 
 
 COMMON: dict[str, Any] = {"n_steps": 20_000, "eval_every": 2_500, "eval_episodes": 20}
+TOGETHER = "ten"
+"""What cells of a table of one policy name their task."""
 TABLES: dict[str, TableSpec] = {
+    "T1": TableSpec(
+        "one policy for the ten demonstrated tasks: does the prior help PPO?",
+        ("library", "bc", "guided-ppo", "ppo", "bc-ppo", "ppo-kl-bc", "ppo-kl-shuffled"),
+        300_000,
+        0,
+        (50_000, 100_000, 200_000, 300_000),
+        {"n_steps": 300_000, "eval_every": 25_000, "eval_episodes": 5},
+        together=True,
+        final_episodes=20,
+    ),
     "T2": TableSpec(
         "a new task without a demonstration: does the library carry over?",
         ("library", "guided-sac", "guided-sac-kl", "sac", "sac-shuffled", "sac-learned-query"),
@@ -84,18 +99,17 @@ TABLES: dict[str, TableSpec] = {
         COMMON,
     ),
 }
-FINAL_EPISODES = 50
 
 
 class ClonedGuide:
-    """The prior of a policy cloned from demonstrations, without language and without library."""
+    """The prior of a policy cloned from demonstrations, without language and without library; by task."""
 
-    def __init__(self, cloned: ClonedTask, floor: float) -> None:
+    def __init__(self, cloned: dict[str, ClonedTask], floor: float) -> None:
         self.cloned, self.floor = cloned, floor
 
     def prior(self, observations: NDArray[Any], task: str) -> ActionPrior:
         """(B, S) observations -> prior over (B, A) actions."""
-        return self.cloned.prior(observations, self.floor)
+        return self.cloned[task].prior(observations, self.floor)
 
 
 class Bench:
@@ -112,65 +126,62 @@ class Bench:
         if cell.seed not in self._seeds:
             space = variant(self.space, cell.seed, self.space.study.collect.episodes_per_task)
             self._seeds[cell.seed] = Seed(Variant(space, self._say), self._say)
-        made, task = self._seeds[cell.seed], self._tasks[cell.task]
-        started = time.monotonic()
+        made, started = self._seeds[cell.seed], time.monotonic()
+        tasks = self.space.study.seen if self.spec.together else (self._tasks[cell.task],)
         if cell.method in UNTRAINED:
-            return [self._untrained(cell, made, task, started)]
-        return self._trained(cell, made, task, started)
+            return [self._untrained(cell, made, tasks, started)]
+        return self._trained(cell, made, tasks, started)
 
-    def _problem(self, task: Task, guide: Guide | None, seed: int) -> Problem:
+    def _problem(self, tasks: tuple[Task, ...], guide: Guide | None, seed: int) -> Problem:
         from lago_skills.rl.metaworld import metaworld_problem
 
-        return metaworld_problem([task], self.space.study.grounding, guide, seed)
+        return metaworld_problem(tasks, self.space.study.grounding, guide, seed)
 
-    def _untrained(self, cell: CurveCell, made: Seed, task: Task, started: float) -> CurveRow:
+    def _untrained(self, cell: CurveCell, made: Seed, tasks: tuple[Task, ...], started: float) -> CurveRow:
         from lago_skills.rl.problem import evaluate
 
-        guide = made.variant.guide if cell.method == "library" else made.cloned(task, self.spec.demos)
+        guide = made.variant.guide if cell.method == "library" else made.cloned(tasks, self.spec.demos)
         outcomes = evaluate(
-            self._problem(task, guide, cell.seed),
-            lambda observations, tasks: guide.prior(observations, task.id).mean(),
-            FINAL_EPISODES,
+            self._problem(tasks, guide, cell.seed),
+            # evaluation plays one task after the other
+            lambda observations, numbers: guide.prior(observations, tasks[int(numbers[0])].id).mean(),
+            self.spec.final_episodes,
         )
         demos = self.spec.demos if cell.method == "bc" else 0
         bundle = made.variant.bundle("library") if cell.method == "library" else ""
         return self._row(cell, 0, outcomes, demos, "prior", {}, started, bundle)
 
-    def _trained(self, cell: CurveCell, made: Seed, task: Task, started: float) -> list[CurveRow]:
-        from lago_skills.rl.train_sac import train
-
+    def _trained(self, cell: CurveCell, made: Seed, tasks: tuple[Task, ...], started: float) -> list[CurveRow]:
         method = methods.method(cell.method)
-        config = SACConfig.model_validate(
-            self.space.study.train.sac.model_dump() | self.spec.settings | method.settings
-        )
-        guide = made.guide(method.adviser, task, self.spec.demos)
-        shown = made.demonstrations(task, self.spec.demos) if method.demonstrations and self.spec.demos else []
+        usual = train.learner_config(self.space, cell.method)
+        config = type(usual).model_validate(usual.model_dump() | self.spec.settings)
+        guide = made.guide(method.adviser, tasks, self.spec.demos)
+        options: dict[str, Any] = {}
+        if method.demonstrations and self.spec.demos:
+            options["demonstrations"] = [
+                episode for task in tasks for episode in made.demonstrations(task, self.spec.demos)
+            ]
+        n_shown = len(options.get("demonstrations", ()))
         bundle = made.variant.bundle("library") if isinstance(guide, LibraryGuide) else ""
         folder = self.space.artifact("unfinished", cell.table, cell.name.replace("/", "__"))
-        result = train(
-            self._problem(task, guide, cell.seed),
+        result = train.run(
+            self._problem(tasks, guide, cell.seed),
             config,
             cell.seed,
-            final_episodes=FINAL_EPISODES,
-            demonstrations=shown,
+            final_episodes=self.spec.final_episodes,
             folder=folder,
-            recipe={"cell": cell.name, "bundle": bundle, "demos": len(shown), **config.model_dump(mode="json")},
+            recipe={"cell": cell.name, "bundle": bundle, "demos": n_shown, **config.model_dump(mode="json")},
+            **options,
         )
-        rows = [
-            self._row(cell, int(row["step"]), None, len(shown), "", row, started, bundle) for row in result.curve[:-1]
-        ]
-        last = self._row(
-            cell,
-            int(result.curve[-1]["step"]),
-            result.final,
-            len(shown),
-            result.leader,
-            result.curve[-1],
-            started,
-            bundle,
-        )
+        rows = [self._row(cell, int(row["step"]), None, n_shown, "", row, started, bundle) for row in result.curve[:-1]]
+        row = result.curve[-1]
+        last = self._row(cell, int(row["step"]), result.final, n_shown, result.leader, row, started, bundle)
         shutil.rmtree(folder, ignore_errors=True)
         return [*rows, last]
+
+    @property
+    def _eval_episodes(self) -> int:
+        return self.spec.settings["eval_episodes"] * (len(self.space.study.seen) if self.spec.together else 1)
 
     def _row(
         self,
@@ -192,10 +203,10 @@ class Bench:
             seed=cell.seed,
             steps=steps,
             success=round(success, 4),
-            episodes=self.spec.settings["eval_episodes"] if outcomes is None else len(outcomes),
+            episodes=self._eval_episodes if outcomes is None else len(outcomes),
             demos=demos,
             leader=leader,
-            prior_share=round(row.get("train/prior_share", 1.0), 4),
+            prior_share=round(row.get("train/prior_share", 0.0 if row else 1.0), 4),
             steps_per_s=round(row.get("time/steps_per_s", 0.0), 1),
             guide_share=round(row.get("time/guide_share", 0.0), 4),
             wall_s=round(time.monotonic() - started, 1),
@@ -211,15 +222,15 @@ class Seed:
         self.variant, self._say = made, say
         self._targets: dict[tuple[str, int], Variant] = {}
 
-    def guide(self, adviser: methods.Adviser, task: Task, demos: int) -> Guide | None:
+    def guide(self, adviser: methods.Adviser, tasks: tuple[Task, ...], demos: int) -> Guide | None:
         """Who advises."""
         if adviser == "none":
             return None
         if adviser == "cloned":
-            return self.cloned(task, demos)
-        return {"library": lambda: self.variant.guide, "shuffled": lambda: self.variant.shuffled}.get(
-            adviser, lambda: self.learned_query
-        )()
+            return self.cloned(tasks, demos)
+        if adviser == "learned query":
+            return self.learned_query
+        return self.variant.guide if adviser == "library" else self.variant.shuffled
 
     @cached_property
     def learned_query(self) -> LibraryGuide:
@@ -227,8 +238,6 @@ class Seed:
         guide, space = self.variant.guide, self.variant.space
         books = {name: book.playbook for name, book in guide.playbooks.items()}
         learned = query_stage.learned(space, space.artifact("decoder"), space.study.seed)
-        from dataclasses import replace
-
         config = replace(guide.config, query="learned")
         return LibraryGuide(guide.grounding, guide.decoder, guide.library, books, guide.step_latents, config, learned)
 
@@ -253,11 +262,17 @@ class Seed:
         """Of the task itself."""
         return collect.episodes(self._target(task, demos).space)[task.id]
 
-    def cloned(self, task: Task, demos: int) -> ClonedGuide:
-        """A policy cloned from the demonstrations of the task itself."""
-        made = self._target(task, demos)
-        made.make(lambda: [cloning.job(made.space, "bc-onehot")])
-        return ClonedGuide(cloning.load(made.space, "bc-onehot", task), self.variant.space.study.guide.floor)
+    def cloned(self, tasks: tuple[Task, ...], demos: int) -> ClonedGuide:
+        """Policies cloned from demonstrations of the tasks themselves: of each by itself, or, without a number of them, of the seen tasks together."""
+        floor = self.variant.space.study.guide.floor
+        if not demos:
+            return ClonedGuide({task.id: self.variant.cloned("bc-onehot", task) for task in tasks}, floor)
+        found: dict[str, ClonedTask] = {}
+        for task in tasks:
+            made = self._target(task, demos)
+            made.make(lambda made=made: [cloning.job(made.space, "bc-onehot")])
+            found[task.id] = cloning.load(made.space, "bc-onehot", task)
+        return ClonedGuide(found, floor)
 
 
 @dataclass(frozen=True)
@@ -273,6 +288,7 @@ class TargetSpace(VariantSpace):
 
 def cells(space: Workspace, table: str, names: list[str], tasks: list[str], seeds: list[int]) -> list[CurveCell]:
     """All runs of a choice, in the order in which they are worth having: seeds, then methods, then tasks."""
+    tasks = [TOGETHER] if TABLES[table].together else tasks
     return [
         CurveCell(table, space.study.name, method, task, seed) for seed in seeds for method in names for task in tasks
     ]
