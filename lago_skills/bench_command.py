@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 
@@ -13,12 +14,14 @@ def add_parser(commands: Any) -> None:
     top = commands.add_parser("bench", help="speed, beside the peer a user would pick, in one run")
     top.add_argument(
         "what",
-        choices=["library", "decoder"],
-        help="library: searches, adds, size, beside plain FAISS; decoder: seconds to label, embed and train as demonstrations grow",
+        choices=["library", "decoder", "train"],
+        help="library: searches, adds, size, beside plain FAISS; decoder: seconds to label, embed and train as demonstrations grow; train: guided PPO and SAC beside "
+        "Stable-Baselines3's plain ones",
     )
     top.add_argument("--sizes", type=_sizes, help="library: numbers of skills (default: 1000,10000,100000,1000000)")
     top.add_argument("--demos", type=_counts, help="decoder: demonstrations of each task (default: 1,2,5,10)")
     top.add_argument("--study", default="metaworld", help="decoder: whose tasks and settings (default: metaworld)")
+    top.add_argument("--bundle", type=Path, help="train: what guides (default: checkpoints/demo/bundle)")
     top.add_argument("--json", action="store_true", help="print one JSON object, nothing else, on standard output")
 
 
@@ -47,6 +50,13 @@ def _measure(options: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[st
         from lago_skills import bench_library
 
         return bench_library.bench(options.sizes or bench_library.SIZES, _say)
+    if options.what == "train":
+        import torch
+
+        from lago_skills import bench_train
+
+        torch.set_num_threads(1)
+        return bench_train.bench(options.bundle or options.root.resolve() / "checkpoints/demo/bundle", say=_say)
     from lago_skills import bench_decoder
     from lago_skills.stages.job import Workspace
     from lago_skills.study import load_study, study_path

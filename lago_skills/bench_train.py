@@ -21,21 +21,24 @@ from typing import TYPE_CHECKING, Any
 import gymnasium
 import numpy as np
 
-from lago_skills.envs.tasks import expand
+from lago_skills.envs.metaworld import MetaWorldEnv
+from lago_skills.envs.tasks import expand, find_task
 from lago_skills.errors import StudyError
 from lago_skills.guide.bundle import load_bundle
-from lago_skills.rl.config import PPOConfig
+from lago_skills.rl.config import PPOConfig, SACConfig
 from lago_skills.rl.envs import MakeEnv
 from lago_skills.rl.metaworld import metaworld_problem
 from lago_skills.rl.problem import Problem
 from lago_skills.rl.train_ppo import PPOLoop
+from lago_skills.rl.train_sac import SACLoop
 
 if TYPE_CHECKING:
-    from stable_baselines3 import PPO
+    from stable_baselines3 import PPO, SAC
 
 Row = dict[str, Any]
 Say = Callable[[str], None]
 ROUNDS = 5
+SAC_TASK, SAC_TURN = "pick-place-wall", 400
 
 
 class ToHorizon(gymnasium.Wrapper[Any, Any, Any, Any]):
@@ -95,9 +98,16 @@ class Speeds:
 
 
 def bench(
-    bundle: Path, ppo: PPOConfig | None = None, rounds: int = ROUNDS, say: Say = lambda text: None
+    bundle: Path,
+    ppo: PPOConfig | None = None,
+    rounds: int = ROUNDS,
+    say: Say = lambda text: None,
+    sac: SACConfig | None = None,
 ) -> tuple[list[Row], Row]:
     """A row for each algorithm, and what was measured on.
+
+    SAC is measured on one task, with its defaults and with the peer's very updates: the actor's at every step, no LayerNorm. All have one
+    update of the critics a step, on the same networks and batches.
 
     Raises:
         StudyError: Stable-Baselines3 is not installed.
@@ -112,7 +122,19 @@ def bench(
         return lambda: ToHorizon(whole.make(number)(), tasks[number].horizon_steps)
 
     problem = replace(whole, make=make)
-    rows = [bench_ppo(problem, ppo or PPOConfig(), rounds, say).row("ppo")]
+    alone = metaworld_problem([find_task(SAC_TASK)], guide.grounding, guide, seed=0)
+
+    def make_alone(number: int) -> MakeEnv:
+        return lambda: ToHorizon(MetaWorldEnv(find_task(SAC_TASK)), tasks[number].horizon_steps)
+
+    alone = replace(alone, make=make_alone)
+    usual = sac or SACConfig()
+    alike = usual.model_copy(update={"actor_every": 1, "layer_norm": False})
+    rows = [
+        bench_ppo(problem, ppo or PPOConfig(), rounds, say).row("ppo"),
+        bench_sac(alone, usual, rounds, say).row("sac"),
+        bench_sac(alone, alike, rounds, say).row("sac, the peer's updates"),
+    ]
     return rows, {"peer": peer_version(), "rounds": rounds, "tasks": len(tasks), "threads": threads()}
 
 
@@ -142,6 +164,64 @@ def bench_ppo(problem: Problem, config: PPOConfig, rounds: int, say: Say = lambd
     finally:
         loop.close()
         peer.get_env().close()  # pyright: ignore[reportOptionalMemberAccess] it was given one
+
+
+def bench_sac(problem: Problem, config: SACConfig, rounds: int, say: Say = lambda text: None) -> Speeds:
+    """Guided SAC beside the peer's plain SAC: a few hundred steps and their updates at a time, in turns."""
+    config = config.model_copy(update={"n_steps": 1_000_000, "buffer_size": 50_000})
+    peer, loop = peer_sac(problem, config, seed=0), SACLoop(problem, config, 0, ())
+    ours, theirs = list[float](), list[float]()
+    try:
+        loop.begin(None)
+        say("SAC, first steps")
+        while loop.step < config.random_steps + 50:
+            loop.advance()
+        peer.learn(config.random_steps + 50)
+        guided, seconds = loop.guiding.seconds, 0.0
+        for number in range(rounds):
+            say(f"SAC, turn {number + 1} of {rounds}")
+            started = time.perf_counter()
+            for _ in range(SAC_TURN):
+                loop.advance()
+            took = time.perf_counter() - started
+            ours.append(SAC_TURN / took)
+            seconds += took
+            started = time.perf_counter()
+            peer.learn(SAC_TURN, reset_num_timesteps=False)
+            theirs.append(SAC_TURN / (time.perf_counter() - started))
+        return Speeds(ours, theirs, (loop.guiding.seconds - guided) / seconds)
+    finally:
+        loop.close()
+        peer.get_env().close()  # pyright: ignore[reportOptionalMemberAccess] it was given one
+
+
+def peer_sac(problem: Problem, config: SACConfig, seed: int) -> SAC:
+    """Stable-Baselines3's SAC with our networks, batches and rates on our environment, without guidance.
+
+    Raises:
+        StudyError: it is not installed.
+    """
+    require_peer()
+    from stable_baselines3 import SAC
+    from stable_baselines3.common.vec_env import DummyVecEnv
+
+    vector = DummyVecEnv([lambda: Seen(problem.make(0)(), problem, 0)])
+    vector.seed(problem.first_seed)
+    return SAC(
+        "MlpPolicy",
+        vector,
+        learning_rate=config.learning_rate,
+        buffer_size=config.buffer_size,
+        learning_starts=config.random_steps,
+        batch_size=config.batch_size,
+        tau=config.tau,
+        gamma=config.gamma,
+        train_freq=1,
+        gradient_steps=round(config.updates_per_step),
+        policy_kwargs={"net_arch": [config.hidden_size] * 2},
+        seed=seed,
+        device="cpu",
+    )
 
 
 def peer_ppo(problem: Problem, config: PPOConfig, seed: int) -> PPO:

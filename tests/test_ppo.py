@@ -712,7 +712,9 @@ def test_the_curve_is_that_of_stable_baselines(kind: Kind) -> None:
 @pytest.mark.filterwarnings("ignore:Converting a tensor:UserWarning")
 def test_speeds_are_measured_in_turns(bundle: Path) -> None:
     settings = PPOConfig(rollout_steps=50, n_steps=4_000, trial_episodes=1, warm_start_updates=10, fade="constant")
-    rows, summary = bench_train.bench(bundle, settings, rounds=1)
+    quick = SACConfig(random_steps=100, batch_size=32, hidden_size=32)
+    rows, summary = bench_train.bench(bundle, settings, rounds=1, sac=quick)
+    assert [row["algorithm"] for row in rows] == ["ppo", "sac", "sac, the peer's updates"]
     assert list(rows[0]) == ["algorithm", "ours_steps_per_s", "peer_steps_per_s", "ratio", "guide_share"]
     assert rows[0]["ratio"] == pytest.approx(rows[0]["ours_steps_per_s"] / rows[0]["peer_steps_per_s"], rel=0.01)
     assert 0.0 < rows[0]["guide_share"] < 1.0
