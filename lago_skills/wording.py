@@ -159,10 +159,27 @@ def train_matcher(
         )
     import torch
 
+    before = torch.get_num_threads()
+    torch.set_num_threads(n_threads)
+    try:
+        return _trained(wordings, unrelated, terms, report, n_updates, seed)
+    finally:
+        torch.set_num_threads(before)
+
+
+def _trained(
+    wordings: dict[str, list[str]],
+    unrelated: list[str],
+    terms: tuple[tuple[str, ...], ...],
+    report: Callable[[int, str], None],
+    n_updates: int,
+    seed: int,
+) -> WordingMatcher:
+    import torch
+
     from lago_skills.embed import TextEncoder
 
     torch.manual_seed(seed)
-    torch.set_num_threads(n_threads)
     kept, held_back = _split([*wordings.values(), unrelated])
     encoder = TextEncoder()
     encoder.freeze(FROZEN_LAYERS)

@@ -42,6 +42,12 @@ def _loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket.socket, "connect", connect)
 
 
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    """Whatever a test before has set: sums over several threads differ in their last bits."""
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(scope="session")
 def grounding() -> MetaWorldGrounding:
     return MetaWorldGrounding()

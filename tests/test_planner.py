@@ -26,6 +26,8 @@ from lago_skills.planner.requests import playbook_request
 from lago_skills.planner.scenes import Scene
 from lago_skills.planner.wordings import Wordings, wordings_requests
 from lago_skills.playbook import CompiledPlaybook, playbook_from
+from lago_skills.stages import motions
+from lago_skills.stages.pool import open_workspace
 from tests.conftest import ROOT
 
 TEN, EIGHT = expand(list(GROUPS["ten"])), expand(list(GROUPS["eight"]))
@@ -63,11 +65,13 @@ def test_unseen_playbooks_reuse_the_words_of_the_training_tasks(playbooks: dict[
 
 
 def test_no_transcript_is_orphaned(committed_planner: Planner) -> None:
-    """Every recorded answer belongs to a request that would be asked today: a playbook, its repair, or wordings."""
+    """Every recorded answer belongs to a request that would be asked today: a playbook, its repair, wordings, or names of motions."""
     every = expand(["ten", "eight", "thirty-two"])
     plans = committed_planner.plans(TEN, every[10:]).values()
     used = {version.transcript.id for found in plans for version in found.versions}
     wordings = {request.key for request in wordings_requests(every, every[:18], Wordings())}
+    study = open_workspace(ROOT, ROOT / "data/studies/motions.toml")
+    used |= {answer.id for answer in motions.naming(study, committed_planner.transcripts).answers.values()}
     for transcript in committed_planner.transcripts.all():
         assert transcript.id in used or transcript.key in wordings, transcript.name
 

@@ -491,7 +491,7 @@ def test_a_reward_or_an_observation_that_is_not_finite_stops_with_the_step() -> 
 
 
 def test_a_guide_for_other_actions_is_refused() -> None:
-    with pytest.raises(ShapeError, match=r"found actions of size 4; expected 2"):
+    with pytest.raises(ShapeError, match=r"found actions of size 4; expected size 2"):
         train(problem(Walk, NullGuide(4)), SMALL, 0)
 
 

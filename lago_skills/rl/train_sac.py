@@ -56,7 +56,8 @@ def train(
     """Train one policy; `report(step, row)` every 100 steps.
 
     With a `folder`, the log goes there (`curve.csv`, TensorBoard) and so does a checkpoint at each evaluation: the same call goes on from it, if
-    it was made with the same `recipe` (by default the configuration, the seed and the problem's name). The last evaluation has
+    it was made with the same `recipe` (by default the configuration, the seed and the problem's name), to the very curve of a run that was never
+    cut if torch has as many threads. The last evaluation has
     `final_episodes` of each task.
 
     Raises:
