@@ -183,7 +183,7 @@ class Field:
 def action_fields(fields: list[Field], columns: int = 4) -> bytes:
     """Arrows of each skill's mean action over where the target lies from the gripper; darker is less certain."""
     rows = -(-len(fields) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(3.1 * columns, 3.3 * rows), squeeze=False)
+    figure, axes = plt.subplots(rows, columns, figsize=(3.1 * columns, 3.7 * rows), squeeze=False)
     for panel in axes.ravel()[len(fields) :]:
         panel.axis("off")
     for panel, field in zip(axes.ravel(), fields, strict=False):
