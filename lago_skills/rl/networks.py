@@ -5,12 +5,13 @@ the hint is zero, the network is the one that sees no prior.
 """
 
 # torch leaves some argument types open.
-# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 
 from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,36 +22,109 @@ from lago_skills.errors import ArtifactCorrupt
 
 
 class Critics(nn.Module):
-    """Two Q-functions evaluated as one batch of matrices: (state, action), hint -> (2, B)."""
+    """Two Q-functions evaluated as one batch of matrices: (state, action), hint -> (2, B).
+
+    Forward and backward pass are written out (`_by_hand`, `_Critics`): torch's LayerNorm, its products with matrices of one column and
+    its bookkeeping take as long again as the large matrix products. `tests/test_rl.py` holds both against torch's own.
+    """
 
     def __init__(self, input_size: int, hint_size: int, hidden_size: int, layer_norm: bool) -> None:
         super().__init__()
         self.layer_norm = layer_norm
-        layers: list[tuple[nn.Parameter, nn.Parameter]] = []
+        layers: list[nn.Parameter] = []
         for number, (a, b) in enumerate(itertools.pairwise([input_size, hidden_size, hidden_size, 1])):
             bound = 1.0 / np.sqrt(a)
             weight = nn.Parameter(torch.empty(2, a, b).uniform_(-bound, bound))
             bias = nn.Parameter(torch.zeros(2, 1, b))
             self.register_parameter(f"weight{number}", weight)
             self.register_parameter(f"bias{number}", bias)
-            layers.append((weight, bias))
-        self._layers = tuple(layers)
+            layers += [weight, bias]
         self.hint = nn.Parameter(torch.zeros(2, hint_size, hidden_size)) if hint_size else None
+        self._weights = (self.hint, *layers)
+        self._constants = tuple(None if each is None else each.detach() for each in self._weights)
 
-    def forward(self, x: Tensor, hint: Tensor | None = None) -> Tensor:
-        """(B, input), (B, hint) -> (2, B)."""
-        (w0, b0), (w1, b1), (w2, b2) = self._layers
-        hidden = torch.baddbmm(b0, x.expand(2, *x.shape), w0)  # (2, B, hidden)
-        if hint is not None and self.hint is not None:
-            hidden = torch.baddbmm(hidden, hint.expand(2, *hint.shape), self.hint)
-        hidden = self._activate(hidden)
-        hidden = self._activate(torch.baddbmm(b1, hidden, w1))
-        return torch.baddbmm(b2, hidden, w2)[..., 0]
+    def forward(self, x: Tensor, hint: Tensor | None = None, *, constant: bool = False) -> Tensor:
+        """(B, input), (B, hint) -> (2, B); where `constant`, gradients go to x alone, and cost no more than that."""
+        if not torch.is_grad_enabled():
+            return _by_hand(self.layer_norm, x, hint, *self._constants)[0]
+        return _Critics.apply(self.layer_norm, x, hint, *(self._constants if constant else self._weights))
 
-    def _activate(self, hidden: Tensor) -> Tensor:
-        if self.layer_norm:
-            hidden = nn.functional.layer_norm(hidden, hidden.shape[-1:])
-        return hidden.relu_()
+
+def _by_hand(
+    layer_norm: bool,
+    x: Tensor,
+    hint: Tensor | None,
+    w_hint: Tensor | None,
+    w0: Tensor,
+    b0: Tensor,
+    w1: Tensor,
+    b1: Tensor,
+    w2: Tensor,
+    b2: Tensor,
+) -> tuple[Tensor, list[Tensor]]:
+    """Values (2, B), and of both layers what the backward pass needs: normalised inputs, reciprocal spreads, outputs (2, B, hidden)."""
+    hidden = torch.baddbmm(b0, x.expand(2, *x.shape), w0)
+    if hint is not None and w_hint is not None:
+        hidden.baddbmm_(hint.expand(2, *hint.shape), w_hint)
+    first, scale0 = _normalised(hidden) if layer_norm else (hidden, hidden)
+    hidden0 = first.relu()
+    hidden = torch.baddbmm(b1, hidden0, w1)
+    second, scale1 = _normalised(hidden) if layer_norm else (hidden, hidden)
+    hidden1 = second.relu()
+    values = (hidden1 * w2.mT).sum(dim=2) + b2[..., 0]
+    return values, [first, scale0, hidden0, second, scale1, hidden1]
+
+
+def _normalised(hidden: Tensor) -> tuple[Tensor, Tensor]:
+    """LayerNorm without weights, in place, and the reciprocal spreads (..., 1)."""
+    hidden -= hidden.mean(dim=-1, keepdim=True)
+    squares = torch.linalg.vector_norm(hidden, dim=-1, keepdim=True).square_()
+    scale = squares.div_(hidden.shape[-1]).add_(1e-5).rsqrt_()
+    return hidden.mul_(scale), scale
+
+
+class _Critics(torch.autograd.Function):
+    """Gradients of `_by_hand`."""
+
+    @staticmethod
+    def forward(ctx: Any, layer_norm: bool, x: Tensor, hint: Tensor | None, *weights: Any) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride] as torch documents it
+        values, kept = _by_hand(layer_norm, x, hint, *weights)
+        ctx.save_for_backward(x, hint, *weights, *kept)
+        ctx.layer_norm = layer_norm
+        return values
+
+    @staticmethod
+    def backward(ctx: Any, by_values: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride] as torch documents it
+        x, hint, w_hint, w0, _, w1, _, w2, _, first, scale0, hidden0, second, scale1, hidden1 = ctx.saved_tensors
+        by_value = by_values[..., None]  # (2, B, 1)
+        by_second = _through(by_value * w2.mT, hidden1, second, scale1, ctx.layer_norm)
+        by_first = _through(by_second @ w1.mT, hidden0, first, scale0, ctx.layer_norm)
+        by_x = (by_first @ w0.mT).sum(dim=0) if ctx.needs_input_grad[1] else None
+        if not ctx.needs_input_grad[4]:
+            return None, by_x, *[None] * 8
+        return (
+            None,
+            by_x,
+            None,
+            hint.T.expand(2, *hint.T.shape) @ by_first if w_hint is not None else None,
+            x.T.expand(2, *x.T.shape) @ by_first,
+            by_first.sum(dim=1, keepdim=True),
+            hidden0.mT @ by_second,
+            by_second.sum(dim=1, keepdim=True),
+            (hidden1 * by_value).sum(dim=1)[..., None],
+            by_value.sum(dim=1, keepdim=True),
+        )
+
+
+def _through(by_output: Tensor, output: Tensor, normalised: Tensor, scale: Tensor, layer_norm: bool) -> Tensor:
+    """Gradient by the input of a layer's LayerNorm and ReLU, given that by its output (2, B, hidden)."""
+    found = torch.ops.aten.threshold_backward(by_output, output, 0)
+    if not layer_norm:
+        return found
+    zeros, ones = torch.zeros_like(scale), torch.ones_like(scale)
+    backward = torch.ops.aten.native_layer_norm_backward
+    unscaled, _, _ = backward(found, normalised, found.shape[-1:], zeros, ones, None, None, [True, False, False])
+    return unscaled.mul_(scale)
 
 
 class Actor(nn.Module):

@@ -219,7 +219,7 @@ class SAC:
         noise = torch.randn(batch.action.shape, generator=self.generator)
         action, log_p = self.actor(state, hint, noise)
         action = self._executed(action, advice)
-        value = self.critics(torch.cat([state, action], dim=1), hint).amin(dim=0)
+        value = self.critics(torch.cat([state, action], dim=1), hint, constant=True).amin(dim=0)
         loss = (self.alpha * log_p - value).mean()
         if n_successful and imitation_weight > 0.0:
             wanted = batch.action[-n_successful:]
