@@ -19,13 +19,14 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from lago_skills.errors import ArtifactCorrupt
+from lago_skills.rl.products import affine, product
 
 
 class Critics(nn.Module):
-    """Two Q-functions evaluated as one batch of matrices: (state, action), hint -> (2, B).
+    """Two Q-functions: (state, action), hint -> (2, B).
 
-    Forward and backward pass are written out (`_by_hand`, `_Critics`): torch's LayerNorm, its products with matrices of one column and
-    its bookkeeping take as long again as the large matrix products. `tests/test_rl.py` holds both against torch's own.
+    Forward and backward pass are written out (`Critics.one`, `_Values`), one function after the other, so that all of one stays in the
+    processor's cache: with torch's LayerNorm and its bookkeeping a step takes half as long again. Held against torch's own by `tests/test_rl.py`.
     """
 
     def __init__(self, input_size: int, hint_size: int, hidden_size: int, layer_norm: bool) -> None:
@@ -40,91 +41,71 @@ class Critics(nn.Module):
             self.register_parameter(f"bias{number}", bias)
             layers += [weight, bias]
         self.hint = nn.Parameter(torch.zeros(2, hint_size, hidden_size)) if hint_size else None
-        self._weights = (self.hint, *layers)
-        self._constants = tuple(None if each is None else each.detach() for each in self._weights)
+        self._weights = layers if self.hint is None else [*layers, self.hint]
+        self.each = [[weight.detach()[number] for weight in self._weights] for number in range(2)]
+        """Views of the weights of each Q-function."""
 
     def forward(self, x: Tensor, hint: Tensor | None = None, *, constant: bool = False) -> Tensor:
-        """(B, input), (B, hint) -> (2, B); where `constant`, gradients go to x alone, and cost no more than that."""
+        """(B, input), (B, hint) -> (2, B); where `constant`, gradients go to x alone."""
         if not torch.is_grad_enabled():
-            return _by_hand(self.layer_norm, x, hint, *self._constants)[0]
-        return _Critics.apply(self.layer_norm, x, hint, *(self._constants if constant else self._weights))
+            return torch.stack([self.one(weights, x, hint)[0] for weights in self.each])
+        return _Values.apply(self, x, hint, *(() if constant else self._weights))
+
+    def one(self, weights: list[Tensor], x: Tensor, hint: Tensor | None) -> tuple[Tensor, list[Tensor]]:
+        """(B,) values by one Q-function, and of both hidden layers what the backward pass needs."""
+        w0, b0, w1, b1, w2, b2, *w_hint = weights
+        hidden = product(x, w0, b0[0])
+        if hint is not None and w_hint:
+            hidden.addmm_(hint, w_hint[0])
+        hidden0, kept0 = self._activate(hidden)
+        hidden1, kept1 = self._activate(product(hidden0, w1, b1[0]))
+        return torch.addmv(b2[0], hidden1, w2[:, 0]), [hidden0, *kept0, hidden1, *kept1]
+
+    def _activate(self, hidden: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """LayerNorm without weights, if there is one, and ReLU; the centred inputs (B, hidden) and their reciprocal spreads (B, 1)."""
+        if not self.layer_norm:
+            return hidden.relu_(), [hidden, hidden]
+        hidden -= hidden.mean(dim=1, keepdim=True)
+        squares = torch.linalg.vector_norm(hidden, dim=1, keepdim=True).square_()
+        scale = squares.div_(hidden.shape[1]).add_(1e-5).rsqrt_()
+        return (hidden * scale).relu_(), [hidden, scale]
+
+    def through(self, by_output: Tensor, output: Tensor, centred: Tensor, scale: Tensor) -> Tensor:
+        """Gradient by the input of `_activate`, given that by its output (B, hidden)."""
+        masked = torch.ops.aten.threshold_backward(by_output, output, 0)
+        if not self.layer_norm:
+            return masked
+        backward, shape, zeros = torch.ops.aten.native_layer_norm_backward, masked.shape[1:], torch.zeros_like(scale)
+        return backward(masked, centred, shape, zeros, scale, None, None, [True, False, False])[0]
 
 
-def _by_hand(
-    layer_norm: bool,
-    x: Tensor,
-    hint: Tensor | None,
-    w_hint: Tensor | None,
-    w0: Tensor,
-    b0: Tensor,
-    w1: Tensor,
-    b1: Tensor,
-    w2: Tensor,
-    b2: Tensor,
-) -> tuple[Tensor, list[Tensor]]:
-    """Values (2, B), and of both layers what the backward pass needs: normalised inputs, reciprocal spreads, outputs (2, B, hidden)."""
-    hidden = torch.baddbmm(b0, x.expand(2, *x.shape), w0)
-    if hint is not None and w_hint is not None:
-        hidden.baddbmm_(hint.expand(2, *hint.shape), w_hint)
-    first, scale0 = _normalised(hidden) if layer_norm else (hidden, hidden)
-    hidden0 = first.relu()
-    hidden = torch.baddbmm(b1, hidden0, w1)
-    second, scale1 = _normalised(hidden) if layer_norm else (hidden, hidden)
-    hidden1 = second.relu()
-    values = (hidden1 * w2.mT).sum(dim=2) + b2[..., 0]
-    return values, [first, scale0, hidden0, second, scale1, hidden1]
-
-
-def _normalised(hidden: Tensor) -> tuple[Tensor, Tensor]:
-    """LayerNorm without weights, in place, and the reciprocal spreads (..., 1)."""
-    hidden -= hidden.mean(dim=-1, keepdim=True)
-    squares = torch.linalg.vector_norm(hidden, dim=-1, keepdim=True).square_()
-    scale = squares.div_(hidden.shape[-1]).add_(1e-5).rsqrt_()
-    return hidden.mul_(scale), scale
-
-
-class _Critics(torch.autograd.Function):
-    """Gradients of `_by_hand`."""
+class _Values(torch.autograd.Function):
+    """Values by `Critics.one`, and their gradients."""
 
     @staticmethod
-    def forward(ctx: Any, layer_norm: bool, x: Tensor, hint: Tensor | None, *weights: Any) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride] as torch documents it
-        values, kept = _by_hand(layer_norm, x, hint, *weights)
-        ctx.save_for_backward(x, hint, *weights, *kept)
-        ctx.layer_norm = layer_norm
-        return values
+    def forward(ctx: Any, critics: Critics, x: Tensor, hint: Tensor | None, *weights: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride] as torch documents it
+        found = [critics.one(each, x, hint) for each in critics.each]
+        ctx.critics, ctx.x, ctx.hint, ctx.kept = critics, x.detach(), hint, [kept for _, kept in found]
+        return torch.stack([values for values, _ in found])
 
     @staticmethod
     def backward(ctx: Any, by_values: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride] as torch documents it
-        x, hint, w_hint, w0, _, w1, _, w2, _, first, scale0, hidden0, second, scale1, hidden1 = ctx.saved_tensors
-        by_value = by_values[..., None]  # (2, B, 1)
-        by_second = _through(by_value * w2.mT, hidden1, second, scale1, ctx.layer_norm)
-        by_first = _through(by_second @ w1.mT, hidden0, first, scale0, ctx.layer_norm)
-        by_x = (by_first @ w0.mT).sum(dim=0) if ctx.needs_input_grad[1] else None
-        if not ctx.needs_input_grad[4]:
-            return None, by_x, *[None] * 8
-        return (
-            None,
-            by_x,
-            None,
-            hint.T.expand(2, *hint.T.shape) @ by_first if w_hint is not None else None,
-            x.T.expand(2, *x.T.shape) @ by_first,
-            by_first.sum(dim=1, keepdim=True),
-            hidden0.mT @ by_second,
-            by_second.sum(dim=1, keepdim=True),
-            (hidden1 * by_value).sum(dim=1)[..., None],
-            by_value.sum(dim=1, keepdim=True),
-        )
-
-
-def _through(by_output: Tensor, output: Tensor, normalised: Tensor, scale: Tensor, layer_norm: bool) -> Tensor:
-    """Gradient by the input of a layer's LayerNorm and ReLU, given that by its output (2, B, hidden)."""
-    found = torch.ops.aten.threshold_backward(by_output, output, 0)
-    if not layer_norm:
-        return found
-    zeros, ones = torch.zeros_like(scale), torch.ones_like(scale)
-    backward = torch.ops.aten.native_layer_norm_backward
-    unscaled, _, _ = backward(found, normalised, found.shape[-1:], zeros, ones, None, None, [True, False, False])
-    return unscaled.mul_(scale)
+        critics, x, hint = ctx.critics, ctx.x, ctx.hint
+        by_x: list[Tensor] = []
+        by_weights: list[list[Tensor]] = []
+        for by_value, weights, kept in zip(by_values[..., None], critics.each, ctx.kept, strict=True):  # (B, 1)
+            w0, _, w1, _, w2, _, *w_hint = weights
+            hidden0, centred0, scale0, hidden1, centred1, scale1 = kept
+            by_second = critics.through(by_value * w2.T, hidden1, centred1, scale1)
+            by_first = critics.through(product(by_second, w1.T), hidden0, centred0, scale0)
+            if ctx.needs_input_grad[1]:
+                by_x.append(product(by_first, w0.T))
+            if len(ctx.needs_input_grad) > 3:  # gradients of the weights are wanted, in their order
+                found = [product(x.T, by_first), by_first.sum(dim=0, keepdim=True)]
+                found += [product(hidden0.T, by_second), by_second.sum(dim=0, keepdim=True)]
+                found += [hidden1.T @ by_value, by_value.sum(dim=0, keepdim=True)]
+                by_weights.append([*found, hint.T @ by_first] if w_hint else found)
+        return None, by_x[0] + by_x[1] if by_x else None, None, *map(torch.stack, zip(*by_weights, strict=True))
 
 
 class Actor(nn.Module):
@@ -139,11 +120,11 @@ class Actor(nn.Module):
 
     def forward(self, x: Tensor, hint: Tensor | None, noise: Tensor | None) -> tuple[Tensor, Tensor]:
         """Action (B, A) and log-density (B,); without noise, the mode (its density is not meaningful)."""
-        hidden = self.first(x)
+        hidden = affine(self.first, x)
         if self.hint is not None and hint is not None:
             hidden = torch.addmm(hidden, hint, self.hint)
-        hidden = torch.relu(self.second(torch.relu(hidden)))
-        mean, raw = self.head(hidden).chunk(2, dim=1)
+        hidden = torch.relu(affine(self.second, torch.relu(hidden)))
+        mean, raw = affine(self.head, hidden).chunk(2, dim=1)
         if noise is None:
             return torch.tanh(mean), torch.zeros(len(x))
         log_std = -5.0 + 3.5 * (torch.tanh(raw) + 1.0)  # in [-5, 2]
