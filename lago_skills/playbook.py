@@ -19,23 +19,20 @@ class CompiledPlaybook:
     def __init__(self, playbook: Playbook, vocabulary: Vocabulary) -> None:
         index = {feature.name: i for i, feature in enumerate(vocabulary.features)}
         self.playbook = playbook
-        self._conditions = [
-            (
-                np.array([index[c.feature] for c in step.when], dtype=np.int64),
-                np.array([1.0 if c.op == "<" else -1.0 for c in step.when]),
-                np.array([c.value for c in step.when]),
-            )
-            for step in playbook.steps
-        ]
+        conditions = [(number, c) for number, step in enumerate(playbook.steps) for c in step.when]
+        self._features = np.array([index[c.feature] for _, c in conditions], dtype=np.int64)  # (n_conditions,)
+        self._signs = np.array([1.0 if c.op == "<" else -1.0 for _, c in conditions])
+        self._bounds = np.array([c.value for _, c in conditions])
+        self._counts = np.zeros((len(conditions), len(playbook.steps)))  # 1 where a condition is of a step
+        self._counts[np.arange(len(conditions)), [number for number, _ in conditions]] = 1.0
         targets = [step.target for step in playbook.steps]
         self._anchor = np.array([vocabulary.anchors.index(t.anchor) if t else -1 for t in targets])
         self._offset = np.array([t.offset if t else (0.0, 0.0, 0.0) for t in targets])
 
     def held(self, values: NDArray[Any]) -> NDArray[np.bool_]:
         """(B, F) feature values -> (B, n_steps) whether all conditions of each step hold; the last has none."""
-        held = np.stack(
-            [(sign * (values[:, i] - bound) < 0.0).all(axis=1) for i, sign, bound in self._conditions], axis=1
-        )  # (B, n_steps)
+        failed = ~(self._signs * (values[:, self._features] - self._bounds) < 0.0)  # (B, n_conditions)
+        held: NDArray[np.bool_] = failed @ self._counts == 0.0  # (B, n_steps)
         held[:, -1] = True
         return held
 

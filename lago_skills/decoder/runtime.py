@@ -8,6 +8,7 @@ measured after training is what acts.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, is_dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -111,9 +112,13 @@ class Novelty:
 
     def distance(self, states: Array) -> Array:
         """(B, I) standardised inputs -> (B,)."""
-        squares = np.sum(self.centres**2, axis=1) - 2.0 * states @ self.centres.T  # (B, C)
+        squares = self._lengths - 2.0 * states @ self.centres.T  # (B, C)
         nearest = np.sum(states**2, axis=1) + squares.min(axis=1)
         return np.sqrt(np.maximum(nearest, 0.0) / states.shape[1])
+
+    @cached_property
+    def _lengths(self) -> Array:
+        return np.sum(self.centres**2, axis=1)
 
     def log_width(self, states: Array) -> Array:
         """(B, I) standardised inputs -> (B,) logarithm of the factor, 0 near the training states."""

@@ -152,9 +152,13 @@ class MetaWorldGrounding:
         goal = observations[:, 36:39]
         opening = observations[:, 3:4]
 
-        def between(a: NDArray[Any], b: NDArray[Any]) -> list[NDArray[Any]]:
-            delta = b - a
-            return [delta, _norm(delta), _norm(delta[:, :2])]
+        ways = ((gripper, thing), (thing, goal), (gripper, goal), (gripper, second), (thing, second))
+        frames = ((old_gripper, gripper), (old_thing, thing), (old_second, second))
+        deltas = np.stack([b - a for a, b in (*ways, *frames)], axis=1)  # (B, 8, 3)
+        lengths = np.sqrt(np.einsum("bni,bni->bn", deltas, deltas))[:, :, None]
+        level = np.sqrt(np.einsum("bni,bni->bn", deltas[:, :5, :2], deltas[:, :5, :2]))[:, :, None]
+        between = np.concatenate([deltas[:, :5], lengths[:, :5], level], axis=2)  # (B, 5, 5): vector, length, length in the plane
+        moved = lengths[:, 5:, 0]
 
         return np.concatenate(
             [
@@ -162,15 +166,10 @@ class MetaWorldGrounding:
                 opening,
                 thing,
                 goal,
-                *between(gripper, thing),
-                *between(thing, goal),
-                *between(gripper, goal),
+                between[:, :3].reshape(len(between), -1),
                 second,
-                *between(gripper, second),
-                *between(thing, second),
-                _norm(gripper - old_gripper),
-                _norm(thing - old_thing),
-                _norm(second - old_second),
+                between[:, 3:].reshape(len(between), -1),
+                moved,
                 opening - observations[:, 21:22],
             ],
             axis=1,
@@ -232,7 +231,3 @@ def _turn(points: NDArray[Any], angles: NDArray[np.float64]) -> NDArray[np.float
     cos, sin = np.cos(angles), np.sin(angles)
     turned[:, 0], turned[:, 1] = cos * points[:, 0] - sin * points[:, 1], sin * points[:, 0] + cos * points[:, 1]
     return turned
-
-
-def _norm(delta: NDArray[Any]) -> NDArray[Any]:
-    return np.sqrt(np.einsum("bi,bi->b", delta, delta))[:, None]

@@ -1,10 +1,10 @@
 """Adam without the bookkeeping of an optimiser object: as many small updates as reinforcement learning makes, that is a tenth of their time.
 
-Source: Kingma and Ba (arXiv 1412.6980); the update itself is torch's fused one.
+Source: Kingma and Ba (arXiv 1412.6980); the update itself is torch's fused one (`torch.optim.adam._fused_adam`).
 """
 
 # torch leaves some argument types open.
-# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportPrivateImportUsage=false
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportPrivateUsage=false, reportPrivateImportUsage=false
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
-from torch.optim.adam import adam
 
 from lago_skills.rl.checkpoint import Checkpoint
 
@@ -23,8 +22,8 @@ BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 class Adam:
     """Moments of some parameters."""
 
-    def __init__(self, parameters: Iterable[Tensor], rate: float) -> None:
-        self.parameters, self.rate = list(parameters), rate
+    def __init__(self, parameters: Iterable[Tensor], rate: float, epsilon: float = EPSILON) -> None:
+        self.parameters, self.rate, self.epsilon = list(parameters), rate, epsilon
         self._first = [torch.zeros_like(each, requires_grad=False) for each in self.parameters]
         self._second = [torch.zeros_like(each, requires_grad=False) for each in self.parameters]
         self._steps = [torch.zeros(()) for _ in self.parameters]
@@ -36,20 +35,20 @@ class Adam:
     @torch.no_grad()
     def step(self, gradients: Sequence[Tensor]) -> None:
         """One step down gradients, in the order of the parameters."""
-        adam(
+        torch._foreach_add_(self._steps, 1)
+        torch._fused_adam_(
             self.parameters,
             list(gradients),
             self._first,
             self._second,
             [],
             self._steps,
-            fused=True,
             amsgrad=False,
             beta1=BETA1,
             beta2=BETA2,
             lr=self.rate,
             weight_decay=0.0,
-            eps=EPSILON,
+            eps=self.epsilon,
             maximize=False,
         )
 

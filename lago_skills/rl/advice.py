@@ -45,9 +45,8 @@ class Layout:
         weights, means, stds = prior.weights, prior.means, prior.stds
         if weights.shape[1] > self.n_components:
             order = np.argsort(-weights, axis=1, kind="stable")[:, : self.n_components]
-            weights = np.take_along_axis(weights, order, axis=1)
-            means = np.take_along_axis(means, order[:, :, None], axis=1)
-            stds = np.take_along_axis(stds, order[:, :, None], axis=1)
+            chosen = np.arange(n)[:, None], order
+            weights, means, stds = weights[chosen], means[chosen], stds[chosen]
             weights = weights / weights.sum(axis=1, keepdims=True)
         rows = np.zeros((n, self.width), np.float32)
         if prior.floor < 1.0:

@@ -53,10 +53,12 @@ class LibraryAdviser:
         self, observations: NDArray[Any], tasks: NDArray[np.int64], shifts: Sequence[NDArray[np.float64] | None]
     ) -> ActionPrior:
         """(B, S) observations of (B,) tasks, the targets of each moved by its shift -> the prior of each."""
-        places = [np.flatnonzero(tasks == task) for task in np.unique(tasks)]
-        found = [self.guide.retrieve(observations[rows], self.tasks[int(tasks[rows[0]])]) for rows in places]
-        order = np.argsort(np.concatenate(places))
-        all_found = joined(found, order) if len(found) > 1 else found[0]
+        if (tasks == tasks[0]).all():
+            all_found = self.guide.retrieve(observations, self.tasks[int(tasks[0])])
+        else:
+            places = [np.flatnonzero(tasks == task) for task in np.unique(tasks)]
+            found = [self.guide.retrieve(observations[rows], self.tasks[int(tasks[rows[0]])]) for rows in places]
+            all_found = joined(found, np.argsort(np.concatenate(places)))
         for row, shift in enumerate(shifts):
             if shift is not None:
                 all_found.targets[row] += shift[all_found.steps[row]]

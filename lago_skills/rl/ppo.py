@@ -62,10 +62,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from lago_skills.rl.adam import Adam
 from lago_skills.rl.advice import DiscreteLayout, Layout
 from lago_skills.rl.checkpoint import Checkpoint
 from lago_skills.rl.config import Leader, PPOConfig
 from lago_skills.rl.distributions import Categorical, Gaussian
+from lago_skills.rl.products import affine
 
 LOG_KEYS = (
     "eval/success",
@@ -145,10 +147,10 @@ class Network(nn.Module):
 
     def forward(self, x: Tensor, hint: Tensor | None) -> Tensor:
         """(B, input), (B, hint) -> (B, output)."""
-        hidden = self.first(x)
+        hidden = affine(self.first, x)
         if self.hint is not None and hint is not None:
             hidden = torch.addmm(hidden, hint, self.hint)
-        return self.head(torch.tanh(self.second(torch.tanh(hidden))))
+        return affine(self.head, torch.tanh(affine(self.second, torch.tanh(hidden))))
 
 
 def _orthogonal(inputs: int, outputs: int, gain: float) -> nn.Linear:
@@ -191,7 +193,7 @@ class PPO:
     normalizer: Normalizer
     log_std: nn.Parameter | None
     """(A,) of continuous actions; what a state adds comes from the actor."""
-    optimizer: torch.optim.Optimizer
+    adam: Adam
     generator: torch.Generator
     """Of actions and minibatches."""
     guide_generator: torch.Generator
@@ -221,11 +223,11 @@ class PPO:
             critic,
             Normalizer(state_size, config.normalize_states),
             log_std,
-            torch.optim.Adam([torch.zeros(1, requires_grad=True)]),
+            Adam((), config.learning_rate),
             torch.Generator().manual_seed(seed),
             torch.Generator().manual_seed(seed + 1),
         )
-        agent.optimizer = agent._adam(config.learning_rate)
+        agent.adam = agent._adam(config.learning_rate)
         return agent
 
     @property
@@ -241,8 +243,8 @@ class PPO:
         hints = [network.hint for network in (self.actor, self.critic) if network.hint is not None]
         return [each for each in whole if all(each is not hint for hint in hints)] + hints
 
-    def _adam(self, rate: float) -> torch.optim.Optimizer:
-        return torch.optim.Adam(self._parameters(), lr=rate, eps=1e-5, fused=True)
+    def _adam(self, rate: float) -> Adam:
+        return Adam(self._parameters(), rate, epsilon=1e-5)
 
     # Acting -----------------------------------------------------------------------------------------------------------
 
@@ -287,8 +289,7 @@ class PPO:
     def update(self, rows: Rows, progress: float) -> dict[str, float]:
         """Some epochs of minibatches; what `UPDATE_KEYS` say of them, averaged. `progress` of the run goes from 0 to 1."""
         config = self.config
-        for group in self.optimizer.param_groups:
-            group["lr"] = config.learning_rate * (1.0 - progress if config.anneal else 1.0)
+        self.adam.rate = config.learning_rate * (1.0 - progress if config.anneal else 1.0)
         said: list[Tensor] = []
         size = min(config.minibatch_size, len(rows))
         for _ in range(config.n_epochs):
@@ -317,7 +318,7 @@ class PPO:
             apart = self._apart(policy.at(counts), rows.advice[counts])
             loss = loss + (rows.weight[counts] * apart).sum() / len(rows)
             divergence = apart.detach().mean()
-        self._descend(self.optimizer, loss)
+        self._descend(self.adam, loss)
         with torch.no_grad():
             approx_kl = (ratio - 1.0 - log_ratio).mean()
             clip_share = ((ratio - 1.0).abs() > config.clip).float().mean()
@@ -333,30 +334,27 @@ class PPO:
     def warm_start(self, rows: Rows, returns: Rows) -> None:
         """Draw the policy to the prior on some rows, and the critic to the returns of others; then start the optimiser anew."""
         assert self.advice_layout is not None
-        optimizer = self._adam(WARM_START_RATE)
+        adam = self._adam(WARM_START_RATE)
         size = self.config.minibatch_size
         for _ in range(self.config.warm_start_updates):
             some = rows[torch.randint(len(rows), (size,), generator=self.guide_generator)]
             loss = self.policy(some.state, some.advice).apart_from(self.advice_layout, some.advice).mean()
             known = returns[torch.randint(len(returns), (size,), generator=self.guide_generator)]
             loss = loss + ((self.values(known.state, known.advice) - known.target) ** 2).mean()
-            self._descend(optimizer, loss)
-        self.optimizer = self._adam(self.config.learning_rate)
+            self._descend(adam, loss)
+        self.adam = self._adam(self.config.learning_rate)
 
-    def _descend(self, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
-        optimizer.zero_grad()
-        loss.backward()
-        self._clip()
-        optimizer.step()
+    def _descend(self, adam: Adam, loss: Tensor) -> None:
+        gradients = torch.autograd.grad(loss, adam.parameters)
+        self._clip(gradients)
+        adam.step(gradients)
 
-    def _clip(self) -> None:
+    def _clip(self, gradients: tuple[Tensor, ...]) -> None:
         """Shorten the gradient to `max_grad_norm`. Weights of hints are counted last, so that without hints the sum is the same to the last bit."""
-        with torch.no_grad():
-            gradients = [each.grad for each in self._parameters() if each.grad is not None]
-            squares = torch.stack(torch._foreach_norm(gradients)) ** 2
-            n_hints = sum(network.hint is not None for network in (self.actor, self.critic))
-            total = squares[: len(squares) - n_hints].sum() + squares[len(squares) - n_hints :].sum()
-            torch._foreach_mul_(gradients, (self.config.max_grad_norm / (total.sqrt() + 1e-6)).clamp_max(1.0))
+        squares = torch.stack(torch._foreach_norm(gradients)) ** 2
+        n_hints = sum(network.hint is not None for network in (self.actor, self.critic))
+        total = squares[: len(squares) - n_hints].sum() + squares[len(squares) - n_hints :].sum()
+        torch._foreach_mul_(gradients, (self.config.max_grad_norm / (total.sqrt() + 1e-6)).clamp_max(1.0))
 
     # Keeping ----------------------------------------------------------------------------------------------------------
 
@@ -369,7 +367,7 @@ class PPO:
         """Keep everything."""
         for name, network in self.networks().items():
             checkpoint.put_module(name, network)
-        checkpoint.put_optimizer("optimizer", self.optimizer)
+        self.adam.put(checkpoint, "adam")
         checkpoint.put_generator("policy_generator", self.generator)
         checkpoint.put_generator("guide_generator", self.guide_generator)
 
@@ -377,6 +375,6 @@ class PPO:
         """Take everything back."""
         for name, network in self.networks().items():
             checkpoint.load_module(name, network)
-        checkpoint.load_optimizer("optimizer", self.optimizer)
+        self.adam.get(checkpoint, "adam")
         checkpoint.load_generator("policy_generator", self.generator)
         checkpoint.load_generator("guide_generator", self.guide_generator)
