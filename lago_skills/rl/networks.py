@@ -10,6 +10,7 @@ the hint is zero, the network is the one that sees no prior.
 from __future__ import annotations
 
 import itertools
+import math
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from lago_skills.errors import ArtifactCorrupt
+from lago_skills.prior import LOG_2PI
 from lago_skills.rl.products import affine, product
 
 
@@ -31,7 +33,7 @@ class Critics(nn.Module):
 
     def __init__(self, input_size: int, hint_size: int, hidden_size: int, layer_norm: bool) -> None:
         super().__init__()
-        self.layer_norm = layer_norm
+        self.layer_norm, self._epsilon = layer_norm, torch.full((), 1e-5)
         layers: list[nn.Parameter] = []
         for number, (a, b) in enumerate(itertools.pairwise([input_size, hidden_size, hidden_size, 1])):
             bound = 1.0 / np.sqrt(a)
@@ -66,8 +68,8 @@ class Critics(nn.Module):
         if not self.layer_norm:
             return hidden.relu_(), [hidden, hidden]
         hidden -= hidden.mean(dim=1, keepdim=True)
-        squares = torch.linalg.vector_norm(hidden, dim=1, keepdim=True).square_()
-        scale = squares.div_(hidden.shape[1]).add_(1e-5).rsqrt_()
+        length = torch.linalg.vector_norm(hidden, dim=1, keepdim=True)
+        scale = torch.addcmul(self._epsilon, length, length, value=1.0 / hidden.shape[1]).rsqrt_()
         return (hidden * scale).relu_(), [hidden, scale]
 
     def through(self, by_output: Tensor, output: Tensor, centred: Tensor, scale: Tensor) -> Tensor:
@@ -103,7 +105,7 @@ class _Values(torch.autograd.Function):
             if len(ctx.needs_input_grad) > 3:  # gradients of the weights are wanted, in their order
                 found = [product(x.T, by_first), by_first.sum(dim=0, keepdim=True)]
                 found += [product(hidden0.T, by_second), by_second.sum(dim=0, keepdim=True)]
-                found += [hidden1.T @ by_value, by_value.sum(dim=0, keepdim=True)]
+                found += [torch.mv(hidden1.T, by_value[:, 0])[:, None], by_value.sum(dim=0, keepdim=True)]
                 by_weights.append([*found, hint.T @ by_first] if w_hint else found)
         return None, by_x[0] + by_x[1] if by_x else None, None, *map(torch.stack, zip(*by_weights, strict=True))
 
@@ -127,11 +129,11 @@ class Actor(nn.Module):
         mean, raw = affine(self.head, hidden).chunk(2, dim=1)
         if noise is None:
             return torch.tanh(mean), torch.zeros(len(x))
-        log_std = -5.0 + 3.5 * (torch.tanh(raw) + 1.0)  # in [-5, 2]
-        pre = mean + log_std.exp() * noise
-        # log |d tanh / d pre| in the form that does not overflow
-        squash = 2.0 * (np.log(2.0) - pre - nn.functional.softplus(-2.0 * pre))
-        log_p = (-0.5 * noise**2 - log_std - 0.5 * np.log(2.0 * np.pi) - squash).sum(dim=1)
+        log_std = 3.5 * torch.tanh(raw) - 1.5  # in [-5, 2]
+        pre = torch.addcmul(mean, log_std.exp(), noise)
+        # log |d tanh / d pre| = 2 (log 2 - pre - softplus(-2 pre)), which does not overflow
+        unsquashed = -0.5 * (noise * noise).sum(dim=1) - noise.shape[1] * (0.5 * LOG_2PI + 2.0 * math.log(2.0))
+        log_p = (2.0 * (pre + nn.functional.softplus(-2.0 * pre)) - log_std).sum(dim=1) + unsquashed
         return torch.tanh(pre), log_p
 
 

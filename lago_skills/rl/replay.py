@@ -144,7 +144,7 @@ class Replay:
 
     def sample(self, rng: np.random.Generator, n_rows: int) -> NDArray[np.float32]:
         """(n_rows, width) drawn uniformly with replacement."""
-        return self._rows[rng.integers(0, self.size, n_rows)]
+        return self._rows.take(rng.integers(0, self.size, n_rows), axis=0)
 
     def put(self, checkpoint: Checkpoint, name: str) -> None:
         """Keep what has been filled."""

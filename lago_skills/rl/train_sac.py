@@ -219,20 +219,20 @@ class SACLoop:
         places, early = self.places, self.step < self.config.random_steps
         states = np.stack([place.states[-1] for place in places])
         advice = np.stack([place.advice[-1] for place in places])
-        leaders = np.array([place.leader for place in places])
-        asked = np.isin(leaders, ("policy",) if early else ("policy", "mix"))
+        leaders = [place.leader for place in places]
+        asked = np.array([leader == "policy" or (leader == "mix" and not early) for leader in leaders])
         actions = np.zeros((len(places), self.action_size), np.float32)
         if asked.any():
             if early:
                 actions[asked] = self.rng.uniform(-1.0, 1.0, (int(asked.sum()), self.action_size))
             else:
                 actions[asked] = self.agent.act(states[asked], advice[asked], greedy=False)
-        by_prior = leaders != "policy"
+        by_prior = np.array([leader != "policy" for leader in leaders])
         if not by_prior.any():
             return actions, by_prior
         assert self.layout is not None
         proposals = advice[:, : self.action_size].copy()
-        explored = leaders == "explore"
+        explored = np.array([leader == "explore" for leader in leaders])
         if explored.any():
             proposals[explored] = self.layout.samples(advice[explored], self.rng)
         chosen = by_prior & asked  # led by the critic's choice
