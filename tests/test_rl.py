@@ -238,11 +238,39 @@ def test_both_critics_are_independent_networks() -> None:
     assert both.shape == (2, 5)
     assert torch.equal(both, critics(x))  # what it sees of a prior has no weight yet
     assert not torch.allclose(both[0], both[1])
-    both[0].sum().backward()
-    for name, parameter in critics.named_parameters():
-        if name != "hint":
-            assert parameter.grad is not None
-            assert parameter.grad[1].abs().max() == 0
+    _, kept = critics.evaluate(x, None)
+    for gradient in critics.gradients(x, None, kept, torch.stack([torch.ones(5), torch.zeros(5)])):
+        assert gradient[1].abs().max() == 0
+
+
+@pytest.mark.parametrize("layer_norm", [True, False])
+@pytest.mark.parametrize("hint_size", [0, 3])
+@pytest.mark.parametrize("hidden_size", [8, 96])  # below and above the size from which products are oneDNN's
+def test_the_critics_gradients_are_those_of_torch(hidden_size: int, hint_size: int, layer_norm: bool) -> None:
+    torch.manual_seed(0)
+    critics = Critics(5, hint_size, hidden_size, layer_norm)
+    for weight in critics.weights:
+        weight.detach().normal_(0.0, 0.3)
+    replayed = torch.randn(80, 11)  # the columns of a batch are parts of wider rows
+    x = replayed[:, 1:6].requires_grad_()
+    hint = replayed.detach()[:, 6 : 6 + hint_size] if hint_size else None
+
+    def activate(hidden: torch.Tensor) -> torch.Tensor:
+        return (torch.nn.functional.layer_norm(hidden, hidden.shape[-1:]) if layer_norm else hidden).relu()
+
+    w0, b0, w1, b1, w2, b2 = critics.weights[:6]
+    hidden = x @ w0 + b0
+    if hint is not None:
+        hidden = hidden + hint @ critics.weights[6]
+    expected = (activate(activate(hidden) @ w1 + b1) @ w2 + b2)[..., 0]
+    weighed = torch.randn(2, 80)
+    values, kept = critics.evaluate(x.detach(), hint)
+    torch.testing.assert_close(values, expected, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(critics(x, hint), expected, rtol=1e-3, atol=1e-4)
+    by_x, *by_weights = torch.autograd.grad(expected, [x, *critics.weights], weighed)
+    torch.testing.assert_close(torch.autograd.grad(critics(x, hint), x, weighed)[0], by_x, rtol=1e-3, atol=1e-3)
+    for found, wanted in zip(critics.gradients(x.detach(), hint, kept, weighed), by_weights, strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-3)
 
 
 LAYOUT = Layout(4, 4)

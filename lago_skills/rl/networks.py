@@ -27,8 +27,8 @@ from lago_skills.rl.products import affine, product
 class Critics(nn.Module):
     """Two Q-functions: (state, action), hint -> (2, B).
 
-    Forward and backward pass are written out (`Critics.one`, `_Values`), one function after the other, so that all of one stays in the
-    processor's cache: with torch's LayerNorm and its bookkeeping a step takes half as long again. Held against torch's own by `tests/test_rl.py`.
+    Forward and backward pass are written out, one function after the other, so that all of one stays in the processor's cache: torch's LayerNorm
+    and the bookkeeping of gradients take as long again as the large products. `tests/test_rl.py` holds them against torch's own.
     """
 
     def __init__(self, input_size: int, hint_size: int, hidden_size: int, layer_norm: bool) -> None:
@@ -43,25 +43,46 @@ class Critics(nn.Module):
             self.register_parameter(f"bias{number}", bias)
             layers += [weight, bias]
         self.hint = nn.Parameter(torch.zeros(2, hint_size, hidden_size)) if hint_size else None
-        self._weights = layers if self.hint is None else [*layers, self.hint]
-        self.each = [[weight.detach()[number] for weight in self._weights] for number in range(2)]
+        self.weights = layers if self.hint is None else [*layers, self.hint]
+        self.each = [[weight.detach()[number] for weight in self.weights] for number in range(2)]
         """Views of the weights of each Q-function."""
 
-    def forward(self, x: Tensor, hint: Tensor | None = None, *, constant: bool = False) -> Tensor:
-        """(B, input), (B, hint) -> (2, B); where `constant`, gradients go to x alone."""
-        if not torch.is_grad_enabled():
-            return torch.stack([self.one(weights, x, hint)[0] for weights in self.each])
-        return _Values.apply(self, x, hint, *(() if constant else self._weights))
+    def forward(self, x: Tensor, hint: Tensor | None = None) -> Tensor:
+        """(B, input), (B, hint) -> (2, B); differentiable by x alone, by the weights see `gradients`."""
+        return _Values.apply(self, x, hint) if torch.is_grad_enabled() else self.evaluate(x, hint)[0]
 
-    def one(self, weights: list[Tensor], x: Tensor, hint: Tensor | None) -> tuple[Tensor, list[Tensor]]:
-        """(B,) values by one Q-function, and of both hidden layers what the backward pass needs."""
-        w0, b0, w1, b1, w2, b2, *w_hint = weights
-        hidden = product(x, w0, b0[0])
-        if hint is not None and w_hint:
-            hidden.addmm_(hint, w_hint[0])
-        hidden0, kept0 = self._activate(hidden)
-        hidden1, kept1 = self._activate(product(hidden0, w1, b1[0]))
-        return torch.addmv(b2[0], hidden1, w2[:, 0]), [hidden0, *kept0, hidden1, *kept1]
+    def evaluate(self, x: Tensor, hint: Tensor | None) -> tuple[Tensor, list[list[Tensor]]]:
+        """Values (2, B), and what the backward pass needs of both Q-functions."""
+        values: list[Tensor] = []
+        kept: list[list[Tensor]] = []
+        for w0, b0, w1, b1, w2, b2, *w_hint in self.each:
+            hidden = product(x, w0, b0[0])
+            if hint is not None and w_hint:
+                hidden.addmm_(hint, w_hint[0])
+            hidden0, kept0 = self._activate(hidden)
+            hidden1, kept1 = self._activate(product(hidden0, w1, b1[0]))
+            values.append(torch.addmv(b2[0], hidden1, w2[:, 0]))
+            kept.append([hidden0, *kept0, hidden1, *kept1])
+        return torch.stack(values), kept
+
+    def gradients(self, x: Tensor, hint: Tensor | None, kept: list[list[Tensor]], by_values: Tensor) -> list[Tensor]:
+        """By all weights, in the order of `weights`, given those by the values (2, B)."""
+        found: list[list[Tensor]] = []
+        for weights, each, by_value in zip(self.each, kept, by_values, strict=True):
+            hidden0, hidden1 = each[0], each[3]
+            by_first, by_second = self.backward(weights, each, by_value)
+            own = [product(x.T, by_first), by_first.sum(dim=0, keepdim=True)]
+            own += [product(hidden0.T, by_second), by_second.sum(dim=0, keepdim=True)]
+            own += [torch.mv(hidden1.T, by_value)[:, None], by_value.sum()[None, None]]
+            if self.hint is not None:
+                own.append(hint.T @ by_first if hint is not None else torch.zeros_like(weights[6]))
+            found.append(own)
+        return [torch.stack(pair) for pair in zip(*found, strict=True)]
+
+    def backward(self, weights: list[Tensor], kept: list[Tensor], by_value: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradients by the inputs of both activations of one Q-function (B, hidden)."""
+        by_second = self._through(by_value[:, None] * weights[4].T, *kept[3:])
+        return self._through(product(by_second, weights[2].T), *kept[:3]), by_second
 
     def _activate(self, hidden: Tensor) -> tuple[Tensor, list[Tensor]]:
         """LayerNorm without weights, if there is one, and ReLU; the centred inputs (B, hidden) and their reciprocal spreads (B, 1)."""
@@ -72,7 +93,7 @@ class Critics(nn.Module):
         scale = torch.addcmul(self._epsilon, length, length, value=1.0 / hidden.shape[1]).rsqrt_()
         return (hidden * scale).relu_(), [hidden, scale]
 
-    def through(self, by_output: Tensor, output: Tensor, centred: Tensor, scale: Tensor) -> Tensor:
+    def _through(self, by_output: Tensor, output: Tensor, centred: Tensor, scale: Tensor) -> Tensor:
         """Gradient by the input of `_activate`, given that by its output (B, hidden)."""
         masked = torch.ops.aten.threshold_backward(by_output, output, 0)
         if not self.layer_norm:
@@ -82,32 +103,23 @@ class Critics(nn.Module):
 
 
 class _Values(torch.autograd.Function):
-    """Values by `Critics.one`, and their gradients."""
+    """Values of `Critics`, and their gradient by (state, action)."""
 
     @staticmethod
-    def forward(ctx: Any, critics: Critics, x: Tensor, hint: Tensor | None, *weights: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride] as torch documents it
-        found = [critics.one(each, x, hint) for each in critics.each]
-        ctx.critics, ctx.x, ctx.hint, ctx.kept = critics, x.detach(), hint, [kept for _, kept in found]
-        return torch.stack([values for values, _ in found])
+    def forward(ctx: Any, critics: Critics, x: Tensor, hint: Tensor | None) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride] as torch documents it
+        with torch.inference_mode():
+            values, kept = critics.evaluate(x, hint)
+        ctx.critics, ctx.kept = critics, kept
+        return values.clone()  # an ordinary tensor
 
     @staticmethod
     def backward(ctx: Any, by_values: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride] as torch documents it
-        critics, x, hint = ctx.critics, ctx.x, ctx.hint
-        by_x: list[Tensor] = []
-        by_weights: list[list[Tensor]] = []
-        for by_value, weights, kept in zip(by_values[..., None], critics.each, ctx.kept, strict=True):  # (B, 1)
-            w0, _, w1, _, w2, _, *w_hint = weights
-            hidden0, centred0, scale0, hidden1, centred1, scale1 = kept
-            by_second = critics.through(by_value * w2.T, hidden1, centred1, scale1)
-            by_first = critics.through(product(by_second, w1.T), hidden0, centred0, scale0)
-            if ctx.needs_input_grad[1]:
-                by_x.append(product(by_first, w0.T))
-            if len(ctx.needs_input_grad) > 3:  # gradients of the weights are wanted, in their order
-                found = [product(x.T, by_first), by_first.sum(dim=0, keepdim=True)]
-                found += [product(hidden0.T, by_second), by_second.sum(dim=0, keepdim=True)]
-                found += [torch.mv(hidden1.T, by_value[:, 0])[:, None], by_value.sum(dim=0, keepdim=True)]
-                by_weights.append([*found, hint.T @ by_first] if w_hint else found)
-        return None, by_x[0] + by_x[1] if by_x else None, None, *map(torch.stack, zip(*by_weights, strict=True))
+        with torch.inference_mode():
+            found = [
+                product(ctx.critics.backward(weights, kept, by_value)[0], weights[0].T)
+                for weights, kept, by_value in zip(ctx.critics.each, ctx.kept, by_values, strict=True)
+            ]
+        return None, found[0] + found[1], None
 
 
 class Actor(nn.Module):

@@ -51,7 +51,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -118,7 +117,7 @@ class SAC:
             targets,
             ScalarAdam(float(np.log(config.initial_alpha)), rate),
             Adam(actor.parameters(), rate),
-            Adam(critics.parameters(), rate),
+            Adam(critics.weights, rate),
             torch.Generator().manual_seed(seed),
         )
 
@@ -177,16 +176,18 @@ class SAC:
 
     # Learning ---------------------------------------------------------------------------------------------------------
 
+    @torch.inference_mode()
     def update_critics(self, batch: Batch, density_weight: float) -> float:
         """One gradient step of the critics and of their targets; returns the mean squared Bellman error."""
-        goal = self._goal(batch, density_weight)
-        loss = (self.critics(batch.state_action, self._hint(batch.advice)) - goal).square_().mean()  # critics: (2, B)
-        self.critic_adam.descend(loss)
-        with torch.no_grad():
-            torch._foreach_lerp_(self._target_parameters, self.critic_adam.parameters, self.config.tau)
-        return loss.item()
+        x, hint = batch.state_action, self._hint(batch.advice)
+        values, kept = self.critics.evaluate(x, hint)
+        errors = values - self._goal(batch, density_weight)  # (2, B)
+        by_values = errors * (2.0 / errors.numel())  # gradient of the mean squared error
+        self.critic_adam.step(self.critics.gradients(x, hint, kept, by_values))
+        torch._foreach_lerp_(self.targets.weights, self.critics.weights, self.config.tau)
+        return errors.square_().mean().item()
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def _goal(self, batch: Batch, density_weight: float) -> Tensor:
         """(B,) what the critics are drawn to: n-step reward plus discounted value of the better of the policy's and the prior's action."""
         config, layout, state, advice = self.config, self.layout, batch.next_state, batch.next_advice
@@ -219,7 +220,7 @@ class SAC:
         noise = torch.randn(batch.action.shape, generator=self.generator)
         action, log_p = self.actor(state, hint, noise)
         action = self._executed(action, advice)
-        value = self.critics(torch.cat([state, action], dim=1), hint, constant=True).amin(dim=0)
+        value = self.critics(torch.cat([state, action], dim=1), hint).amin(dim=0)
         loss = (self.alpha * log_p - value).mean()
         if n_successful and imitation_weight > 0.0:
             wanted = batch.action[-n_successful:]
@@ -239,10 +240,6 @@ class SAC:
         action, _ = self.actor(batch.state, self._hint(batch.advice), None)
         apart = ((self._executed(action, batch.advice) - self.layout.mean(batch.advice)) ** 2).sum(dim=1)
         self.actor_adam.descend(torch.where(self._silent(batch.advice), torch.zeros_like(apart), apart).mean())
-
-    @cached_property
-    def _target_parameters(self) -> list[Tensor]:
-        return list(self.targets.parameters())
 
     # Keeping ----------------------------------------------------------------------------------------------------------
 
