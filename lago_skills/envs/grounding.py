@@ -157,7 +157,9 @@ class MetaWorldGrounding:
         deltas = np.stack([b - a for a, b in (*ways, *frames)], axis=1)  # (B, 8, 3)
         lengths = np.sqrt(np.einsum("bni,bni->bn", deltas, deltas))[:, :, None]
         level = np.sqrt(np.einsum("bni,bni->bn", deltas[:, :5, :2], deltas[:, :5, :2]))[:, :, None]
-        between = np.concatenate([deltas[:, :5], lengths[:, :5], level], axis=2)  # (B, 5, 5): vector, length, length in the plane
+        between = np.concatenate(
+            [deltas[:, :5], lengths[:, :5], level], axis=2
+        )  # (B, 5, 5): vector, length, length in the plane
         moved = lengths[:, 5:, 0]
 
         return np.concatenate(

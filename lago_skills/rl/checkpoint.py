@@ -49,20 +49,6 @@ class Checkpoint:
         """Give a network its parameters back."""
         module.load_state_dict(self._under(name))
 
-    def put_optimizer(self, name: str, optimizer: torch.optim.Optimizer) -> None:
-        """Keep the moments of an optimiser."""
-        for index, state in optimizer.state_dict()["state"].items():
-            for key, value in state.items():
-                self.put(f"{name}/{index}/{key}", value)
-
-    def load_optimizer(self, name: str, optimizer: torch.optim.Optimizer) -> None:
-        """Give an optimiser its moments back."""
-        state: dict[int, dict[str, Tensor]] = {}
-        for path, value in self._under(name).items():
-            index, key = path.split("/")
-            state.setdefault(int(index), {})[key] = value
-        optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
-
     def put_generator(self, name: str, generator: np.random.Generator | torch.Generator) -> None:
         """Keep the state of a random number generator."""
         if isinstance(generator, torch.Generator):

@@ -43,7 +43,7 @@ class Critics(nn.Module):
             self.register_parameter(f"bias{number}", bias)
             layers += [weight, bias]
         self.hint = nn.Parameter(torch.zeros(2, hint_size, hidden_size)) if hint_size else None
-        self.weights = layers if self.hint is None else [*layers, self.hint]
+        self.weights: list[Tensor] = [*layers] if self.hint is None else [*layers, self.hint]
         self.each = [[weight.detach()[number] for weight in self.weights] for number in range(2)]
         """Views of the weights of each Q-function."""
 
@@ -106,7 +106,7 @@ class _Values(torch.autograd.Function):
     """Values of `Critics`, and their gradient by (state, action)."""
 
     @staticmethod
-    def forward(ctx: Any, critics: Critics, x: Tensor, hint: Tensor | None) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride] as torch documents it
+    def forward(ctx: Any, critics: Critics, x: Tensor, hint: Tensor | None) -> Tensor:
         with torch.inference_mode():
             values, kept = critics.evaluate(x, hint)
         ctx.critics, ctx.kept = critics, kept

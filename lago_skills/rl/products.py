@@ -38,7 +38,7 @@ class _Affine(torch.autograd.Function):
     """x W^T + b."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride] as torch documents it
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         ctx.save_for_backward(x, weight)
         return product(x, weight.t(), bias)
 
