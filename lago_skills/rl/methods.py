@@ -10,9 +10,21 @@ from typing import Any, Literal
 
 from lago_skills.errors import StudyError
 
-Adviser = Literal["none", "library", "shuffled", "learned query", "cloned"]
-"""Nobody; the study's library; the library asked for the wrong skills; the library looked up by the learned query alone; a policy cloned from the
-demonstrations of the task, without language or library."""
+Adviser = Literal[
+    "none",
+    "library",
+    "shuffled",
+    "learned query",
+    "cloned",
+    "one skill",
+    "fixed text",
+    "nearest step",
+    "one sentence",
+]
+"""Who advises: nobody; the study's library; the library asked for the wrong skills; the library looked up by the learned query alone; a policy cloned
+from the demonstrations of the task, without language or library. Then the library with one part taken away: the nearest skill instead of a mixture
+over k; sentence embeddings as they are instead of the learned text head; the action of the nearest demonstrated step instead of the decoder;
+playbooks of a prompt of one sentence instead of the whole one."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +40,8 @@ class Method:
     """Whether it is given the demonstrations of the task, if the table has any."""
 
 
+NO_DECAY: dict[str, Any] = {"fade": "constant"}
+DECAY = "decay of the pull to successful episodes"
 PLAIN: dict[str, Any] = {"success_share": 0.0, "imitation_weight": 0.0, "harvest": False}
 METHODS: dict[str, Method] = {
     "sac": Method("soft actor-critic", settings=PLAIN),
@@ -41,6 +55,32 @@ METHODS: dict[str, Method] = {
         demonstrations=True,
     ),
     "sac-shuffled": Method("as guided-sac, but the library is asked for the wrong skills", adviser="shuffled"),
+    **{
+        f"no-{part}": Method(f"guided-sac without {about}", adviser=adviser, settings=settings)
+        for part, (about, adviser, settings) in {
+            "retrieval": ("the mixture over k skills: the nearest alone", "one skill", {}),
+            "text-head": ("the learned text head: latents are the sentence embeddings", "fixed text", {}),
+            "decoder": ("the decoder: the action of the nearest demonstrated step of each skill", "nearest step", {}),
+            "long-prompt": ("all but one sentence of the prompt's instructions", "one sentence", {}),
+            "decay": (DECAY, "library", NO_DECAY),
+        }.items()
+    },
+    **{
+        f"shuffled-no-{part}": Method(f"sac-shuffled without {about}", adviser="shuffled", settings=settings)
+        for part, (about, settings) in {
+            "decay": (DECAY, NO_DECAY),
+            "proposals": (
+                "the critic's choice between prior and policy, in acting and in the target",
+                {"leaders": ("prior", "explore", "policy"), "target_proposals": False},
+            ),
+            "harvest": (
+                "harvested successes",
+                {"success_share": 0.0, "imitation_weight": 0.0, "harvest": False},
+            ),
+            "observed-prior": ("the prior in what the networks see", {"observe_prior": False}),
+            "plan-noise": ("shifted plans while exploring", {"plan_noise_m": 0.0}),
+        }.items()
+    },
     "sac-learned-query": Method(
         "as guided-sac, but skills are looked up by the learned query alone", adviser="learned query"
     ),
@@ -78,7 +118,9 @@ METHODS: dict[str, Method] = {
 }
 
 
-TRAINABLE = tuple(name for name, each in METHODS.items() if each.adviser in ("none", "library"))
+TRAINABLE = tuple(
+    name for name, each in METHODS.items() if each.adviser in ("none", "library") and not name.startswith("no-")
+)
 """What `train.algorithms` of a study may hold; the others are baselines of the tables."""
 
 
