@@ -18,7 +18,8 @@ from lago_skills.evaluate.rows import RowFile
 from lago_skills.rl.methods import METHODS
 from lago_skills.stages import training_tables
 from lago_skills.stages.job import Workspace
-from lago_skills.stages.training_tables import TABLES, Bench, ClonedGuide, Seed
+from lago_skills.stages.training_guides import ClonedGuide, Seed
+from lago_skills.stages.training_tables import TABLES, Bench
 from lago_skills.stages.zero_shot_table import Variant, variant
 from lago_skills.training_command import TABLE_NAMES
 from tests.test_zero_shot_table import STUDY, never, study_in

@@ -19,7 +19,7 @@ Adviser = Literal[
     "one skill",
     "fixed text",
     "nearest step",
-    "one sentence",
+    "brief prompt",
 ]
 """Who advises: nobody; the study's library; the library asked for the wrong skills; the library looked up by the learned query alone; a policy cloned
 from the demonstrations of the task, without language or library. Then the library with one part taken away: the nearest skill instead of a mixture
@@ -40,8 +40,6 @@ class Method:
     """Whether it is given the demonstrations of the task, if the table has any."""
 
 
-NO_DECAY: dict[str, Any] = {"fade": "constant"}
-DECAY = "decay of the pull to successful episodes"
 PLAIN: dict[str, Any] = {"success_share": 0.0, "imitation_weight": 0.0, "harvest": False}
 METHODS: dict[str, Method] = {
     "sac": Method("soft actor-critic", settings=PLAIN),
@@ -55,32 +53,6 @@ METHODS: dict[str, Method] = {
         demonstrations=True,
     ),
     "sac-shuffled": Method("as guided-sac, but the library is asked for the wrong skills", adviser="shuffled"),
-    **{
-        f"no-{part}": Method(f"guided-sac without {about}", adviser=adviser, settings=settings)
-        for part, (about, adviser, settings) in {
-            "retrieval": ("the mixture over k skills: the nearest alone", "one skill", {}),
-            "text-head": ("the learned text head: latents are the sentence embeddings", "fixed text", {}),
-            "decoder": ("the decoder: the action of the nearest demonstrated step of each skill", "nearest step", {}),
-            "long-prompt": ("all but one sentence of the prompt's instructions", "one sentence", {}),
-            "decay": (DECAY, "library", NO_DECAY),
-        }.items()
-    },
-    **{
-        f"shuffled-no-{part}": Method(f"sac-shuffled without {about}", adviser="shuffled", settings=settings)
-        for part, (about, settings) in {
-            "decay": (DECAY, NO_DECAY),
-            "proposals": (
-                "the critic's choice between prior and policy, in acting and in the target",
-                {"leaders": ("prior", "explore", "policy"), "target_proposals": False},
-            ),
-            "harvest": (
-                "harvested successes",
-                {"success_share": 0.0, "imitation_weight": 0.0, "harvest": False},
-            ),
-            "observed-prior": ("the prior in what the networks see", {"observe_prior": False}),
-            "plan-noise": ("shifted plans while exploring", {"plan_noise_m": 0.0}),
-        }.items()
-    },
     "sac-learned-query": Method(
         "as guided-sac, but skills are looked up by the learned query alone", adviser="learned query"
     ),
@@ -118,9 +90,41 @@ METHODS: dict[str, Method] = {
 }
 
 
-TRAINABLE = tuple(
-    name for name, each in METHODS.items() if each.adviser in ("none", "library") and not name.startswith("no-")
+DECAY = "the decay of the pull to successful episodes"
+
+
+def _without(about: str, adviser: Adviser, **settings: Any) -> Method:
+    base = "guided-sac" if adviser != "shuffled" else "sac-shuffled"
+    return Method(f"{base} without {about}", adviser=adviser, settings=settings)
+
+
+METHODS.update(
+    {
+        "no-retrieval": _without("the mixture over k skills: the nearest alone", "one skill"),
+        "no-text-head": _without("the learned text head: latents are the sentence embeddings", "fixed text"),
+        "no-decoder": _without(
+            "the decoder: the action of the nearest demonstrated step of each skill", "nearest step"
+        ),
+        "no-long-prompt": _without("all but one sentence of the prompt's instructions", "brief prompt"),
+        "no-decay": _without(DECAY, "library", fade="constant"),
+        "shuffled-no-decay": _without(DECAY, "shuffled", fade="constant"),
+        "shuffled-no-proposals": _without(
+            "the critic's choice between prior and policy, in acting and in the target",
+            "shuffled",
+            leaders=("prior", "explore", "policy"),
+            target_proposals=False,
+        ),
+        "shuffled-no-harvest": _without(
+            "harvested successes", "shuffled", success_share=0.0, imitation_weight=0.0, harvest=False
+        ),
+        "shuffled-no-observed-prior": _without("the prior in what the networks see", "shuffled", observe_prior=False),
+        "shuffled-no-plan-noise": _without("shifted plans while exploring", "shuffled", plan_noise_m=0.0),
+    }
 )
+# Rows of T5: guided SAC with one part taken away.
+
+
+TRAINABLE = ("sac", "guided-sac", "guided-sac-kl", "ppo", "guided-ppo")
 """What `train.algorithms` of a study may hold; the others are baselines of the tables."""
 
 

@@ -23,6 +23,11 @@ OURS = ("guided-sac", "guided-ppo")
 ABOUT = {
     "library": "the skills by themselves, no training",
     "bc": "a policy cloned from the demonstrations, no training",
+    "nearest skill": "the library by itself, the nearest skill instead of a mixture over k",
+    "fixed text": "the library by itself, latents are the sentence embeddings",
+    "nearest step": "the library by itself, the action of the nearest demonstrated step of each skill instead of the decoder",
+    "brief prompt": "the library by itself, playbooks of a prompt with one sentence of instructions",
+    "shuffled library": "the library by itself, asked for the wrong skills",
 }
 
 
