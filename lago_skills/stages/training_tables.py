@@ -24,6 +24,7 @@ from lago_skills.errors import LagoError
 from lago_skills.evaluate.curves import CurveCell, CurveRow
 from lago_skills.evaluate.rows import RowFile
 from lago_skills.guide.guides import Guide, NullGuide
+from lago_skills.progress import StageProgress
 from lago_skills.rl import methods
 from lago_skills.stages import train
 from lago_skills.stages.job import Workspace
@@ -124,8 +125,8 @@ TABLES: dict[str, TableSpec] = {
 class Bench:
     """Measures cells of one table; what runs share with each other is kept."""
 
-    def __init__(self, space: Workspace, table: str, say: Say) -> None:
-        self.space, self.table, self.spec, self._say = space, table, TABLES[table], say
+    def __init__(self, space: Workspace, table: str, say: Say, *, quiet: bool = True) -> None:
+        self.space, self.table, self.spec, self._say, self._quiet = space, table, TABLES[table], say, quiet
         self._commit = commit()
         self._tasks = {task.id: task for task in (*space.study.seen, *space.study.unseen)}
         self._seeds: dict[int, Seed] = {}
@@ -176,15 +177,21 @@ class Bench:
         n_shown = len(options.get("demonstrations", ()))
         bundle = made.bundle(method.adviser)
         folder = self.space.artifact("unfinished", cell.table, cell.name.replace("/", "__"))
-        result = train.run(
-            self._problem(tasks, guide, cell.seed),
-            config,
-            cell.seed,
-            final_episodes=self.spec.final_episodes,
-            folder=folder,
-            recipe={"cell": cell.name, "bundle": bundle, "demos": n_shown, **config.model_dump(mode="json")},
-            **options,
-        )
+
+        def report(step: int, row: Row) -> None:
+            progress.update(cell.name, step, f"{cell.name} success {row.get('eval/success', float('nan')):.2f}")
+
+        with StageProgress(cell.table, config.n_steps, "steps", quiet=self._quiet) as progress:
+            result = train.run(
+                self._problem(tasks, guide, cell.seed),
+                config,
+                cell.seed,
+                final_episodes=self.spec.final_episodes,
+                folder=folder,
+                recipe={"cell": cell.name, "bundle": bundle, "demos": n_shown, **config.model_dump(mode="json")},
+                report=report,
+                **options,
+            )
         rows = [self._row(cell, int(row["step"]), None, n_shown, "", row, started, bundle) for row in result.curve[:-1]]
         row = result.curve[-1]
         last = self._row(cell, int(row["step"]), result.final, n_shown, result.leader, row, started, bundle)
@@ -248,7 +255,7 @@ def cells(space: Workspace, table: str, names: list[str], tasks: list[str], seed
 def run(space: Workspace, table: str, missing: list[CurveCell], say: Say, n_workers: int = 1) -> None:
     """Measure runs; each is on disk when its worker begins the next."""
     if n_workers == 1:
-        bench, file = Bench(space, table, say), RowFile(TABLES[table].path(space.root, table), CurveRow)
+        bench, file = Bench(space, table, say, quiet=False), RowFile(TABLES[table].path(space.root, table), CurveRow)
         for number, cell in enumerate(missing, 1):
             say(f"{number}/{len(missing)} {cell.name}: {_measure(bench, file, cell)}")
         return
