@@ -199,14 +199,16 @@ def test_each_part_taken_away_is_missing_and_the_rest_is_there(space: Workspace)
 def test_the_nearest_step_says_what_was_done_there(space: Workspace) -> None:
     """In a demonstrated state, towards the plan's target, the skill of that state answers with the demonstrated action."""
     made = Seed(Variant(variant(space, 0, 1), lambda text: None), lambda text: None)
-    guide, task = made.nearest_step, space.study.seen[0]
+    guide: LibraryGuide = made.nearest_step
+    task = space.study.seen[0]
     episode = collect.episodes(made.variant.space)[task.id][0]
     observations = episode.observations[:-1].astype(np.float64)
     found = guide.retrieve(observations, task.id)
     prior = guide.decode(observations, found)
     assert prior.means.shape[:2] == found.neighbors.ids.shape
-    ids = {skill.sentence: skill.id for skill in guide.library.list()}
-    labels = [ids[guide.playbooks[task.id].playbook.steps[step].skill] for step in found.steps.tolist()]
+    book, known = guide.playbooks[task.id].playbook, guide.library.list()
+    ids = {skill.sentence: skill.id for skill in known}
+    labels = [ids[book.steps[step].skill] for step in map(int, found.steps)]
     own = np.array([row.tolist().index(label) for row, label in zip(found.neighbors.ids, labels, strict=True)])
     assert np.abs(prior.means[np.arange(len(own)), own] - episode.actions).mean() < 0.02
 
