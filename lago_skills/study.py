@@ -118,6 +118,8 @@ class PlanConfig(_Section):
     model: str | None = None
     """Use only this model's answers; without it the latest recorded ones; `best` takes, task by task, the one with the
     best score in rollouts and the fewest findings."""
+    prompt: Literal["whole", "brief"] = "whole"
+    """What tasks without demonstrations are asked for with: all that is known about writing playbooks, or one sentence of instructions."""
     repair: bool = True
     """Whether recorded repairs are used; without them, first answers as they came."""
     live: LiveConfig = LiveConfig()

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from lago_skills.evaluate.curves import CurveCell, CurveRow
     from lago_skills.stages.job import Workspace
 
-TABLE_NAMES = ("T1", "T2", "T3")
+TABLE_NAMES = ("T1", "T2", "T3", "T5")
 ANY = "any"
 
 
@@ -34,9 +34,16 @@ def evaluate_training(space: Workspace, options: argparse.Namespace) -> int:
     if options.check:
         return _check(space, options, [row for row in file.rows() if row.cell in chosen])
     done = file.cells()
-    training_tables.run(space, options.table, [cell for cell in chosen if cell not in done], _say, options.workers)
+    own = [cell for cell in chosen if cell not in done and cell.method not in spec.shared]
+    training_tables.run(space, options.table, own, _say, options.workers)
     wanted = set(chosen)
-    show(options.table, [row for row in file.rows() if row.cell in wanted], as_json=options.json)
+    found = [row for row in training_tables.rows(space, options.table) if row.cell in wanted]
+    for method, other in spec.shared.items():
+        if any(cell.method == method for cell in wanted - {row.cell for row in found}):
+            _say(
+                f"{method}: runs of table {other}; measure those that are missing with --table {other} --methods {method}"
+            )
+    show(options.table, found, as_json=options.json)
     return 0
 
 
@@ -46,15 +53,13 @@ def report_training(space: Workspace, table: str, *, as_json: bool) -> None:
     Raises:
         StudyError: none has been measured.
     """
-    from lago_skills.evaluate.curves import CurveRow
-    from lago_skills.evaluate.rows import RowFile
     from lago_skills.stages import training_tables
 
-    file = RowFile(training_tables.TABLES[table].path(space.root, table), CurveRow)
-    rows = [row for row in file.rows() if row.study == space.study.name]
+    rows = training_tables.rows(space, table)
     if not rows:
+        path = training_tables.TABLES[table].path(space.root, table)
         raise StudyError(
-            f"found no run of study {space.study.name!r} in {str(file.path)!r}; expected some; measure them: lago evaluate "
+            f"found no run of study {space.study.name!r} in {str(path)!r}; expected some; measure them: lago evaluate "
             f"{space.study.name} --table {table}"
         )
     show(table, rows, as_json=as_json)

@@ -13,9 +13,8 @@ os.environ["COLUMNS"] = "100"
 from lago_skills.cli import parser
 from lago_skills.evaluate import curves
 from lago_skills.evaluate.cells import ResultFile, Row, summary
-from lago_skills.evaluate.curves import CurveRow
-from lago_skills.evaluate.rows import RowFile
-from lago_skills.stages import ablations, opposites
+from lago_skills.stages import ablations, opposites, training_tables
+from lago_skills.stages.pool import open_workspace
 from lago_skills.stages.training_tables import TABLES
 from tests.conftest import ROOT
 from tests.fading import RESULTS as FADING
@@ -149,7 +148,7 @@ def zero_shot() -> str:
 def training(name: str) -> str:
     """What the training runs of a table say, in Markdown."""
     spec = TABLES[name]
-    rows = RowFile(spec.path(ROOT, name), CurveRow).rows()
+    rows = training_tables.rows(open_workspace(ROOT, ROOT / "data/studies/metaworld.toml"), name)
     columns = [f"after {steps:,} steps" for steps in spec.at]
     lines = [
         f"| method | no training | {' | '.join(columns)} | tasks | seeds |",

@@ -65,10 +65,11 @@ def test_unseen_playbooks_reuse_the_words_of_the_training_tasks(playbooks: dict[
 
 
 def test_no_transcript_is_orphaned(committed_planner: Planner) -> None:
-    """Every recorded answer belongs to a request that would be asked today: a playbook, its repair, wordings, or names of motions."""
+    """Every recorded answer belongs to a request that would be asked today: a playbook, its repair, a brief one, wordings, or names of motions."""
     every = expand(["ten", "eight", "thirty-two"])
     plans = committed_planner.plans(TEN, every[10:]).values()
-    used = {version.transcript.id for found in plans for version in found.versions}
+    brief = replace(committed_planner, brief=True).plans(TEN, EIGHT).values()
+    used = {version.transcript.id for found in (*plans, *brief) for version in found.versions}
     wordings = {request.key for request in wordings_requests(every, every[:18], Wordings())}
     study = open_workspace(ROOT, ROOT / "data/studies/motions.toml")
     used |= {answer.id for answer in motions.naming(study, committed_planner.transcripts).answers.values()}
@@ -85,6 +86,10 @@ def test_a_request_depends_on_nothing_but_its_arguments(committed_planner: Plann
     assert "object2" not in first.prompt
     assert "range in demonstrations" in first.prompt
     unseen = playbook_request(EIGHT[0], grounding, committed_planner.scenes, [])
+    brief = playbook_request(EIGHT[0], grounding, committed_planner.scenes, [], brief=True)
+    assert "slow" in unseen.prompt  # advice about targets
+    assert "slow" not in brief.prompt
+    assert len(brief.prompt) < 0.8 * len(unseen.prompt)
     assert "range in demonstrations" not in unseen.prompt
     assert "object2" in playbook_request(expand(["stick-push"])[0], grounding, committed_planner.scenes, []).prompt
 

@@ -14,11 +14,14 @@ from lago_skills.cli import main
 from lago_skills.errors import ArtifactCorrupt, StudyError
 from lago_skills.evaluate.curves import CurveCell, CurveRow, improvements, reach, scores, steps_to, summary
 from lago_skills.evaluate.intervals import iqm, probability_of_improvement, stratified_iqm
+from lago_skills.evaluate.nearest import NearestStepGuide
 from lago_skills.evaluate.rows import RowFile
+from lago_skills.guide.guides import LibraryGuide
 from lago_skills.rl.methods import METHODS
-from lago_skills.stages import training_tables
+from lago_skills.stages import collect, segment, training_tables
 from lago_skills.stages.job import Workspace
-from lago_skills.stages.training_tables import TABLES, Bench, ClonedGuide, Seed
+from lago_skills.stages.training_guides import ClonedGuide, Seed
+from lago_skills.stages.training_tables import TABLES, Bench
 from lago_skills.stages.zero_shot_table import Variant, variant
 from lago_skills.training_command import TABLE_NAMES
 from tests.test_zero_shot_table import STUDY, never, study_in
@@ -167,6 +170,51 @@ def test_each_baseline_is_advised_as_its_name_says(space: Workspace) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(180)
+def test_each_part_taken_away_is_missing_and_the_rest_is_there(space: Workspace) -> None:
+    made = Seed(Variant(variant(space, 0, 1), lambda text: None), lambda text: None)
+    task = space.study.unseen[0]
+    whole = made.variant.guide
+    observations = np.random.default_rng(0).normal(0.0, 0.2, (5, 39))
+    one, fixed, nearest, brief = (
+        made.guide(name, (task,), 0) for name in ("one skill", "fixed text", "nearest step", "brief prompt")
+    )
+    assert isinstance(one, LibraryGuide)
+    assert one.retrieve(observations, task.id).weights.shape == (5, 1)
+    assert isinstance(fixed, LibraryGuide)
+    embeddings = segment.load(made.variant.space)[1]
+    texts = np.stack([embeddings[step.skill] for step in fixed.playbooks[task.id].playbook.steps])
+    assert np.allclose(fixed.step_latents[task.id], texts, atol=1e-5)
+    assert isinstance(nearest, NearestStepGuide)
+    assert isinstance(brief, LibraryGuide)
+    assert brief.playbooks[task.id].playbook != whole.playbooks[task.id].playbook
+    fingerprints = [
+        made.bundle(name) for name in ("library", "one skill", "fixed text", "nearest step", "brief prompt")
+    ]
+    assert len({*fingerprints}) == 5
+    assert made.bundle("cloned") == made.bundle("none") == ""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_the_nearest_step_says_what_was_done_there(space: Workspace) -> None:
+    """In a demonstrated state, towards the plan's target, the skill of that state answers with the demonstrated action."""
+    made = Seed(Variant(variant(space, 0, 1), lambda text: None), lambda text: None)
+    guide: LibraryGuide = made.nearest_step
+    task = space.study.seen[0]
+    episode = collect.episodes(made.variant.space)[task.id][0]
+    observations = episode.observations[:-1].astype(np.float64)
+    found = guide.retrieve(observations, task.id)
+    prior = guide.decode(observations, found)
+    assert prior.means.shape[:2] == found.neighbors.ids.shape
+    book, known = guide.playbooks[task.id].playbook, guide.library.list()
+    ids = {skill.sentence: skill.id for skill in known}
+    labels = [ids[book.steps[step].skill] for step in map(int, found.steps)]
+    own = np.array([row.tolist().index(label) for row, label in zip(found.neighbors.ids, labels, strict=True)])
+    assert np.abs(prior.means[np.arange(len(own)), own] - episode.actions).mean() < 0.02
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
 def test_a_small_table_from_the_command_line(space: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     root = ["--root", str(space.root)]
     command = [*root, "evaluate", "small", "--table", "T3", "--tasks", "reach-wall", "--seeds", "0"]
@@ -211,6 +259,27 @@ def test_one_policy_for_all_demonstrated_tasks(space: Workspace, capsys: pytest.
     rows = RowFile(space.root / "data/results/T1.csv", CurveRow).rows()
     assert {row.task for row in rows} == {"ten"}
     assert [row.episodes for row in rows] == [30, 30, 10, 30, 10, 30]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_a_table_shows_the_runs_that_it_shares(space: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    root = ["--root", str(space.root)]
+    command = [*root, "evaluate", "small", "--tasks", "reach-wall", "--seeds", "0", "--json"]
+    chosen = ["--methods", "library,shuffled library,shuffled-no-harvest"]
+    assert main([*command, "--table", "T5", *chosen], never) == 0
+    told = capsys.readouterr()
+    assert [row["method"] for row in json.loads(told.out)["rows"]] == ["shuffled library", *["shuffled-no-harvest"] * 2]
+    assert "library: runs of table T2; measure those that are missing with --table T2 --methods library" in told.err
+    assert main([*command, "--table", "T2", "--methods", "library"], never) == 0
+    capsys.readouterr()
+    assert main([*root, "report", "small", "--table", "T5", "--json"], never) == 0
+    assert {row["method"] for row in json.loads(capsys.readouterr().out)["rows"]} == {
+        "shuffled library",
+        "shuffled-no-harvest",
+        "library",
+    }
+    assert "library," not in (space.root / "data/results/T5.csv").read_text().replace("shuffled library,", "")
 
 
 @pytest.mark.slow

@@ -175,7 +175,16 @@ class LikelihoodBC(algos.BC):
 class Trainer:
     """One d3rlpy algorithm on arrays of [inputs, embedding] and actions."""
 
-    def __init__(self, config: DecoderConfig, n_inputs: int, embedding_size: int, action_size: int, seed: int) -> None:
+    def __init__(
+        self,
+        config: DecoderConfig,
+        n_inputs: int,
+        embedding_size: int,
+        action_size: int,
+        seed: int,
+        *,
+        learn_text: bool = True,
+    ) -> None:
         d3rlpy.seed(seed)
         self.config, self.n_inputs = config, n_inputs
         factory = SkillEncoderFactory(n_inputs, config)
@@ -187,6 +196,8 @@ class Trainer:
         self._algo: Any = created.create(device="cpu:0")
         self._algo.create_impl((n_inputs + embedding_size,), action_size)
         self._modules: Any = self._algo.impl.modules
+        if not learn_text:
+            self.text_head.pass_through()
 
     def update(
         self,

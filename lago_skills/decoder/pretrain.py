@@ -34,10 +34,12 @@ def pretrain(
     seed: int,
     report: Callable[[int, dict[str, float]], None],
     phrases: Phrases | None = None,
+    *,
+    learn_text: bool = True,
 ) -> tuple[Decoder, dict[str, float]]:
     """Train on the steps that are not held out; returns the decoder at run time and held-out figures.
 
-    `report(update, metrics)` is called every 100 updates.
+    `report(update, metrics)` is called every 100 updates. Without `learn_text` there is no text head: latents are the embeddings.
 
     Raises:
         StudyError: an algorithm for discrete actions on continuous ones, or the other way round.
@@ -48,11 +50,12 @@ def pretrain(
             f"decoder.algorithm is {config.algorithm!r} and the actions are {kind}; expected an algorithm for {kind} actions; "
             "see lago_skills/decoder/config.py for which is which"
         )
+    sizes = steps.inputs.shape[1], steps.embeddings.shape[1], steps.n_actions or steps.actions.shape[1]
+    if not learn_text:
+        config = config.model_copy(update={"latent_size": sizes[1], "text_sizes": ()})
     batches = _Batches(steps, config, seed, phrases)
-    trainer = Trainer(
-        config, steps.inputs.shape[1], steps.embeddings.shape[1], steps.n_actions or steps.actions.shape[1], seed
-    )
-    lessons = _Lessons(trainer.text_head, phrases, seed) if phrases is not None else None
+    trainer = Trainer(config, *sizes, seed, learn_text=learn_text)
+    lessons = _Lessons(trainer.text_head, phrases, seed) if phrases is not None and learn_text else None
     loss = 0.0
     for update in range(1, config.n_updates + 1):
         metrics = trainer.update(*batches.draw())

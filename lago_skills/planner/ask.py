@@ -104,6 +104,8 @@ class Planner:
     """Use only answers of this model; None takes the latest recorded answer, `best` the one with the best score."""
     use_repairs: bool = True
     """Without them a first answer that holds a playbook is used as it came."""
+    brief: bool = False
+    """Whether tasks without demonstrations are asked for with one sentence of instructions."""
     words: tuple[str, ...] | None = ()
     """Sentences that data without playbooks has taught; None while its motions have no names, and nothing can be asked."""
 
@@ -218,7 +220,7 @@ class Planner:
                     return
                 known.update(dict.fromkeys(step.skill for step in words.steps) if words else {})
         for task in unseen:
-            yield task, playbook_request(task, self.grounding, self.scenes, list(known))
+            yield task, playbook_request(task, self.grounding, self.scenes, list(known), brief=self.brief)
 
 
 def _rank(plan: Plan) -> tuple[float, int, str]:

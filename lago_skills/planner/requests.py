@@ -98,8 +98,10 @@ def _table(grounding: Grounding, scene: Scene, with_object2: bool) -> str:
     return "\n".join(lines)
 
 
-def playbook_request(task: Task, grounding: Grounding, scenes: dict[str, Scene], known_skills: list[str]) -> Request:
-    """The request for one task's playbook; depends on nothing but its arguments.
+def playbook_request(
+    task: Task, grounding: Grounding, scenes: dict[str, Scene], known_skills: list[str], *, brief: bool = False
+) -> Request:
+    """The request for one task's playbook; depends on nothing but its arguments. A brief one has one sentence of instructions.
 
     Raises:
         PlanError: no scene is known for the task.
@@ -111,7 +113,7 @@ def playbook_request(task: Task, grounding: Grounding, scenes: dict[str, Scene],
         )
     scene = scenes[task.id]
     with_object2 = any(scene.start.get("object2_z", (0.0, 0.0)))
-    prompt = template("prompt.md").render(
+    prompt = template("prompt_brief.md" if brief else "prompt.md").render(
         world=grounding.world,
         sentence=task.sentence,
         demonstrated=scene.demonstrations is not None,

@@ -10,9 +10,21 @@ from typing import Any, Literal
 
 from lago_skills.errors import StudyError
 
-Adviser = Literal["none", "library", "shuffled", "learned query", "cloned"]
-"""Nobody; the study's library; the library asked for the wrong skills; the library looked up by the learned query alone; a policy cloned from the
-demonstrations of the task, without language or library."""
+Adviser = Literal[
+    "none",
+    "library",
+    "shuffled",
+    "learned query",
+    "cloned",
+    "one skill",
+    "fixed text",
+    "nearest step",
+    "brief prompt",
+]
+"""Who advises: nobody; the study's library; the library asked for the wrong skills; the library looked up by the learned query alone; a policy cloned
+from the demonstrations of the task, without language or library. Then the library with one part taken away: the nearest skill instead of a mixture
+over k; sentence embeddings as they are instead of the learned text head; the action of the nearest demonstrated step instead of the decoder;
+playbooks of a prompt of one sentence instead of the whole one."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +90,41 @@ METHODS: dict[str, Method] = {
 }
 
 
-TRAINABLE = tuple(name for name, each in METHODS.items() if each.adviser in ("none", "library"))
+DECAY = "the decay of the pull to successful episodes"
+
+
+def _without(about: str, adviser: Adviser, **settings: Any) -> Method:
+    base = "guided-sac" if adviser != "shuffled" else "sac-shuffled"
+    return Method(f"{base} without {about}", adviser=adviser, settings=settings)
+
+
+METHODS.update(
+    {
+        "no-retrieval": _without("the mixture over k skills: the nearest alone", "one skill"),
+        "no-text-head": _without("the learned text head: latents are the sentence embeddings", "fixed text"),
+        "no-decoder": _without(
+            "the decoder: the action of the nearest demonstrated step of each skill", "nearest step"
+        ),
+        "no-long-prompt": _without("all but one sentence of the prompt's instructions", "brief prompt"),
+        "no-decay": _without(DECAY, "library", fade="constant"),
+        "shuffled-no-decay": _without(DECAY, "shuffled", fade="constant"),
+        "shuffled-no-proposals": _without(
+            "the critic's choice between prior and policy, in acting and in the target",
+            "shuffled",
+            leaders=("prior", "explore", "policy"),
+            target_proposals=False,
+        ),
+        "shuffled-no-harvest": _without(
+            "harvested successes", "shuffled", success_share=0.0, imitation_weight=0.0, harvest=False
+        ),
+        "shuffled-no-observed-prior": _without("the prior in what the networks see", "shuffled", observe_prior=False),
+        "shuffled-no-plan-noise": _without("shifted plans while exploring", "shuffled", plan_noise_m=0.0),
+    }
+)
+# Rows of T5: guided SAC with one part taken away.
+
+
+TRAINABLE = ("sac", "guided-sac", "guided-sac-kl", "ppo", "guided-ppo")
 """What `train.algorithms` of a study may hold; the others are baselines of the tables."""
 
 

@@ -64,6 +64,7 @@ def planner(space: Workspace) -> Planner:
         lint=LintFile(lint_path(space)),
         model=space.study.plan.model,
         use_repairs=space.study.plan.repair,
+        brief=space.study.plan.prompt == "brief",
         words=named.words if all(task.id in named.names for task in space.study.unplanned) else None,
     )
 

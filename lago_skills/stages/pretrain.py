@@ -19,8 +19,8 @@ def jobs(space: Workspace) -> list[Job]:
     return [job(space, space.study.seed, space.artifact("decoder"))]
 
 
-def job(space: Workspace, seed: int, folder: Path) -> Job:
-    """Pretrain a decoder with a seed into a folder."""
+def job(space: Workspace, seed: int, folder: Path, *, learn_text: bool = True) -> Job:
+    """Pretrain a decoder with a seed into a folder, perhaps without a text head of its own."""
     config = space.study.decoder
 
     def make(writer: ArtifactWriter, progress: Progress) -> None:
@@ -39,7 +39,12 @@ def job(space: Workspace, seed: int, folder: Path) -> Job:
         )
         words = phrases(space, list(dict.fromkeys(segment.skill for segment in found))) if config.uses_phrases else None
         decoder, figures = pretrain(
-            steps, config, seed, lambda update, m: progress(update, f"loss {m['loss']:.2f}"), words
+            steps,
+            config,
+            seed,
+            lambda update, m: progress(update, f"loss {m['loss']:.2f}"),
+            words,
+            learn_text=learn_text,
         )
         decoder.save(writer.path / DECODER_FILE)
         writer.summary = {"steps": len(steps.actions), **{name: round(value, 4) for name, value in figures.items()}}
@@ -53,6 +58,8 @@ def job(space: Workspace, seed: int, folder: Path) -> Job:
         "seed": seed,
         **config.model_dump(mode="json"),
     }
+    if not learn_text:
+        recipe["text"] = "as embedded"
     if space.study.data:  # scripted demonstrations all succeed, and then all count alike
         recipe["weighting"] = space.study.weighting.model_dump(mode="json")
     return Job("pretrain", folder.name, folder, recipe, config.n_updates, "updates", make)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import csv
 import json
+from dataclasses import asdict
 from datetime import datetime
 from importlib.resources import files
 from pathlib import Path
@@ -19,21 +20,27 @@ from lago_skills.errors import RenderingUnavailable
 from lago_skills.evaluate.intervals import wilson
 from lago_skills.guide.guides import LibraryGuide
 from lago_skills.rl.runlog import CURVE_FILE
-from lago_skills.stages import build, evaluate, plan, train
+from lago_skills.stages import build, evaluate, plan, table_page, train
 from lago_skills.stages.job import Job, Progress, Workspace, digest
-from lago_skills.store import ArtifactWriter, Manifest, verify
+from lago_skills.stages.training_tables import TABLES
+from lago_skills.store import ArtifactWriter, Manifest, fingerprint, verify
 
-VERSION = 3
+VERSION = 4
 REPORT_FILE, ROWS_FILE = "report.html", "rows.json"
 Row = dict[str, Any]
 
 
 def jobs(space: Workspace) -> list[Job]:
-    """One job: the page."""
+    """One job: the page, and the pages of the study's tables of training runs that it links to."""
+    tables = {
+        name: fingerprint([asdict(row) for row in rows]) for name, rows in table_page.on_record(space).items() if rows
+    }
 
     def make(writer: ArtifactWriter, progress: Progress) -> None:
         rows, summary = results(space)
         progress(1, "table")
+        for table in tables:
+            table_page.write_page(space, table, table_page.on_record(space)[table])
         page = _page(space, rows, summary, progress)
         (writer.path / ROWS_FILE).write_text(json.dumps({"rows": rows, "summary": summary}) + "\n", encoding="utf-8")
         (writer.path / REPORT_FILE).write_text(page, encoding="utf-8")
@@ -47,6 +54,7 @@ def jobs(space: Workspace) -> list[Job]:
         "runs": {cell.name: digest(space.artifact("runs", cell.name)) for cell in train.cells(space)},
         "bundle": digest(space.artifact("bundle")),
         "playbooks": digest(space.artifact("playbooks")),
+        "tables": tables,
     }
     return [Job("report", "report", space.artifact("report"), recipe, 4, "parts", make)]
 
@@ -145,6 +153,7 @@ def _page(space: Workspace, rows: list[Row], summary: Row, progress: Progress) -
         zero_shot=zero_shot,
         failing=[row["task"] for row in zero_shot if row["success"] == 0.0],
         trained=trained,
+        tables={name: TABLES[name].question for name, found in table_page.on_record(space).items() if found},
         final_episodes=space.study.train.final_episodes,
         curves=[_base64(_curves(space, task, zero_shot)) for task in dict.fromkeys(row["task"] for row in trained)],
         films=films,

@@ -15,6 +15,7 @@ from lago_skills.evaluate import curves
 from lago_skills.evaluate.curves import CurveRow
 from lago_skills.plots import Curve, method_curves
 from lago_skills.rl.methods import METHODS
+from lago_skills.stages import training_tables
 from lago_skills.stages.job import Workspace
 from lago_skills.stages.training_tables import TABLES, UNTRAINED
 from lago_skills.store import write_text
@@ -23,6 +24,11 @@ OURS = ("guided-sac", "guided-ppo")
 ABOUT = {
     "library": "the skills by themselves, no training",
     "bc": "a policy cloned from the demonstrations, no training",
+    "nearest skill": "the library by itself, the nearest skill instead of a mixture over k",
+    "fixed text": "the library by itself, latents are the sentence embeddings",
+    "nearest step": "the library by itself, the action of the nearest demonstrated step of each skill instead of the decoder",
+    "brief prompt": "the library by itself, playbooks of a prompt with one sentence of instructions",
+    "shuffled library": "the library by itself, asked for the wrong skills",
 }
 
 
@@ -39,8 +45,13 @@ def results(table: str, rows: list[CurveRow]) -> tuple[list[dict[str, Any]], dic
     return curves.summary(rows, spec.at), found
 
 
+def on_record(space: Workspace) -> dict[str, list[CurveRow]]:
+    """The rows of each table that are about a study."""
+    return {name: training_tables.rows(space, name) for name in TABLES}
+
+
 def write_page(space: Workspace, table: str, rows: list[CurveRow]) -> Path:
-    """Write `checkpoints/STUDY/report/T2.html` and return where it is."""
+    """Write `checkpoints/STUDY/tables/T2.html` and return where it is."""
     entries, summary = results(table, rows)
     steps = sorted({row.steps for row in rows} - {0})
     picture = method_curves(_whole(rows, steps), _by_task(rows), "success, interquartile mean")

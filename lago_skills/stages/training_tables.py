@@ -11,38 +11,41 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from lago_skills.core import Episode, Task
+from lago_skills.core import Task
 from lago_skills.errors import LagoError
-from lago_skills.evaluate.baselines import ClonedTask
 from lago_skills.evaluate.curves import CurveCell, CurveRow
 from lago_skills.evaluate.rows import RowFile
-from lago_skills.guide.guides import Guide, LibraryGuide
-from lago_skills.prior import ActionPrior
+from lago_skills.guide.guides import Guide, NullGuide
+from lago_skills.progress import StageProgress
 from lago_skills.rl import methods
-from lago_skills.stages import cloning, collect, train
-from lago_skills.stages import query as query_stage
+from lago_skills.stages import train
 from lago_skills.stages.job import Workspace
 from lago_skills.stages.pool import ONE_THREAD, become_worker, open_workspace
-from lago_skills.stages.zero_shot_table import Variant, VariantSpace, commit, variant
+from lago_skills.stages.training_guides import Seed
+from lago_skills.stages.zero_shot_table import Say, Variant, commit, variant
 
 if TYPE_CHECKING:
     from lago_skills.rl.problem import EpisodeOutcome, Problem
     from lago_skills.rl.runlog import Row
 
-Say = Callable[[str], None]
-UNTRAINED = ("library", "bc")
-"""Methods that need no training step; their one row has steps = 0."""
+UNTRAINED: dict[str, methods.Adviser] = {
+    "library": "library",
+    "bc": "cloned",
+    "nearest skill": "one skill",
+    "fixed text": "fixed text",
+    "nearest step": "nearest step",
+    "brief prompt": "brief prompt",
+    "shuffled library": "shuffled",
+}
+"""Methods that need no training step, and whose prior's mean they are; their one row has steps = 0."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,8 @@ class TableSpec:
     """One policy for all seen tasks; else one for each unseen task."""
     final_episodes: int = 50
     """Of each task, in the last evaluation of a run."""
+    shared: dict[str, str] = field(default_factory=dict[str, str])
+    """Methods whose runs are those of another table, by name: the same cells, not run twice."""
 
     def path(self, root: Path, name: str) -> Path:
         """Where its rows are."""
@@ -69,6 +74,8 @@ class TableSpec:
 
 
 COMMON: dict[str, Any] = {"n_steps": 20_000, "eval_every": 2_500, "eval_episodes": 20}
+PPO_ALONE: dict[str, Any] = {"rollout_steps": 500}
+"""PPO with one environment."""
 TOGETHER = "ten"
 """What cells of a table of one policy name their task."""
 TABLES: dict[str, TableSpec] = {
@@ -84,7 +91,7 @@ TABLES: dict[str, TableSpec] = {
     ),
     "T2": TableSpec(
         "a new task without a demonstration: does the library carry over?",
-        ("library", "guided-sac", "guided-sac-kl", "sac", "sac-shuffled", "sac-learned-query"),
+        ("library", "guided-sac", "guided-sac-kl", "sac", "ppo", "sac-shuffled", "sac-learned-query"),
         20_000,
         0,
         (2_500, 5_000, 10_000, 20_000),
@@ -98,25 +105,28 @@ TABLES: dict[str, TableSpec] = {
         (5_000, 10_000, 20_000),
         COMMON,
     ),
+    "T5": TableSpec(
+        "what matters: guided SAC on new tasks with one part taken away; with the right library, and with one that is asked for the wrong skills",
+        (
+            *("library", "nearest skill", "fixed text", "nearest step", "brief prompt", "shuffled library"),
+            *("guided-sac", "no-retrieval", "no-text-head", "no-decay", "no-decoder", "no-long-prompt"),
+            *("sac-shuffled", "shuffled-no-decay", "shuffled-no-proposals", "shuffled-no-harvest"),
+            *("shuffled-no-observed-prior", "shuffled-no-plan-noise"),
+        ),
+        20_000,
+        0,
+        (2_500, 5_000, 10_000, 20_000),
+        COMMON,
+        shared={"library": "T2", "guided-sac": "T2", "sac-shuffled": "T2"},
+    ),
 }
-
-
-class ClonedGuide:
-    """The prior of a policy cloned from demonstrations, without language and without library; by task."""
-
-    def __init__(self, cloned: dict[str, ClonedTask], floor: float) -> None:
-        self.cloned, self.floor = cloned, floor
-
-    def prior(self, observations: NDArray[Any], task: str) -> ActionPrior:
-        """(B, S) observations -> prior over (B, A) actions."""
-        return self.cloned[task].prior(observations, self.floor)
 
 
 class Bench:
     """Measures cells of one table; what runs share with each other is kept."""
 
-    def __init__(self, space: Workspace, table: str, say: Say) -> None:
-        self.space, self.table, self.spec, self._say = space, table, TABLES[table], say
+    def __init__(self, space: Workspace, table: str, say: Say, *, quiet: bool = True) -> None:
+        self.space, self.table, self.spec, self._say, self._quiet = space, table, TABLES[table], say, quiet
         self._commit = commit()
         self._tasks = {task.id: task for task in (*space.study.seen, *space.study.unseen)}
         self._seeds: dict[int, Seed] = {}
@@ -140,21 +150,24 @@ class Bench:
     def _untrained(self, cell: CurveCell, made: Seed, tasks: tuple[Task, ...], started: float) -> CurveRow:
         from lago_skills.rl.problem import evaluate
 
-        guide = made.variant.guide if cell.method == "library" else made.cloned(tasks, self.spec.demos)
+        adviser = UNTRAINED[cell.method]
+        guide = made.guide(adviser, tasks, self.spec.demos) or NullGuide(self.space.study.grounding.action_size)
         outcomes = evaluate(
             self._problem(tasks, guide, cell.seed),
             # evaluation plays one task after the other
             lambda observations, numbers: guide.prior(observations, tasks[int(numbers[0])].id).mean(),
             self.spec.final_episodes,
         )
-        demos = self.spec.demos if cell.method == "bc" else 0
-        bundle = made.variant.bundle("library") if cell.method == "library" else ""
-        return self._row(cell, 0, outcomes, demos, "prior", {}, started, bundle)
+        demos = self.spec.demos if adviser == "cloned" else 0
+        return self._row(cell, 0, outcomes, demos, "prior", {}, started, made.bundle(adviser))
 
     def _trained(self, cell: CurveCell, made: Seed, tasks: tuple[Task, ...], started: float) -> list[CurveRow]:
         method = methods.method(cell.method)
         usual = train.learner_config(self.space, cell.method)
-        config = type(usual).model_validate(usual.model_dump() | self.spec.settings)
+        settings = (
+            self.spec.settings if method.algorithm == "sac" or self.spec.together else PPO_ALONE | self.spec.settings
+        )
+        config = type(usual).model_validate(usual.model_dump() | settings)
         guide = made.guide(method.adviser, tasks, self.spec.demos)
         options: dict[str, Any] = {}
         if method.demonstrations and self.spec.demos:
@@ -162,17 +175,23 @@ class Bench:
                 episode for task in tasks for episode in made.demonstrations(task, self.spec.demos)
             ]
         n_shown = len(options.get("demonstrations", ()))
-        bundle = made.variant.bundle("library") if isinstance(guide, LibraryGuide) else ""
+        bundle = made.bundle(method.adviser)
         folder = self.space.artifact("unfinished", cell.table, cell.name.replace("/", "__"))
-        result = train.run(
-            self._problem(tasks, guide, cell.seed),
-            config,
-            cell.seed,
-            final_episodes=self.spec.final_episodes,
-            folder=folder,
-            recipe={"cell": cell.name, "bundle": bundle, "demos": n_shown, **config.model_dump(mode="json")},
-            **options,
-        )
+
+        def report(step: int, row: Row) -> None:
+            progress.update(cell.name, step, f"{cell.name} success {row.get('eval/success', float('nan')):.2f}")
+
+        with StageProgress(cell.table, config.n_steps, "steps", quiet=self._quiet) as progress:
+            result = train.run(
+                self._problem(tasks, guide, cell.seed),
+                config,
+                cell.seed,
+                final_episodes=self.spec.final_episodes,
+                folder=folder,
+                recipe={"cell": cell.name, "bundle": bundle, "demos": n_shown, **config.model_dump(mode="json")},
+                report=report,
+                **options,
+            )
         rows = [self._row(cell, int(row["step"]), None, n_shown, "", row, started, bundle) for row in result.curve[:-1]]
         row = result.curve[-1]
         last = self._row(cell, int(row["step"]), result.final, n_shown, result.leader, row, started, bundle)
@@ -215,75 +234,14 @@ class Bench:
         )
 
 
-class Seed:
-    """What the runs of one seed need, made once, when it is first needed."""
-
-    def __init__(self, made: Variant, say: Say) -> None:
-        self.variant, self._say = made, say
-        self._targets: dict[tuple[str, int], Variant] = {}
-
-    def guide(self, adviser: methods.Adviser, tasks: tuple[Task, ...], demos: int) -> Guide | None:
-        """Who advises."""
-        if adviser == "none":
-            return None
-        if adviser == "cloned":
-            return self.cloned(tasks, demos)
-        if adviser == "learned query":
-            return self.learned_query
-        return self.variant.guide if adviser == "library" else self.variant.shuffled
-
-    @cached_property
-    def learned_query(self) -> LibraryGuide:
-        """The same library, decoder and playbooks; skills are looked up by the learned query alone."""
-        guide, space = self.variant.guide, self.variant.space
-        books = {name: book.playbook for name, book in guide.playbooks.items()}
-        learned = query_stage.learned(space, space.artifact("decoder"), space.study.seed)
-        config = replace(guide.config, query="learned")
-        return LibraryGuide(guide.grounding, guide.decoder, guide.library, books, guide.step_latents, config, learned)
-
-    def _target(self, task: Task, demos: int) -> Variant:
-        """The task by itself, as if it were the only one that is demonstrated."""
-        key = (task.id, demos)
-        if key not in self._targets:
-            study = self.variant.space.study
-            alone = study.model_copy(
-                update={
-                    "tasks": study.tasks.model_copy(update={"seen": [task.id], "unseen": [], "planned": []}),
-                    "collect": study.collect.model_copy(update={"episodes_per_task": demos}),
-                }
-            )
-            space = TargetSpace(self.variant.space.root, self.variant.space.study_file, alone)
-            made = Variant(space, self._say)
-            made.make(lambda: collect.jobs(space))
-            self._targets[key] = made
-        return self._targets[key]
-
-    def demonstrations(self, task: Task, demos: int) -> list[Episode]:
-        """Of the task itself."""
-        return collect.episodes(self._target(task, demos).space)[task.id]
-
-    def cloned(self, tasks: tuple[Task, ...], demos: int) -> ClonedGuide:
-        """Policies cloned from demonstrations of the tasks themselves: of each by itself, or, without a number of them, of the seen tasks together."""
-        floor = self.variant.space.study.guide.floor
-        if not demos:
-            return ClonedGuide({task.id: self.variant.cloned("bc-onehot", task) for task in tasks}, floor)
-        found: dict[str, ClonedTask] = {}
-        for task in tasks:
-            made = self._target(task, demos)
-            made.make(lambda made=made: [cloning.job(made.space, "bc-onehot")])
-            found[task.id] = cloning.load(made.space, "bc-onehot", task)
-        return ClonedGuide(found, floor)
-
-
-@dataclass(frozen=True)
-class TargetSpace(VariantSpace):
-    """The workspace of one task that is demonstrated by itself."""
-
-    @property
-    def place(self) -> Path:
-        """The folder that holds everything of it."""
-        task = self.study.seen[0].id
-        return super().place.with_name(f"{super().place.name}-{task}")
+def rows(space: Workspace, table: str) -> list[CurveRow]:
+    """The rows on record of a study's table, those it shares with another one among them."""
+    spec = TABLES[table]
+    found = RowFile(spec.path(space.root, table), CurveRow).rows()
+    for method, other in spec.shared.items():
+        theirs = RowFile(TABLES[other].path(space.root, other), CurveRow).rows()
+        found += [replace(row, table=table) for row in theirs if row.method == method]
+    return [row for row in found if row.study == space.study.name]
 
 
 def cells(space: Workspace, table: str, names: list[str], tasks: list[str], seeds: list[int]) -> list[CurveCell]:
@@ -297,7 +255,7 @@ def cells(space: Workspace, table: str, names: list[str], tasks: list[str], seed
 def run(space: Workspace, table: str, missing: list[CurveCell], say: Say, n_workers: int = 1) -> None:
     """Measure runs; each is on disk when its worker begins the next."""
     if n_workers == 1:
-        bench, file = Bench(space, table, say), RowFile(TABLES[table].path(space.root, table), CurveRow)
+        bench, file = Bench(space, table, say, quiet=False), RowFile(TABLES[table].path(space.root, table), CurveRow)
         for number, cell in enumerate(missing, 1):
             say(f"{number}/{len(missing)} {cell.name}: {_measure(bench, file, cell)}")
         return
