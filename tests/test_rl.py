@@ -587,6 +587,16 @@ def test_a_run_logs_every_key_and_repeats_itself(guided: bool, tmp_path: Path) -
         assert all(episode.success and episode.rewards[-1] == 1.0 for episode in first.harvested)
 
 
+def test_further_evaluations_change_nothing_but_the_log() -> None:
+    made = problem(Walk, Pointing(1.0), n_envs=2)
+    early = train(made, SMALL.model_copy(update={"eval_early": (101, 300)}), 0)
+    usual = train(made, SMALL, 0)
+    assert [row["step"] for row in early.curve] == [102, 300, 600]
+    assert early.curve[-1]["eval/return"] == usual.curve[-1]["eval/return"]
+    for name, value in usual.agent.actor.state_dict().items():
+        assert torch.equal(early.agent.actor.state_dict()[name], value)
+
+
 @pytest.mark.parametrize("method_name", ["sac", "guided-sac", "guided-sac-kl"])
 def test_a_guide_that_says_nothing_is_the_plain_algorithm_bit_for_bit(method_name: str) -> None:
     config = SMALL.model_copy(update=METHODS[method_name].settings)

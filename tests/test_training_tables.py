@@ -136,7 +136,9 @@ def space(made: Workspace, monkeypatch: pytest.MonkeyPatch) -> Workspace:
         brief = (
             small if not spec.together else {"n_steps": 400, "eval_every": 200, "eval_episodes": 1, "rollout_steps": 20}
         )
-        changed = replace(spec, settings=brief, demos=min(spec.demos, 1), at=(200, 400), final_episodes=3)
+        changed = replace(
+            spec, settings=brief, by_algorithm={}, demos=min(spec.demos, 1), at=(200, 400), final_episodes=3
+        )
         monkeypatch.setitem(training_tables.TABLES, name, changed)
         changed.path(made.root, name).unlink(missing_ok=True)
     return made

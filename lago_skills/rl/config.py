@@ -50,6 +50,8 @@ class SACConfig(BaseModel):
     """Linear fade: share of the run after which the weights are 0."""
     eval_every: int = Field(default=2_500, ge=1)
     """Environment steps between evaluations, log rows and checkpoints."""
+    eval_early: tuple[int, ...] = ()
+    """Environment steps of further evaluations, for what is learned before the first."""
     eval_episodes: int = Field(default=20, ge=1)
 
     observe_prior: bool = True

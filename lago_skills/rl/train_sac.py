@@ -283,9 +283,10 @@ class SACLoop:
     # Telling ----------------------------------------------------------------------------------------------------------
 
     def due(self) -> bool:
-        """Whether a row of the log is due: every `eval_every` steps, and at the end."""
-        n_envs, every = len(self.places), self.config.eval_every
-        return self.step // every > (self.step - n_envs) // every or self.step >= self.config.n_steps
+        """Whether a row of the log is due: every `eval_every` steps, at `eval_early`, and at the end."""
+        before, every = self.step - len(self.places), self.config.eval_every
+        early = any(before < at <= self.step for at in self.config.eval_early)
+        return early or self.step // every > before // every or self.step >= self.config.n_steps
 
     def evaluate(self, n_episodes: int) -> list[EpisodeOutcome]:
         """Greedy episodes on the evaluation seeds."""

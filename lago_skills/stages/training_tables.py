@@ -65,6 +65,8 @@ class TableSpec:
     """One policy for all seen tasks; else one for each unseen task."""
     final_episodes: int = 50
     """Of each task, in the last evaluation of a run."""
+    by_algorithm: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
+    """What differs further, by algorithm."""
     shared: dict[str, str] = field(default_factory=dict[str, str])
     """Methods whose runs are those of another table, by name: the same cells, not run twice."""
 
@@ -74,8 +76,8 @@ class TableSpec:
 
 
 COMMON: dict[str, Any] = {"n_steps": 20_000, "eval_every": 2_500, "eval_episodes": 20}
-PPO_ALONE: dict[str, Any] = {"rollout_steps": 500}
-"""PPO with one environment."""
+ALONE: dict[str, dict[str, Any]] = {"sac": {"eval_early": (250, 1_000)}, "ppo": {"rollout_steps": 500}}
+"""Of runs on one task in one environment; a good library needs no thousands of steps, hence the early evaluations."""
 TOGETHER = "ten"
 """What cells of a table of one policy name their task."""
 TABLES: dict[str, TableSpec] = {
@@ -96,6 +98,7 @@ TABLES: dict[str, TableSpec] = {
         0,
         (2_500, 5_000, 10_000, 20_000),
         COMMON,
+        by_algorithm=ALONE,
     ),
     "T3": TableSpec(
         "a new task with three demonstrations: against the strongest few-shot learners",
@@ -104,6 +107,7 @@ TABLES: dict[str, TableSpec] = {
         3,
         (5_000, 10_000, 20_000),
         COMMON,
+        by_algorithm=ALONE,
     ),
     "T5": TableSpec(
         "what matters: guided SAC on new tasks with one part taken away; with the right library, and with one that is asked for the wrong skills",
@@ -117,6 +121,7 @@ TABLES: dict[str, TableSpec] = {
         0,
         (2_500, 5_000, 10_000, 20_000),
         COMMON,
+        by_algorithm=ALONE,
         shared={"library": "T2", "guided-sac": "T2", "sac-shuffled": "T2"},
     ),
 }
@@ -164,9 +169,7 @@ class Bench:
     def _trained(self, cell: CurveCell, made: Seed, tasks: tuple[Task, ...], started: float) -> list[CurveRow]:
         method = methods.method(cell.method)
         usual = train.learner_config(self.space, cell.method)
-        settings = (
-            self.spec.settings if method.algorithm == "sac" or self.spec.together else PPO_ALONE | self.spec.settings
-        )
+        settings = self.spec.settings | self.spec.by_algorithm.get(method.algorithm, {})
         config = type(usual).model_validate(usual.model_dump() | settings)
         guide = made.guide(method.adviser, tasks, self.spec.demos)
         options: dict[str, Any] = {}
