@@ -229,8 +229,8 @@ class SAC:
             loss = loss - density_weight * self.layout.rho(advice, action).mean()
         self.actor_adam.descend(loss)
         target_entropy = self.config.target_entropy_per_action * batch.action.shape[1]
-        # gradient of -alpha * (log_p + target entropy) by log alpha
-        self.log_alpha.step(-self.alpha * (log_p.detach().mean().item() + target_entropy))
+        # of -log alpha * (log_p + target entropy): the sign and zero of the paper's gradient, but not vanishing with alpha
+        self.log_alpha.step(-(log_p.detach().mean().item() + target_entropy))
         return loss.item(), value.detach().mean().item()
 
     def warm_start(self, batch: Batch) -> None:
