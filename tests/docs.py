@@ -243,12 +243,33 @@ def cost(results: dict[str, Any]) -> str:
     return "\n".join([*lines, "", text])
 
 
+def speed(results: dict[str, Any]) -> str:
+    """Environment steps per second beside the peer, in Markdown."""
+    lines = [
+        "| algorithm | ours, guided, steps/s | peer, plain, steps/s | ratio | guide's share of our time |",
+        "|---|---|---|---|---|",
+    ]
+    for row in results["rows"]:
+        lines.append(
+            f"| {row['algorithm']} | {row['ours_steps_per_s']:,.0f} | {row['peer_steps_per_s']:,.0f} | {row['ratio']:.2f} | {row['guide_share']:.3f} |"
+        )
+    s = results["summary"]
+    text = f"Beside {s['peer']}, in turns in one process, medians of {s['rounds']} turns, {s['threads']} thread (`lago bench train --json`)."
+    return "\n".join([*lines, "", text])
+
+
 def generated() -> str:
     """README.md with its generated parts made anew."""
     results = json.loads((ROOT / "data/results/demo.json").read_text(encoding="utf-8"))
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     parts = {"table": table(results), "stages": stages(results), "help": f"```\n{parser().format_help()}```"}
-    for name, make in (("repair", repair), ("wordings", wordings), ("library", library), ("decoder", cost)):
+    for name, make in (
+        ("repair", repair),
+        ("wordings", wordings),
+        ("library", library),
+        ("decoder", cost),
+        ("train", speed),
+    ):
         parts[name] = make(json.loads((ROOT / f"data/results/{name}.json").read_text(encoding="utf-8")))
     parts |= {name: training(name) for name in TABLES} | {"fading": fading()}
     parts |= {"zero-shot": zero_shot(), "ablations": ablation_table(), "opposites": opposite_pairs()}

@@ -12,7 +12,7 @@ import pytest
 
 from lago_skills.cli import main
 from lago_skills.errors import ArtifactCorrupt, StudyError
-from lago_skills.evaluate.curves import CurveCell, CurveRow, improvements, reach, scores, steps_to, summary
+from lago_skills.evaluate.curves import CurveCell, CurveRow, improvements, reach, scores, sooner, steps_to, summary
 from lago_skills.evaluate.intervals import iqm, probability_of_improvement, stratified_iqm
 from lago_skills.evaluate.nearest import NearestStepGuide
 from lago_skills.evaluate.rows import RowFile
@@ -109,6 +109,26 @@ def test_runs_come_back_as_they_were_and_a_measured_one_stays(tmp_path: Path) ->
     file.path.write_text("task,seed\npush,0\n")
     with pytest.raises(ArtifactCorrupt, match="expected the columns table, study, task, method"):
         file.rows()
+
+
+def test_how_much_sooner_by_hand() -> None:
+    rows = [
+        *rows_of("guided-sac", "push", 0, {250: 0.9}),
+        *rows_of("guided-sac", "push", 1, {250: 0.1, 1000: 0.8}),
+        *rows_of("ppo", "push", 0, {2500: 0.5, 5000: 0.9}),
+        *rows_of("ppo", "push", 1, {2500: 0.5, 5000: 0.7}),
+        *rows_of("ppo", "reach", 0, {2500: 1.0}),
+        *rows_of("guided-sac", "reach", 0, {250: 0.0}),
+    ]
+    (found,) = sooner(rows, "guided-sac", ["sac", "ppo"])
+    assert found == {
+        "than": "ppo",
+        "task": "push",
+        "runs": 1,
+        "their_steps": 5000.0,
+        "our_steps": 625.0,
+        "times_fewer": 8.0,
+    }
 
 
 # Runs -------------------------------------------------------------------------------------------------------------------

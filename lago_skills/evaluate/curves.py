@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -120,6 +120,25 @@ def reach(rows: list[CurveRow], threshold: float = 0.8) -> list[dict[str, Any]]:
         came = [value for value in steps if value is not None]
         median = float(np.median(came)) if came else None
         entries.append({"method": method, "runs": len(steps), "reached": len(came), "median_steps": median})
+    return entries
+
+
+def sooner(rows: list[CurveRow], ours: str, others: Sequence[str], threshold: float = 0.8) -> list[dict[str, Any]]:
+    """On each task on which a run of another method ever came to the threshold: how many times fewer steps ours took.
+
+    Medians over the runs that came there, at the evaluations that there were; only tasks on which ours came there too.
+    """
+    by_task: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
+    for (method, task, _), steps in steps_to(rows, threshold).items():
+        if steps is not None:
+            by_task[method, task].append(steps)
+    entries: list[dict[str, Any]] = []
+    for method in others:
+        for task in dict.fromkeys(row.task for row in rows):
+            if (theirs := by_task[method, task]) and (mine := by_task[ours, task]):
+                ratio = float(np.median(theirs)) / max(float(np.median(mine)), 1.0)
+                entry = {"than": method, "task": task, "runs": len(theirs), "their_steps": float(np.median(theirs))}
+                entries.append(entry | {"our_steps": float(np.median(mine)), "times_fewer": round(ratio, 1)})
     return entries
 
 

@@ -41,7 +41,9 @@ def results(table: str, rows: list[CurveRow]) -> tuple[list[dict[str, Any]], dic
     """What the runs say: interquartile means by method and steps; chances of improvement and steps to .8 success."""
     spec = TABLES[table]
     chances = [entry for steps in spec.at for entry in curves.improvements(rows, ours(rows), steps)]
+    unguided = [name for name in spec.methods if name in METHODS and METHODS[name].adviser == "none"]
     found = {"table": table, "question": spec.question, "improvement": chances, "reach": curves.reach(rows)}
+    found["sooner"] = curves.sooner(rows, ours(rows), unguided)
     return curves.summary(rows, spec.at), found
 
 
@@ -69,6 +71,7 @@ def write_page(space: Workspace, table: str, rows: list[CurveRow]) -> Path:
         ours=ours(rows),
         chances=summary["improvement"],
         reach=summary["reach"],
+        sooner=summary["sooner"],
         methods={name: text for name, text in about.items() if name in shown},
     )
     path = space.artifact("tables", f"{table}.html")
