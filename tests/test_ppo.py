@@ -33,13 +33,14 @@ from lago_skills.rl.advisers import by_task
 from lago_skills.rl.checkpoint import Checkpoint
 from lago_skills.rl.config import PPOConfig, SACConfig
 from lago_skills.rl.distributions import Categorical, Gaussian
+from lago_skills.rl.drive import TrainResult
 from lago_skills.rl.metaworld import metaworld_problem
 from lago_skills.rl.methods import METHODS
 from lago_skills.rl.ppo import LOG_KEYS, PPO, Normalizer
 from lago_skills.rl.problem import Problem, evaluate
 from lago_skills.rl.rollout import advantages
 from lago_skills.rl.runlog import Row
-from lago_skills.rl.train_ppo import PPOLoop, TrainResult, train
+from lago_skills.rl.train_ppo import PPOLoop, train
 from lago_skills.rl.trial import Trial
 from lago_skills.stages import train as stage
 from lago_skills.stages.job import Workspace
@@ -193,7 +194,7 @@ def numbers(curve: list[Row]) -> list[dict[str, float]]:
     return [{name: value for name, value in row.items() if not name.startswith("time/")} for row in curve]
 
 
-def weights_of(result: TrainResult) -> list[NDArray[Any]]:
+def weights_of(result: TrainResult[PPO]) -> list[NDArray[Any]]:
     """Parameters of all networks but what a hint goes through."""
     networks = result.agent.networks().values()
     return [
@@ -325,7 +326,7 @@ def test_the_same_seed_is_the_same_run_and_another_is_not(kind: Kind) -> None:
 # Learning -----------------------------------------------------------------------------------------------------------------
 
 
-def curve_of(result: TrainResult) -> list[float]:
+def curve_of(result: TrainResult[PPO]) -> list[float]:
     return [row["eval/return"] / HORIZON for row in result.curve]
 
 

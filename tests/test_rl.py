@@ -35,6 +35,7 @@ from lago_skills.rl.adam import Adam, ScalarAdam
 from lago_skills.rl.advice import Layout, pack_discrete
 from lago_skills.rl.checkpoint import Checkpoint
 from lago_skills.rl.config import LEADERS, SACConfig
+from lago_skills.rl.drive import TrainResult
 from lago_skills.rl.envs import MAX_CRASHES, Envs, Watched
 from lago_skills.rl.leaders import Leaders
 from lago_skills.rl.metaworld import metaworld_problem
@@ -45,7 +46,7 @@ from lago_skills.rl.problem import Problem, evaluate
 from lago_skills.rl.replay import Batch, Columns, Replay, Running
 from lago_skills.rl.runlog import RunLog
 from lago_skills.rl.sac import LOG_KEYS, SAC
-from lago_skills.rl.train_sac import TrainResult, train
+from lago_skills.rl.train_sac import train
 from tests.fading import Nearby, steps_to_stay
 from tests.small_envs import Echo, Pointing, Walk, problem
 from tests.test_guide import guide as random_guide
@@ -552,11 +553,11 @@ def test_rollouts_do_not_depend_on_how_many_run_side_by_side() -> None:
 # Runs -------------------------------------------------------------------------------------------------------------------
 
 
-def timeless(result: TrainResult) -> list[list[float]]:
+def timeless(result: TrainResult[SAC]) -> list[list[float]]:
     return [[row[key] for key in LOG_KEYS if not key.startswith("time/")] for row in result.curve]
 
 
-def same(one: TrainResult, two: TrainResult) -> bool:
+def same(one: TrainResult[SAC], two: TrainResult[SAC]) -> bool:
     np.testing.assert_array_equal(timeless(one), timeless(two))
     a, b = one.agent, two.agent
     return all(

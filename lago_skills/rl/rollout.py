@@ -75,28 +75,6 @@ class Rollout:
         return self.terminated | self.truncated
 
 
-@dataclass
-class Window:
-    """What happened since the last row of the log."""
-
-    successes: list[bool] = field(default_factory=list[bool])
-    returns: list[float] = field(default_factory=list[float])
-    prior_steps: int = 0
-    steps: int = 0
-
-    def success(self) -> float:
-        """Share of the episodes that succeeded."""
-        return float(np.mean(self.successes or [0.0]))
-
-    def mean_return(self) -> float:
-        """Of the episodes."""
-        return float(np.mean(self.returns or [0.0]))
-
-    def prior_share(self) -> float:
-        """Share of the steps at which the prior acted."""
-        return self.prior_steps / max(self.steps, 1)
-
-
 ROWS = tuple(each.name for each in fields(Rollout) if each.name != "cut_off")
 
 

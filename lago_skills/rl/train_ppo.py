@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,37 +15,23 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lago_skills.core import Episode
-from lago_skills.errors import DiskFull, TrainingStopped
+from lago_skills.errors import TrainingStopped
 from lago_skills.rl.advice import DiscreteLayout, Layout
 from lago_skills.rl.checkpoint import Checkpoint
 from lago_skills.rl.config import Leader, PPOConfig
+from lago_skills.rl.drive import REPORT_EVERY, Report, TrainResult, Window, drive
 from lago_skills.rl.envs import Envs
 from lago_skills.rl.harvest import Harvest
 from lago_skills.rl.policy import greedy_policy, pack
 from lago_skills.rl.ppo import LOG_KEYS, PPO, UPDATE_KEYS, Rows
 from lago_skills.rl.problem import EpisodeOutcome, Problem, Stopwatch, evaluate
 from lago_skills.rl.replay import Running
-from lago_skills.rl.rollout import Rollout, Window, advantages_and_targets, join
-from lago_skills.rl.runlog import Row, RunLog
+from lago_skills.rl.rollout import Rollout, advantages_and_targets, join
+from lago_skills.rl.runlog import Row
 from lago_skills.rl.trial import Trial
 
 TRIAL_SHARE = 0.1
 """Of the run after which a trial ends in any case."""
-Report = Callable[[int, Row], None]
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """A finished run."""
-
-    agent: PPO
-    leader: Leader
-    """Who leads greedy episodes: always the policy."""
-    curve: list[Row]
-    final: list[EpisodeOutcome]
-    harvested: list[Episode]
-    """Successful training episodes, in order."""
 
 
 def train(
@@ -58,7 +43,7 @@ def train(
     folder: Path | None = None,
     recipe: dict[str, Any] | None = None,
     report: Report = lambda step, row: None,
-) -> TrainResult:
+) -> TrainResult[PPO]:
     """Train one policy; `report(step, row)` every 100 steps.
 
     With a `folder`, the log goes there (`curve.csv`, TensorBoard) and so does a checkpoint at each evaluation: the same call goes on from it, if
@@ -73,22 +58,8 @@ def train(
     """
     loop = PPOLoop(problem, config, seed)
     recipe = recipe or {"problem": problem.name, "config": config.model_dump(), "seed": seed}
-    try:
-        saved = Checkpoint.load(folder / "checkpoint", recipe) if folder is not None else None
-        loop.begin(saved)
-        log = RunLog(folder, LOG_KEYS, saved.values["curve"] if saved is not None else ())
-        while loop.step < config.n_steps:
-            before = loop.step
-            loop.advance(lambda step: report(step, log.rows[-1] if log.rows else {}))
-            if loop.step // config.eval_every > before // config.eval_every or loop.step >= config.n_steps:
-                log.add(loop.row())
-                if folder is not None:
-                    loop.save(folder / "checkpoint", recipe, log.rows)
-        log.close()
-        final = loop.evaluate(final_episodes) if final_episodes else []
-    finally:
-        loop.close()
-    return TrainResult(loop.agent, "policy", log.rows, final, loop.harvest.episodes)
+    curve, final = drive(loop, config.n_steps, LOG_KEYS, recipe, folder, final_episodes, report)
+    return TrainResult(loop.agent, "policy", curve, final, loop.harvest.episodes)
 
 
 class PPOLoop:
@@ -107,7 +78,7 @@ class PPOLoop:
             size = self.action_size
             self.layout = DiscreteLayout(size) if self.discrete else Layout(size, config.n_components)
         self.guiding, self._evaluating = Stopwatch(), Stopwatch()
-        self.step = 0
+        self.step = self._rollout_start = 0
         self.harvest, self.window = Harvest(), Window()
         self.trial = Trial(len(problem.tasks))
         self.trying = self.layout is not None and config.trial_episodes > 0
@@ -146,7 +117,7 @@ class PPOLoop:
 
     def advance(self, tick: Callable[[int], None] = lambda step: None) -> None:
         """A rollout and the updates on it."""
-        n_envs = len(self.places)
+        n_envs, self._rollout_start = len(self.places), self.step
         n_steps = min(self.config.rollout_steps, -(-(self.config.n_steps - self.step) // n_envs))
         width = self.layout.width if self.layout is not None else 0
         observations = np.stack([place.observations[-1] for place in self.places])
@@ -155,7 +126,7 @@ class PPOLoop:
         rollout = Rollout.empty(n_steps, observations, states, width, shape, kind)
         for t in range(n_steps):
             observations, states = self._step(rollout, t, observations, states)
-            if self.step % 100 < n_envs:
+            if self.step % REPORT_EVERY < n_envs:
                 tick(self.step)
         self._learn(rollout, observations, states)
 
@@ -316,6 +287,11 @@ class PPOLoop:
 
     # Telling ----------------------------------------------------------------------------------------------------------
 
+    def due(self) -> bool:
+        """Whether a row of the log is due: when a rollout has passed a multiple of `eval_every`, and at the end."""
+        before, every = self._rollout_start, self.config.eval_every
+        return self.step // every > before // every or self.step >= self.config.n_steps
+
     def evaluate(self, n_episodes: int) -> list[EpisodeOutcome]:
         """Episodes by the policy's mode on the evaluation seeds."""
         with self._evaluating:
@@ -347,16 +323,8 @@ class PPOLoop:
 
     # Keeping ----------------------------------------------------------------------------------------------------------
 
-    def save(self, folder: Path, recipe: dict[str, Any], curve: list[Row]) -> None:
-        """Keep everything on disk; where there is no room, the checkpoint of before stays and the run goes on."""
-        try:
-            self._checkpoint(curve).save(folder, recipe)
-        except DiskFull as error:
-            import sys
-
-            print(f"lago: {error}; training goes on", file=sys.stderr)  # noqa: T201
-
-    def _checkpoint(self, curve: list[Row]) -> Checkpoint:
+    def checkpoint(self, curve: list[Row]) -> Checkpoint:
+        """Everything that the run goes on from."""
         kept = Checkpoint()
         self.agent.put(kept)
         self.harvest.put(kept)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,33 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lago_skills.core import Episode
-from lago_skills.errors import DiskFull, StudyError
+from lago_skills.errors import StudyError
 from lago_skills.rl.advice import Layout
 from lago_skills.rl.checkpoint import Checkpoint
 from lago_skills.rl.config import Leader, SACConfig
+from lago_skills.rl.drive import REPORT_EVERY, Report, TrainResult, Window, drive
 from lago_skills.rl.envs import Envs
 from lago_skills.rl.harvest import Harvest
 from lago_skills.rl.leaders import Leaders
 from lago_skills.rl.policy import greedy_policy, look
 from lago_skills.rl.problem import EpisodeOutcome, Problem, Stopwatch, evaluate
 from lago_skills.rl.replay import Batch, Columns, Replay, Running
-from lago_skills.rl.runlog import Row, RunLog
+from lago_skills.rl.runlog import Row
 from lago_skills.rl.sac import LOG_KEYS, SAC
-
-Report = Callable[[int, Row], None]
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """A finished run."""
-
-    agent: SAC
-    leader: Leader
-    """Who leads greedy episodes."""
-    curve: list[Row]
-    final: list[EpisodeOutcome]
-    harvested: list[Episode]
-    """Successful training episodes, in the order in which they ended."""
 
 
 def train(
@@ -52,7 +37,7 @@ def train(
     folder: Path | None = None,
     recipe: dict[str, Any] | None = None,
     report: Report = lambda step, row: None,
-) -> TrainResult:
+) -> TrainResult[SAC]:
     """Train one policy; `report(step, row)` every 100 steps.
 
     With a `folder`, the log goes there (`curve.csv`, TensorBoard) and so does a checkpoint at each evaluation: the same call goes on from it, if
@@ -66,33 +51,8 @@ def train(
     """
     loop = SACLoop(problem, config, seed, demonstrations)
     recipe = recipe or {"problem": problem.name, "config": config.model_dump(), "seed": seed}
-    try:
-        saved = Checkpoint.load(folder / "checkpoint", recipe) if folder is not None else None
-        loop.begin(saved)
-        log = RunLog(folder, LOG_KEYS, saved.values["curve"] if saved is not None else ())
-        while loop.step < config.n_steps:
-            loop.advance()
-            if loop.step % 100 < problem.n_envs:
-                report(loop.step, log.rows[-1] if log.rows else {})
-            if loop.due():
-                log.add(loop.row())
-                if folder is not None:
-                    loop.save(folder / "checkpoint", recipe, log.rows)
-        log.close()
-        final = loop.evaluate(final_episodes) if final_episodes else []
-    finally:
-        loop.close()
-    return TrainResult(loop.agent, loop.leaders.best(), log.rows, final, loop.harvest.episodes)
-
-
-@dataclass
-class _Window:
-    """What happened since the last row of the log."""
-
-    successes: list[bool] = field(default_factory=list[bool])
-    returns: list[float] = field(default_factory=list[float])
-    prior_steps: int = 0
-    steps: int = 0
+    curve, final = drive(loop, config.n_steps, LOG_KEYS, recipe, folder, final_episodes, report)
+    return TrainResult(loop.agent, loop.leaders.best(), curve, final, loop.harvest.episodes)
 
 
 class SACLoop:
@@ -118,7 +78,7 @@ class SACLoop:
         self.harvest = Harvest()
         self.debt = 0.0
         self.leaders = Leaders(config.leaders if self.layout is not None else ("policy",))
-        self.window = _Window()
+        self.window = Window()
         self.critic_losses: list[float] = []
         self.actor_losses: list[tuple[float, float]] = []
         self.places: list[Running] = []
@@ -188,7 +148,7 @@ class SACLoop:
 
     # Stepping ---------------------------------------------------------------------------------------------------------
 
-    def advance(self) -> None:
+    def advance(self, tick: Callable[[int], None] = lambda step: None) -> None:
         """One step of every environment, and the updates that are due for it."""
         actions, by_prior = self._actions()
         observations, rewards, terminated, truncated, infos = self.envs.step(actions)
@@ -207,6 +167,8 @@ class SACLoop:
                 self.n_episodes += 1
                 self.places[number] = self._begin_episode(number, self.envs.restart(number, seed), seed)
         self._learn(n_envs)
+        if self.step % REPORT_EVERY < n_envs:
+            tick(self.step)
 
     def _look(
         self, observations: NDArray[Any], tasks: NDArray[np.int64], shifts: Sequence[NDArray[np.float64] | None]
@@ -300,7 +262,7 @@ class SACLoop:
     def row(self) -> Row:
         """Evaluate, and say how things stand."""
         outcomes = self.evaluate(self.config.eval_episodes)
-        window, self.window = self.window, _Window()
+        window, self.window = self.window, Window()
         critic = np.asarray(self.critic_losses or [np.nan])
         actor = np.asarray(self.actor_losses or [(np.nan, np.nan)])
         crashes = sum(crashed for _, crashed in self.envs.counts())
@@ -308,11 +270,11 @@ class SACLoop:
             "step": self.step,
             "eval/success": float(np.mean([each.success for each in outcomes])),
             "eval/return": float(np.mean([each.episode_return for each in outcomes])),
-            "train/success": float(np.mean(window.successes or [0.0])),
-            "train/return": float(np.mean(window.returns or [0.0])),
+            "train/success": window.success(),
+            "train/return": window.mean_return(),
             "train/episodes": self.n_episodes - len(self.places),
             "train/harvested": len(self.harvest.episodes),
-            "train/prior_share": window.prior_steps / max(window.steps, 1),
+            "train/prior_share": window.prior_share(),
             "train/fade": self.fade(),
             "train/crashes": crashes,
             "loss/critic": float(critic.mean()),
@@ -325,16 +287,8 @@ class SACLoop:
 
     # Keeping ----------------------------------------------------------------------------------------------------------
 
-    def save(self, folder: Path, recipe: dict[str, Any], curve: list[Row]) -> None:
-        """Keep everything on disk; where there is no room, the checkpoint of before stays and the run goes on."""
-        try:
-            self._checkpoint(curve).save(folder, recipe)
-        except DiskFull as error:
-            import sys
-
-            print(f"lago: {error}; training goes on", file=sys.stderr)  # noqa: T201
-
-    def _checkpoint(self, curve: list[Row]) -> Checkpoint:
+    def checkpoint(self, curve: list[Row]) -> Checkpoint:
+        """Everything that the run goes on from."""
         kept = Checkpoint()
         self.agent.put(kept)
         self.memory.put(kept, "memory")

@@ -25,8 +25,7 @@ from lago_skills.store import ArtifactWriter, fingerprint, verify
 if TYPE_CHECKING:
     from torch import nn
 
-    from lago_skills.rl import train_ppo as ppo
-    from lago_skills.rl import train_sac as sac
+    from lago_skills.rl.drive import TrainResult
     from lago_skills.rl.ppo import PPO
     from lago_skills.rl.problem import Problem
     from lago_skills.rl.sac import SAC
@@ -114,7 +113,7 @@ def networks_of(agent: SAC | PPO) -> dict[str, nn.Module]:
 
 def run(
     problem: Problem, config: SACConfig | PPOConfig, seed: int, **options: Any
-) -> sac.TrainResult | ppo.TrainResult:
+) -> TrainResult[SAC] | TrainResult[PPO]:
     """Train by the algorithm that the settings are of; options are those of its `train`."""
     from lago_skills.rl import train_ppo, train_sac
 
