@@ -238,13 +238,15 @@ class Bench:
 
 
 def rows(space: Workspace, table: str) -> list[CurveRow]:
-    """The rows on record of a study's table, those it shares with another one among them."""
+    """The rows on record of a study's table, those it shares with another one among them, in the order of its methods."""
     spec = TABLES[table]
     found = RowFile(spec.path(space.root, table), CurveRow).rows()
     for method, other in spec.shared.items():
         theirs = RowFile(TABLES[other].path(space.root, other), CurveRow).rows()
         found += [replace(row, table=table) for row in theirs if row.method == method]
-    return [row for row in found if row.study == space.study.name]
+    order = {method: number for number, method in enumerate(spec.methods)}
+    mine = [row for row in found if row.study == space.study.name]
+    return sorted(mine, key=lambda row: order.get(row.method, len(order)))
 
 
 def cells(space: Workspace, table: str, names: list[str], tasks: list[str], seeds: list[int]) -> list[CurveCell]:
