@@ -65,7 +65,8 @@ class Curve:
 def method_curves(whole: list[Curve], by_task: dict[str, list[Curve]], score: str) -> bytes:
     """Curves of all methods over all tasks, large, and over each task, small; a method without training is a dashed line."""
     methods = list(dict.fromkeys(curve.method for curve in whole))
-    colours = {method: plt.get_cmap("tab10")(i % 10) for i, method in enumerate(methods)}
+    palette = plt.get_cmap("tab10" if len(methods) <= 10 else "tab20")
+    colours = {method: palette(i % palette.N) for i, method in enumerate(methods)}
     n_rows = -(-len(by_task) // 4)
     figure = plt.figure(figsize=(11.5, 4.2 + 2.1 * n_rows))
     grid = figure.add_gridspec(n_rows + 2, 4)
