@@ -336,7 +336,7 @@ def test_a_wrong_table_is_told_by_check(space: Workspace, capsys: pytest.Capture
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--methods", "sca"], "found method 'sca'; expected one of library, guided-sac"),
+        (["--methods", "sca"], "found method 'sca'; expected one of random, scripted, library, guided-sac"),
         (["--tasks", "soccer"], "found task 'soccer'; expected a task of the study"),
         (["--seeds", "900"], "found seed 900"),
         (["--demos", "3"], "found --demos with --table T2"),

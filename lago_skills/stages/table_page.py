@@ -22,6 +22,8 @@ from lago_skills.store import write_text
 
 OURS = ("guided-sac", "guided-ppo")
 ABOUT = {
+    "random": "uniform actions",
+    "scripted": "the package's scripted policy, which demonstrates",
     "library": "the skills by themselves, no training",
     "bc": "a policy cloned from the demonstrations, no training",
     "nearest skill": "the library by itself, the nearest skill instead of a mixture over k",

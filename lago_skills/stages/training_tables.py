@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lago_skills.core import Task
 from lago_skills.errors import LagoError
@@ -33,10 +34,12 @@ from lago_skills.stages.training_guides import Seed
 from lago_skills.stages.zero_shot_table import Say, Variant, commit, variant
 
 if TYPE_CHECKING:
-    from lago_skills.rl.problem import EpisodeOutcome, Problem
+    from lago_skills.rl.problem import Act, EpisodeOutcome, Problem
     from lago_skills.rl.runlog import Row
 
 UNTRAINED: dict[str, methods.Adviser] = {
+    "random": "none",
+    "scripted": "none",
     "library": "library",
     "bc": "cloned",
     "nearest skill": "one skill",
@@ -45,7 +48,7 @@ UNTRAINED: dict[str, methods.Adviser] = {
     "brief prompt": "brief prompt",
     "shuffled library": "shuffled",
 }
-"""Methods that need no training step, and whose prior's mean they are; their one row has steps = 0."""
+"""Methods that need no training step, and whose prior's mean they are, if any; their one row has steps = 0."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,7 @@ TOGETHER = "ten"
 TABLES: dict[str, TableSpec] = {
     "T1": TableSpec(
         "one policy for the ten demonstrated tasks: does the prior help PPO?",
-        ("library", "bc", "guided-ppo", "ppo", "bc-ppo", "ppo-kl-bc", "ppo-kl-shuffled"),
+        ("random", "scripted", "library", "bc", "guided-ppo", "ppo", "bc-ppo", "ppo-kl-bc", "ppo-kl-shuffled"),
         300_000,
         0,
         (50_000, 100_000, 200_000, 300_000),
@@ -93,7 +96,10 @@ TABLES: dict[str, TableSpec] = {
     ),
     "T2": TableSpec(
         "a new task without a demonstration: does the library carry over?",
-        ("library", "guided-sac", "guided-sac-kl", "sac", "ppo", "sac-shuffled", "sac-learned-query"),
+        (
+            *("random", "scripted", "library", "guided-sac", "guided-sac-kl"),
+            *("sac", "ppo", "sac-shuffled", "sac-learned-query"),
+        ),
         20_000,
         0,
         (2_500, 5_000, 10_000, 20_000),
@@ -102,17 +108,27 @@ TABLES: dict[str, TableSpec] = {
     ),
     "T3": TableSpec(
         "a new task with three demonstrations: against the strongest few-shot learners",
-        ("bc", "guided-sac", "rlpd", "ibrl"),
+        ("random", "scripted", "bc", "guided-sac", "rlpd", "ibrl"),
         20_000,
         3,
         (5_000, 10_000, 20_000),
         COMMON,
         by_algorithm=ALONE,
+        shared={"random": "T2", "scripted": "T2"},
     ),
     "T5": TableSpec(
         "what matters: guided SAC on new tasks with one part taken away; with the right library, and with one that is asked for the wrong skills",
         (
-            *("library", "nearest skill", "fixed text", "nearest step", "brief prompt", "shuffled library"),
+            *(
+                "random",
+                "scripted",
+                "library",
+                "nearest skill",
+                "fixed text",
+                "nearest step",
+                "brief prompt",
+                "shuffled library",
+            ),
             *("guided-sac", "no-retrieval", "no-text-head", "no-decay", "no-decoder", "no-long-prompt"),
             *("sac-shuffled", "shuffled-no-decay", "shuffled-no-proposals", "shuffled-no-harvest"),
             *("shuffled-no-observed-prior", "shuffled-no-plan-noise"),
@@ -122,7 +138,7 @@ TABLES: dict[str, TableSpec] = {
         (2_500, 5_000, 10_000, 20_000),
         COMMON,
         by_algorithm=ALONE,
-        shared={"library": "T2", "guided-sac": "T2", "sac-shuffled": "T2"},
+        shared={"random": "T2", "scripted": "T2", "library": "T2", "guided-sac": "T2", "sac-shuffled": "T2"},
     ),
 }
 
@@ -156,15 +172,32 @@ class Bench:
         from lago_skills.rl.problem import evaluate
 
         adviser = UNTRAINED[cell.method]
-        guide = made.guide(adviser, tasks, self.spec.demos) or NullGuide(self.space.study.grounding.action_size)
-        outcomes = evaluate(
-            self._problem(tasks, guide, cell.seed),
-            # evaluation plays one task after the other
-            lambda observations, numbers: guide.prior(observations, tasks[int(numbers[0])].id).mean(),
-            self.spec.final_episodes,
-        )
+        guide = made.guide(adviser, tasks, self.spec.demos)
+        act = self._act(cell, tasks, guide)
+        outcomes = evaluate(self._problem(tasks, guide, cell.seed), act, self.spec.final_episodes)
         demos = self.spec.demos if adviser == "cloned" else 0
-        return self._row(cell, 0, outcomes, demos, "prior", {}, started, made.bundle(adviser))
+        leader = "policy" if adviser == "none" else "prior"
+        return self._row(cell, 0, outcomes, demos, leader, {}, started, made.bundle(adviser))
+
+    def _act(self, cell: CurveCell, tasks: tuple[Task, ...], guide: Guide | None) -> Act:
+        """What a method without training does."""
+        size = self.space.study.grounding.action_size
+        if cell.method == "random":
+            rng = np.random.default_rng(cell.seed)
+            return lambda observations, numbers: rng.uniform(-1.0, 1.0, (len(observations), size)).astype(np.float32)
+        if cell.method == "scripted":
+            from lago_skills.envs.metaworld import scripted
+
+            experts = [scripted(task) for task in tasks]
+
+            def expert(observations: NDArray[Any], numbers: NDArray[np.int64]) -> NDArray[np.float32]:
+                rows = [experts[int(number)](row) for row, number in zip(observations, numbers, strict=True)]
+                return np.stack(rows).astype(np.float32)
+
+            return expert
+        prior = (guide or NullGuide(size)).prior
+        # evaluation plays one task after the other
+        return lambda observations, numbers: prior(observations, tasks[int(numbers[0])].id).mean()
 
     def _trained(self, cell: CurveCell, made: Seed, tasks: tuple[Task, ...], started: float) -> list[CurveRow]:
         method = methods.method(cell.method)
