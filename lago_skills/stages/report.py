@@ -32,16 +32,14 @@ Row = dict[str, Any]
 
 def jobs(space: Workspace) -> list[Job]:
     """One job: the page, and the pages of the study's tables of training runs that it links to."""
-    tables = {
-        name: fingerprint([asdict(row) for row in rows]) for name, rows in table_page.on_record(space).items() if rows
-    }
+    tables = {name: found for name, found in table_page.on_record(space).items() if found}
 
     def make(writer: ArtifactWriter, progress: Progress) -> None:
         rows, summary = results(space)
         progress(1, "table")
-        for table in tables:
-            table_page.write_page(space, table, table_page.on_record(space)[table])
-        page = _page(space, rows, summary, progress)
+        for table, found in tables.items():
+            table_page.write_page(space, table, found)
+        page = _page(space, rows, summary, {name: TABLES[name].question for name in tables}, progress)
         (writer.path / ROWS_FILE).write_text(json.dumps({"rows": rows, "summary": summary}) + "\n", encoding="utf-8")
         (writer.path / REPORT_FILE).write_text(page, encoding="utf-8")
         progress(4, "page")
@@ -54,7 +52,7 @@ def jobs(space: Workspace) -> list[Job]:
         "runs": {cell.name: digest(space.artifact("runs", cell.name)) for cell in train.cells(space)},
         "bundle": digest(space.artifact("bundle")),
         "playbooks": digest(space.artifact("playbooks")),
-        "tables": tables,
+        "tables": {name: fingerprint([asdict(row) for row in found]) for name, found in tables.items()},
     }
     return [Job("report", "report", space.artifact("report"), recipe, 4, "parts", make)]
 
@@ -120,7 +118,7 @@ def _row(task: str, method: str, steps: int, seed: int | None, successes: list[b
     }
 
 
-def _page(space: Workspace, rows: list[Row], summary: Row, progress: Progress) -> str:
+def _page(space: Workspace, rows: list[Row], summary: Row, tables: dict[str, str], progress: Progress) -> str:
     import jinja2
 
     from lago_skills import plots
@@ -153,7 +151,7 @@ def _page(space: Workspace, rows: list[Row], summary: Row, progress: Progress) -
         zero_shot=zero_shot,
         failing=[row["task"] for row in zero_shot if row["success"] == 0.0],
         trained=trained,
-        tables={name: TABLES[name].question for name, found in table_page.on_record(space).items() if found},
+        tables=tables,
         final_episodes=space.study.train.final_episodes,
         curves=[_base64(_curves(space, task, zero_shot)) for task in dict.fromkeys(row["task"] for row in trained)],
         films=films,

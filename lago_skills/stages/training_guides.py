@@ -18,6 +18,7 @@ from lago_skills.evaluate.nearest import NearestStepGuide
 from lago_skills.guide.guides import Guide, LibraryGuide
 from lago_skills.playbook import playbook_from
 from lago_skills.prior import ActionPrior
+from lago_skills.query.runtime import LearnedQuery
 from lago_skills.rl import methods
 from lago_skills.stages import build, cloning, collect, plan, pretrain, segment
 from lago_skills.stages import query as query_stage
@@ -74,10 +75,10 @@ class Seed:
         return fingerprint({"library": whole, "adviser": adviser, "changed": changed})[:12]
 
     @staticmethod
-    def _changed(guide: LibraryGuide, **settings: Any) -> LibraryGuide:
+    def _changed(guide: LibraryGuide, learned: LearnedQuery | None = None, **settings: Any) -> LibraryGuide:
         books = {name: book.playbook for name, book in guide.playbooks.items()}
         config = replace(guide.config, **settings)
-        return LibraryGuide(guide.grounding, guide.decoder, guide.library, books, guide.step_latents, config)
+        return LibraryGuide(guide.grounding, guide.decoder, guide.library, books, guide.step_latents, config, learned)
 
     @cached_property
     def fixed_text(self) -> LibraryGuide:
@@ -119,10 +120,8 @@ class Seed:
     def learned_query(self) -> LibraryGuide:
         """The same library, decoder and playbooks; skills are looked up by the learned query alone."""
         guide, space = self.variant.guide, self.variant.space
-        books = {name: book.playbook for name, book in guide.playbooks.items()}
         learned = query_stage.learned(space, space.artifact("decoder"), space.study.seed)
-        config = replace(guide.config, query="learned")
-        return LibraryGuide(guide.grounding, guide.decoder, guide.library, books, guide.step_latents, config, learned)
+        return self._changed(guide, learned, query="learned")
 
     def _target(self, task: Task, demos: int) -> Variant:
         """The task by itself, as if it were the only one that is demonstrated."""
