@@ -167,7 +167,7 @@ def writing(folder: Path, kind: str, recipe: dict[str, Any]) -> Generator[Artifa
         _sync(temporary)
         _replace(temporary, folder)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if disk_is_full(error):
             raise DiskFull(
                 f"the disk of {str(folder.parent)!r} is full while writing artifact {folder.name!r}; expected room for "
                 "it; free some space and run the same command again (finished stages are kept)"
@@ -211,13 +211,22 @@ def _alive(pid: int) -> bool:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file durably: temporary file, fsync, rename."""
+    """Write a text file durably: temporary file, fsync, rename. An error leaves what was there, and nothing else."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def disk_is_full(error: OSError) -> bool:
+    """Whether there was no room, or none left to this user."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def _sync(path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,12 @@ import pytest
 from lago_skills.core import Playbook
 from lago_skills.decoder.runtime import DecoderWeights
 from lago_skills.envs.grounding import MetaWorldGrounding
+from lago_skills.envs.tasks import find_task
 from lago_skills.errors import ArtifactCorrupt, LibraryConflict, ShapeError, StudyError
 from lago_skills.guide.bundle import load_bundle, write_bundle
 from lago_skills.guide.guides import LibraryGuide, NullGuide, RetrievalConfig
 from lago_skills.library import NewSkill, SkillLibrary
+from lago_skills.rl.metaworld import metaworld_problem
 from lago_skills.store import writing
 from tests.conftest import random_decoder
 
@@ -115,6 +118,27 @@ def test_a_bundle_round_trips_and_damage_is_found(tmp_path: Path, playbooks: dic
     (folder / "playbooks.json").write_text("{}")
     with pytest.raises(ArtifactCorrupt, match=r"playbooks\.json"):
         load_bundle(folder)
+
+
+class OtherArm(MetaWorldGrounding):
+    """An environment of the same sizes with features of its own."""
+
+    features = tuple(replace(feature, name=f"other_{feature.name}") for feature in MetaWorldGrounding.features)
+
+
+def test_a_bundle_of_another_environment_is_refused(tmp_path: Path, playbooks: dict[str, Playbook]) -> None:
+    built, own = guide(playbooks), OtherArm()
+    with writing(tmp_path / "bundle", "build", {}) as writer:
+        write_bundle(
+            writer.path, built.decoder, built.library, playbooks, built.step_latents, RetrievalConfig(), grounding=own
+        )
+    with pytest.raises(StudyError, match=r"bundle'.* was made for another environment: found features \['other_"):
+        load_bundle(tmp_path / "bundle")
+    again = load_bundle(tmp_path / "bundle", grounding=own)
+    assert again.grounding is own
+    with pytest.raises(StudyError, match="guide was made for another environment"):
+        metaworld_problem([find_task("push")], MetaWorldGrounding(), again, 0)
+    assert metaworld_problem([find_task("push")], own, again, 0).adviser is not None
 
 
 def test_the_run_time_part_loads_no_text_model_no_torch_and_no_client() -> None:

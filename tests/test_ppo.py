@@ -29,7 +29,7 @@ from lago_skills.errors import DiskFull, ShapeError, StudyError, TrainingStopped
 from lago_skills.prior import ActionPrior, DiscretePrior
 from lago_skills.rl import ppo
 from lago_skills.rl.advice import DiscreteLayout, Layout
-from lago_skills.rl.advisers import by_task
+from lago_skills.rl.advisers import GuideAdviser, by_task
 from lago_skills.rl.checkpoint import Checkpoint
 from lago_skills.rl.config import PPOConfig, SACConfig
 from lago_skills.rl.distributions import Categorical, Gaussian
@@ -38,7 +38,7 @@ from lago_skills.rl.metaworld import metaworld_problem
 from lago_skills.rl.methods import METHODS
 from lago_skills.rl.ppo import LOG_KEYS, PPO, Normalizer
 from lago_skills.rl.problem import Problem, evaluate
-from lago_skills.rl.rollout import advantages
+from lago_skills.rl.rollout import Rollout, advantages, advantages_and_targets
 from lago_skills.rl.runlog import Row
 from lago_skills.rl.train_ppo import PPOLoop, train
 from lago_skills.rl.trial import Trial
@@ -458,14 +458,15 @@ def test_a_run_goes_on_from_its_checkpoint_as_if_it_had_not_been_stopped(at: int
             raise Stop
 
     settings = config(**SHORT | {"rollout_steps": 8, "eval_every": 64}, trial_episodes=50, initial_std=0.2)
-    whole = train(identity("continuous", Told("continuous")), settings, 5, folder=tmp_path / "whole")
+    recipe = {"same": True}
+    made = identity("continuous", Told("continuous"))
+    whole = train(made, settings, 5, folder=tmp_path / "whole")
     with pytest.raises(Stop):
-        train(identity("continuous", Told("continuous")), settings, 5, folder=tmp_path / "cut", report=report)
-    recipe = {"problem": "identity", "config": settings.model_dump(), "seed": 5}
+        train(made, settings, 5, folder=tmp_path / "cut", recipe=recipe, report=report)
     kept = Checkpoint.load(tmp_path / "cut" / "checkpoint", recipe)
     assert kept is not None
     assert kept.values["counters"][2] == (at == 70)  # still trying
-    rest = train(identity("continuous", Told("continuous")), settings, 5, folder=tmp_path / "cut")
+    rest = train(made, settings, 5, folder=tmp_path / "cut", recipe=recipe)
     assert numbers(rest.curve) == numbers(whole.curve)
     for one, other in zip(weights_of(whole), weights_of(rest), strict=True):
         np.testing.assert_array_equal(one, other)
@@ -542,6 +543,47 @@ def test_losses_that_are_not_finite_stop_the_run() -> None:
 def test_an_environment_that_crashes_is_restarted_and_counted() -> None:
     result = train(broken("crash", 50), config(**SHORT), 0)
     assert [row["train/crashes"] for row in result.curve] == [1, 1, 1, 1]
+    assert [row["eval/crashes"] for row in result.curve] == [0, 0, 0, 0]
+
+
+def test_nothing_is_learned_from_a_step_that_crashed() -> None:
+    """The step before the crash bootstraps from the state it led to; the crash itself is no row of the update."""
+    rollout = Rollout.empty(4, np.zeros((1, 1)), np.zeros((1, 1), np.float32), 0, (), np.int64)
+    rollout.rewards[:, 0] = 1.0
+    rollout.crashed[2] = rollout.truncated[2] = True
+    values = np.array([[0.1], [0.2], [0.4], [0.8]], np.float32)
+    found, _ = advantages_and_targets(rollout, values, np.array([1.6], np.float32), 0.5, 0.5)
+    last = 1.0 + 0.5 * 0.4 - 0.2
+    np.testing.assert_allclose(found[:2, 0], [1.0 + 0.5 * 0.2 - 0.1 + 0.25 * last, last], rtol=1e-6)
+    np.testing.assert_allclose(found[3, 0], 1.0 + 0.5 * 1.6 - 0.8, rtol=1e-6)
+    loop = PPOLoop(broken("crash", 50), config(**SHORT), 0)
+    loop.begin(None)
+    loop.advance(lambda step: None)
+    loop.close()
+    assert float(loop.agent.normalizer.count) == 2 * 64 - 1
+
+
+def test_a_guide_for_discrete_actions_may_advise_on_several_tasks() -> None:
+    class Named:
+        """The prior of `Told`, as a guide has it; of other certainty on other tasks if wanted."""
+
+        def __init__(self, floors: tuple[float, float]) -> None:
+            self.floors = floors
+
+        def prior(self, observations: NDArray[Any], task: str) -> ActionPrior | DiscretePrior:
+            number = int(task[-1])
+            told = Told("discrete", (True, False), self.floors[number])
+            return told.prior(observations, np.full(len(observations), number), [None] * len(observations))
+
+    tasks, observations = ("discrete-0", "discrete-1"), np.random.default_rng(0).choice([-1.0, 1.0], (6, N_BITS))
+    numbers_of_tasks = np.array([0, 1, 1, 0, 1, 0])
+    found = GuideAdviser(Named((0.02, 0.02)), tasks).prior(observations, numbers_of_tasks, [None] * 6)
+    wanted = Told("discrete", (True, False)).prior(observations, numbers_of_tasks, [None] * 6)
+    assert isinstance(found, DiscretePrior)
+    assert isinstance(wanted, DiscretePrior)
+    np.testing.assert_array_equal(found.probabilities(), wanted.probabilities())
+    with pytest.raises(ShapeError, match=r"floor 0.02 and .* floor 1.0 from one guide; expected the same"):
+        GuideAdviser(Named((0.02, 1.0)), tasks).prior(observations, numbers_of_tasks, [None] * 6)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -606,6 +648,7 @@ def test_a_run_on_several_metaworld_tasks_with_a_library(
     numbers_of_tasks = np.arange(5) % 2
     found = problem.adviser.prior(observations, numbers_of_tasks, [None] * 5)
     apart = by_task(numbers_of_tasks, lambda rows, task: guide.prior(observations[rows], tasks[task].id))
+    assert isinstance(apart, ActionPrior)
     assert isinstance(found, ActionPrior)
     np.testing.assert_allclose(found.means, apart.means, atol=1e-6)
     np.testing.assert_allclose(found.weights, apart.weights, atol=1e-6)

@@ -10,9 +10,12 @@ import errno
 import importlib.util
 import itertools
 import json
+import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +33,7 @@ from lago_skills.errors import ArtifactCorrupt, DiskFull, ShapeError, StudyError
 from lago_skills.evaluate.rollouts import rollouts
 from lago_skills.guide.guides import NullGuide
 from lago_skills.prior import ActionPrior, DiscretePrior
-from lago_skills.rl import checkpoint, sac
+from lago_skills.rl import checkpoint, runlog, sac
 from lago_skills.rl.adam import Adam, ScalarAdam
 from lago_skills.rl.advice import Layout, pack_discrete
 from lago_skills.rl.checkpoint import Checkpoint
@@ -46,7 +49,7 @@ from lago_skills.rl.problem import Problem, evaluate
 from lago_skills.rl.replay import Batch, Columns, Replay, Running
 from lago_skills.rl.runlog import RunLog
 from lago_skills.rl.sac import LOG_KEYS, SAC
-from lago_skills.rl.train_sac import train
+from lago_skills.rl.train_sac import SACLoop, train
 from tests.fading import Nearby, steps_to_stay
 from tests.small_envs import Echo, Pointing, Walk, problem
 from tests.test_guide import guide as random_guide
@@ -203,8 +206,19 @@ def test_a_prior_that_fails_from_now_on_is_left_for_a_policy_that_succeeds() -> 
     assert leaders.best() == "policy"
     assert leaders.lead_of_prior() < 0.2
     again = Leaders(LEADERS)
-    again.set_counts(json.loads(json.dumps(leaders.counts())))
+    again.set_values(json.loads(json.dumps(leaders.values())))
     assert again.draw(np.random.default_rng(5)) == leaders.draw(np.random.default_rng(5))
+
+
+def test_as_long_as_no_prior_has_spoken_the_policy_leads() -> None:
+    leaders = Leaders(LEADERS)
+    leaders.note("policy", False)
+    assert leaders.best() == "policy"
+    leaders.draw(np.random.default_rng(0))
+    assert leaders.best() == "prior"  # of which nothing bad is known
+    again = Leaders(LEADERS)
+    again.set_values(json.loads(json.dumps(leaders.values())))
+    assert again.best() == "prior"
 
 
 def test_the_priors_lead_shrinks_as_the_policy_succeeds() -> None:
@@ -390,6 +404,17 @@ def test_greedy_actions_are_the_leaders(leader: Any) -> None:
         np.testing.assert_array_equal(found, policy if leader == "policy" else prior)
 
 
+@pytest.mark.parametrize("leader", LEADERS)
+def test_where_the_prior_is_silent_greedy_actions_are_the_policys(leader: Any) -> None:
+    agent = SAC.create(28, 4, SMALL, LAYOUT, seed=1)
+    batch = batch_of(64)
+    states, advice = batch.state.numpy(), batch.advice.numpy().copy()
+    advice[::2] = LAYOUT.pack(NullGuide(4).prior(np.zeros((32, 39)), "any"))
+    np.testing.assert_array_equal(
+        agent.greedy(states, advice, leader)[::2], agent.greedy(states, advice, "policy")[::2]
+    )
+
+
 def test_adam_is_torchs(tmp_path: Path) -> None:
     torch.manual_seed(0)
     ours, theirs = torch.nn.Linear(3, 2), torch.nn.Linear(3, 2)
@@ -461,6 +486,98 @@ def test_an_environment_that_always_crashes_stops_the_run() -> None:
         watched.step(np.zeros(2, np.float32))
 
 
+class Once(Walk):
+    """Crashes once, in one of its copies: at a step or at a reset, counted over all of them; or while it is made again."""
+
+    def __init__(self, step: int = 0, reset: int = 0, make: int = 0, counts: list[int] | None = None) -> None:
+        super().__init__()
+        self.at, self.counts = (step, reset, make), counts if counts is not None else [0, 0, 0]
+        self._count(2)
+
+    def _count(self, what: int) -> None:
+        self.counts[what] += 1
+        if self.counts[what] == self.at[what]:
+            raise RuntimeError("the simulator fell over")
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        self._count(1)
+        return super().reset(seed=seed, options=options)
+
+    def step(self, action: NDArray[np.float32]) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self._count(0)
+        return super().step(action)
+
+
+def once(**at: int) -> Callable[[], Once]:
+    counts = [0, 0, 0]
+    return lambda: Once(**at, counts=counts)
+
+
+def test_an_environment_that_crashes_at_reset_or_when_it_is_made_again_is_made_once_more() -> None:
+    watched = Watched(once(reset=2, make=2), "arm")
+    first, _ = watched.reset(seed=3)
+    again, _ = watched.reset(seed=3)  # this one crashes, and so does making the next
+    np.testing.assert_array_equal(first, again)
+    assert watched.counts() == (0, 2)
+
+
+def test_nothing_is_learned_from_a_step_that_crashed() -> None:
+    def rows(crash: int) -> NDArray[np.float32]:
+        loop = SACLoop(problem(once(step=crash)), SMALL.model_copy(update={"n_step": 3}), 0, ())
+        loop.begin(None)
+        while loop.step < 20:
+            loop.advance()
+        loop.close()
+        kept = Checkpoint()
+        loop.memory.put(kept, "memory")
+        return kept.array("memory")
+
+    smooth, crashed = rows(0), rows(15)
+    np.testing.assert_array_equal(smooth[:12], crashed[:12])
+    assert len(smooth) == 18  # the last two wait for steps to come
+    assert len(crashed) == 14 + 3  # all of the 14 before the crash, though cut off; three of the five after it
+    columns = Columns(4, 2, 0)
+    discounts = Batch(crashed, columns).discount.numpy()
+    np.testing.assert_allclose(discounts[11:14], 0.99 ** np.array([3, 2, 1]))  # a crash is no termination
+
+
+def test_an_environment_that_crashes_while_it_is_evaluated_has_failed() -> None:
+    made = problem(once(step=30))
+    outcomes = evaluate(made, lambda observations, tasks: np.zeros((len(observations), 2), np.float32), 3, n_envs=3)
+    assert [outcome.crashed for outcome in outcomes].count(True) == 1
+    assert not any(outcome.success for outcome in outcomes if outcome.crashed)
+    assert len(outcomes) == 3
+    crashes = [0]
+
+    class Evaluated(Walk):
+        def step(self, action: NDArray[np.float32]) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+            if self.np_random_seed >= 1_000_000 and self.left == 20 and not crashes[0]:
+                crashes[0] = 1
+                raise RuntimeError("the simulator fell over")
+            return super().step(action)
+
+    curve = train(problem(Evaluated), SMALL, 0).curve
+    assert [row["eval/crashes"] for row in curve] == [1, 0]
+
+
+def test_infos_may_hold_dictionaries() -> None:
+    wrapped: Any = gymnasium.wrappers.RecordEpisodeStatistics
+    envs = Envs([lambda: wrapped(Walk()), lambda: wrapped(Walk(crash_at=30))], ["first", "second"])
+    envs.reset([1, 2])
+    infos = [envs.step(np.zeros((2, 2), np.float32))[4] for _ in range(40) if not envs.counts()[1][1]]
+    envs.close()
+    assert len(infos) == 30
+    assert "episode" not in infos[-1][0]
+    result = train(problem(lambda: wrapped(Walk())), SMALL, 0)
+    assert same(result, train(problem(Walk), SMALL, 0))
+
+
+@pytest.mark.parametrize("guided", [False, True])
+def test_processes_of_their_own_change_nothing(guided: bool) -> None:
+    made = problem(Walk, Pointing(1.0) if guided else None, n_envs=2)
+    assert same(train(replace(made, vectorize="async"), SMALL, 0), train(made, SMALL, 0))
+
+
 def test_going_back_into_an_episode_repeats_it() -> None:
     envs, other = Envs([Walk], ["walk"]), Envs([Walk], ["walk"])
     envs.reset([4])
@@ -519,6 +636,24 @@ def test_a_reward_or_an_observation_that_is_not_finite_stops_with_the_step() -> 
 
     with pytest.raises(TrainingStopped, match=r"observation at step 5: found inf at index \[1\]"):
         train(problem(Hole), SMALL, 0)
+
+    class Rich(Walk):
+        def step(self, action: NDArray[np.float32]) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+            observation, _, terminated, truncated, info = super().step(action)
+            return observation, 1e39, terminated, truncated, info
+
+    with pytest.raises(TrainingStopped, match=r"reward at step 1: found 1e\+39; expected finite numbers that float32"):
+        train(problem(Rich), SMALL, 0)
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_step() -> None:
+    class Steep(Walk):
+        def step(self, action: NDArray[np.float32]) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+            observation, _, terminated, truncated, info = super().step(action)
+            return observation, 1e30, terminated, truncated, info
+
+    with pytest.raises(TrainingStopped, match=r"small, update 1 at step \d+: found loss/critic = inf"):
+        train(problem(Steep), SMALL, 0)
 
 
 def test_a_guide_for_other_actions_is_refused() -> None:
@@ -600,10 +735,12 @@ def test_further_evaluations_change_nothing_but_the_log() -> None:
         assert torch.equal(early.agent.actor.state_dict()[name], value)
 
 
+@pytest.mark.parametrize("env", [Walk, Echo])  # Echo never succeeds, so no leader has anything in its favour
 @pytest.mark.parametrize("method_name", ["sac", "guided-sac", "guided-sac-kl"])
-def test_a_guide_that_says_nothing_is_the_plain_algorithm_bit_for_bit(method_name: str) -> None:
+def test_a_guide_that_says_nothing_is_the_plain_algorithm_bit_for_bit(method_name: str, env: Any) -> None:
     config = SMALL.model_copy(update=METHODS[method_name].settings)
-    silent, without = train(problem(Walk, NullGuide(2)), config, 0), train(problem(Walk), config, 0)
+    silent, without = train(problem(env, NullGuide(2)), config, 0), train(problem(env), config, 0)
+    assert silent.leader == without.leader == "policy"
     np.testing.assert_array_equal(
         [[v for k, v in row.items() if k[:4] != "time" and k != "train/fade"] for row in silent.curve],
         [[v for k, v in row.items() if k[:4] != "time" and k != "train/fade"] for row in without.curve],
@@ -612,12 +749,13 @@ def test_a_guide_that_says_nothing_is_the_plain_algorithm_bit_for_bit(method_nam
     for name, value in without.agent.actor.state_dict().items():
         assert torch.equal(silent.agent.actor.state_dict()[name], value)
     assert torch.equal(silent.agent.actor.state_dict()["hint"], torch.zeros(4, 16))
+    assert env is Walk or all(row["eval/return"] < 0.0 for row in without.curve)
 
 
 GO = """
 import sys
 from pathlib import Path
-from lago_skills.rl.train_sac import train
+from lago_skills.rl.train_sac import SACLoop, train
 from tests.test_rl import SMALL, Pointing, Walk, problem
 train(problem(Walk, Pointing(1.0), n_envs=2), SMALL.model_copy(update={"n_steps": 900}), 0, folder=Path(sys.argv[1]),
       report=lambda step, row: print(step, flush=True))
@@ -681,6 +819,118 @@ def test_a_full_disk_keeps_the_checkpoint_of_before(
     assert kept.values["counters"][0] == 300
     with pytest.raises(DiskFull):
         kept.save(tmp_path / "checkpoint", recipe)
+
+
+FULL = """
+import os, sys
+from pathlib import Path
+from lago_skills.rl.checkpoint import Checkpoint
+from lago_skills.rl.train_sac import SACLoop, train
+from tests.test_rl import SMALL, Walk, problem
+folder, recipe = Path(sys.argv[1]), {"same": True}
+config = SMALL.model_copy(update={"n_steps": 1200})
+def report(step, row):
+    filler = folder / "filler"
+    if step == 400:
+        with filler.open("wb", buffering=0) as stream:
+            try:
+                while stream.write(bytes(4096)): pass
+            except OSError as error:
+                print(error)
+    if step == 1000:
+        filler.unlink()
+curve = train(problem(Walk), config, 0, folder=folder, recipe=recipe, report=report).curve
+print([row["step"] for row in curve], (folder / "curve.csv").read_text().count("\\n"))
+print(Checkpoint.load(folder / "checkpoint", recipe).values["counters"][0])
+"""
+
+
+def test_a_disk_that_really_is_full_stops_nothing(tmp_path: Path) -> None:
+    mounted = f"mount -t tmpfs -o size=2m tmpfs {tmp_path}"
+    apart = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
+    if shutil.which("unshare") is None or subprocess.run([*apart, mounted], check=False).returncode != 0:
+        pytest.skip("no file system can be mounted here")
+    script = f'{mounted} && exec "$0" -c "$1" "$2"'
+    done = subprocess.run(
+        [*apart, script, sys.executable, FULL, str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["[Errno 28] No space left on device", "[300, 600, 900, 1200] 5", "1200"]
+    assert "is full; expected room for the log" in done.stderr
+    assert "is full while writing" in done.stderr
+
+
+def test_a_full_disk_only_delays_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = RunLog(tmp_path, ["a/b"])
+    log.add({"step": 1, "a/b": 0.5})
+
+    def full(*_: object) -> None:
+        raise OSError(errno.EDQUOT, "Disk quota exceeded")
+
+    def broken(*_: object) -> None:
+        raise OSError(errno.EIO, "broken")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runlog, "write_text", full)
+        log.add({"step": 2, "a/b": 0.25})
+        assert (tmp_path / "curve.csv").read_text() == "step,a/b\n1,0.5\n"
+        patch.setattr(runlog, "write_text", broken)
+        with pytest.raises(OSError, match="broken"):
+            log.add({"step": 3, "a/b": 0.1})
+    log.add({"step": 4, "a/b": 1.0})
+    log.close()
+    assert (tmp_path / "curve.csv").read_text() == "step,a/b\n1,0.5\n2,0.25\n3,0.1\n4,1.0\n"
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    board = EventAccumulator(str(tmp_path)).Reload()
+    shown = [(each.step, each.value) for each in board.Scalars("a/b")]
+    np.testing.assert_allclose(shown, [(1, 0.5), (2, 0.25), (3, 0.1), (4, 1.0)], rtol=1e-6)
+
+
+def test_a_kill_between_the_two_renames_of_a_checkpoint_loses_nothing(tmp_path: Path) -> None:
+    train(problem(Walk), SMALL, 0, folder=tmp_path, recipe={"same": True})
+    (tmp_path / "checkpoint").rename(tmp_path / ".checkpoint.1.old")
+    kept = Checkpoint.load(tmp_path / "checkpoint", {"same": True})
+    assert kept is not None
+    assert kept.values["counters"][0] == 600
+
+
+def test_a_run_goes_on_only_with_the_guide_and_the_demonstrations_it_was_begun_with(tmp_path: Path) -> None:
+    made = problem(Walk, Pointing(1.0))
+    shown = demonstrations(3, made)
+
+    def reported(other: Problem, demos: list[Episode]) -> list[int]:
+        steps: list[int] = []
+        train(other, SMALL, 0, demonstrations=demos, folder=tmp_path, report=lambda step, row: steps.append(step))
+        return steps
+
+    assert reported(made, shown)[0] == 100
+    assert reported(made, shown) == []  # it has ended
+    assert reported(problem(Walk, Pointing(-1.0)), shown)[0] == 100
+    assert reported(problem(Walk, Pointing(-1.0)), shown[:2])[0] == 100
+
+
+def test_an_environment_that_does_not_repeat_itself_is_told_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = [0]
+
+    class Restless(Walk):
+        def __init__(self) -> None:
+            super().__init__()
+            made[0] += 1
+            self.shift = 0.001 * made[0]
+
+        def _seen(self) -> NDArray[np.float64]:
+            return super()._seen() + self.shift
+
+    recipe = {"same": True}
+    config = SMALL.model_copy(update={"n_steps": 300})
+    train(problem(Restless, Pointing(1.0)), config, 0, folder=tmp_path, recipe=recipe)
+    assert "found another observation" not in capsys.readouterr().err
+    result = train(problem(Restless, Pointing(1.0)), SMALL, 0, folder=tmp_path, recipe=recipe)
+    assert "environment 0: found another observation than before" in capsys.readouterr().err
+    assert [row["step"] for row in result.curve] == [300, 600]
 
 
 def test_a_log_row_with_other_keys_is_refused(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lago_skills.core import ANCHORS, Feature, Vocabulary, check_observations
+from lago_skills.errors import StudyError
 
 
 class Grounding(Protocol):
@@ -49,6 +50,30 @@ class Grounding(Protocol):
         A grounding without that symmetry returns its arguments.
         """
         ...
+
+
+def identity(grounding: Grounding) -> dict[str, Any]:
+    """What two environments have in common where a bundle of one can advise in the other: sizes, features and anchors."""
+    return {
+        "observation_size": grounding.observation_size,
+        "action_size": grounding.action_size,
+        "features": [feature.name for feature in grounding.features],
+        "anchors": list(grounding.vocabulary.anchors),
+    }
+
+
+def check_identity(what: str, found: dict[str, Any], grounding: Grounding) -> None:
+    """Refuse what was made for another environment; `found` is the `identity` of the one it was made for.
+
+    Raises:
+        StudyError: it differs.
+    """
+    for name, expected in identity(grounding).items():
+        if found.get(name) != expected:
+            raise StudyError(
+                f"{what} was made for another environment: found {name} {found.get(name)!r}; expected {expected!r}; take a bundle that was "
+                "made for this environment"
+            )
 
 
 def goals(grounding: Grounding, observations: NDArray[Any]) -> NDArray[np.float64]:

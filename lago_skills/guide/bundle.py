@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from lago_skills.core import Playbook
 from lago_skills.decoder.runtime import DecoderWeights
-from lago_skills.envs.grounding import MetaWorldGrounding
+from lago_skills.envs.grounding import Grounding, MetaWorldGrounding, check_identity, identity
 from lago_skills.errors import ArtifactCorrupt
 from lago_skills.guide.guides import LibraryGuide, RetrievalConfig
 from lago_skills.library import SkillLibrary
@@ -32,6 +32,8 @@ DECODER_FILE, PLAYBOOKS_FILE, LATENTS_FILE, RETRIEVAL_FILE = (
     "step_latents.safetensors",
     "retrieval.json",
 )
+GROUNDING_FILE = "grounding.json"
+"""Which environment the bundle was made for."""
 QUERY_FILE, TASKS_FILE = "query.safetensors", "task_embeddings.safetensors"
 """Only where a query was learned."""
 
@@ -44,32 +46,42 @@ def write_bundle(
     step_latents: dict[str, NDArray[np.float32]],
     config: RetrievalConfig,
     learned: LearnedQuery | None = None,
+    grounding: Grounding | None = None,
 ) -> None:
-    """Fill a folder with everything a guide needs at run time."""
+    """Fill a folder with everything a guide needs at run time; without a grounding, it is for Meta-World."""
     decoder.save(folder / DECODER_FILE)
     copy(library, folder / LIBRARY_DIR, frozen=True)
     books = {name: asdict(book) for name, book in playbooks.items()}
     (folder / PLAYBOOKS_FILE).write_text(json.dumps(books, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     save_arrays(step_latents, folder / LATENTS_FILE)
     (folder / RETRIEVAL_FILE).write_text(json.dumps(asdict(config)) + "\n", encoding="utf-8")
+    (folder / GROUNDING_FILE).write_text(
+        json.dumps(identity(grounding or MetaWorldGrounding())) + "\n", encoding="utf-8"
+    )
     if learned is not None:
         learned.network.save(folder / QUERY_FILE)
         save_arrays(learned.embeddings, folder / TASKS_FILE)
 
 
-def load_bundle(folder: Path, library: SkillLibrary | None = None) -> LibraryGuide:
+def load_bundle(folder: Path, library: SkillLibrary | None = None, grounding: Grounding | None = None) -> LibraryGuide:
     """The guide in a bundle, after its hashes have been checked; with a `library` of the same decoder, that one instead of its own.
+
+    `grounding` is of the environment that it shall advise in, by default Meta-World's.
 
     Raises:
         ArtifactMissing: there is no bundle in that folder.
         ArtifactCorrupt: a file is missing, damaged or not of this form.
+        StudyError: it was made for another environment.
     """
     verify(folder)
+    grounding = grounding or MetaWorldGrounding()
+    if (folder / GROUNDING_FILE).is_file():  # bundles of before they said so load as they did
+        check_identity(f"bundle {str(folder)!r}", _read(folder / GROUNDING_FILE), grounding)
     try:
-        books: dict[str, dict[str, Any]] = json.loads((folder / PLAYBOOKS_FILE).read_text(encoding="utf-8"))
-        retrieval: dict[str, Any] = json.loads((folder / RETRIEVAL_FILE).read_text(encoding="utf-8"))
+        books: dict[str, dict[str, Any]] = _read(folder / PLAYBOOKS_FILE)
+        retrieval = _read(folder / RETRIEVAL_FILE)
         return LibraryGuide(
-            grounding=MetaWorldGrounding(),
+            grounding=grounding,
             decoder=DecoderWeights.load(folder / DECODER_FILE),
             library=library or open_any(library_folder(folder), "frozen"),
             playbooks={name: playbook_from(entry) for name, entry in books.items()},
@@ -82,6 +94,10 @@ def load_bundle(folder: Path, library: SkillLibrary | None = None) -> LibraryGui
             f"bundle {str(folder)!r} cannot be read ({error}); expected the files that the build stage writes; "
             "delete the folder and build again"
         ) from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _learned(folder: Path) -> LearnedQuery | None:

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import fields, replace
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lago_skills.core import Neighbors
-from lago_skills.errors import StudyError
-from lago_skills.guide.guides import Guide, LibraryGuide, Retrieval
-from lago_skills.prior import ActionPrior
+from lago_skills.errors import ShapeError, StudyError
+from lago_skills.guide.guides import LibraryGuide, Retrieval
+from lago_skills.prior import ActionPrior, DiscretePrior
+
+Prior = ActionPrior | DiscretePrior
+
+
+class AnyGuide(Protocol):
+    """Knows a prior, over continuous or discrete actions, for each observation of a task; `lago_skills.guide.guides.Guide` is one."""
+
+    def prior(self, observations: NDArray[Any], task: str) -> Prior:
+        """(B, S) observations -> prior over actions."""
+        ...
 
 
 class GuideAdviser:
@@ -19,15 +30,15 @@ class GuideAdviser:
 
     n_plan_steps = 0
 
-    def __init__(self, guide: Guide, tasks: Sequence[str]) -> None:
+    def __init__(self, guide: AnyGuide, tasks: Sequence[str]) -> None:
         self.guide, self.tasks = guide, tuple(tasks)
 
     def prior(
         self, observations: NDArray[Any], tasks: NDArray[np.int64], shifts: Sequence[NDArray[np.float64] | None]
-    ) -> ActionPrior:
+    ) -> Prior:
         """(B, S) observations of (B,) tasks -> the prior of each; shifts mean nothing to it."""
 
-        def of_task(rows: NDArray[np.int64], task: int) -> ActionPrior:
+        def of_task(rows: NDArray[np.int64], task: int) -> Prior:
             return self.guide.prior(observations[rows], self.tasks[task])
 
         return by_task(tasks, of_task)
@@ -79,14 +90,27 @@ def joined(found: Sequence[Retrieval], order: NDArray[np.int64]) -> Retrieval:
     return Retrieval(queries, steps, targets, Neighbors(ids, scores), weights)
 
 
-def by_task(tasks: NDArray[np.int64], of_task: Callable[[NDArray[np.int64], int], ActionPrior]) -> ActionPrior:
-    """Priors of rows of several tasks, put together; all of one number of components and one floor, as one guide's are."""
+def by_task(tasks: NDArray[np.int64], of_task: Callable[[NDArray[np.int64], int], Prior]) -> Prior:
+    """Priors of rows of several tasks, put together; all of one kind, one number of components and one floor, as one guide's are.
+
+    Raises:
+        ShapeError: they are not.
+    """
     different = np.unique(tasks)
     if len(different) == 1:
         return of_task(np.arange(len(tasks)), int(different[0]))
-    parts = [(rows, of_task(rows, int(task))) for task in different for rows in [np.flatnonzero(tasks == task)]]
-    order = np.argsort(np.concatenate([rows for rows, _ in parts]))
-    return ActionPrior(
-        *(np.concatenate([getattr(prior, name) for _, prior in parts])[order] for name in ("weights", "means", "stds")),
-        floor=parts[0][1].floor,
-    )
+    places = [np.flatnonzero(tasks == task) for task in different]
+    parts = [of_task(rows, int(task)) for rows, task in zip(places, different, strict=True)]
+    shapes = {(type(part).__name__, part.weights.shape[1], part.floor) for part in parts}
+    if len(shapes) > 1:
+        raise ShapeError(
+            f"prior: found {' and '.join(f'{kind} of {k} components with floor {floor}' for kind, k, floor in sorted(shapes))} from one guide; "
+            "expected the same of all tasks; train the tasks apart, or make the guide's priors alike"
+        )
+    order = np.argsort(np.concatenate(places))
+    arrays = {
+        each.name: np.concatenate([getattr(part, each.name) for part in parts])[order]
+        for each in fields(parts[0])
+        if each.name != "floor"
+    }
+    return replace(parts[0], **arrays)

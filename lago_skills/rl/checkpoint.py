@@ -1,6 +1,6 @@
 """The whole state of a training run on disk, so that a run that was killed goes on as if it had not been. No pickle.
 
-A checkpoint is one folder that is put in place in a single rename: `arrays.safetensors` and `values.json`. The one before stays until then.
+A checkpoint is one folder that is put in place by renaming: `arrays.safetensors` and `values.json`. The one before stays until then.
 """
 
 # torch and safetensors leave some types open.
@@ -9,7 +9,9 @@ A checkpoint is one folder that is put in place in a single rename: `arrays.safe
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +22,18 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from lago_skills.errors import ArtifactCorrupt, ArtifactMissing, DiskFull
-from lago_skills.store import fingerprint, verify, writing
+from lago_skills.store import disk_is_full, fingerprint, sweep, verify, writing
 
 ARRAYS_FILE, VALUES_FILE = "arrays.safetensors", "values.json"
+
+
+def digest_of(arrays: Iterable[NDArray[Any]]) -> str:
+    """SHA-256 of arrays: what a recipe names data by that has no file."""
+    found = hashlib.sha256()
+    for array in arrays:
+        found.update(f"{array.dtype} {array.shape}".encode())
+        found.update(np.ascontiguousarray(array).tobytes())
+    return found.hexdigest()
 
 
 class Checkpoint:
@@ -76,7 +87,8 @@ class Checkpoint:
             try:
                 save_file(self.arrays, str(writer.path / ARRAYS_FILE))
             except Exception as error:  # safetensors raises a class of its own for what the system says
-                if "os error 28" in str(error) or getattr(error, "errno", None) == errno.ENOSPC:
+                said = any(f"os error {code}" in str(error) for code in (errno.ENOSPC, errno.EDQUOT))
+                if said or (isinstance(error, OSError) and disk_is_full(error)):
                     raise DiskFull(
                         f"the disk of {str(folder.parent)!r} is full while writing checkpoint {folder.name!r}; expected room for "
                         "it; free some space (the former checkpoint is kept)"
@@ -91,6 +103,7 @@ class Checkpoint:
         Raises:
             ArtifactCorrupt: the files are damaged.
         """
+        sweep(folder)  # a kill between the two renames of a swap leaves the one of before beside its place
         try:
             manifest = verify(folder)
         except ArtifactMissing:

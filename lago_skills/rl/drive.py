@@ -42,6 +42,10 @@ class Loop(Protocol):
     step: int
     """Environment steps so far."""
 
+    def recipe(self) -> dict[str, Any]:
+        """What the run is made from, so that a checkpoint of another one is not gone on from."""
+        ...
+
     def begin(self, saved: Checkpoint | None) -> None:
         """Start, or go on from a checkpoint."""
         ...
@@ -97,7 +101,7 @@ def drive(
     loop: Loop,
     n_steps: int,
     log_keys: Sequence[str],
-    recipe: dict[str, Any],
+    recipe: dict[str, Any] | None,
     folder: Path | None,
     final_episodes: int,
     report: Report,
@@ -107,6 +111,7 @@ def drive(
     With a `folder`, the log and a checkpoint go there at each row, and a checkpoint of the same recipe that is there is gone on from.
     """
     try:
+        recipe = recipe or loop.recipe()
         saved = Checkpoint.load(folder / "checkpoint", recipe) if folder is not None else None
         loop.begin(saved)
         log = RunLog(folder, log_keys, saved.values["curve"] if saved is not None else ())

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal
@@ -17,15 +18,19 @@ from numpy.typing import NDArray
 from lago_skills.errors import StudyError, TrainingStopped
 
 MakeEnv = Callable[[], "gymnasium.Env[Any, Any]"]
+Vectorize = Literal["sync", "async"]
 MAX_CRASHES = 20
 """An environment that crashes more often than this in one run is not restarted again."""
+LARGEST = float(np.finfo(np.float32).max)
+"""What is learned from is kept as float32."""
 
 
 class Watched(gymnasium.Wrapper[Any, Any, Any, Any]):
     """One environment, made by a function so that it can be made again.
 
-    A crash ends the episode as a truncation (`info["crashed"]`) and is counted. The seed and the actions of the running episode are kept:
-    `reset(seed=s, options={"replay": actions, "counts": counts})` goes back to where they led, exactly so where the environment is deterministic.
+    A crash ends the episode as a truncation (`info["crashed"]`, with the observation of before) and is counted; one that crashes at reset is made
+    again. The seed and the actions of the running episode are kept: `reset(seed=s, options={"replay": actions, "counts": counts})` goes back to
+    where they led, exactly so where the environment is deterministic.
     """
 
     def __init__(self, make: MakeEnv, name: str = "environment") -> None:
@@ -37,18 +42,31 @@ class Watched(gymnasium.Wrapper[Any, Any, Any, Any]):
         self._last: Any = None
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Start an episode, or go back into one."""
+        """Start an episode, or go back into one.
+
+        Raises:
+            TrainingStopped: an observation that is not finite; or the environment has crashed too often.
+        """
         rest = dict(options or {})
         replay = rest.pop("replay", ())
         self.n_steps, self.n_crashes = rest.pop("counts", (self.n_steps, self.n_crashes))
-        self.seed, self.actions = seed, []
-        observation, info = self.env.reset(seed=seed, options=rest or None)
+        self.seed = seed
+        while True:
+            try:
+                observation, info = self._go(replay, rest or None)
+                break
+            except Exception as error:  # whatever a simulator may raise
+                self._make_again(error, "at reset")
         self._check(observation, "observation at reset")
         self._last = observation
+        return observation, info
+
+    def _go(self, replay: Sequence[Any], options: dict[str, Any] | None) -> tuple[Any, dict[str, Any]]:
+        observation, info = self.env.reset(seed=self.seed, options=options)
+        self.actions = []
         for action in replay:
             observation, _, _, _, info = self.env.step(action)
             self.actions.append(action)
-            self._last = observation
         return observation, info
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
@@ -62,7 +80,8 @@ class Watched(gymnasium.Wrapper[Any, Any, Any, Any]):
         try:
             observation, reward, terminated, truncated, info = self.env.step(action)
         except Exception as error:  # whatever a simulator may raise
-            return self._restart(error)
+            self._make_again(error, f"at step {self.n_steps}")
+            return self._last, 0.0, False, True, {"crashed": True, "crash": f"{type(error).__name__}: {error}"}
         self._check(observation, f"observation at step {self.n_steps}")
         self._check(reward, f"reward at step {self.n_steps}")
         self._last = observation
@@ -76,30 +95,32 @@ class Watched(gymnasium.Wrapper[Any, Any, Any, Any]):
         """Steps and crashes so far."""
         return self.n_steps, self.n_crashes
 
-    def _restart(self, error: Exception) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+    def _make_again(self, error: Exception, when: str) -> None:
+        """Count a crash, and put a new environment in the place of the crashed one."""
         self.n_crashes += 1
         if self.n_crashes > MAX_CRASHES:
             raise TrainingStopped(
-                f"{self.name}: found {self.n_crashes} crashes, the last at step {self.n_steps} ({type(error).__name__}: {error}); "
+                f"{self.name}: found {self.n_crashes} crashes, the last {when} ({type(error).__name__}: {error}); "
                 f"expected at most {MAX_CRASHES}; correct the environment, then run the same command again to go on"
             ) from error
         try:
             self.env.close()
         except Exception as closing:  # it has crashed already; a new one takes its place
             self.close_problem = closing
-        self.env = self.make()
-        self.env.reset(seed=self.seed)
-        info = {"crashed": True, "crash": f"{type(error).__name__}: {error}"}
-        return self._last, 0.0, False, True, info
+        try:
+            self.env = self.make()
+        except Exception as making:  # a server that is not back yet, say
+            self._make_again(making, when)
 
     def _check(self, value: Any, what: str) -> None:
         numbers = np.asarray(value)
-        if np.isfinite(numbers).all():
+        good = np.abs(numbers) <= LARGEST
+        if good.all():
             return
-        index = tuple(int(i) for i in np.argwhere(~np.isfinite(numbers))[0])
+        index = tuple(int(i) for i in np.argwhere(~good)[0])
         place = f" at index {list(index)}" if index else ""
         raise TrainingStopped(
-            f"{self.name}, {what}: found {numbers[index]}{place}; expected finite numbers; correct the environment, then run the "
+            f"{self.name}, {what}: found {numbers[index]}{place}; expected finite numbers that float32 can hold; correct the environment, then run the "
             "same command again"
         )
 
@@ -111,7 +132,7 @@ class Envs:
         StudyError: an action or observation space that the learners here do not know.
     """
 
-    def __init__(self, makes: Sequence[MakeEnv], names: Sequence[str], kind: Literal["sync", "async"] = "sync") -> None:
+    def __init__(self, makes: Sequence[MakeEnv], names: Sequence[str], kind: Vectorize = "sync") -> None:
         functions = [partial(Watched, make, name) for make, name in zip(makes, names, strict=True)]
         cls: Any = SyncVectorEnv if kind == "sync" else AsyncVectorEnv
         self._vector: Any = cls(functions, autoreset_mode=AutoresetMode.DISABLED)
@@ -145,11 +166,22 @@ class Envs:
     ) -> tuple[NDArray[Any], NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], list[dict[str, Any]]]:
         """(N, A) or (N,) actions -> observations (N, S), rewards, terminations and truncations (N,), and each one's info."""
         observations, rewards, terminated, truncated, infos = self._vector.step(actions)
-        apart = [
-            {name: value[i] for name, value in infos.items() if f"_{name}" in infos and infos[f"_{name}"][i]}
-            for i in range(self.n_envs)
-        ]
+        apart = [info_of(infos, number) for number in range(self.n_envs)]
         return np.array(observations), np.array(rewards), np.array(terminated), np.array(truncated), apart
+
+    def go_back(
+        self, number: int, seed: int, actions: Sequence[Any], counts: tuple[int, int], observation: NDArray[Any]
+    ) -> bool:
+        """Bring one back into an episode by repeating its actions; whether that led to the observation (S,) it had led to before."""
+        found = self.restart(number, seed, replay=actions, counts=counts)
+        if np.array_equal(found, observation):
+            return True
+        print(  # noqa: T201
+            f"lago: environment {number}: found another observation than before after the same {len(actions)} actions from seed {seed}; "
+            "expected the same from the same seed; its episode is left, and the run goes on with the next one",
+            file=sys.stderr,
+        )
+        return False
 
     def positions(self) -> list[tuple[int | None, NDArray[Any]]]:
         """Seed and actions of each one's running episode."""
@@ -162,6 +194,18 @@ class Envs:
     def close(self) -> None:
         """Free them."""
         self._vector.close()
+
+
+def info_of(infos: dict[str, Any], number: int) -> dict[str, Any]:
+    """What the infos of vectorised environments say of one of them; infos may hold dictionaries of their own.
+
+    Source: gymnasium.vector.VectorEnv, where `_name` is the mask of `name`.
+    """
+    return {
+        name: info_of(value, number) if isinstance(value, dict) else value[number]
+        for name, value in infos.items()
+        if f"_{name}" in infos and infos[f"_{name}"][number]
+    }
 
 
 def check_spaces(observations: gymnasium.Space[Any], actions: gymnasium.Space[Any]) -> None:

@@ -12,6 +12,7 @@ counts, because the policy changes while it learns.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -28,9 +29,12 @@ class Leaders:
         self.leaders = tuple(leaders)
         self._wins = dict.fromkeys(leaders, 0.0)
         self._losses = dict.fromkeys(leaders, 0.0)
+        self.spoken = False
+        """Whether there ever was a prior to choose between; a silent one leads nothing, not even an evaluation."""
 
     def draw(self, rng: np.random.Generator) -> Leader:
         """Who leads the next training episode: the largest of one draw from each leader's posterior."""
+        self.spoken = True
         draws = [rng.beta(self._wins[name] + 1.0, self._losses[name] + 1.0) for name in self.leaders]
         return self.leaders[int(np.argmax(draws))]
 
@@ -40,7 +44,9 @@ class Leaders:
         self._losses[leader] = DISCOUNT * self._losses[leader] + (not success)
 
     def best(self) -> Leader:
-        """Who leads greedy episodes: the highest posterior mean; on a tie, the earlier one."""
+        """Who leads greedy episodes: the highest posterior mean; on a tie, the earlier one. The policy, as long as no prior has spoken."""
+        if not self.spoken:
+            return "policy"
         return max(
             self.leaders, key=lambda name: (self._wins[name] + 1.0) / (self._wins[name] + self._losses[name] + 2.0)
         )
@@ -64,11 +70,13 @@ class Leaders:
         ]
         return max(rates, default=untried)
 
-    def counts(self) -> dict[str, tuple[float, float]]:
-        """Discounted successes and failures of each leader."""
-        return {name: (self._wins[name], self._losses[name]) for name in self.leaders}
+    def values(self) -> dict[str, Any]:
+        """Discounted successes and failures of each leader, and whether a prior has spoken."""
+        counts = {name: (self._wins[name], self._losses[name]) for name in self.leaders}
+        return {"counts": counts, "spoken": self.spoken}
 
-    def set_counts(self, counts: dict[str, tuple[float, float]]) -> None:
+    def set_values(self, values: dict[str, Any]) -> None:
         """Go on from there."""
+        self.spoken = values["spoken"]
         for name in self.leaders:
-            self._wins[name], self._losses[name] = counts[name]
+            self._wins[name], self._losses[name] = values["counts"][name]

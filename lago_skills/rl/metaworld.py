@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lago_skills.core import Task
-from lago_skills.envs.grounding import Grounding, goals
+from lago_skills.envs.grounding import Grounding, check_identity, goals, identity
 from lago_skills.envs.metaworld import EVAL_SEED, TRAIN_SEED, MetaWorldEnv, Reward
 from lago_skills.guide.guides import Guide, LibraryGuide
 from lago_skills.rl.advisers import GuideAdviser, LibraryAdviser
@@ -28,7 +28,12 @@ def metaworld_problem(
     """One environment per task side by side; networks see the decoder's inputs towards the goal and, of several tasks, which one it is.
 
     The same for plain and guided runs.
+
+    Raises:
+        StudyError: the guide was made for another environment, or has no playbook of a task.
     """
+    if isinstance(guide, LibraryGuide):
+        check_identity("guide", identity(guide.grounding), grounding)
     names = tuple(task.id for task in tasks)
 
     def make(number: int) -> MakeEnv:

@@ -30,6 +30,7 @@ Evaluation is by the policy's own mode. With `observe_prior` or `residual_scale`
 Log keys, one row per evaluation (`curve.csv`, TensorBoard); the losses are averages over the last update:
   eval/success             share of evaluation episodes with success, acting by the policy's mode on separate seeds
   eval/return              mean sum of rewards of those episodes
+  eval/crashes             those that the environment's crash ended, without success
   train/success            share of the training episodes since the last row that ended in success
   train/return             mean sum of rewards of the training episodes since the last row
   train/episodes           training episodes so far
@@ -72,6 +73,7 @@ from lago_skills.rl.products import affine
 LOG_KEYS = (
     "eval/success",
     "eval/return",
+    "eval/crashes",
     "train/success",
     "train/return",
     "train/episodes",

@@ -7,12 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
 from lago_skills.prior import ActionPrior, DiscretePrior
-from lago_skills.rl.envs import MakeEnv
+from lago_skills.rl.envs import MakeEnv, Vectorize, Watched
 
 See = Callable[[NDArray[Any], NDArray[np.int64]], NDArray[np.float32]]
 """(B, S) observations and (B,) numbers of the tasks they are of -> (B, S') what networks see."""
@@ -49,6 +48,8 @@ class Problem:
     """Task number of each environment of the run."""
     see: See = as_they_are
     adviser: Adviser | None = None
+    vectorize: Vectorize = "sync"
+    """Environments one after the other, or each in a process of its own: worth it where a step takes milliseconds."""
     first_seed: int = 0
     """Training episode i of environment e is reset with `first_seed + i * n_envs + e`."""
     eval_seed: int = 1_000_000
@@ -86,6 +87,8 @@ class EpisodeOutcome:
     success: bool
     steps: int
     episode_return: float
+    crashed: bool = False
+    """Whether the environment crashed, which ended it without success."""
 
 
 Act = Callable[[NDArray[Any], NDArray[np.int64]], NDArray[Any]]
@@ -96,11 +99,15 @@ def evaluate(problem: Problem, act: Act, n_episodes: int, n_envs: int = 10) -> l
     """`n_episodes` of each task on the evaluation seeds, several side by side so that the policy is called in batches.
 
     Environments are made anew, so that nothing of the training is disturbed.
+
+    Raises:
+        TrainingStopped: an observation or a reward that is not finite; or an environment crashes again and again.
     """
     outcomes: list[EpisodeOutcome] = []
     for task in range(len(problem.tasks)):
         waiting = [problem.eval_seed + i for i in range(n_episodes)][::-1]
-        envs = [problem.make(task)() for _ in range(min(n_envs, n_episodes))]
+        name = f"evaluation environment ({problem.tasks[task]})"
+        envs = [Watched(problem.make(task), name) for _ in range(min(n_envs, n_episodes))]
         try:
             outcomes += _play(problem, act, task, envs, waiting)
         finally:
@@ -111,20 +118,18 @@ def evaluate(problem: Problem, act: Act, n_episodes: int, n_envs: int = 10) -> l
 
 @dataclass
 class _Playing:
-    env: gymnasium.Env[Any, Any]
+    env: Watched
     seed: int
     observation: NDArray[Any]
     steps: int = 0
     total: float = 0.0
 
     @staticmethod
-    def start(env: gymnasium.Env[Any, Any], seed: int) -> _Playing:
+    def start(env: Watched, seed: int) -> _Playing:
         return _Playing(env, seed, env.reset(seed=seed)[0])
 
 
-def _play(
-    problem: Problem, act: Act, task: int, envs: list[gymnasium.Env[Any, Any]], waiting: list[int]
-) -> list[EpisodeOutcome]:
+def _play(problem: Problem, act: Act, task: int, envs: list[Watched], waiting: list[int]) -> list[EpisodeOutcome]:
     found: dict[int, EpisodeOutcome] = {}
     running = [_Playing.start(env, waiting.pop()) for env in envs]
     while running:
@@ -136,8 +141,9 @@ def _play(
             if not (terminated or truncated):
                 still.append(each)
                 continue
-            success = problem.success_of(info, terminated)
-            found[each.seed] = EpisodeOutcome(task, each.seed, success, each.steps, each.total)
+            crashed = bool(info.get("crashed", False))
+            success = not crashed and problem.success_of(info, terminated)
+            found[each.seed] = EpisodeOutcome(task, each.seed, success, each.steps, each.total, crashed)
             if waiting:
                 still.append(_Playing.start(each.env, waiting.pop()))
         running = still

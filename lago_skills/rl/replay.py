@@ -119,6 +119,12 @@ class Replay:
         for start in range(max(first, 0), stop if ended else first + 1):
             self._add(episode, start, stop, terminated and ended)
 
+    def add_cut_off(self, episode: Running) -> None:
+        """Add the transitions that wait for steps which will not come, since the environment has crashed; they bootstrap from the last state."""
+        stop = len(episode.actions)
+        for start in range(max(stop - self.n_step + 1, 0), stop):
+            self._add(episode, start, stop, terminated=False)
+
     def add_episode(self, episode: Running, terminated: bool) -> None:
         """Add all transitions of an episode that has ended."""
         length = len(episode.actions)

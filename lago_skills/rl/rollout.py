@@ -25,6 +25,9 @@ class Rollout:
     terminated: NDArray[np.bool_]  # (T, N)
     truncated: NDArray[np.bool_]  # (T, N)
     by_prior: NDArray[np.bool_]  # (T, N) whether the prior acted
+    crashed: NDArray[
+        np.bool_
+    ]  # (T, N) whether the environment crashed: nobody knows where the step led, so nothing is learned from it
     cut_off: dict[tuple[int, int], tuple[NDArray[Any], NDArray[np.float32]]] = field(
         default_factory=dict[tuple[int, int], tuple[NDArray[Any], NDArray[np.float32]]]
     )
@@ -43,6 +46,7 @@ class Rollout:
             np.zeros(shape, np.bool_),
             np.zeros((*shape, *action), kind),
             np.zeros(shape, np.float32),
+            np.zeros(shape, np.bool_),
             np.zeros(shape, np.bool_),
             np.zeros(shape, np.bool_),
             np.zeros(shape, np.bool_),
@@ -71,8 +75,10 @@ class Rollout:
 
     @property
     def ended(self) -> NDArray[np.bool_]:
-        """(T, N) whether the step was an episode's last."""
-        return self.terminated | self.truncated
+        """(T, N) whether the step was an episode's last that is known: of a crashed one, the step before the crash."""
+        before_crash = np.zeros_like(self.crashed)
+        before_crash[:-1] = self.crashed[1:]
+        return self.terminated | self.truncated | before_crash
 
 
 ROWS = tuple(each.name for each in fields(Rollout) if each.name != "cut_off")

@@ -29,6 +29,7 @@ are on disk, and environments are brought back by repeating the actions of their
 Log keys, one row per evaluation (`curve.csv`, TensorBoard):
   eval/success         share of evaluation episodes with success, acting greedily on separate seeds
   eval/return          mean sum of rewards of those episodes
+  eval/crashes         those that the environment's crash ended, without success
   train/success        share of the training episodes since the last row that ended in success
   train/return         mean sum of rewards of the training episodes since the last row
   train/episodes       training episodes so far
@@ -67,6 +68,7 @@ from lago_skills.rl.replay import Batch
 LOG_KEYS = (
     "eval/success",
     "eval/return",
+    "eval/crashes",
     "train/success",
     "train/return",
     "train/episodes",
@@ -140,15 +142,20 @@ class SAC:
             return self.critics(x, self._hint(torch.from_numpy(advice))).amin(dim=0).numpy()
 
     def greedy(self, states: NDArray[np.float32], advice: NDArray[np.float32], leader: Leader) -> NDArray[np.float32]:
-        """(B, A) what is done without exploring: the policy's mode, the prior's mean, or the critic's choice of the two."""
+        """(B, A) what is done without exploring: the policy's mode, the prior's mean, or the critic's choice of the two.
+
+        Where the prior is silent, the policy's mode.
+        """
         if leader == "policy" or self.layout is None:
             return self.act(states, advice, greedy=True)
-        proposals = advice[:, : self.layout.action_size]
-        if leader in ("prior", "explore"):
+        size = self.layout.action_size
+        proposals, spoken = advice[:, :size], advice[:, 2 * size] < 1.0
+        if leader in ("prior", "explore") and spoken.all():
             return proposals
         actions = self.act(states, advice, greedy=True)
-        better = self.value(states, advice, proposals) > self.value(states, advice, actions)
-        return np.where(better[:, None], proposals, actions)
+        if leader == "mix":
+            spoken &= self.value(states, advice, proposals) > self.value(states, advice, actions)
+        return np.where(spoken[:, None], proposals, actions)
 
     @property
     def alpha(self) -> float:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from lago_skills.errors import TrainingStopped
 from lago_skills.rl.advice import DiscreteLayout, Layout
-from lago_skills.rl.checkpoint import Checkpoint
+from lago_skills.rl.checkpoint import Checkpoint, digest_of
 from lago_skills.rl.config import Leader, PPOConfig
 from lago_skills.rl.drive import REPORT_EVERY, Report, TrainResult, Window, drive
 from lago_skills.rl.envs import Envs
@@ -46,18 +46,16 @@ def train(
 ) -> TrainResult[PPO]:
     """Train one policy; `report(step, row)` every 100 steps.
 
-    With a `folder`, the log goes there (`curve.csv`, TensorBoard) and so does a checkpoint at each evaluation: the same call goes on from it, if
-    it was made with the same `recipe` (by default the configuration, the seed and the problem's name), to the very curve of a run that was never
-    cut if torch has as many threads. The last evaluation has
-    `final_episodes` of each task.
+    With a `folder`, the log goes there (`curve.csv`, TensorBoard) and so does a checkpoint at each evaluation: the same call goes on from it, to
+    the very curve of a run that was never cut if torch has as many threads. It must be of the same `recipe`, by default the configuration, the
+    seed, the problem's name and the priors of the first states. The last evaluation has `final_episodes` of each task.
 
     Raises:
-        TrainingStopped: a reward or an observation that is not finite, with the step it came at; or an environment crashes again and again.
+        TrainingStopped: a reward, an observation or a loss that is not finite, with the step it came at; or an environment crashes again and again.
         StudyError: spaces that this algorithm does not know.
         ShapeError: a prior over other actions than the environment has.
     """
     loop = PPOLoop(problem, config, seed)
-    recipe = recipe or {"problem": problem.name, "config": config.model_dump(), "seed": seed}
     curve, final = drive(loop, config.n_steps, LOG_KEYS, recipe, folder, final_episodes, report)
     return TrainResult(loop.agent, "policy", curve, final, loop.harvest.episodes)
 
@@ -66,10 +64,10 @@ class PPOLoop:
     """One run, a rollout and its update at a time."""
 
     def __init__(self, problem: Problem, config: PPOConfig, seed: int) -> None:
-        self.problem, self.config = problem, config
+        self.problem, self.config, self.seed = problem, config, seed
         self.tasks = np.asarray(problem.env_tasks, np.int64)
         names = [f"environment {i} ({problem.tasks[task]})" for i, task in enumerate(problem.env_tasks)]
-        self.envs = Envs([problem.make(task) for task in problem.env_tasks], names)
+        self.envs = Envs([problem.make(task) for task in problem.env_tasks], names, problem.vectorize)
         space = self.envs.action_space
         self.discrete = isinstance(space, gymnasium.spaces.Discrete)
         self.action_size = int(space.n) if isinstance(space, gymnasium.spaces.Discrete) else int(space.shape[0])
@@ -91,6 +89,16 @@ class PPOLoop:
         self.n_episodes = problem.n_envs
         size = problem.see(self._first, self.tasks).shape[1]
         self.agent = PPO.create(size, self.action_size, config, self.layout, seed, discrete=self.discrete)
+
+    def recipe(self) -> dict[str, Any]:
+        """What this run is made from; another guide has other priors of the first states."""
+        advice = [] if self.layout is None else [self._advice(self._first, self.tasks)]
+        return {
+            "problem": self.problem.name,
+            "config": self.config.model_dump(),
+            "seed": self.seed,
+            "advice": digest_of(advice),
+        }
 
     # Beginning and going on -------------------------------------------------------------------------------------------
 
@@ -153,11 +161,13 @@ class PPOLoop:
         self.window.prior_steps += int(by_prior.sum())
         rollout.rewards[t], rollout.terminated[t], rollout.truncated[t] = rewards, terminated, truncated & ~terminated
         for number, place in enumerate(self.places):
-            place.actions.append(done[number])
-            place.rewards.append(float(rewards[number]))
-            place.observations.append(after[number])
+            rollout.crashed[t, number] = crashed = bool(infos[number].get("crashed", False))
+            if not crashed:
+                place.actions.append(done[number])
+                place.rewards.append(float(rewards[number]))
+                place.observations.append(after[number])
             if terminated[number] or truncated[number]:
-                if not terminated[number]:
+                if not terminated[number] and not crashed:
                     cut = self.problem.see(after[number : number + 1], self.tasks[number : number + 1])[0]
                     rollout.cut_off[t, number] = after[number].copy(), cut
                 after[number] = self._end_episode(place, number, bool(terminated[number]), infos[number])
@@ -175,10 +185,13 @@ class PPOLoop:
         self.trial.note(task, by_prior, total, untrained=self.trying)
         if success and self.config.harvest:
             self.harvest.add(self.problem.tasks[task], place)
+        return self._next_episode(number, "policy" if by_prior else "prior")
+
+    def _next_episode(self, number: int, turn: Leader) -> NDArray[Any]:
         seed = self.problem.first_seed + self.n_episodes
         self.n_episodes += 1
         observation = self.envs.restart(number, seed)
-        self.places[number] = self._begin_episode(number, observation, seed, "policy" if by_prior else "prior")
+        self.places[number] = self._begin_episode(number, observation, seed, turn)
         return observation
 
     def _advice(self, observations: NDArray[Any], tasks: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -205,13 +218,13 @@ class PPOLoop:
         weights = np.broadcast_to(self.density_weights()[self.tasks], rollout.rewards.shape)
         self._advise(rollout, np.ones_like(rollout.advised) if self.trying else weights > 0.0)
         rows = self._rows(rollout, observations, states, weights, self.config.gae_lambda)
-        chosen = torch.from_numpy(np.flatnonzero(~rollout.by_prior.reshape(-1)))
+        chosen = torch.from_numpy(np.flatnonzero(~(rollout.by_prior | rollout.crashed).reshape(-1)))
         if len(chosen) > 1:
             progress = self.step / self.config.n_steps
             self.said = self.agent.update(rows if len(chosen) == len(rows) else rows[chosen], progress)
             self._check()
         if self.config.normalize_states:
-            self.agent.normalizer.see(rows.state)
+            self.agent.normalizer.see(rows.state[torch.from_numpy(~rollout.crashed.reshape(-1))])
         if self.trying:
             self.tried.append(rollout)
             if self.trial.over(self.config.trial_episodes) or self.step >= TRIAL_SHARE * self.config.n_steps:
@@ -279,7 +292,7 @@ class PPOLoop:
         whole = join(tried)
         # returns of whole episodes as they were: the critic has nothing to say yet
         rows = self._rows(whole, observations, states, np.zeros(whole.rewards.shape, np.float32), 1.0)
-        on_good = np.broadcast_to(good, whole.rewards.shape)
+        on_good = good & ~whole.crashed
         assert self.layout is not None
         speaks = ~self.layout.silent(rows.advice).numpy() & on_good.reshape(-1)
         led = (whole.by_prior & on_good).reshape(-1)
@@ -308,6 +321,7 @@ class PPOLoop:
             "step": self.step,
             "eval/success": float(np.mean([each.success for each in outcomes])),
             "eval/return": float(np.mean([each.episode_return for each in outcomes])),
+            "eval/crashes": sum(each.crashed for each in outcomes),
             "train/success": window.success(),
             "train/return": window.mean_return(),
             "train/episodes": self.n_episodes - len(self.places),
@@ -356,8 +370,9 @@ class PPOLoop:
         for number, counts in enumerate(values["counts"]):
             place = Running.get(kept, f"running/{number}")
             replay = list(kept.array(f"replay/{number}")) if f"replay/{number}" in kept.arrays else []
-            self.envs.restart(number, place.seed, replay=replay, counts=counts)
             self.places.append(place)
+            if not self.envs.go_back(number, place.seed, replay, counts, place.observations[-1]):
+                self._next_episode(number, place.leader)
         self._before, self.guiding.seconds = values["seconds"]
 
     def close(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lago_skills.core import Episode
-from lago_skills.errors import StudyError
+from lago_skills.errors import StudyError, TrainingStopped
 from lago_skills.rl.advice import Layout
-from lago_skills.rl.checkpoint import Checkpoint
+from lago_skills.rl.checkpoint import Checkpoint, digest_of
 from lago_skills.rl.config import Leader, SACConfig
 from lago_skills.rl.drive import REPORT_EVERY, Report, TrainResult, Window, drive
 from lago_skills.rl.envs import Envs
@@ -40,17 +41,15 @@ def train(
 ) -> TrainResult[SAC]:
     """Train one policy; `report(step, row)` every 100 steps.
 
-    With a `folder`, the log goes there (`curve.csv`, TensorBoard) and so does a checkpoint at each evaluation: the same call goes on from it, if
-    it was made with the same `recipe` (by default the configuration, the seed and the problem's name), to the very curve of a run that was never
-    cut if torch has as many threads. The last evaluation has
-    `final_episodes` of each task.
+    With a `folder`, the log goes there (`curve.csv`, TensorBoard) and so does a checkpoint at each evaluation: the same call goes on from it, to
+    the very curve of a run that was never cut if torch has as many threads. It must be of the same `recipe`, by default the configuration, the
+    seed, the problem's name, the demonstrations and the priors of the first states. The last evaluation has `final_episodes` of each task.
 
     Raises:
-        TrainingStopped: a reward or an observation that is not finite, with the step it came at; or an environment crashes again and again.
+        TrainingStopped: a reward, an observation or a loss that is not finite, with the step it came at; or an environment crashes again and again.
         StudyError: spaces that this algorithm does not know.
     """
     loop = SACLoop(problem, config, seed, demonstrations)
-    recipe = recipe or {"problem": problem.name, "config": config.model_dump(), "seed": seed}
     curve, final = drive(loop, config.n_steps, LOG_KEYS, recipe, folder, final_episodes, report)
     return TrainResult(loop.agent, loop.leaders.best(), curve, final, loop.harvest.episodes)
 
@@ -63,7 +62,7 @@ class SACLoop:
         n_envs = problem.n_envs
         self.tasks = np.asarray(problem.env_tasks, np.int64)
         names = [f"environment {i} ({problem.tasks[task]})" for i, task in enumerate(problem.env_tasks)]
-        self.envs = Envs([problem.make(task) for task in problem.env_tasks], names)
+        self.envs = Envs([problem.make(task) for task in problem.env_tasks], names, problem.vectorize)
         space = self.envs.action_space
         if not isinstance(space, gymnasium.spaces.Box):
             self.envs.close()
@@ -95,6 +94,18 @@ class SACLoop:
         self.successful = Replay(capacity + n_demonstrated, self.columns, config.n_step, config.gamma)
         self._first = first
 
+    def recipe(self) -> dict[str, Any]:
+        """What this run is made from; another guide has other priors of the first states."""
+        _, advice = self._look(self._first, self.tasks, [None] * len(self.tasks))
+        shown = (array for each in self.demonstrations for array in (each.observations, each.actions, each.rewards))
+        return {
+            "problem": self.problem.name,
+            "config": self.config.model_dump(),
+            "seed": self.seed,
+            "advice": digest_of([advice]),
+            "demonstrations": digest_of(shown),
+        }
+
     # Beginning and going on -------------------------------------------------------------------------------------------
 
     def begin(self, saved: Checkpoint | None) -> None:
@@ -115,6 +126,11 @@ class SACLoop:
         return Running(
             episode.seed, "policy", None, list(episode.observations), list(states), list(advice), actions, rewards
         )
+
+    def _next_episode(self, number: int) -> Running:
+        seed = self.problem.first_seed + self.n_episodes
+        self.n_episodes += 1
+        return self._begin_episode(number, self.envs.restart(number, seed), seed)
 
     def _begin_episode(self, number: int, observation: NDArray[Any], seed: int) -> Running:
         shift: NDArray[np.float64] | None = None
@@ -158,14 +174,17 @@ class SACLoop:
         self.window.prior_steps += int(by_prior.sum())
         states, advice = self._look(observations, self.tasks, [place.shift for place in self.places])
         for number, place in enumerate(self.places):
-            place.step(actions[number], float(rewards[number]), observations[number], states[number], advice[number])
             ended = bool(terminated[number] or truncated[number])
-            self.memory.add_latest(place, ended, bool(terminated[number]))
+            if infos[number].get("crashed"):  # nobody knows where that step led
+                self.memory.add_cut_off(place)
+            else:
+                place.step(
+                    actions[number], float(rewards[number]), observations[number], states[number], advice[number]
+                )
+                self.memory.add_latest(place, ended, bool(terminated[number]))
             if ended:
                 self._end_episode(place, number, bool(terminated[number]), infos[number])
-                seed = self.problem.first_seed + self.n_episodes
-                self.n_episodes += 1
-                self.places[number] = self._begin_episode(number, self.envs.restart(number, seed), seed)
+                self.places[number] = self._next_episode(number)
         self._learn(n_envs)
         if self.step % REPORT_EVERY < n_envs:
             tick(self.step)
@@ -236,11 +255,19 @@ class SACLoop:
             if n_successful:
                 rows = np.concatenate([rows, self.successful.sample(self.rng, n_successful)])
             batch = Batch(rows, self.columns)
-            self.critic_losses.append(self.agent.update_critics(batch, density))
+            self.critic_losses.append(self._checked(self.agent.update_critics(batch, density)))
             self.n_updates += 1
             if self.n_updates % config.actor_every == 0:
                 self.actor_losses.append(self.agent.update_actor(batch, n_successful, imitation, density))
         del self.critic_losses[:-100], self.actor_losses[:-100]
+
+    def _checked(self, loss: float) -> float:
+        if not math.isfinite(loss):
+            raise TrainingStopped(
+                f"{self.problem.name}, update {self.n_updates + 1} at step {self.step}: found loss/critic = {loss}; expected a finite number; "
+                "lower the learning rate, or scale the rewards"
+            )
+        return loss
 
     # Telling ----------------------------------------------------------------------------------------------------------
 
@@ -270,6 +297,7 @@ class SACLoop:
             "step": self.step,
             "eval/success": float(np.mean([each.success for each in outcomes])),
             "eval/return": float(np.mean([each.episode_return for each in outcomes])),
+            "eval/crashes": sum(each.crashed for each in outcomes),
             "train/success": window.success(),
             "train/return": window.mean_return(),
             "train/episodes": self.n_episodes - len(self.places),
@@ -304,7 +332,7 @@ class SACLoop:
         kept.values |= {
             "curve": curve,
             "counters": [self.step, self.n_episodes, self.n_updates, self.debt],
-            "leaders": self.leaders.counts(),
+            "leaders": self.leaders.values(),
             "counts": self.envs.counts(),
             "seconds": [self._elapsed(), self.guiding.seconds],
         }
@@ -317,15 +345,15 @@ class SACLoop:
         self.successful.get(kept, "successful")
         self.harvest.get(kept)
         self.step, self.n_episodes, self.n_updates, self.debt = values["counters"]
-        self.leaders.set_counts(values["leaders"])
+        self.leaders.set_values(values["leaders"])
         self.critic_losses = kept.array("losses/critic").tolist()
         self.actor_losses = [(float(a), float(b)) for a, b in kept.array("losses/actor")]
+        kept.load_generator("generator", self.rng)
         for number, counts in enumerate(values["counts"]):
             place = Running.get(kept, f"running/{number}")
             replay = list(kept.array(f"replay/{number}")) if f"replay/{number}" in kept.arrays else []
-            self.envs.restart(number, place.seed, replay=replay, counts=counts)
-            self.places.append(place)
-        kept.load_generator("generator", self.rng)
+            there = self.envs.go_back(number, place.seed, replay, counts, place.observations[-1])
+            self.places.append(place if there else self._next_episode(number))
         self._before, self.guiding.seconds = values["seconds"]
 
     def close(self) -> None:

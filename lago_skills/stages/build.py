@@ -47,7 +47,8 @@ def jobs(space: Workspace) -> list[Job]:
             update(library, found, decoder, file_hash(space.library / DECODER_FILE), embeddings)
             library.compact()
             latents = _step_latents(books, decoder, embeddings)
-            write_bundle(writer.path, decoder, library, books, latents, RetrievalConfig(**config.model_dump()), learned)
+            settings = RetrievalConfig(**config.model_dump())
+            write_bundle(writer.path, decoder, library, books, latents, settings, learned, space.study.grounding)
             for path in (writer.path / LIBRARY_DIR).rglob("*"):  # the copy's own name and times are not what it says
                 writer.content[path.relative_to(writer.path).as_posix()] = ""
             writer.content[f"{LIBRARY_DIR}/{STORE_FILE}"] = fingerprint(library)
@@ -231,4 +232,4 @@ def guide(space: Workspace) -> LibraryGuide:
         ArtifactMissing: the stage has not run.
         ArtifactCorrupt: the bundle is damaged.
     """
-    return load_bundle(space.artifact("bundle"))
+    return load_bundle(space.artifact("bundle"), grounding=space.study.grounding)
