@@ -410,6 +410,22 @@ def test_the_warm_start_gives_policy_and_critic_what_the_prior_knows() -> None:
     assert 1.4 < value < 2.2  # nearly 1 at each step, gamma 1/2
 
 
+def test_a_policy_may_begin_as_the_prior() -> None:
+    """The prior leads every episode until it is copied; the evaluation that follows is the copy's."""
+    problem = identity("continuous", Told("continuous"))
+    settings = config(
+        trial_by="prior", trial_episodes=4, observe_prior=False, density_weight=0.0, warm_start_updates=400
+    )
+    rows = train(problem, settings, 0).curve
+    first = rows[0]
+    assert first["step"] < 1_000  # before the first regular row
+    assert first["train/prior_share"] == 1.0
+    assert all(row["train/prior_share"] == 0.0 for row in rows[2:])
+    untaught = train(identity("continuous"), settings, 0).curve
+    assert first["eval/return"] > untaught[-1]["eval/return"]
+    assert first["eval/return"] > 0.9 * HORIZON
+
+
 # What the prior is worth ----------------------------------------------------------------------------------------------------
 
 
@@ -440,6 +456,21 @@ def test_a_prior_that_does_no_better_than_an_untrained_policy_has_no_lead() -> N
     assert not trial([1], [], []).accepted(0)
     assert not trial([1], [], []).over(1)
     assert trial([1], [0], []).over(1)
+
+
+def test_a_prior_that_leads_all_of_the_trial_is_taken_as_it_is() -> None:
+    alone = Trial(1, turns=False)
+    assert not alone.accepted(0)
+    alone.note(0, True, 2.0, untrained=True)
+    assert alone.over(1)
+    assert alone.accepted(0)
+    assert alone.lead(0) == 1.0
+    alone.note(0, False, 1.0, untrained=False)
+    assert alone.lead(0) == 0.5
+    worthless = Trial(1, turns=False)
+    worthless.note(0, True, 0.0, untrained=True)
+    worthless.note(0, False, 0.0, untrained=False)
+    assert worthless.lead(0) == 0.0
 
 
 # Going on -----------------------------------------------------------------------------------------------------------------

@@ -123,8 +123,10 @@ class PPOConfig(BaseModel):
     trial_episodes: int = Field(default=3, ge=0)
     """Guided: at the beginning, episodes are led in turns by policy and prior, until each task has had so many of both, or a tenth of the run is over.
     Without a trial there is no warm start, and an adaptive weight is 0."""
+    trial_by: Literal["turns", "prior"] = "turns"
+    """Guided: who leads while the trial lasts. Where only the prior does, nothing is compared, and it counts as the better one on all tasks."""
     warm_start_updates: int = Field(default=1_000, ge=0)
-    """Guided: updates after the trial that draw the policy to the prior, on tasks where the prior did better."""
+    """Guided: updates after the trial that draw the policy to the prior, on tasks where the prior did better; an evaluation follows."""
     harvest: bool = True
     """Whether successful training episodes are kept."""
     residual_scale: float | None = Field(default=None, gt=0)

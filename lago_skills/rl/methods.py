@@ -77,7 +77,13 @@ METHODS: dict[str, Method] = {
         "begins as a policy cloned from the demonstrations, and goes on as plain PPO",
         algorithm="ppo",
         adviser="cloned",
-        settings={"observe_prior": False, "density_weight": 0.0},
+        settings={
+            "observe_prior": False,
+            "density_weight": 0.0,
+            "trial_by": "prior",
+            "trial_episodes": 10,
+            "warm_start_updates": 4_000,
+        },
     ),
     "ppo-kl-bc": Method(
         "as guided-ppo, but the prior is cloned from the demonstrations, without language or library",

@@ -78,8 +78,10 @@ class PPOLoop:
         self.guiding, self._evaluating = Stopwatch(), Stopwatch()
         self.step = self._rollout_start = 0
         self.harvest, self.window = Harvest(), Window()
-        self.trial = Trial(len(problem.tasks))
+        self.trial = Trial(len(problem.tasks), turns=config.trial_by == "turns")
         self.trying = self.layout is not None and config.trial_episodes > 0
+        self.warm = False
+        """Whether the latest rollout ended in a warm start."""
         self.tried: list[Rollout] = []
         self.said: dict[str, float] = dict.fromkeys(UPDATE_KEYS, np.nan)
         self.explained = float("nan")
@@ -114,7 +116,7 @@ class PPOLoop:
     def _begin_episode(self, number: int, observation: NDArray[Any], seed: int, turn: Leader) -> Running:
         tasks = self.tasks[number : number + 1]
         leader: Leader = "policy"
-        if self.trying and turn == "prior" and self.layout is not None:
+        if self.trying and (turn == "prior" or not self.trial.turns) and self.layout is not None:
             advice = torch.from_numpy(self._advice(observation[None], tasks))
             if not bool(self.layout.silent(advice)[0]):
                 leader = "prior"
@@ -125,7 +127,7 @@ class PPOLoop:
 
     def advance(self, tick: Callable[[int], None] = lambda step: None) -> None:
         """A rollout and the updates on it."""
-        n_envs, self._rollout_start = len(self.places), self.step
+        n_envs, self._rollout_start, self.warm = len(self.places), self.step, False
         n_steps = min(self.config.rollout_steps, -(-(self.config.n_steps - self.step) // n_envs))
         width = self.layout.width if self.layout is not None else 0
         observations = np.stack([place.observations[-1] for place in self.places])
@@ -292,6 +294,7 @@ class PPOLoop:
         whole = join(tried)
         # returns of whole episodes as they were: the critic has nothing to say yet
         rows = self._rows(whole, observations, states, np.zeros(whole.rewards.shape, np.float32), 1.0)
+        self.warm = True
         on_good = good & ~whole.crashed
         assert self.layout is not None
         speaks = ~self.layout.silent(rows.advice).numpy() & on_good.reshape(-1)
@@ -301,9 +304,9 @@ class PPOLoop:
     # Telling ----------------------------------------------------------------------------------------------------------
 
     def due(self) -> bool:
-        """Whether a row of the log is due: when a rollout has passed a multiple of `eval_every`, and at the end."""
+        """Whether a row of the log is due: when a rollout has passed a multiple of `eval_every`, after a warm start, and at the end."""
         before, every = self._rollout_start, self.config.eval_every
-        return self.step // every > before // every or self.step >= self.config.n_steps
+        return self.warm or self.step // every > before // every or self.step >= self.config.n_steps
 
     def evaluate(self, n_episodes: int) -> list[EpisodeOutcome]:
         """Episodes by the policy's mode on the evaluation seeds."""

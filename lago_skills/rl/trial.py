@@ -17,9 +17,10 @@ MARGIN = 0.5
 
 
 class Trial:
-    """Returns of the episodes of each task by who led them."""
+    """Returns of the episodes of each task by who led them. Without `turns` the prior leads all and is taken as it is; 0 is the zero of the scale then."""
 
-    def __init__(self, n_tasks: int) -> None:
+    def __init__(self, n_tasks: int, *, turns: bool = True) -> None:
+        self.turns = turns
         self.of_prior: list[list[float]] = [[] for _ in range(n_tasks)]
         self.of_untrained: list[list[float]] = [[] for _ in range(n_tasks)]
         self.recent = np.zeros((n_tasks, 2))
@@ -35,12 +36,14 @@ class Trial:
             self.recent[task] = DISCOUNT * self.recent[task] + (episode_return, 1.0)
 
     def over(self, n_episodes: int) -> bool:
-        """Whether each task has had so many episodes of both."""
-        return min(map(len, self.of_prior + self.of_untrained)) >= n_episodes
+        """Whether each task has had so many episodes of both, or of the prior if it leads all."""
+        return min(map(len, self.of_prior + (self.of_untrained if self.turns else []))) >= n_episodes
 
     def accepted(self, task: int) -> bool:
         """Whether the prior did better than the untrained policy."""
         prior, first = self.of_prior[task], self.of_untrained[task]
+        if not self.turns:
+            return bool(prior)
         if not prior or not first:
             return False
         error = np.sqrt(sum(float(np.var(each, ddof=1)) / len(each) for each in (prior, first) if len(each) > 1))
@@ -53,7 +56,9 @@ class Trial:
         total, count = self.recent[task]
         if count == 0.0:
             return 1.0
-        prior, first = float(np.mean(self.of_prior[task])), float(np.mean(self.of_untrained[task]))
+        prior, first = float(np.mean(self.of_prior[task])), float(np.mean(self.of_untrained[task] or [0.0]))
+        if prior <= first:
+            return 0.0
         return float(np.clip((prior - total / count) / (prior - first), 0.0, 1.0))
 
     def values(self) -> list[Any]:
