@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from lago_skills.evaluate.curves import CurveCell, CurveRow
     from lago_skills.stages.job import Workspace
 
-TABLE_NAMES = ("T1", "T2", "T3", "T5")
+TABLE_NAMES = ("T1", "T2", "T3", "T5", "tuning")
 ANY = "any"
 
 

@@ -5,7 +5,7 @@ All run on the same code with the same networks, batches and numbers of updates;
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from lago_skills.errors import StudyError
@@ -57,12 +57,13 @@ METHODS: dict[str, Method] = {
         "as guided-sac, but skills are looked up by the learned query alone", adviser="learned query"
     ),
     "rlpd": Method(
-        "half of each batch from the demonstrations (arXiv 2302.02948)",
+        "half of each batch from the demonstrations (arXiv 2302.02948); one update a step, as all rows have",
         settings=PLAIN | {"success_share": 0.5},
         demonstrations=True,
     ),
     "ibrl": Method(
-        "a cloned policy proposes when acting and in the target, demonstrations in the buffer (arXiv 2311.02198)",
+        "a cloned policy proposes when acting and in the target, half of each batch from the demonstrations (arXiv 2311.02198); one update a step, as all "
+        "rows have",
         adviser="cloned",
         settings={"leaders": ("mix",), "imitation_weight": 0.0, "harvest": False, "observe_prior": False},
         demonstrations=True,
@@ -128,6 +129,24 @@ METHODS.update(
     }
 )
 # Rows of T5: guided SAC with one part taken away.
+
+
+def _tuned(name: str, about: str, **settings: Any) -> Method:
+    base = METHODS[name]
+    return replace(base, about=f"{name} with {about}", settings=base.settings | settings)
+
+
+METHODS.update(
+    {
+        "rlpd-4-updates": _tuned("rlpd", "four updates a step instead of one", updates_per_step=4.0),
+        "rlpd-1-step": _tuned("rlpd", "returns of one step instead of three", n_step=1),
+        "rlpd-alpha": _tuned("rlpd", "a first temperature of 0.1 instead of 0.02", initial_alpha=0.1),
+        "rlpd-batch-256": _tuned("rlpd", "batches of 256 instead of 128", batch_size=256),
+        "ibrl-4-updates": _tuned("ibrl", "four updates a step instead of one", updates_per_step=4.0),
+        "ibrl-imitation": _tuned("ibrl", "the pull to demonstrated actions that guided SAC has", imitation_weight=4.0),
+    }
+)
+# Rows of the table of tuning: what else the baselines' settings could have been.
 
 
 TRAINABLE = ("sac", "guided-sac", "guided-sac-kl", "ppo", "guided-ppo")

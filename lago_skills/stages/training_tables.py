@@ -140,6 +140,24 @@ TABLES: dict[str, TableSpec] = {
         by_algorithm=ALONE,
         shared={"random": "T2", "scripted": "T2", "library": "T2", "guided-sac": "T2", "sac-shuffled": "T2"},
     ),
+    "tuning": TableSpec(
+        "are the baselines' settings fair? RLPD and IBRL with three demonstrations as T3 has them, and with one setting changed",
+        (
+            "rlpd",
+            "rlpd-4-updates",
+            "rlpd-1-step",
+            "rlpd-alpha",
+            "rlpd-batch-256",
+            "ibrl",
+            "ibrl-4-updates",
+            "ibrl-imitation",
+        ),
+        10_000,
+        3,
+        (2_500, 5_000, 10_000),
+        COMMON | {"n_steps": 10_000},
+        by_algorithm=ALONE,
+    ),
 }
 
 
