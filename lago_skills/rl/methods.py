@@ -56,6 +56,11 @@ METHODS: dict[str, Method] = {
     "sac-learned-query": Method(
         "as guided-sac, but skills are looked up by the learned query alone", adviser="learned query"
     ),
+    "sac-cloned": Method(
+        "as guided-sac, but a policy cloned from the demonstrations advises, without language or library",
+        adviser="cloned",
+        demonstrations=True,
+    ),
     "rlpd": Method(
         "half of each batch from the demonstrations (arXiv 2302.02948); one update a step, as all rows have",
         settings=PLAIN | {"success_share": 0.5},
