@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import random
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lago_skills.errors import StudyError
 
@@ -31,15 +32,15 @@ def evaluate_training(space: Workspace, options: argparse.Namespace) -> int:
     spec = training_tables.TABLES[options.table]
     file = RowFile(spec.path(space.root, options.table), CurveRow)
     chosen = _chosen(space, options)
+    wanted = set(chosen)
     if options.check:
-        return _check(space, options, [row for row in file.rows() if row.cell in chosen])
-    done = file.cells()
+        return _check(space, options, [row for row in file.rows() if training_tables.run_of(row) in wanted])
+    done = training_tables.recorded(space, options.table)
     own = [cell for cell in chosen if cell not in done and cell.method not in spec.shared]
     training_tables.run(space, options.table, own, _say, options.workers)
-    wanted = set(chosen)
-    found = [row for row in training_tables.rows(space, options.table) if row.cell in wanted]
+    found = [row for row in training_tables.rows(space, options.table) if training_tables.run_of(row) in wanted]
     for method, other in spec.shared.items():
-        if any(cell.method == method for cell in wanted - {row.cell for row in found}):
+        if any(cell.method == method for cell in wanted - {training_tables.run_of(row) for row in found}):
             _say(
                 f"{method}: runs of table {other}; measure those that are missing with --table {other} --methods {method}"
             )
@@ -74,6 +75,10 @@ def show(table: str, rows: list[CurveRow], *, as_json: bool) -> None:
     from lago_skills.stages.table_page import ours, results
 
     entries, summary = results(table, rows)
+    if different := summary["mixed"]:
+        _say(
+            f"runs of {'; '.join(different)} were made from different decoders or playbooks (column bundle); remove the older rows to measure them again"
+        )
     if as_json:
         print(json.dumps({"rows": entries, "summary": summary}))  # noqa: T201
         return
@@ -86,12 +91,11 @@ def show(table: str, rows: list[CurveRow], *, as_json: bool) -> None:
     for name in ("method", "steps", "IQM", "95 %", "mean", "tasks", "seeds"):
         shown.add_column(name, no_wrap=True)
     for entry in entries:
-        interval = "" if entry["low"] is None else f"{entry['low']:.2f}-{entry['high']:.2f}"
         shown.add_row(
             entry["method"],
             f"{entry['steps']:,}",
             f"{entry['iqm']:.2f}",
-            interval,
+            _interval(entry),
             f"{entry['mean']:.2f}",
             str(entry["n_tasks"]),
             str(entry["n_seeds"]),
@@ -103,8 +107,12 @@ def show(table: str, rows: list[CurveRow], *, as_json: bool) -> None:
             continue
         console.print(
             f"{ours(rows)} beats {entry['over']} with probability {entry['probability']:.2f} "
-            f"({entry['low']:.2f}-{entry['high']:.2f}) after {entry['steps']:,} steps, {entry['n_tasks']} tasks"
+            f"({_interval(entry) or 'no interval, one seed'}) after {entry['steps']:,} steps, {entry['n_tasks']} tasks"
         )
+
+
+def _interval(entry: dict[str, Any]) -> str:
+    return "" if entry["low"] is None else f"{entry['low']:.2f}-{entry['high']:.2f}"
 
 
 def _say(text: str) -> None:
@@ -119,6 +127,10 @@ def _chosen(space: Workspace, options: argparse.Namespace) -> list[CurveCell]:
     known = [task.id for task in (*study.seen, *study.unseen)]
     names: list[str] = options.methods or list(spec.methods)
     tasks: list[str] = options.tasks or [task.id for task in study.unseen]
+    if spec.together and options.tasks:
+        raise StudyError(
+            f"found --tasks with --table {options.table}; expected none, since its runs train one policy for all seen tasks; leave it out"
+        )
     seeds: list[int] = options.seeds or [0, 1, 2]
     for what, wrong, expected in (
         ("method", [name for name in names if name not in spec.methods], f"one of {', '.join(spec.methods)}"),
@@ -141,23 +153,36 @@ def _check(space: Workspace, options: argparse.Namespace, rows: list[CurveRow]) 
 
     from lago_skills.stages import training_tables
 
-    cells = list(dict.fromkeys(row.cell for row in rows))
+    cells = list(dict.fromkeys(training_tables.run_of(row) for row in rows))
     if options.check != ANY:
         cells = [cell for cell in cells if cell.name == options.check]
+    else:
+        cells = [cell for cell in cells if cell.method not in training_tables.UNTRAINED] or cells
     if not cells:
         raise StudyError(
             f"found no stored run of {'the chosen ones' if options.check == ANY else repr(options.check)}; expected METHOD/TASK/SEED of "
             "a measured one; measure it first"
         )
     torch.set_num_threads(1)
-    cell = cells[0]
+    cell = random.choice(cells)
     _say(f"measuring {cell.name} again")
-    again = training_tables.Bench(space, options.table, _say).measure(cell)
-    stored = [row for row in rows if row.cell == cell]
-    values = {f"success at {row.steps}": (row.success, now.success) for row, now in zip(stored, again, strict=True)}
-    same = all(a == b for a, b in values.values())
+    again = _successes(training_tables.Bench(space, options.table, _say).measure(cell))
+    stored = _successes([row for row in rows if training_tables.run_of(row) == cell])
+    values = {
+        f"{task} at {step}": (stored.get((step, task)), again.get((step, task)))
+        for step, task in sorted(stored.keys() | again.keys())
+    }
+    common = stored.keys() & again.keys()
+    ends = {max(found)[0] for found in (stored, again)}  # an older run may lack evaluations on its way, but not its end
+    same = len(ends) == 1 and all(stored[key] == again[key] for key in common)
     if options.json:
-        print(json.dumps({"rows": [], "summary": {"cell": cell.name, "same": same, "values": values}}))  # noqa: T201
+        found = {"cell": cell.name, "same": same, "compared": len(common), "values": values}
+        print(json.dumps({"rows": [], "summary": found}))  # noqa: T201
     else:
-        print(f"{cell.name}: {'same' if same else 'differs'}: {values}")  # noqa: T201
+        print(f"{cell.name}: {'same' if same else 'differs'} at {len(common)} evaluations: {values}")  # noqa: T201
     return 0 if same else 1
+
+
+def _successes(rows: list[CurveRow]) -> dict[tuple[int, str], float]:
+    """By steps and task."""
+    return {(row.steps, row.task): row.success for row in rows}

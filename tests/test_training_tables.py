@@ -12,7 +12,17 @@ import pytest
 
 from lago_skills.cli import main
 from lago_skills.errors import ArtifactCorrupt, StudyError
-from lago_skills.evaluate.curves import CurveCell, CurveRow, improvements, reach, scores, sooner, steps_to, summary
+from lago_skills.evaluate.curves import (
+    CurveCell,
+    CurveRow,
+    improvements,
+    mixed,
+    reach,
+    scores,
+    sooner,
+    steps_to,
+    summary,
+)
 from lago_skills.evaluate.intervals import iqm, probability_of_improvement, stratified_iqm
 from lago_skills.evaluate.nearest import NearestStepGuide
 from lago_skills.evaluate.rows import RowFile
@@ -46,6 +56,7 @@ def test_intervals_are_about_seeds_of_the_same_tasks() -> None:
     apart = [np.array([0.0, 0.0, 0.0]), np.array([1.0, 1.0, 1.0])]
     assert stratified_iqm(apart) == (0.5, (0.5, 0.5))
     assert stratified_iqm([np.array([0.3]), np.array([0.7])]) == (0.5, None)
+    assert stratified_iqm([np.array([0.3, 0.3]), np.array([0.7])])[1] is None  # one task of one seed
     middle, interval = stratified_iqm([np.random.default_rng(i).uniform(size=5) for i in range(8)])
     assert interval is not None
     assert interval[0] < middle < interval[1]
@@ -56,6 +67,7 @@ def test_the_chance_of_a_better_run_by_hand() -> None:
     assert probability_of_improvement(ours, theirs)[0] == pytest.approx((0.5 + 1 + 1 + 1) / 4)
     assert probability_of_improvement([np.ones(3)] * 2, [np.zeros(3)] * 2) == (1.0, (1.0, 1.0))
     assert probability_of_improvement([np.ones(3)], [np.ones(3)])[0] == 0.5
+    assert probability_of_improvement([np.ones(3)] * 2, [np.zeros(3), np.zeros(1)]) == (1.0, None)
 
 
 def rows_of(method: str, task: str, seed: int, curve: dict[int, float]) -> list[CurveRow]:
@@ -113,22 +125,56 @@ def test_runs_come_back_as_they_were_and_a_measured_one_stays(tmp_path: Path) ->
 
 def test_how_much_sooner_by_hand() -> None:
     rows = [
-        *rows_of("guided-sac", "push", 0, {250: 0.9}),
-        *rows_of("guided-sac", "push", 1, {250: 0.1, 1000: 0.8}),
+        *rows_of("guided-sac", "push", 0, {250: 0.9, 2500: 0.9, 5000: 1.0}),
+        *rows_of("guided-sac", "push", 1, {2500: 0.1, 5000: 0.8}),
+        *rows_of("guided-sac", "push", 2, {250: 0.1, 2500: 0.8, 5000: 0.8}),
         *rows_of("ppo", "push", 0, {2500: 0.5, 5000: 0.9}),
-        *rows_of("ppo", "push", 1, {2500: 0.5, 5000: 0.7}),
+        *rows_of("ppo", "push", 1, {2500: 0.5, 5000: 0.9}),
+        *rows_of("sac", "push", 0, {2500: 0.9, 5000: 0.9}),
+        *rows_of("sac", "push", 1, {2500: 0.5, 5000: 0.7}),
+        *rows_of("sac", "push", 2, {2500: 0.5, 5000: 0.7}),
         *rows_of("ppo", "reach", 0, {2500: 1.0}),
-        *rows_of("guided-sac", "reach", 0, {250: 0.0}),
+        *rows_of("guided-sac", "reach", 0, {250: 1.0, 2500: 0.0}),  # 250 was not evaluated by both
+        *rows_of("sac", "reach", 0, {2500: 0.0}),
     ]
-    (found,) = sooner(rows, "guided-sac", ["sac", "ppo"])
+    found = {(entry.pop("than"), entry.pop("task")): entry for entry in sooner(rows, "guided-sac", ["sac", "ppo"])}
+    ours = {"our_runs": 3, "our_reached": 3, "our_steps": 2500.0}
     assert found == {
-        "than": "ppo",
-        "task": "push",
-        "runs": 1,
-        "their_steps": 5000.0,
-        "our_steps": 625.0,
-        "times_fewer": 8.0,
+        ("ppo", "push"): {"runs": 2, "reached": 2, "their_steps": 5000.0, "times_fewer": 2.0, "at_least": False} | ours,
+        ("sac", "push"): {"runs": 3, "reached": 1, "their_steps": None, "times_fewer": 2.0, "at_least": True} | ours,
+        ("ppo", "reach"): {
+            "runs": 1,
+            "reached": 1,
+            "their_steps": 2500.0,
+            "times_fewer": None,
+            "at_least": False,
+            "our_runs": 1,
+            "our_reached": 0,
+            "our_steps": None,
+        },
     }
+
+
+def test_runs_of_different_bundles_are_told_of() -> None:
+    rows = [replace(row, bundle=row.method) for row in ROWS]
+    assert mixed(rows) == []
+    assert mixed([*rows[1:], replace(rows[0], bundle="other")]) == ["library, seed 0"]
+
+
+def test_of_a_table_of_one_policy_a_run_is_on_record_with_all_its_tasks(made: Workspace) -> None:
+    seen = [task.id for task in made.study.seen]
+    rows = [
+        replace(row, table="T1") for task in seen for seed in (0, 1) for row in rows_of("ppo", task, seed, {400: 0.5})
+    ]
+    old = [replace(row, table="T1") for name in ("ppo", "guided-ppo") for row in rows_of(name, "ten", 2, {400: 0.9})]
+    path = TABLES["T1"].path(made.root, "T1")
+    path.unlink(missing_ok=True)
+    RowFile(path, CurveRow).add_all([*rows[:-1], *old])
+    assert training_tables.recorded(made, "T1") == {CurveCell("T1", "small", "ppo", "ten", 0)}
+    shown = training_tables.rows(made, "T1")
+    assert {row.task for row in shown if row.method == "ppo"} == {*seen}
+    assert [row.task for row in shown if row.method == "guided-ppo"] == ["ten"]  # of which there is nothing newer
+    path.unlink()
 
 
 # Runs -------------------------------------------------------------------------------------------------------------------
@@ -210,10 +256,10 @@ def test_each_part_taken_away_is_missing_and_the_rest_is_there(space: Workspace)
     assert isinstance(brief, LibraryGuide)
     assert brief.playbooks[task.id].playbook != whole.playbooks[task.id].playbook
     fingerprints = [
-        made.bundle(name) for name in ("library", "one skill", "fixed text", "nearest step", "brief prompt")
+        made.bundle(name, (task,), 0) for name in ("library", "one skill", "fixed text", "nearest step", "brief prompt")
     ]
     assert len({*fingerprints}) == 5
-    assert made.bundle("cloned") == made.bundle("none") == ""
+    assert made.bundle("none", (task,), 0) == ""
 
 
 @pytest.mark.slow
@@ -270,17 +316,29 @@ def test_one_policy_for_all_demonstrated_tasks(space: Workspace, capsys: pytest.
     command = ["--root", str(space.root), "evaluate", "small", "--table", "T1", "--seeds", "0", "--json"]
     assert main([*command, "--methods", "library,bc,guided-ppo,bc-ppo"], never) == 0
     found = json.loads(capsys.readouterr().out)
-    assert [(row["method"], row["steps"]) for row in found["rows"]] == [
-        ("library", 0),
-        ("bc", 0),
-        ("guided-ppo", 200),
-        ("guided-ppo", 400),
-        ("bc-ppo", 200),
-        ("bc-ppo", 400),
+    seen = [task.id for task in space.study.seen]
+    assert [(row["method"], row["steps"], row["n_tasks"]) for row in found["rows"]] == [
+        ("library", 0, 10),
+        ("bc", 0, 10),
+        ("guided-ppo", 200, 10),
+        ("guided-ppo", 400, 10),
+        ("bc-ppo", 200, 10),
+        ("bc-ppo", 400, 10),
     ]
     rows = RowFile(space.root / "data/results/T1.csv", CurveRow).rows()
-    assert {row.task for row in rows} == {"ten"}
-    assert [row.episodes for row in rows] == [30, 30, 10, 30, 10, 30]
+    assert [row.task for row in rows] == seen * (len(rows) // len(seen))
+    assert {(row.method, row.steps): row.episodes for row in rows} == {
+        ("library", 0): 3,
+        ("bc", 0): 3,
+        ("guided-ppo", 200): 1,
+        ("guided-ppo", 400): 3,
+        ("bc-ppo", 200): 1,
+        ("bc-ppo", 400): 3,
+    }
+    assert all(row.bundle for row in rows if row.method in ("bc", "bc-ppo"))  # of the clone
+    assert main([*command, "--methods", "bc", "--check", "bc/ten/0"], never) == 0
+    checked = json.loads(capsys.readouterr().out)["summary"]
+    assert (checked["same"], checked["compared"]) == (True, 10)
 
 
 @pytest.mark.slow
@@ -333,6 +391,36 @@ def test_a_wrong_table_is_told_by_check(space: Workspace, capsys: pytest.Capture
 
 @pytest.mark.slow
 @pytest.mark.timeout(180)
+def test_a_check_is_of_a_trained_run_and_copes_with_evaluations_that_one_side_lacks(
+    space: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = ["--root", str(space.root), "evaluate", "small", "--table", "T2", "--tasks", "reach-wall", "--seeds", "0"]
+    command = [*root, "--methods", "random,sac", "--json"]
+    assert main(command, never) == 0
+    file = space.root / "data/results/T2.csv"
+    rows = RowFile(file, CurveRow).rows()
+    assert [(row.method, row.steps, row.prior_share) for row in rows] == [
+        ("random", 0, 0.0),
+        ("sac", 200, 0.0),
+        ("sac", 400, 0.0),
+    ]
+
+    def checked(kept: list[CurveRow], exit_code: int) -> dict[str, Any]:
+        file.unlink()
+        RowFile(file, CurveRow).add_all(kept)
+        capsys.readouterr()
+        assert main([*command, "--check"], never) == exit_code
+        return json.loads(capsys.readouterr().out)["summary"]
+
+    found = checked([rows[0], rows[2]], 0)
+    assert (found["cell"], found["same"], found["compared"]) == ("sac/reach-wall/0", True, 1)
+    assert found["values"]["reach-wall at 200"] == [None, rows[1].success]
+    assert checked([rows[0], rows[1]], 1)["same"] is False  # its end is missing
+    assert checked([rows[0], rows[1], replace(rows[2], success=0.123)], 1)["same"] is False
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
 @pytest.mark.parametrize(
     ("more", "message"),
     [
@@ -340,6 +428,10 @@ def test_a_wrong_table_is_told_by_check(space: Workspace, capsys: pytest.Capture
         (["--tasks", "soccer"], "found task 'soccer'; expected a task of the study"),
         (["--seeds", "900"], "found seed 900"),
         (["--demos", "3"], "found --demos with --table T2"),
+        (
+            ["--table", "T1", "--tasks", "push"],
+            "found --tasks with --table T1; expected none, since its runs train one",
+        ),
         (["--check", "sac/push/7"], "found no stored run of 'sac/push/7'"),
     ],
 )

@@ -153,7 +153,9 @@ def test_summaries_are_means_over_tasks_whatever_seeds_they_have() -> None:
     def at(task: str, seed: int, success: float, level: str = "seen", method: str = "library") -> Row:
         return row(Cell("small", method, task, 5, seed), success, level=level)
 
-    rows = [at("push", 0, 0.6), at("push", 1, 0.8), at("reach", 0, 0.1), at("door-lock", 0, 1.0, "unseen")]
+    few = [at("push", 0, 0.6), at("push", 1, 0.8), at("reach", 0, 0.1), at("door-lock", 0, 1.0, "unseen")]
+    assert cells.summary(few)[0]["low"] is None  # a task of one seed says nothing of other seeds
+    rows = [*few, at("reach", 1, 0.1)]
     found = cells.summary([at("push", 0, 0.0, method="bc-text"), *rows])
     assert [(e["method"], e["level"]) for e in found] == [
         ("library", "seen"),
@@ -164,7 +166,7 @@ def test_summaries_are_means_over_tasks_whatever_seeds_they_have() -> None:
     assert seen["success"] == pytest.approx((0.7 + 0.1) / 2)
     assert seen["low"] == pytest.approx((0.6 + 0.1) / 2)
     assert seen["high"] == pytest.approx((0.8 + 0.1) / 2)
-    assert (seen["tasks"], seen["seeds"], seen["episodes"], seen["success_last"]) == (2, 2, 60, 0.25)
+    assert (seen["tasks"], seen["seeds"], seen["episodes"], seen["success_last"]) == (2, 2, 80, 0.25)
     assert cells.mixed(rows) == []
     assert cells.mixed([*rows, replace(rows[0], task="door-open", bundle="beef")]) == ["library, 5, seed 0"]
     assert found[2]["low"] is None

@@ -53,7 +53,7 @@ class CurveRow:
     """Environment steps per second, updates included, evaluations not; one thread on shared cores."""
     guide_share: float
     wall_s: float
-    """Of the whole run."""
+    """Of the run; of the part after its last cut, if it was cut."""
     commit: str
     bundle: str
     """Fingerprint of what the guide was made from; empty without one."""
@@ -126,20 +126,42 @@ def reach(rows: list[CurveRow], threshold: float = 0.8) -> list[dict[str, Any]]:
 def sooner(rows: list[CurveRow], ours: str, others: Sequence[str], threshold: float = 0.8) -> list[dict[str, Any]]:
     """On each task on which a run of another method ever came to the threshold: how many times fewer steps ours took.
 
-    Medians over the runs that came there, at the evaluations that there were; only tasks on which ours came there too.
+    Only evaluations count that all runs of both methods had on the task. The medians are over all runs, and None where half of them or more never
+    came there: with theirs, `times_fewer` is from the last evaluation and a lower bound (`at_least`); with ours, there is none.
     """
-    by_task: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
-    for (method, task, _), steps in steps_to(rows, threshold).items():
-        if steps is not None:
-            by_task[method, task].append(steps)
     entries: list[dict[str, Any]] = []
     for method in others:
         for task in dict.fromkeys(row.task for row in rows):
-            if (theirs := by_task[method, task]) and (mine := by_task[ours, task]):
-                ratio = float(np.median(theirs)) / max(float(np.median(mine)), 1.0)
-                entry = {"than": method, "task": task, "runs": len(theirs), "their_steps": float(np.median(theirs))}
-                entries.append(entry | {"our_steps": float(np.median(mine)), "times_fewer": round(ratio, 1)})
+            of_task = [row for row in rows if row.task == task and row.method in (ours, method) and row.steps > 0]
+            evaluated = [{row.steps for row in of_task if row.cell == run} for run in {row.cell for row in of_task}]
+            common = {row.steps for row in of_task if all(row.steps in steps for steps in evaluated)}
+            found = steps_to([row for row in of_task if row.steps in common], threshold)
+            mine, theirs = ([s for (name, _, _), s in found.items() if name == wanted] for wanted in (ours, method))
+            if not mine or not theirs or all(steps is None for steps in theirs):
+                continue
+            our_steps, their_steps = _median(mine), _median(theirs)
+            last = max(common) if their_steps is None else their_steps
+            ratio = None if our_steps is None else round(last / our_steps, 1)
+            counts = {"runs": len(theirs), "reached": len(theirs) - theirs.count(None)}
+            own = {"our_runs": len(mine), "our_reached": len(mine) - mine.count(None)}
+            medians = {"their_steps": their_steps, "our_steps": our_steps}
+            end = {"times_fewer": ratio, "at_least": ratio is not None and their_steps is None}
+            entries.append({"than": method, "task": task, **counts, **own, **medians, **end})
     return entries
+
+
+def _median(steps: Sequence[int | None]) -> float | None:
+    """Of all runs, those that never came there counted as infinite."""
+    middle = float(np.median([np.inf if each is None else each for each in steps]))
+    return middle if np.isfinite(middle) else None
+
+
+def mixed(rows: Iterable[CurveRow]) -> list[str]:
+    """Methods whose runs of one seed were made from different things: their means say little."""
+    bundles: defaultdict[tuple[str, int], set[str]] = defaultdict(set)
+    for row in rows:
+        bundles[row.method, row.seed].add(row.bundle)
+    return [f"{method}, seed {seed}" for (method, seed), found in bundles.items() if len(found) > 1]
 
 
 def improvements(rows: list[CurveRow], ours: str, steps: int) -> list[dict[str, Any]]:
@@ -151,7 +173,8 @@ def improvements(rows: list[CurveRow], ours: str, steps: int) -> list[dict[str, 
         tasks = [task for task in mine if task in theirs]
         if method == ours or not tasks:
             continue
-        chance, (low, high) = probability_of_improvement([mine[t] for t in tasks], [theirs[t] for t in tasks])
+        chance, interval = probability_of_improvement([mine[t] for t in tasks], [theirs[t] for t in tasks])
+        low, high = (None, None) if interval is None else (round(end, 4) for end in interval)
         entry = {"method": ours, "over": method, "steps": steps, "probability": round(chance, 4)}
-        found.append(entry | {"low": round(low, 4), "high": round(high, 4), "n_tasks": len(tasks)})
+        found.append(entry | {"low": low, "high": high, "n_tasks": len(tasks)})
     return found

@@ -32,13 +32,13 @@ def stratified_mean(
 ) -> tuple[float, tuple[float, float] | None]:
     """Mean over tasks of each task's mean over its (n_seeds,) scores, and its 95 % stratified bootstrap interval.
 
-    The seeds of each task are resampled by themselves, so the interval is about other seeds of the same tasks; without a
-    task that has two seeds there is nothing to resample, and no interval. Tasks may differ in how many seeds they have.
+    The seeds of each task are resampled by themselves, so the interval is about other seeds of the same tasks; a task of one
+    seed has nothing to resample, and then there is no interval. Tasks may differ in how many seeds they have.
 
     Source: Agarwal et al. (arXiv 2108.13264), section 4.1; the resampling of their library rliable.
     """
     mean = float(np.mean([each.mean() for each in scores]))
-    if all(len(each) < 2 for each in scores):
+    if any(len(each) < 2 for each in scores):
         return mean, None
     rng = np.random.default_rng(seed)
     means = np.mean([rng.choice(each, (n_resamples, len(each))).mean(axis=1) for each in scores], axis=0)
@@ -61,10 +61,10 @@ def stratified_iqm(
 ) -> tuple[float, tuple[float, float] | None]:
     """Interquartile mean over all (n_seeds,) scores of all tasks, and its 95 % stratified bootstrap interval.
 
-    Seeds are resampled within each task; with one seed a task there is nothing to resample, and no interval.
+    Seeds are resampled within each task; a task of one seed has nothing to resample, and then there is no interval.
     """
     middle = iqm(np.concatenate(scores))
-    if all(len(each) < 2 for each in scores):
+    if any(len(each) < 2 for each in scores):
         return middle, None
     rng = np.random.default_rng(seed)
     drawn = np.concatenate([rng.choice(each, (n_resamples, len(each))) for each in scores], axis=1)
@@ -74,8 +74,10 @@ def stratified_iqm(
 
 def probability_of_improvement(
     ours: list[NDArray[np.float64]], theirs: list[NDArray[np.float64]], seed: int = 0, n_resamples: int = 500
-) -> tuple[float, tuple[float, float]]:
+) -> tuple[float, tuple[float, float] | None]:
     """Chance that a run of ours on a task scores higher than one of theirs (a tie counts half), mean over tasks; and its 95 % interval.
+
+    There is none where a task has one seed.
 
     Source: Agarwal et al. (arXiv 2108.13264), section 4.3 (the Mann-Whitney statistic), seeds resampled within each task.
     """
@@ -84,6 +86,8 @@ def probability_of_improvement(
         signs = [np.sign(x[:, None] - y[None, :]).mean() for x, y in zip(a, b, strict=True)]
         return float(0.5 + 0.5 * np.mean(signs))
 
+    if any(len(each) < 2 for each in (*ours, *theirs)):
+        return once(ours, theirs), None
     rng = np.random.default_rng(seed)
     drawn = [
         once([rng.choice(each, len(each)) for each in ours], [rng.choice(each, len(each)) for each in theirs])

@@ -89,6 +89,7 @@ METHODS: dict[str, Method] = {
             "trial_by": "prior",
             "trial_episodes": 10,
             "warm_start_updates": 4_000,
+            "learning_rate": 1e-4,
         },
     ),
     "ppo-kl-bc": Method(

@@ -48,6 +48,8 @@ Log keys, one row per evaluation (`curve.csv`, TensorBoard); the losses are aver
   value/explained_variance of the returns by the critic that acted
   time/steps_per_s         environment steps per second since the start, updates included, evaluations not
   time/guide_share         share of that time spent in the guide
+
+A run of several tasks has `eval/success/<task>` of each besides.
 """
 
 # torch leaves some argument types open.

@@ -91,6 +91,19 @@ class EpisodeOutcome:
     """Whether the environment crashed, which ended it without success."""
 
 
+def task_keys(problem: Problem) -> tuple[str, ...]:
+    """Log keys of each task's own success; none where there is one task."""
+    return tuple(f"eval/success/{task}" for task in problem.tasks) if len(problem.tasks) > 1 else ()
+
+
+def success_by_task(problem: Problem, outcomes: Sequence[EpisodeOutcome]) -> dict[str, float]:
+    """Share of the successful episodes of each task, by `task_keys`."""
+    return {
+        key: float(np.mean([each.success for each in outcomes if each.task == number]))
+        for number, key in enumerate(task_keys(problem))
+    }
+
+
 Act = Callable[[NDArray[Any], NDArray[np.int64]], NDArray[Any]]
 """(B, S) observations and (B,) task numbers -> actions."""
 

@@ -24,7 +24,7 @@ from lago_skills.rl.envs import Envs
 from lago_skills.rl.harvest import Harvest
 from lago_skills.rl.policy import greedy_policy, pack
 from lago_skills.rl.ppo import LOG_KEYS, PPO, UPDATE_KEYS, Rows
-from lago_skills.rl.problem import EpisodeOutcome, Problem, Stopwatch, evaluate
+from lago_skills.rl.problem import EpisodeOutcome, Problem, Stopwatch, evaluate, success_by_task, task_keys
 from lago_skills.rl.replay import Running
 from lago_skills.rl.rollout import Rollout, advantages_and_targets, join
 from lago_skills.rl.runlog import Row
@@ -56,7 +56,7 @@ def train(
         ShapeError: a prior over other actions than the environment has.
     """
     loop = PPOLoop(problem, config, seed)
-    curve, final = drive(loop, config.n_steps, LOG_KEYS, recipe, folder, final_episodes, report)
+    curve, final = drive(loop, config.n_steps, (*LOG_KEYS, *task_keys(problem)), recipe, folder, final_episodes, report)
     return TrainResult(loop.agent, "policy", curve, final, loop.harvest.episodes)
 
 
@@ -336,6 +336,7 @@ class PPOLoop:
             "value/explained_variance": self.explained,
             "time/steps_per_s": self.step / self._elapsed(),
             "time/guide_share": self.guiding.seconds / self._elapsed(),
+            **success_by_task(self.problem, outcomes),
         }
 
     # Keeping ----------------------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from lago_skills.rl.envs import Envs
 from lago_skills.rl.harvest import Harvest
 from lago_skills.rl.leaders import Leaders
 from lago_skills.rl.policy import greedy_policy, look
-from lago_skills.rl.problem import EpisodeOutcome, Problem, Stopwatch, evaluate
+from lago_skills.rl.problem import EpisodeOutcome, Problem, Stopwatch, evaluate, success_by_task, task_keys
 from lago_skills.rl.replay import Batch, Columns, Replay, Running
 from lago_skills.rl.runlog import Row
 from lago_skills.rl.sac import LOG_KEYS, SAC
@@ -50,7 +50,7 @@ def train(
         StudyError: spaces that this algorithm does not know.
     """
     loop = SACLoop(problem, config, seed, demonstrations)
-    curve, final = drive(loop, config.n_steps, LOG_KEYS, recipe, folder, final_episodes, report)
+    curve, final = drive(loop, config.n_steps, (*LOG_KEYS, *task_keys(problem)), recipe, folder, final_episodes, report)
     return TrainResult(loop.agent, loop.leaders.best(), curve, final, loop.harvest.episodes)
 
 
@@ -311,6 +311,7 @@ class SACLoop:
             "value/alpha": self.agent.alpha,
             "time/steps_per_s": self.step / self._elapsed(),
             "time/guide_share": self.guiding.seconds / self._elapsed(),
+            **success_by_task(self.problem, outcomes),
         }
 
     # Keeping ----------------------------------------------------------------------------------------------------------

@@ -44,9 +44,20 @@ def results(table: str, rows: list[CurveRow]) -> tuple[list[dict[str, Any]], dic
     spec = TABLES[table]
     chances = [entry for steps in spec.at for entry in curves.improvements(rows, ours(rows), steps)]
     unguided = [name for name in spec.methods if name in METHODS and METHODS[name].adviser == "none"]
-    found = {"table": table, "question": spec.question, "improvement": chances, "reach": curves.reach(rows)}
+    found: dict[str, Any] = {
+        "table": table,
+        "question": spec.question,
+        "improvement": chances,
+        "reach": curves.reach(rows),
+    }
+    # a clone is made from the demonstrations of one task, so its runs differ as they should
+    found["mixed"] = curves.mixed(row for row in rows if not (row.demos and _cloned(row.method)))
     found["sooner"] = curves.sooner(rows, ours(rows), unguided)
     return curves.summary(rows, spec.at), found
+
+
+def _cloned(method: str) -> bool:
+    return (UNTRAINED.get(method) or METHODS[method].adviser) == "cloned"
 
 
 def on_record(space: Workspace) -> dict[str, list[CurveRow]]:
@@ -74,6 +85,7 @@ def write_page(space: Workspace, table: str, rows: list[CurveRow]) -> Path:
         chances=summary["improvement"],
         reach=summary["reach"],
         sooner=summary["sooner"],
+        mixed=summary["mixed"],
         methods={name: text for name, text in about.items() if name in shown},
     )
     path = space.artifact("tables", f"{table}.html")

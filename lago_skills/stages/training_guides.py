@@ -63,10 +63,13 @@ class Seed:
         }
         return made[adviser]()
 
-    def bundle(self, adviser: methods.Adviser) -> str:
-        """Fingerprint of all that this adviser was made from, empty without a library; call it after `guide`."""
-        if adviser in ("none", "cloned"):
+    def bundle(self, adviser: methods.Adviser, tasks: tuple[Task, ...], demos: int) -> str:
+        """Fingerprint of all that this adviser was made from, empty where there is none; call it after `guide`."""
+        if adviser == "none":
             return ""
+        if adviser == "cloned":
+            spaces = [self._target(task, demos).space for task in tasks] if demos else [self.variant.space]
+            return fingerprint({"cloned": [digest(space.artifact("bc-onehot")) for space in spaces]})[:12]
         whole = self.variant.bundle("library")
         parts = {"fixed text": "decoder-fixed-text", "brief prompt": "playbooks-brief"}
         if adviser in ("library", "shuffled", "learned query"):

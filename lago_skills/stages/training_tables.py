@@ -11,6 +11,7 @@ import os
 import shutil
 import sys
 import time
+from collections import defaultdict
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field, replace
@@ -178,7 +179,7 @@ class Bench:
         made, started = self._seeds[cell.seed], time.monotonic()
         tasks = self.space.study.seen if self.spec.together else (self._tasks[cell.task],)
         if cell.method in UNTRAINED:
-            return [self._untrained(cell, made, tasks, started)]
+            return self._untrained(cell, made, tasks, started)
         return self._trained(cell, made, tasks, started)
 
     def _problem(self, tasks: tuple[Task, ...], guide: Guide | None, seed: int) -> Problem:
@@ -186,16 +187,19 @@ class Bench:
 
         return metaworld_problem(tasks, self.space.study.grounding, guide, seed)
 
-    def _untrained(self, cell: CurveCell, made: Seed, tasks: tuple[Task, ...], started: float) -> CurveRow:
+    def _untrained(self, cell: CurveCell, made: Seed, tasks: tuple[Task, ...], started: float) -> list[CurveRow]:
         from lago_skills.rl.problem import evaluate
 
         adviser = UNTRAINED[cell.method]
         guide = made.guide(adviser, tasks, self.spec.demos)
         act = self._act(cell, tasks, guide)
-        outcomes = evaluate(self._problem(tasks, guide, cell.seed), act, self.spec.final_episodes)
+        problem = self._problem(tasks, guide, cell.seed)
+        outcomes = evaluate(problem, act, self.spec.final_episodes)
         demos = self.spec.demos if adviser == "cloned" else 0
         leader = "policy" if adviser == "none" else "prior"
-        return self._row(cell, 0, outcomes, demos, leader, {}, started, made.bundle(adviser))
+        row: Row = {"train/prior_share": float(guide is not None)}
+        made_from = made.bundle(adviser, tasks, self.spec.demos)
+        return self._rows(cell, problem, 0, _shares(problem, outcomes), demos, leader, row, started, made_from)
 
     def _act(self, cell: CurveCell, tasks: tuple[Task, ...], guide: Guide | None) -> Act:
         """What a method without training does."""
@@ -218,18 +222,21 @@ class Bench:
         return lambda observations, numbers: prior(observations, tasks[int(numbers[0])].id).mean()
 
     def _trained(self, cell: CurveCell, made: Seed, tasks: tuple[Task, ...], started: float) -> list[CurveRow]:
+        from lago_skills.rl.problem import task_keys
+
         method = methods.method(cell.method)
         usual = train.learner_config(self.space, cell.method)
         settings = self.spec.settings | self.spec.by_algorithm.get(method.algorithm, {})
         config = type(usual).model_validate(usual.model_dump() | settings)
         guide = made.guide(method.adviser, tasks, self.spec.demos)
+        problem = self._problem(tasks, guide, cell.seed)
         options: dict[str, Any] = {}
         if method.demonstrations and self.spec.demos:
             options["demonstrations"] = [
                 episode for task in tasks for episode in made.demonstrations(task, self.spec.demos)
             ]
         n_shown = len(options.get("demonstrations", ()))
-        bundle = made.bundle(method.adviser)
+        bundle = made.bundle(method.adviser, tasks, self.spec.demos)
         folder = self.space.artifact("unfinished", cell.table, cell.name.replace("/", "__"))
 
         def report(step: int, row: Row) -> None:
@@ -237,7 +244,7 @@ class Bench:
 
         with StageProgress(cell.table, config.n_steps, "steps", quiet=self._quiet) as progress:
             result = train.run(
-                self._problem(tasks, guide, cell.seed),
+                problem,
                 config,
                 cell.seed,
                 final_episodes=self.spec.final_episodes,
@@ -246,46 +253,73 @@ class Bench:
                 report=report,
                 **options,
             )
-        rows = [self._row(cell, int(row["step"]), None, n_shown, "", row, started, bundle) for row in result.curve[:-1]]
-        row = result.curve[-1]
-        last = self._row(cell, int(row["step"]), result.final, n_shown, result.leader, row, started, bundle)
+        rows: list[CurveRow] = []
+        for number, row in enumerate(result.curve, 1):
+            last = number == len(result.curve)
+            keys = task_keys(problem) or ("eval/success",)
+            shares = [(row[key], self.spec.settings["eval_episodes"]) for key in keys]
+            shares = _shares(problem, result.final) if last else shares
+            leader = result.leader if last else ""
+            rows += self._rows(cell, problem, int(row["step"]), shares, n_shown, leader, row, started, bundle)
         shutil.rmtree(folder, ignore_errors=True)
-        return [*rows, last]
+        return rows
 
-    @property
-    def _eval_episodes(self) -> int:
-        return self.spec.settings["eval_episodes"] * (len(self.space.study.seen) if self.spec.together else 1)
-
-    def _row(
+    def _rows(
         self,
         cell: CurveCell,
+        problem: Problem,
         steps: int,
-        outcomes: list[EpisodeOutcome] | None,
+        shares: list[tuple[float, int]],
         demos: int,
         leader: str,
         row: Row,
         started: float,
         bundle: str,
-    ) -> CurveRow:
-        success = row["eval/success"] if outcomes is None else float(np.mean([each.success for each in outcomes]))
-        return CurveRow(
-            table=cell.table,
-            study=cell.study,
-            task=cell.task,
-            method=cell.method,
-            seed=cell.seed,
-            steps=steps,
-            success=round(success, 4),
-            episodes=self._eval_episodes if outcomes is None else len(outcomes),
-            demos=demos,
-            leader=leader,
-            prior_share=round(row.get("train/prior_share", 0.0 if row else 1.0), 4),
-            steps_per_s=round(row.get("time/steps_per_s", 0.0), 1),
-            guide_share=round(row.get("time/guide_share", 0.0), 4),
-            wall_s=round(time.monotonic() - started, 1),
-            commit=self._commit,
-            bundle=bundle,
-        )
+    ) -> list[CurveRow]:
+        """One row for each task of a run: its share of successes in so many episodes."""
+        return [
+            CurveRow(
+                table=cell.table,
+                study=cell.study,
+                task=task,
+                method=cell.method,
+                seed=cell.seed,
+                steps=steps,
+                success=round(success, 4),
+                episodes=episodes,
+                demos=demos,
+                leader=leader,
+                prior_share=round(row.get("train/prior_share", 0.0), 4),
+                steps_per_s=round(row.get("time/steps_per_s", 0.0), 1),
+                guide_share=round(row.get("time/guide_share", 0.0), 4),
+                wall_s=round(time.monotonic() - started, 1),
+                commit=self._commit,
+                bundle=bundle,
+            )
+            for task, (success, episodes) in zip(problem.tasks, shares, strict=True)
+        ]
+
+
+def _shares(problem: Problem, outcomes: list[EpisodeOutcome]) -> list[tuple[float, int]]:
+    """Success and number of episodes of each task."""
+    found = [[each.success for each in outcomes if each.task == task] for task in range(len(problem.tasks))]
+    return [(float(np.mean(each)), len(each)) for each in found]
+
+
+def run_of(row: CurveRow) -> CurveCell:
+    """The run that a row is about: of a table of one policy, that of all tasks."""
+    return replace(row.cell, task=TOGETHER) if TABLES[row.table].together else row.cell
+
+
+def recorded(space: Workspace, table: str) -> set[CurveCell]:
+    """The runs on record; of a table of one policy, those that have rows of each task."""
+    rows = RowFile(TABLES[table].path(space.root, table), CurveRow).rows()
+    if not TABLES[table].together:
+        return {row.cell for row in rows}
+    of_run: defaultdict[CurveCell, set[str]] = defaultdict(set)
+    for row in rows:
+        of_run[run_of(row)].add(row.task)
+    return {cell for cell, tasks in of_run.items() if tasks >= {task.id for task in space.study.seen}}
 
 
 def rows(space: Workspace, table: str) -> list[CurveRow]:
@@ -297,6 +331,9 @@ def rows(space: Workspace, table: str) -> list[CurveRow]:
         found += [replace(row, table=table) for row in theirs if row.method == method]
     order = {method: number for number, method in enumerate(spec.methods)}
     mine = [row for row in found if row.study == space.study.name]
+    if spec.together:  # rows of before there was one for each task, where a method has no other
+        newer = {row.method for row in mine if row.task != TOGETHER}
+        mine = [row for row in mine if row.task != TOGETHER or row.method not in newer]
     return sorted(mine, key=lambda row: order.get(row.method, len(order)))
 
 
@@ -313,7 +350,7 @@ def run(space: Workspace, table: str, missing: list[CurveCell], say: Say, n_work
     if n_workers == 1:
         bench, file = Bench(space, table, say, quiet=False), RowFile(TABLES[table].path(space.root, table), CurveRow)
         for number, cell in enumerate(missing, 1):
-            say(f"{number}/{len(missing)} {cell.name}: {_measure(bench, file, cell)}")
+            say(f"{number}/{len(missing)} {cell.name}: {_measure(space, bench, file, cell)}")
         return
     os.environ.update(ONE_THREAD)
     context = multiprocessing.get_context("spawn")
@@ -343,15 +380,19 @@ def _run_there(root: Path, study_file: Path, table: str, cell: CurveCell) -> str
     torch.set_num_threads(1)
     if (study_file, table) not in _benches:
         _benches[study_file, table] = Bench(open_workspace(root, study_file), table, _say_there)
-    return _measure(_benches[study_file, table], RowFile(TABLES[table].path(root, table), CurveRow), cell)
+    bench = _benches[study_file, table]
+    return _measure(bench.space, bench, RowFile(TABLES[table].path(root, table), CurveRow), cell)
 
 
-def _measure(bench: Bench, file: RowFile[CurveRow], cell: CurveCell) -> str:
-    if cell in file.cells():
+def _measure(space: Workspace, bench: Bench, file: RowFile[CurveRow], cell: CurveCell) -> str:
+    if cell in recorded(space, cell.table):
         return "measured by another process"
     rows = bench.measure(cell)
     file.add_all(rows)
-    return " ".join(f"{row.success:.2f}" for row in rows) + f" in {rows[-1].wall_s:.0f} s"
+    means = [
+        np.mean([row.success for row in rows if row.steps == step]) for step in dict.fromkeys(row.steps for row in rows)
+    ]
+    return " ".join(f"{mean:.2f}" for mean in means) + f" in {rows[-1].wall_s:.0f} s"
 
 
 def _say_there(text: str) -> None:
