@@ -6,7 +6,7 @@ import argparse
 import json
 import random
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lago_skills.errors import StudyError
 
@@ -88,15 +88,16 @@ def show(table: str, rows: list[CurveRow], *, as_json: bool) -> None:
     console = Console()
     console.print(f"{table}: {summary['question']}")
     shown = Table(box=None, pad_edge=False)
-    for name in ("method", "steps", "IQM", "95 %", "mean", "tasks", "seeds"):
+    for name in ("method", "steps", "IQM", "95 %", "mean", "95 % ", "tasks", "seeds"):
         shown.add_column(name, no_wrap=True)
     for entry in entries:
         shown.add_row(
             entry["method"],
             f"{entry['steps']:,}",
             f"{entry['iqm']:.2f}",
-            _interval(entry),
+            _interval(entry["low"], entry["high"]),
             f"{entry['mean']:.2f}",
+            _interval(entry["mean_low"], entry["mean_high"]),
             str(entry["n_tasks"]),
             str(entry["n_seeds"]),
         )
@@ -107,12 +108,12 @@ def show(table: str, rows: list[CurveRow], *, as_json: bool) -> None:
             continue
         console.print(
             f"{ours(rows)} beats {entry['over']} with probability {entry['probability']:.2f} "
-            f"({_interval(entry) or 'no interval, one seed'}) after {entry['steps']:,} steps, {entry['n_tasks']} tasks"
+            f"({_interval(entry['low'], entry['high']) or 'no interval, one seed'}) after {entry['steps']:,} steps, {entry['n_tasks']} tasks"
         )
 
 
-def _interval(entry: dict[str, Any]) -> str:
-    return "" if entry["low"] is None else f"{entry['low']:.2f}-{entry['high']:.2f}"
+def _interval(low: float | None, high: float | None) -> str:
+    return "" if low is None or high is None else f"{low:.2f}-{high:.2f}"
 
 
 def _say(text: str) -> None:

@@ -184,8 +184,11 @@ def fading() -> str:
 def _with_interval(entry: dict[str, Any] | None) -> str:
     if entry is None:
         return ""
-    interval = f" ({entry['low']:.2f} to {entry['high']:.2f})" if entry["low"] is not None else ""
-    return f"{entry['iqm']:.2f}{interval}, mean {entry['mean']:.2f}"
+    of_iqm, of_mean = (
+        f" ({entry[low]:.2f} to {entry[high]:.2f})" if entry[low] is not None else ""
+        for low, high in (("low", "high"), ("mean_low", "mean_high"))
+    )
+    return f"{entry['iqm']:.2f}{of_iqm}, mean {entry['mean']:.2f}{of_mean}"
 
 
 def ablation_table() -> str:

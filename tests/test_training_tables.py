@@ -90,7 +90,8 @@ def test_what_tables_say_of_curves() -> None:
     entries = {(entry["method"], entry["steps"]): entry for entry in summary(ROWS, (5000, 10000))}
     assert set(entries) == {("library", 0), ("guided-sac", 5000), ("guided-sac", 10000), ("sac", 5000), ("sac", 10000)}
     assert entries["guided-sac", 5000]["iqm"] == 0.75
-    assert entries["guided-sac", 5000]["low"] == 0.5
+    assert entries["guided-sac", 5000]["low"] == entries["guided-sac", 5000]["mean_low"] == 0.5
+    assert entries["guided-sac", 5000]["mean"] == 0.75
     assert (entries["guided-sac", 5000]["n_tasks"], entries["guided-sac", 5000]["n_seeds"]) == (2, 2)
     assert scores(ROWS, "library", 10000)["push"].tolist() == [0.6, 0.6]
     found = steps_to(ROWS, 0.8)
