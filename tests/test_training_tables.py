@@ -128,30 +128,30 @@ def test_how_much_sooner_by_hand() -> None:
     rows = [
         *rows_of("guided-sac", "push", 0, {250: 0.9, 2500: 0.9, 5000: 1.0}),
         *rows_of("guided-sac", "push", 1, {2500: 0.1, 5000: 0.8}),
-        *rows_of("guided-sac", "push", 2, {250: 0.1, 2500: 0.8, 5000: 0.8}),
-        *rows_of("ppo", "push", 0, {2500: 0.5, 5000: 0.9}),
+        *rows_of("guided-sac", "push", 2, {250: 0.1, 1000: 0.8, 5000: 0.8}),
+        *rows_of("ppo", "push", 0, {2500: 0.5, 5000: 0.5, 7500: 0.9}),
         *rows_of("ppo", "push", 1, {2500: 0.5, 5000: 0.9}),
         *rows_of("sac", "push", 0, {2500: 0.9, 5000: 0.9}),
         *rows_of("sac", "push", 1, {2500: 0.5, 5000: 0.7}),
         *rows_of("sac", "push", 2, {2500: 0.5, 5000: 0.7}),
         *rows_of("ppo", "reach", 0, {2500: 1.0}),
-        *rows_of("guided-sac", "reach", 0, {250: 1.0, 2500: 0.0}),  # 250 was not evaluated by both
+        *rows_of("guided-sac", "reach", 0, {250: 0.0, 2500: 0.7}),
         *rows_of("sac", "reach", 0, {2500: 0.0}),
     ]
     found = {(entry.pop("than"), entry.pop("task")): entry for entry in sooner(rows, "guided-sac", ["sac", "ppo"])}
-    ours = {"our_runs": 3, "our_reached": 3, "our_steps": 2500.0}
+    ours = {"our_runs": 3, "our_reached": 3, "our_steps": 1000.0}
     assert found == {
-        ("ppo", "push"): {"runs": 2, "reached": 2, "their_steps": 5000.0, "times_fewer": 2.0, "at_least": False} | ours,
-        ("sac", "push"): {"runs": 3, "reached": 1, "their_steps": None, "times_fewer": 2.0, "at_least": True} | ours,
+        ("ppo", "push"): {"runs": 2, "reached": 2, "their_least": 3750, "their_steps": 6250, "times_fewer": 3.8} | ours,
+        ("sac", "push"): {"runs": 3, "reached": 1, "their_least": 5000, "their_steps": None, "times_fewer": 5.0} | ours,
         ("ppo", "reach"): {
             "runs": 1,
             "reached": 1,
+            "their_least": 0.0,
             "their_steps": 2500.0,
-            "times_fewer": None,
-            "at_least": False,
             "our_runs": 1,
             "our_reached": 0,
             "our_steps": None,
+            "times_fewer": None,
         },
     }
 

@@ -130,34 +130,43 @@ def reach(rows: list[CurveRow], threshold: float = 0.8) -> list[dict[str, Any]]:
 
 
 def sooner(rows: list[CurveRow], ours: str, others: Sequence[str], threshold: float = 0.8) -> list[dict[str, Any]]:
-    """On each task on which a run of another method ever came to the threshold: how many times fewer steps ours took.
+    """On each task on which a run of another method ever came to the threshold: how many times fewer steps ours took, at least.
 
-    Only evaluations count that all runs of both methods had on the task. The medians are over all runs, and None where half of them or more never
-    came there: with theirs, `times_fewer` is from the last evaluation and a lower bound (`at_least`); with ours, there is none.
+    Runs are evaluated now and then, and not all at the same steps: one came there after the last evaluation below the threshold (`their_least`) and
+    by the first one at it (`our_steps`), and the ratio of these two is a bound that holds however runs were evaluated. Medians over all runs on the task; a run
+    that never came there counts as infinite, and as its last evaluation in the bound.
     """
     entries: list[dict[str, Any]] = []
     for method in others:
         for task in dict.fromkeys(row.task for row in rows):
-            of_task = [row for row in rows if row.task == task and row.method in (ours, method) and row.steps > 0]
-            evaluated = [{row.steps for row in of_task if row.cell == run} for run in {row.cell for row in of_task}]
-            common = {row.steps for row in of_task if all(row.steps in steps for steps in evaluated)}
-            found = steps_to([row for row in of_task if row.steps in common], threshold)
-            mine, theirs = ([s for (name, _, _), s in found.items() if name == wanted] for wanted in (ours, method))
-            if not mine or not theirs or all(steps is None for steps in theirs):
+            of_task = [row for row in rows if row.task == task and row.steps > 0]
+            mine, theirs = ([row for row in of_task if row.method == name] for name in (ours, method))
+            came = [list(steps_to(each, threshold).values()) for each in (mine, theirs)]
+            if not mine or all(steps is None for steps in came[1]):
                 continue
-            our_steps, their_steps = _median(mine), _median(theirs)
-            last = max(common) if their_steps is None else their_steps
-            ratio = None if our_steps is None else round(last / our_steps, 1)
-            counts = {"runs": len(theirs), "reached": len(theirs) - theirs.count(None)}
-            own = {"our_runs": len(mine), "our_reached": len(mine) - mine.count(None)}
-            medians = {"their_steps": their_steps, "our_steps": our_steps}
-            end = {"times_fewer": ratio, "at_least": ratio is not None and their_steps is None}
-            entries.append({"than": method, "task": task, **counts, **own, **medians, **end})
+            our_steps, their_steps = (_median(steps) for steps in came)
+            their_least = float(np.median(_steps_below(theirs, threshold)))
+            counts = {"runs": len(came[1]), "reached": len(came[1]) - came[1].count(None)}
+            own = {"our_runs": len(came[0]), "our_reached": len(came[0]) - came[0].count(None), "our_steps": our_steps}
+            ratio = None if our_steps is None else round(their_least / our_steps, 1)
+            steps = {"their_least": their_least, "their_steps": their_steps}
+            entries.append({"than": method, "task": task, **counts, **steps, **own, "times_fewer": ratio})
     return entries
 
 
+def _steps_below(rows: list[CurveRow], threshold: float) -> list[int]:
+    """Last evaluation of each run before its first at the threshold, in steps; 0 where there is none."""
+    arrived = steps_to(rows, threshold)
+    found = dict.fromkeys(arrived, 0)
+    for row in rows:
+        run, end = (row.method, row.task, row.seed), arrived[row.method, row.task, row.seed]
+        if end is None or row.steps < end:
+            found[run] = max(found[run], row.steps)
+    return list(found.values())
+
+
 def _median(steps: Sequence[int | None]) -> float | None:
-    """Of all runs, those that never came there counted as infinite."""
+    """Of all runs, those that never came there counted as infinite; None where it is."""
     middle = float(np.median([np.inf if each is None else each for each in steps]))
     return middle if np.isfinite(middle) else None
 
