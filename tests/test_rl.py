@@ -37,7 +37,7 @@ from lago_skills.rl import checkpoint, runlog, sac
 from lago_skills.rl.adam import Adam, ScalarAdam
 from lago_skills.rl.advice import Layout, pack_discrete
 from lago_skills.rl.checkpoint import Checkpoint
-from lago_skills.rl.config import LEADERS, SACConfig
+from lago_skills.rl.config import LEADERS, PPOConfig, SACConfig
 from lago_skills.rl.drive import TrainResult
 from lago_skills.rl.envs import MAX_CRASHES, Envs, Watched
 from lago_skills.rl.leaders import Leaders
@@ -969,7 +969,8 @@ def test_demonstrations_fill_their_share_of_a_batch() -> None:
 def test_learners_have_names() -> None:
     assert method("rlpd").demonstrations
     for each in METHODS.values():
-        SACConfig.model_validate(SACConfig().model_dump() | each.settings)
+        usual = PPOConfig() if each.algorithm == "ppo" else SACConfig()
+        type(usual).model_validate(usual.model_dump() | each.settings)
     with pytest.raises(StudyError, match="found learner 'sca'"):
         method("sca")
 
