@@ -269,8 +269,9 @@ def test_the_critics_gradients_are_those_of_torch(hidden_size: int, hint_size: i
     for weight in critics.weights:
         weight.detach().normal_(0.0, 0.3)
     replayed = torch.randn(80, 11)  # the columns of a batch are parts of wider rows
-    x = replayed[:, 1:6].requires_grad_()
-    hint = replayed.detach()[:, 6 : 6 + hint_size] if hint_size else None
+    x = replayed[:, 1:6].clone().requires_grad_()
+    seen = replayed[:, 1:6]
+    hint = replayed[:, 6 : 6 + hint_size] if hint_size else None
 
     def activate(hidden: torch.Tensor) -> torch.Tensor:
         return (torch.nn.functional.layer_norm(hidden, hidden.shape[-1:]) if layer_norm else hidden).relu()
@@ -281,13 +282,83 @@ def test_the_critics_gradients_are_those_of_torch(hidden_size: int, hint_size: i
         hidden = hidden + hint @ critics.weights[6]
     expected = (activate(activate(hidden) @ w1 + b1) @ w2 + b2)[..., 0]
     weighed = torch.randn(2, 80)
-    values, kept = critics.evaluate(x.detach(), hint)
+    values, kept = critics.evaluate(seen, hint)
     torch.testing.assert_close(values, expected, rtol=1e-3, atol=1e-4)
-    torch.testing.assert_close(critics(x, hint), expected, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(critics(seen, hint), expected, rtol=1e-3, atol=1e-4)
     by_x, *by_weights = torch.autograd.grad(expected, [x, *critics.weights], weighed)
-    torch.testing.assert_close(torch.autograd.grad(critics(x, hint), x, weighed)[0], by_x, rtol=1e-3, atol=1e-3)
-    for found, wanted in zip(critics.gradients(x.detach(), hint, kept, weighed), by_weights, strict=True):
+    torch.testing.assert_close(critics.by_inputs(kept, weighed, 2), by_x[:, -2:], rtol=1e-3, atol=1e-3)
+    for found, wanted in zip(critics.gradients(seen, hint, kept, weighed), by_weights, strict=True):
         torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-3)
+
+
+def torchs_actor(
+    actor: Actor, x: torch.Tensor, hint: torch.Tensor | None, noise: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Action and log-density as torch's own functions have them, differentiable."""
+    hidden = actor.first(x)
+    if actor.hint is not None and hint is not None:
+        hidden = hidden + hint @ actor.hint
+    mean, raw = actor.head(actor.second(hidden.relu()).relu()).chunk(2, dim=1)
+    if noise is None:
+        return mean.tanh(), torch.zeros(len(x))
+    normal = torch.distributions.Normal(mean, (3.5 * raw.tanh() - 1.5).exp())
+    pre = mean + normal.stddev * noise
+    squash = torch.distributions.TanhTransform()
+    return pre.tanh(), (normal.log_prob(pre) - squash.log_abs_det_jacobian(pre, pre.tanh())).sum(dim=1)
+
+
+@pytest.mark.parametrize("sampled", [True, False])
+@pytest.mark.parametrize("hint_size", [0, 3])
+@pytest.mark.parametrize("hidden_size", [8, 96])
+def test_the_actors_gradients_are_those_of_torch(hidden_size: int, hint_size: int, sampled: bool) -> None:
+    torch.manual_seed(0)
+    actor = Actor(5, hint_size, 2, hidden_size)
+    for weight in actor.weights:
+        weight.detach().normal_(0.0, 0.3)
+    replayed = torch.randn(80, 11)
+    x, hint = replayed[:, 1:6], replayed[:, 6 : 6 + hint_size] if hint_size else None
+    noise = torch.randn(80, 2) if sampled else None
+    action, log_p, kept = actor.evaluate(x, hint, noise)
+    expected, expected_log_p = torchs_actor(actor, x, hint, noise)
+    torch.testing.assert_close(action, expected, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(log_p, expected_log_p, rtol=1e-3, atol=1e-3)
+    by_action, by_log_p = torch.randn(80, 2), 0.3
+    loss = (by_action * expected).sum() + by_log_p * expected_log_p.sum()
+    wanted = torch.autograd.grad(loss, actor.weights)
+    for found, right in zip(actor.gradients(x, hint, kept, by_action, by_log_p), wanted, strict=True):
+        torch.testing.assert_close(found, right, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("residual_scale", [None, 0.3])
+def test_the_actor_descends_the_loss_of_its_docstring(
+    residual_scale: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = SMALL.model_copy(update={"residual_scale": residual_scale, "density_weight": 0.5})
+    agent, batch = SAC.create(28, 4, config, LAYOUT, seed=0), batch_of(64)
+    batch.advice[:8, 8] = 1.0  # of some states the prior says nothing
+    for weight in (*agent.actor.weights, *agent.critics.weights):
+        weight.detach().add_(0.1 * torch.randn(weight.shape))
+    noise = torch.randn(batch.action.shape, generator=torch.Generator().set_state(agent.generator.get_state()))
+    hint = LAYOUT.hint(batch.advice)
+    raw, log_p = torchs_actor(agent.actor, batch.state, hint, noise)
+    action = raw
+    if residual_scale is not None:
+        corrected = (LAYOUT.mean(batch.advice) + residual_scale * raw).clamp(-1.0, 1.0)
+        action = torch.where(LAYOUT.silent(batch.advice)[:, None], raw, corrected)
+    w0, b0, w1, b1, w2, b2, w_hint = agent.critics.weights
+    hidden = torch.cat([batch.state, action], dim=1) @ w0 + b0 + hint @ w_hint
+    for w, b in ((w1, b1), (w2, b2)):
+        hidden = torch.nn.functional.layer_norm(hidden, hidden.shape[-1:]).relu() @ w + b
+    loss = (agent.alpha * log_p - hidden[..., 0].amin(dim=0)).mean()
+    loss = loss + 4.0 * ((action[-20:] - batch.action[-20:]) ** 2).sum(dim=1).mean()
+    loss = loss - 0.5 * LAYOUT.rho(batch.advice, action).mean()
+    wanted = torch.autograd.grad(loss, agent.actor.weights)
+    taken: list[list[torch.Tensor]] = []
+    monkeypatch.setattr(agent.actor_adam, "step", taken.append)
+    found, _ = agent.update_actor(batch, 20, 4.0, 0.5)
+    assert found == pytest.approx(loss.item(), rel=1e-3)
+    for step, right in zip(taken[0], wanted, strict=True):
+        torch.testing.assert_close(step, right, rtol=1e-3, atol=1e-4)
 
 
 LAYOUT = Layout(4, 4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +35,8 @@ class TrainResult(Generic[Agent]):
     final: list[EpisodeOutcome]
     harvested: list[Episode]
     """Successful training episodes, in the order in which they ended."""
+    earlier_s: float
+    """Wall time of the parts of the run before this call, seconds; 0 where it was not cut."""
 
 
 class Loop(Protocol):
@@ -105,14 +108,16 @@ def drive(
     folder: Path | None,
     final_episodes: int,
     report: Report,
-) -> tuple[list[Row], list[EpisodeOutcome]]:
-    """Run a loop to its end; returns the log and the last evaluation. The loop is closed, whatever happens.
+) -> tuple[list[Row], list[EpisodeOutcome], float]:
+    """Run a loop to its end; returns the log, the last evaluation, and the seconds that earlier parts of the run took. The loop is closed, whatever happens.
 
     With a `folder`, the log and a checkpoint go there at each row, and a checkpoint of the same recipe that is there is gone on from.
     """
+    started = time.perf_counter()
     try:
         recipe = recipe or loop.recipe()
         saved = Checkpoint.load(folder / "checkpoint", recipe) if folder is not None else None
+        earlier_s = float(saved.values["wall_s"]) if saved is not None else 0.0
         loop.begin(saved)
         log = RunLog(folder, log_keys, saved.values["curve"] if saved is not None else ())
         while loop.step < n_steps:
@@ -120,9 +125,11 @@ def drive(
             if loop.due():
                 log.add(loop.row())
                 if folder is not None:
-                    _keep(loop.checkpoint(log.rows), folder / "checkpoint", recipe)
+                    kept = loop.checkpoint(log.rows)
+                    kept.values["wall_s"] = earlier_s + time.perf_counter() - started
+                    _keep(kept, folder / "checkpoint", recipe)
         log.close()
-        return log.rows, loop.evaluate(final_episodes) if final_episodes else []
+        return log.rows, loop.evaluate(final_episodes) if final_episodes else [], earlier_s
     finally:
         loop.close()
 

@@ -1,5 +1,8 @@
 """Networks of soft actor-critic, and their weights on disk.
 
+Forward and backward passes are written out, one function after the other, so that all of one stays in the processor's cache: torch's LayerNorm
+and the bookkeeping of gradients take as long again as the large products. `tests/test_rl.py` holds them against torch's own.
+
 What a network sees of the prior (`hint`) enters the first layer through weights that start at zero: before any update, and for ever where
 the hint is zero, the network is the one that sees no prior.
 """
@@ -12,7 +15,6 @@ from __future__ import annotations
 import itertools
 import math
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,15 +23,11 @@ from torch import Tensor, nn
 
 from lago_skills.errors import ArtifactCorrupt
 from lago_skills.prior import LOG_2PI
-from lago_skills.rl.products import affine, product
+from lago_skills.rl.products import product
 
 
 class Critics(nn.Module):
-    """Two Q-functions: (state, action), hint -> (2, B).
-
-    Forward and backward pass are written out, one function after the other, so that all of one stays in the processor's cache: torch's LayerNorm
-    and the bookkeeping of gradients take as long again as the large products. `tests/test_rl.py` holds them against torch's own.
-    """
+    """Two Q-functions: (state, action), hint -> (2, B)."""
 
     def __init__(self, input_size: int, hint_size: int, hidden_size: int, layer_norm: bool) -> None:
         super().__init__()
@@ -48,11 +46,12 @@ class Critics(nn.Module):
         """Views of the weights of each Q-function."""
 
     def forward(self, x: Tensor, hint: Tensor | None = None) -> Tensor:
-        """(B, input), (B, hint) -> (2, B); differentiable by x alone, by the weights see `gradients`."""
-        return _Values.apply(self, x, hint) if torch.is_grad_enabled() else self.evaluate(x, hint)[0]
+        """(B, input), (B, hint) -> (2, B); for gradients see `evaluate`."""
+        return self.evaluate(x, hint)[0]
 
+    @torch.no_grad()
     def evaluate(self, x: Tensor, hint: Tensor | None) -> tuple[Tensor, list[list[Tensor]]]:
-        """Values (2, B), and what the backward pass needs of both Q-functions."""
+        """Values (2, B), and what the backward passes need of both Q-functions."""
         values: list[Tensor] = []
         kept: list[list[Tensor]] = []
         for w0, b0, w1, b1, w2, b2, *w_hint in self.each:
@@ -65,12 +64,13 @@ class Critics(nn.Module):
             kept.append([hidden0, *kept0, hidden1, *kept1])
         return torch.stack(values), kept
 
+    @torch.no_grad()
     def gradients(self, x: Tensor, hint: Tensor | None, kept: list[list[Tensor]], by_values: Tensor) -> list[Tensor]:
         """By all weights, in the order of `weights`, given those by the values (2, B)."""
         found: list[list[Tensor]] = []
         for weights, each, by_value in zip(self.each, kept, by_values, strict=True):
             hidden0, hidden1 = each[0], each[3]
-            by_first, by_second = self.backward(weights, each, by_value)
+            by_first, by_second = self._backward(weights, each, by_value)
             own = [product(x.T, by_first), by_first.sum(dim=0, keepdim=True)]
             own += [product(hidden0.T, by_second), by_second.sum(dim=0, keepdim=True)]
             own += [torch.mv(hidden1.T, by_value)[:, None], by_value.sum()[None, None]]
@@ -79,7 +79,16 @@ class Critics(nn.Module):
             found.append(own)
         return [torch.stack(pair) for pair in zip(*found, strict=True)]
 
-    def backward(self, weights: list[Tensor], kept: list[Tensor], by_value: Tensor) -> tuple[Tensor, Tensor]:
+    @torch.no_grad()
+    def by_inputs(self, kept: list[list[Tensor]], by_values: Tensor, n_last: int) -> Tensor:
+        """By the last columns of x (B, n_last), given those by the values (2, B)."""
+        first, second = (
+            self._backward(weights, each, by_value)[0] @ weights[0][-n_last:].T
+            for weights, each, by_value in zip(self.each, kept, by_values, strict=True)
+        )
+        return first + second
+
+    def _backward(self, weights: list[Tensor], kept: list[Tensor], by_value: Tensor) -> tuple[Tensor, Tensor]:
         """Gradients by the inputs of both activations of one Q-function (B, hidden)."""
         by_second = self._through(by_value[:, None] * weights[4].T, *kept[3:])
         return self._through(product(by_second, weights[2].T), *kept[:3]), by_second
@@ -102,26 +111,6 @@ class Critics(nn.Module):
         return backward(masked, centred, shape, zeros, scale, None, None, [True, False, False])[0]
 
 
-class _Values(torch.autograd.Function):
-    """Values of `Critics`, and their gradient by (state, action)."""
-
-    @staticmethod
-    def forward(ctx: Any, critics: Critics, x: Tensor, hint: Tensor | None) -> Tensor:
-        with torch.inference_mode():
-            values, kept = critics.evaluate(x, hint)
-        ctx.critics, ctx.kept = critics, kept
-        return values.clone()  # an ordinary tensor
-
-    @staticmethod
-    def backward(ctx: Any, by_values: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride] as torch documents it
-        with torch.inference_mode():
-            found = [
-                product(ctx.critics.backward(weights, kept, by_value)[0], weights[0].T)
-                for weights, kept, by_value in zip(ctx.critics.each, ctx.kept, by_values, strict=True)
-            ]
-        return None, found[0] + found[1], None
-
-
 class Actor(nn.Module):
     """Tanh-Gaussian policy: state, hint -> action in [-1, 1] and its log-density."""
 
@@ -131,22 +120,55 @@ class Actor(nn.Module):
         self.second = nn.Linear(hidden_size, hidden_size)
         self.head = nn.Linear(hidden_size, 2 * action_size)
         self.hint = nn.Parameter(torch.zeros(hint_size, hidden_size)) if hint_size else None
+        self.weights: list[Tensor] = list(self.parameters())
 
     def forward(self, x: Tensor, hint: Tensor | None, noise: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Action (B, A) and log-density (B,); without noise, the mode (its density is not meaningful)."""
-        hidden = affine(self.first, x)
+        """Action (B, A) and log-density (B,); without noise, the mode (its density is not meaningful). For gradients see `evaluate`."""
+        return self.evaluate(x, hint, noise)[:2]
+
+    @torch.no_grad()
+    def evaluate(self, x: Tensor, hint: Tensor | None, noise: Tensor | None) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Action, log-density, and what the backward pass needs."""
+        hidden0 = product(x, self.first.weight.T, self.first.bias)
         if self.hint is not None and hint is not None:
-            hidden = torch.addmm(hidden, hint, self.hint)
-        hidden = torch.relu(affine(self.second, torch.relu(hidden)))
-        mean, raw = affine(self.head, hidden).chunk(2, dim=1)
+            hidden0.addmm_(hint, self.hint)
+        hidden1 = product(hidden0.relu_(), self.second.weight.T, self.second.bias).relu_()
+        mean, raw = torch.addmm(self.head.bias, hidden1, self.head.weight.T).chunk(2, dim=1)
         if noise is None:
-            return torch.tanh(mean), torch.zeros(len(x))
-        log_std = 3.5 * torch.tanh(raw) - 1.5  # in [-5, 2]
-        pre = torch.addcmul(mean, log_std.exp(), noise)
+            action = mean.tanh()
+            return action, torch.zeros(len(x)), [hidden0, hidden1, action]
+        squashed = raw.tanh()
+        log_std = 3.5 * squashed - 1.5  # in [-5, 2]
+        deviation = log_std.exp() * noise
+        pre = mean + deviation
         # log |d tanh / d pre| = 2 (log 2 - pre - softplus(-2 pre)), which does not overflow
         unsquashed = -0.5 * (noise * noise).sum(dim=1) - noise.shape[1] * (0.5 * LOG_2PI + 2.0 * math.log(2.0))
         log_p = (2.0 * (pre + nn.functional.softplus(-2.0 * pre)) - log_std).sum(dim=1) + unsquashed
-        return torch.tanh(pre), log_p
+        action = pre.tanh()
+        return action, log_p, [hidden0, hidden1, action, squashed, deviation]
+
+    @torch.no_grad()
+    def gradients(
+        self, x: Tensor, hint: Tensor | None, kept: list[Tensor], by_action: Tensor, by_log_p: float
+    ) -> list[Tensor]:
+        """By all weights, in the order of `weights`, given those by the action (B, A) and by each log-density, which is one number."""
+        hidden0, hidden1, action, *spread = kept
+        by_mean = by_action * (1.0 - action * action)
+        if spread:
+            squashed, deviation = spread
+            by_mean += 2.0 * by_log_p * action  # log_p falls with log |d tanh / d pre|, whose gradient is -2 tanh
+            by_raw = (by_mean * deviation - by_log_p) * (3.5 * (1.0 - squashed * squashed))
+        else:
+            by_raw = torch.zeros_like(by_mean)
+        by_head = torch.cat([by_mean, by_raw], dim=1)
+        through = torch.ops.aten.threshold_backward
+        by_second = through(by_head @ self.head.weight, hidden1, 0)
+        by_first = through(product(by_second, self.second.weight), hidden0, 0)
+        found = [product(by_first.T, x), by_first.sum(dim=0), product(by_second.T, hidden0), by_second.sum(dim=0)]
+        found += [by_head.T @ hidden1, by_head.sum(dim=0)]
+        if self.hint is None:
+            return found
+        return [hint.T @ by_first if hint is not None else torch.zeros_like(self.hint), *found]
 
 
 def save_networks(path: Path, **networks: nn.Module) -> None:

@@ -217,6 +217,7 @@ class SAC:
             value = torch.where(self._silent(advice), value, torch.maximum(value, values[size:]))
         return value.mul_(batch.discount).add_(batch.reward)
 
+    @torch.inference_mode()
     def update_actor(
         self, batch: Batch, n_successful: int, imitation_weight: float, density_weight: float
     ) -> tuple[float, float]:
@@ -224,31 +225,51 @@ class SAC:
 
         The last `n_successful` rows are of demonstrations and successful episodes.
         """
-        state, advice = batch.state, batch.advice
+        state, advice, size = batch.state, batch.advice, len(batch.state)
         hint = self._hint(advice)
         noise = torch.randn(batch.action.shape, generator=self.generator)
-        action, log_p = self.actor(state, hint, noise)
-        action = self._executed(action, advice)
-        value = self.critics(torch.cat([state, action], dim=1), hint).amin(dim=0)
+        action, log_p, kept_of_actor = self.actor.evaluate(state, hint, noise)
+        executed = self._executed(action, advice)
+        values, kept = self.critics.evaluate(torch.cat([state, executed], dim=1), hint)
+        of_first = values[0] <= values[1]
+        shares = torch.stack([of_first, ~of_first]).to(values.dtype)  # the minimum is the one's or the other's
+        by_executed = self.critics.by_inputs(kept, shares.mul_(-1.0 / size), action.shape[1])
+        value = values.amin(dim=0)
         loss = (self.alpha * log_p - value).mean()
         if n_successful and imitation_weight > 0.0:
-            wanted = batch.action[-n_successful:]
-            loss = loss + imitation_weight * ((action[-n_successful:] - wanted) ** 2).sum(dim=1).mean()
+            apart = executed[-n_successful:] - batch.action[-n_successful:]
+            loss += imitation_weight * apart.square().sum(dim=1).mean()
+            by_executed[-n_successful:].add_(apart, alpha=2.0 * imitation_weight / n_successful)
         if self.layout is not None and density_weight > 0.0:
-            loss = loss - density_weight * self.layout.rho(advice, action).mean()
-        self.actor_adam.descend(loss)
+            rho, by_rho = _rho(self.layout, advice, executed)
+            loss -= density_weight * rho.mean()
+            by_executed.sub_(by_rho, alpha=density_weight / size)
+        by_action = self._by_action(by_executed, action, advice)
+        self.actor_adam.step(self.actor.gradients(state, hint, kept_of_actor, by_action, self.alpha / size))
         target_entropy = self.config.target_entropy_per_action * batch.action.shape[1]
         # of -log alpha * (log_p + target entropy): the sign and zero of the paper's gradient, but not vanishing with alpha
-        self.log_alpha.step(-(log_p.detach().mean().item() + target_entropy))
-        return loss.item(), value.detach().mean().item()
+        self.log_alpha.step(-(log_p.mean().item() + target_entropy))
+        return loss.item(), value.mean().item()
 
+    @torch.inference_mode()
     def warm_start(self, batch: Batch) -> None:
         """One gradient step that draws the policy's mode to the prior's mean."""
         if self.layout is None:
             return
-        action, _ = self.actor(batch.state, self._hint(batch.advice), None)
-        apart = ((self._executed(action, batch.advice) - self.layout.mean(batch.advice)) ** 2).sum(dim=1)
-        self.actor_adam.descend(torch.where(self._silent(batch.advice), torch.zeros_like(apart), apart).mean())
+        hint = self._hint(batch.advice)
+        action, _, kept = self.actor.evaluate(batch.state, hint, None)
+        apart = self._executed(action, batch.advice) - self.layout.mean(batch.advice)
+        by_executed = apart.mul_(2.0 / len(apart)).masked_fill_(self._silent(batch.advice)[:, None], 0.0)
+        by_action = self._by_action(by_executed, action, batch.advice)
+        self.actor_adam.step(self.actor.gradients(batch.state, hint, kept, by_action, 0.0))
+
+    def _by_action(self, by_executed: Tensor, action: Tensor, advice: Tensor) -> Tensor:
+        """(B, A) gradient by the actor's action, given that by what the environment is given for it (see `_executed`)."""
+        if self.layout is None or self.config.residual_scale is None:
+            return by_executed
+        scale = self.config.residual_scale
+        inside = (self.layout.mean(advice) + scale * action).abs() <= 1.0
+        return torch.where(self._silent(advice)[:, None], by_executed, scale * inside * by_executed)
 
     # Keeping ----------------------------------------------------------------------------------------------------------
 
@@ -269,3 +290,11 @@ class SAC:
         self.critic_adam.get(checkpoint, "critic_adam")
         self.log_alpha.set_state(checkpoint.values["log_alpha"])
         checkpoint.load_generator("policy_generator", self.generator)
+
+
+def _rho(layout: Layout, advice: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+    """(B,) log of prior over uniform at (B, A) actions, and its gradient by them."""
+    with torch.inference_mode(mode=False), torch.enable_grad():
+        at = actions.clone().requires_grad_()
+        rho = layout.rho(advice, at)
+        return rho.detach(), torch.autograd.grad(rho.sum(), at)[0]

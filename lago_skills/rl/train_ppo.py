@@ -56,8 +56,9 @@ def train(
         ShapeError: a prior over other actions than the environment has.
     """
     loop = PPOLoop(problem, config, seed)
-    curve, final = drive(loop, config.n_steps, (*LOG_KEYS, *task_keys(problem)), recipe, folder, final_episodes, report)
-    return TrainResult(loop.agent, "policy", curve, final, loop.harvest.episodes)
+    keys = (*LOG_KEYS, *task_keys(problem))
+    curve, final, earlier_s = drive(loop, config.n_steps, keys, recipe, folder, final_episodes, report)
+    return TrainResult(loop.agent, "policy", curve, final, loop.harvest.episodes, earlier_s)
 
 
 class PPOLoop:

@@ -50,8 +50,9 @@ def train(
         StudyError: spaces that this algorithm does not know.
     """
     loop = SACLoop(problem, config, seed, demonstrations)
-    curve, final = drive(loop, config.n_steps, (*LOG_KEYS, *task_keys(problem)), recipe, folder, final_episodes, report)
-    return TrainResult(loop.agent, loop.leaders.best(), curve, final, loop.harvest.episodes)
+    keys = (*LOG_KEYS, *task_keys(problem))
+    curve, final, earlier_s = drive(loop, config.n_steps, keys, recipe, folder, final_episodes, report)
+    return TrainResult(loop.agent, loop.leaders.best(), curve, final, loop.harvest.episodes, earlier_s)
 
 
 class SACLoop:

@@ -199,7 +199,9 @@ class Bench:
         leader = "policy" if adviser == "none" else "prior"
         row: Row = {"train/prior_share": float(guide is not None)}
         made_from = made.bundle(adviser, tasks, self.spec.demos)
-        return self._rows(cell, problem, 0, _shares(problem, outcomes), demos, leader, row, started, made_from)
+        return self._rows(
+            cell, problem, 0, _shares(problem, outcomes), demos, leader, row, time.monotonic() - started, made_from
+        )
 
     def _act(self, cell: CurveCell, tasks: tuple[Task, ...], guide: Guide | None) -> Act:
         """What a method without training does."""
@@ -254,13 +256,14 @@ class Bench:
                 **options,
             )
         rows: list[CurveRow] = []
+        wall_s = time.monotonic() - started + result.earlier_s
         for number, row in enumerate(result.curve, 1):
             last = number == len(result.curve)
             keys = task_keys(problem) or ("eval/success",)
             shares = [(row[key], self.spec.settings["eval_episodes"]) for key in keys]
             shares = _shares(problem, result.final) if last else shares
             leader = result.leader if last else ""
-            rows += self._rows(cell, problem, int(row["step"]), shares, n_shown, leader, row, started, bundle)
+            rows += self._rows(cell, problem, int(row["step"]), shares, n_shown, leader, row, wall_s, bundle)
         shutil.rmtree(folder, ignore_errors=True)
         return rows
 
@@ -273,7 +276,7 @@ class Bench:
         demos: int,
         leader: str,
         row: Row,
-        started: float,
+        wall_s: float,
         bundle: str,
     ) -> list[CurveRow]:
         """One row for each task of a run: its share of successes in so many episodes."""
@@ -292,7 +295,7 @@ class Bench:
                 prior_share=round(row.get("train/prior_share", 0.0), 4),
                 steps_per_s=round(row.get("time/steps_per_s", 0.0), 1),
                 guide_share=round(row.get("time/guide_share", 0.0), 4),
-                wall_s=round(time.monotonic() - started, 1),
+                wall_s=round(wall_s, 1),
                 commit=self._commit,
                 bundle=bundle,
             )
