@@ -7,11 +7,17 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from lago_skills.prior import ActionPrior
 from lago_skills.rl.advisers import GuideAdviser
+from lago_skills.rl.config import SACConfig
+from lago_skills.rl.drive import TrainResult
 from lago_skills.rl.problem import Problem
+from lago_skills.rl.sac import LOG_KEYS, SAC
+
+SMALL = SACConfig(n_steps=600, random_steps=300, eval_every=300, eval_episodes=2, batch_size=32, hidden_size=16)
 
 
 class Echo(gymnasium.Env[NDArray[np.float64], NDArray[np.float32]]):
@@ -85,4 +91,20 @@ def problem(make: Callable[[], gymnasium.Env[Any, Any]], guide: Any = None, n_en
         adviser=GuideAdviser(guide, ["small"]) if guide is not None else None,
         first_seed=10_000 * seed,
         eval_seed=1_000_000,
+    )
+
+
+def timeless(result: TrainResult[SAC]) -> list[list[float]]:
+    """Its log but for what the clock says."""
+    return [[row[key] for key in LOG_KEYS if not key.startswith("time/")] for row in result.curve]
+
+
+def same(one: TrainResult[SAC], two: TrainResult[SAC]) -> bool:
+    """Whether two runs came to the same log and the same weights."""
+    np.testing.assert_array_equal(timeless(one), timeless(two))
+    a, b = one.agent, two.agent
+    return all(
+        torch.equal(first.state_dict()[key], value)
+        for first, second in ((a.actor, b.actor), (a.critics, b.critics), (a.targets, b.targets))
+        for key, value in second.state_dict().items()
     )

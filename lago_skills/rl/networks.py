@@ -1,7 +1,7 @@
 """Networks of soft actor-critic, and their weights on disk.
 
 Forward and backward passes are written out, one function after the other, so that all of one stays in the processor's cache: torch's LayerNorm
-and the bookkeeping of gradients take as long again as the large products. `tests/test_rl.py` holds them against torch's own.
+and the bookkeeping of gradients take as long again as the large products. `tests/test_sac.py` holds them against torch's own.
 
 What a network sees of the prior (`hint`) enters the first layer through weights that start at zero: before any update, and for ever where
 the hint is zero, the network is the one that sees no prior.
