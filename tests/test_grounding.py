@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,13 +23,15 @@ from tests.conftest import ROOT
 def test_touch_is_what_the_package_says(name: str) -> None:
     """Our `touching_object` beside the package's own, from states in which the scripted policy grasps and pushes."""
     env = MetaWorldEnv(find_task(name))
-    inner, policy, found = env._env, scripted(env.task), list[bool]()  # pyright: ignore[reportPrivateUsage] theirs is inside
+    inner: Any = env._env  # pyright: ignore[reportPrivateUsage] theirs is inside
+    package: Any = inner.__class__
+    policy, found = scripted(env.task), list[bool]()
     observation, _ = env.reset(seed=3)
     things = [inner.data.geom(number).id for number in range(inner.model.ngeom)]
     for _ in range(80):
         observation, *_ = env.step(policy(observation).astype(np.float32))
         touched = [inner.touching_object(number) for number in things]
-        assert touched == [type(inner).touching_object(inner, number) for number in things]
+        assert touched == [package.touching_object(inner, number) for number in things]
         found.append(any(touched))
     assert any(found)
     assert not all(found)

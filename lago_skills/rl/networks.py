@@ -15,6 +15,7 @@ from __future__ import annotations
 import itertools
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,13 +26,19 @@ from lago_skills.errors import ArtifactCorrupt
 from lago_skills.prior import LOG_2PI
 from lago_skills.rl.products import product
 
+_relu_backward: Any = torch.ops.aten.threshold_backward.default
+_norm_backward: Any = torch.ops.aten.native_layer_norm_backward.default
+
+Kept = tuple[Tensor, list[Tensor], Tensor, list[Tensor]]
+"""Of one Q-function, for its backward pass: the output of each activation, and what it was normalised from."""
+
 
 class Critics(nn.Module):
     """Two Q-functions: (state, action), hint -> (2, B)."""
 
     def __init__(self, input_size: int, hint_size: int, hidden_size: int, layer_norm: bool) -> None:
         super().__init__()
-        self.layer_norm, self._epsilon = layer_norm, torch.full((), 1e-5)
+        self.layer_norm = layer_norm
         layers: list[nn.Parameter] = []
         for number, (a, b) in enumerate(itertools.pairwise([input_size, hidden_size, hidden_size, 1])):
             bound = 1.0 / np.sqrt(a)
@@ -43,17 +50,17 @@ class Critics(nn.Module):
         self.hint = nn.Parameter(torch.zeros(2, hint_size, hidden_size)) if hint_size else None
         self.weights: list[Tensor] = [*layers] if self.hint is None else [*layers, self.hint]
         self.each = [[weight.detach()[number] for weight in self.weights] for number in range(2)]
-        """Views of the weights of each Q-function."""
+        """Views of the weights of each Q-function, in the order of `weights`."""
 
     def forward(self, x: Tensor, hint: Tensor | None = None) -> Tensor:
         """(B, input), (B, hint) -> (2, B); for gradients see `evaluate`."""
         return self.evaluate(x, hint)[0]
 
     @torch.no_grad()
-    def evaluate(self, x: Tensor, hint: Tensor | None) -> tuple[Tensor, list[list[Tensor]]]:
+    def evaluate(self, x: Tensor, hint: Tensor | None) -> tuple[Tensor, list[Kept]]:
         """Values (2, B), and what the backward passes need of both Q-functions."""
         values: list[Tensor] = []
-        kept: list[list[Tensor]] = []
+        kept: list[Kept] = []
         for w0, b0, w1, b1, w2, b2, *w_hint in self.each:
             hidden = product(x, w0, b0[0])
             if hint is not None and w_hint:
@@ -61,26 +68,25 @@ class Critics(nn.Module):
             hidden0, kept0 = self._activate(hidden)
             hidden1, kept1 = self._activate(product(hidden0, w1, b1[0]))
             values.append(torch.addmv(b2[0], hidden1, w2[:, 0]))
-            kept.append([hidden0, *kept0, hidden1, *kept1])
+            kept.append((hidden0, kept0, hidden1, kept1))
         return torch.stack(values), kept
 
     @torch.no_grad()
-    def gradients(self, x: Tensor, hint: Tensor | None, kept: list[list[Tensor]], by_values: Tensor) -> list[Tensor]:
-        """By all weights, in the order of `weights`, given those by the values (2, B)."""
-        found: list[list[Tensor]] = []
+    def gradients(self, x: Tensor, hint: Tensor | None, kept: list[Kept], by_values: Tensor) -> list[Tensor]:
+        """By the weights of the first Q-function and of the second, as in `each`, given those by the values (2, B)."""
+        found: list[Tensor] = []
         for weights, each, by_value in zip(self.each, kept, by_values, strict=True):
-            hidden0, hidden1 = each[0], each[3]
+            hidden0, _, hidden1, _ = each
             by_first, by_second = self._backward(weights, each, by_value)
-            own = [product(x.T, by_first), by_first.sum(dim=0, keepdim=True)]
-            own += [product(hidden0.T, by_second), by_second.sum(dim=0, keepdim=True)]
-            own += [torch.mv(hidden1.T, by_value)[:, None], by_value.sum()[None, None]]
+            found += [product(x.T, by_first), by_first.sum(dim=0, keepdim=True)]
+            found += [product(hidden0.T, by_second), by_second.sum(dim=0, keepdim=True)]
+            found += [torch.mv(hidden1.T, by_value)[:, None], by_value.sum()[None, None]]
             if self.hint is not None:
-                own.append(hint.T @ by_first if hint is not None else torch.zeros_like(weights[6]))
-            found.append(own)
-        return [torch.stack(pair) for pair in zip(*found, strict=True)]
+                found.append(hint.T @ by_first if hint is not None else torch.zeros_like(weights[6]))
+        return found
 
     @torch.no_grad()
-    def by_inputs(self, kept: list[list[Tensor]], by_values: Tensor, n_last: int) -> Tensor:
+    def by_inputs(self, kept: list[Kept], by_values: Tensor, n_last: int) -> Tensor:
         """By the last columns of x (B, n_last), given those by the values (2, B)."""
         first, second = (
             self._backward(weights, each, by_value)[0] @ weights[0][-n_last:].T
@@ -88,27 +94,26 @@ class Critics(nn.Module):
         )
         return first + second
 
-    def _backward(self, weights: list[Tensor], kept: list[Tensor], by_value: Tensor) -> tuple[Tensor, Tensor]:
+    def _backward(self, weights: list[Tensor], kept: Kept, by_value: Tensor) -> tuple[Tensor, Tensor]:
         """Gradients by the inputs of both activations of one Q-function (B, hidden)."""
-        by_second = self._through(by_value[:, None] * weights[4].T, *kept[3:])
-        return self._through(product(by_second, weights[2].T), *kept[:3]), by_second
+        hidden0, normalised0, hidden1, normalised1 = kept
+        by_second = self._through(by_value[:, None] * weights[4].T, hidden1, normalised1)
+        return self._through(product(by_second, weights[2].T), hidden0, normalised0), by_second
 
     def _activate(self, hidden: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """LayerNorm without weights, if there is one, and ReLU; the centred inputs (B, hidden) and their reciprocal spreads (B, 1)."""
+        """LayerNorm without weights, if there is one, and ReLU; what was normalised (B, hidden), its means and reciprocal spreads (B, 1)."""
         if not self.layer_norm:
-            return hidden.relu_(), [hidden, hidden]
-        hidden -= hidden.mean(dim=1, keepdim=True)
-        length = torch.linalg.vector_norm(hidden, dim=1, keepdim=True)
-        scale = torch.addcmul(self._epsilon, length, length, value=1.0 / hidden.shape[1]).rsqrt_()
-        return (hidden * scale).relu_(), [hidden, scale]
+            return hidden.relu_(), []
+        output, mean, scale = torch.native_layer_norm(hidden, hidden.shape[1:], None, None, 1e-5)
+        return output.relu_(), [hidden, mean, scale]
 
-    def _through(self, by_output: Tensor, output: Tensor, centred: Tensor, scale: Tensor) -> Tensor:
+    def _through(self, by_output: Tensor, output: Tensor, normalised: list[Tensor]) -> Tensor:
         """Gradient by the input of `_activate`, given that by its output (B, hidden)."""
-        masked = torch.ops.aten.threshold_backward(by_output, output, 0)
-        if not self.layer_norm:
+        masked = _relu_backward(by_output, output, 0)
+        if not normalised:
             return masked
-        backward, shape, zeros = torch.ops.aten.native_layer_norm_backward, masked.shape[1:], torch.zeros_like(scale)
-        return backward(masked, centred, shape, zeros, scale, None, None, [True, False, False])[0]
+        hidden, mean, scale = normalised
+        return _norm_backward(masked, hidden, masked.shape[1:], mean, scale, None, None, [True, False, False])[0]
 
 
 class Actor(nn.Module):
@@ -161,9 +166,8 @@ class Actor(nn.Module):
         else:
             by_raw = torch.zeros_like(by_mean)
         by_head = torch.cat([by_mean, by_raw], dim=1)
-        through = torch.ops.aten.threshold_backward
-        by_second = through(by_head @ self.head.weight, hidden1, 0)
-        by_first = through(product(by_second, self.second.weight), hidden0, 0)
+        by_second = _relu_backward(by_head @ self.head.weight, hidden1, 0)
+        by_first = _relu_backward(product(by_second, self.second.weight), hidden0, 0)
         found = [product(by_first.T, x), by_first.sum(dim=0), product(by_second.T, hidden0), by_second.sum(dim=0)]
         found += [by_head.T @ hidden1, by_head.sum(dim=0)]
         if self.hint is None:

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 SMALLEST = 64
 """Where a side is shorter, nothing is gained."""
-_pointwise: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
-if not torch.backends.mkldnn.is_available() or platform.machine().lower() not in ("x86_64", "amd64"):
-    _pointwise = None
+_pointwise: Any = None
+if torch.backends.mkldnn.is_available() and platform.machine().lower() in ("x86_64", "amd64"):
+    _pointwise = getattr(getattr(torch.ops.mkldnn, "_linear_pointwise", None), "default", None)
 
 
 def product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -121,7 +121,7 @@ class SAC:
             targets,
             ScalarAdam(float(np.log(config.initial_alpha)), rate),
             Adam(actor.parameters(), rate),
-            Adam(critics.weights, rate),
+            Adam([weight for each in critics.each for weight in each], rate),
             torch.Generator().manual_seed(seed),
         )
 
