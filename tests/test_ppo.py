@@ -36,7 +36,7 @@ from lago_skills.rl.distributions import Categorical, Gaussian
 from lago_skills.rl.drive import TrainResult
 from lago_skills.rl.metaworld import metaworld_problem
 from lago_skills.rl.methods import METHODS
-from lago_skills.rl.ppo import LOG_KEYS, PPO, Normalizer
+from lago_skills.rl.ppo import LOG_KEYS, PPO, Forward, Network, Normalizer, Rows
 from lago_skills.rl.problem import Problem, evaluate
 from lago_skills.rl.rollout import Rollout, advantages, advantages_and_targets
 from lago_skills.rl.runlog import Row
@@ -206,6 +206,74 @@ def weights_of(result: TrainResult[PPO]) -> list[NDArray[Any]]:
 
 
 # Advantages ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("hint_size", [0, 3])
+@pytest.mark.parametrize("hidden_size", [8, 96])  # below and above the size from which products are oneDNN's
+def test_a_networks_gradients_are_those_of_torch(hidden_size: int, hint_size: int) -> None:
+    torch.manual_seed(0)
+    network = Network(5, hint_size, hidden_size, 2, head_gain=1.0)
+    for weight in network.parameters():
+        weight.detach().normal_(0.0, 0.3)
+    x, hint = torch.randn(80, 5), torch.randn(80, hint_size) if hint_size else None
+    hidden = network.first(x)
+    if hint is not None and network.hint is not None:
+        hidden = hidden + hint @ network.hint
+    expected = network.head(network.second(hidden.tanh()).tanh())
+    outputs, kept = network.evaluate(x, hint)
+    torch.testing.assert_close(outputs, expected, rtol=1e-3, atol=1e-4)
+    by_outputs = torch.randn(80, 2)
+    of_layers, of_hint = network.gradients(Forward(x, hint, kept, outputs), by_outputs)
+    layers = [weight for name, weight in network.named_parameters() if name != "hint"]
+    wanted = torch.autograd.grad(expected, [*layers, *([] if network.hint is None else [network.hint])], by_outputs)
+    for found, right in zip([*of_layers, *of_hint], wanted, strict=True):
+        torch.testing.assert_close(found, right, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_step_descends_the_clipped_loss(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One step's gradient beside torch's own of the loss as the docstring has it, the divergence from the prior in it."""
+    discrete, n = kind == "discrete", 64
+    layout = DiscreteLayout(4) if discrete else Layout(4, 2)
+    config = PPOConfig(hidden_size=16, observe_prior=True, entropy_weight=0.01, max_grad_norm=1e6)
+    agent = PPO.create(5, 4, config, layout, 0, discrete=discrete)
+    torch.manual_seed(1)
+    for weight in agent.adam.parameters:
+        weight.detach().add_(0.2 * torch.randn(weight.shape))
+    advice = torch.rand(n, layout.width) + 0.1
+    if discrete:
+        advice = advice / advice.sum(dim=1, keepdim=True)
+    state, action = torch.randn(n, 5), torch.randint(4, (n,)) if discrete else torch.randn(n, 4)
+    weights = torch.where(torch.arange(n) % 2 == 0, 3.0, 0.0)  # half of the states count
+    rows = Rows(state, advice, action, -3.0 - torch.rand(n), torch.randn(n), torch.randn(n), weights)
+    hint = layout.hint(advice)
+
+    def outputs(network: Network) -> torch.Tensor:
+        assert network.hint is not None
+        return network.head(network.second((network.first(state) + hint @ network.hint).tanh()).tanh())
+
+    acted = outputs(agent.actor)
+    if discrete:
+        policy = torch.distributions.Categorical(logits=acted)
+        log_p, entropy = policy.log_prob(action), policy.entropy()
+        apart = -(advice * policy.logits).sum(dim=1)
+    else:
+        assert agent.log_std is not None
+        mean, change = acted.chunk(2, dim=1)
+        normal = torch.distributions.Normal(mean, (agent.log_std + change).clamp(-4.0, 1.0).exp())
+        log_p, entropy = normal.log_prob(action).sum(dim=1), normal.entropy().sum(dim=1)
+        prior = torch.distributions.Normal(hint[:, :4], hint[:, 4:])
+        apart = torch.distributions.kl_divergence(prior, normal).sum(dim=1)
+    ratio, ahead = (log_p - rows.log_prob).exp(), (rows.advantage - rows.advantage.mean()) / rows.advantage.std()
+    loss = -torch.minimum(ahead * ratio, ahead * ratio.clamp(0.8, 1.2)).mean() - 0.01 * entropy.mean()
+    loss = loss + 0.5 * ((outputs(agent.critic)[:, 0] - rows.target) ** 2).mean() + (weights * apart).mean()
+    wanted = torch.autograd.grad(loss, agent.adam.parameters)
+    taken: list[tuple[torch.Tensor, ...]] = []
+    monkeypatch.setattr(agent.adam, "step", taken.append)
+    agent.update(rows, 0.0)
+    assert len(taken) == config.n_epochs
+    for found, right in zip(taken[0], wanted, strict=True):
+        torch.testing.assert_close(found, right, rtol=1e-3, atol=1e-4)
 
 
 def test_advantages_by_hand() -> None:

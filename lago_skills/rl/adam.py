@@ -28,10 +28,6 @@ class Adam:
         self._second = [torch.zeros_like(each, requires_grad=False) for each in self.parameters]
         self._steps = [torch.zeros(()) for _ in self.parameters]
 
-    def descend(self, loss: Tensor) -> None:
-        """One step down the gradient of a loss; other parameters that it depends on are left alone, and cost nothing."""
-        self.step(torch.autograd.grad(loss, self.parameters))
-
     @torch.no_grad()
     def step(self, gradients: Sequence[Tensor]) -> None:
         """One step down gradients, in the order of the parameters."""

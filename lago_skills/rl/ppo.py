@@ -70,7 +70,7 @@ from lago_skills.rl.advice import DiscreteLayout, Layout
 from lago_skills.rl.checkpoint import Checkpoint
 from lago_skills.rl.config import Leader, PPOConfig
 from lago_skills.rl.distributions import Categorical, Gaussian
-from lago_skills.rl.products import affine
+from lago_skills.rl.products import product
 
 LOG_KEYS = (
     "eval/success",
@@ -138,6 +138,16 @@ class Normalizer(nn.Module):
         return ((states - self.mean) * torch.rsqrt(self.var + 1e-8)).clamp(-10.0, 10.0)
 
 
+@dataclass(frozen=True)
+class Forward:
+    """A forward pass of a network."""
+
+    x: Tensor  # (B, input)
+    hint: Tensor | None  # (B, hint)
+    kept: tuple[Tensor, Tensor]  # (B, hidden) both hidden layers
+    outputs: Tensor  # (B, output), which gradients are taken by
+
+
 class Network(nn.Module):
     """Two layers of tanh with orthogonal weights: state, hint -> outputs. The hint enters through weights that start at zero."""
 
@@ -150,11 +160,32 @@ class Network(nn.Module):
         self.hint = nn.Parameter(torch.zeros(hint_size, hidden_size)) if hint_size else None
 
     def forward(self, x: Tensor, hint: Tensor | None) -> Tensor:
-        """(B, input), (B, hint) -> (B, output)."""
-        hidden = affine(self.first, x)
+        """(B, input), (B, hint) -> (B, output); for gradients see `evaluate`."""
+        return self.evaluate(x, hint)[0]
+
+    @torch.no_grad()
+    def evaluate(self, x: Tensor, hint: Tensor | None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Outputs, and what the backward pass needs: both hidden layers."""
+        hidden0 = product(x, self.first.weight.T, self.first.bias)
         if self.hint is not None and hint is not None:
-            hidden = torch.addmm(hidden, hint, self.hint)
-        return affine(self.head, torch.tanh(affine(self.second, torch.tanh(hidden))))
+            hidden0.addmm_(hint, self.hint)
+        hidden1 = product(hidden0.tanh_(), self.second.weight.T, self.second.bias).tanh_()
+        return product(hidden1, self.head.weight.T, self.head.bias), (hidden0, hidden1)
+
+    @torch.no_grad()
+    def gradients(self, forward: Forward, by_outputs: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """By the weights and biases of all layers, and by the weights of the hint if there is one, given those by the outputs."""
+        x, hint, (hidden0, hidden1) = forward.x, forward.hint, forward.kept
+        by_second = _tanh_backward(product(by_outputs, self.head.weight), hidden1)
+        by_first = _tanh_backward(product(by_second, self.second.weight), hidden0)
+        found = [product(by_first.T, x), by_first.sum(dim=0), product(by_second.T, hidden0), by_second.sum(dim=0)]
+        found += [product(by_outputs.T, hidden1), by_outputs.sum(dim=0)]
+        if self.hint is None:
+            return found, []
+        return found, [hint.T @ by_first if hint is not None else torch.zeros_like(self.hint)]
+
+
+_tanh_backward: Any = torch.ops.aten.tanh_backward.default
 
 
 def _orthogonal(inputs: int, outputs: int, gain: float) -> nn.Linear:
@@ -267,10 +298,13 @@ class PPO:
 
     def policy(self, states: Tensor, advice: Tensor) -> Gaussian | Categorical:
         """The distribution over actions in (B, S') states."""
-        outputs = self.actor(self.normalizer(states), self._hint(advice))
+        return self._distribution(self.actor(self.normalizer(states), self._hint(advice)), advice)
+
+    def _distribution(self, outputs: Tensor, advice: Tensor) -> Gaussian | Categorical:
+        """What the actor's outputs stand for; differentiable."""
         if self.log_std is None:
             return Categorical(torch.log_softmax(outputs, dim=1))
-        log_std = self.log_std.expand(len(states), -1)
+        log_std = self.log_std.expand(len(outputs), -1)
         if self.config.std_by_state:
             outputs, change = outputs.chunk(2, dim=1)
             log_std = (log_std + change).clamp(*LOG_STD_RANGE)
@@ -307,13 +341,14 @@ class PPO:
 
     def _step(self, rows: Rows) -> Tensor:
         config = self.config
-        policy = self.policy(rows.state, rows.advice)
+        acted, valued = self._forward(self.actor, rows), self._forward(self.critic, rows)
+        policy = self._distribution(acted.outputs, rows.advice)
         log_ratio = policy.log_prob(rows.action) - rows.log_prob
         ratio = log_ratio.exp()
         advantage = (rows.advantage - rows.advantage.mean()) / (rows.advantage.std() + 1e-8)
         clipped = ratio.clamp(1.0 - config.clip, 1.0 + config.clip)
         policy_loss = -torch.minimum(advantage * ratio, advantage * clipped).mean()
-        value_loss = ((self.values(rows.state, rows.advice) - rows.target) ** 2).mean()
+        value_loss = ((valued.outputs[:, 0] - rows.target) ** 2).mean()
         entropy = policy.entropy().mean()
         loss = policy_loss + config.value_weight * value_loss - config.entropy_weight * entropy
         divergence = torch.zeros(())
@@ -322,11 +357,13 @@ class PPO:
             apart = self._apart(policy.at(counts), rows.advice[counts])
             loss = loss + (rows.weight[counts] * apart).sum() / len(rows)
             divergence = apart.detach().mean()
-        self._descend(self.adam, loss)
         with torch.no_grad():
             approx_kl = (ratio - 1.0 - log_ratio).mean()
             clip_share = ((ratio - 1.0).abs() > config.clip).float().mean()
-            return torch.stack([policy_loss, value_loss, divergence, entropy, approx_kl, clip_share, policy.spread()])
+            parts = [policy_loss, value_loss, divergence, entropy, approx_kl, clip_share, policy.spread()]
+            said = torch.stack(parts)
+        self._descend(self.adam, loss, acted, valued)
+        return said
 
     def _apart(self, policy: Gaussian | Categorical, advice: Tensor) -> Tensor:
         """(B,) divergence between policy and prior."""
@@ -342,14 +379,25 @@ class PPO:
         size = self.config.minibatch_size
         for _ in range(self.config.warm_start_updates):
             some = rows[torch.randint(len(rows), (size,), generator=self.guide_generator)]
-            loss = self.policy(some.state, some.advice).apart_from(self.advice_layout, some.advice).mean()
             known = returns[torch.randint(len(returns), (size,), generator=self.guide_generator)]
-            loss = loss + ((self.values(known.state, known.advice) - known.target) ** 2).mean()
-            self._descend(adam, loss)
+            acted, valued = self._forward(self.actor, some), self._forward(self.critic, known)
+            policy = self._distribution(acted.outputs, some.advice)
+            loss = policy.apart_from(self.advice_layout, some.advice).mean()
+            self._descend(adam, loss + ((valued.outputs[:, 0] - known.target) ** 2).mean(), acted, valued)
         self.adam = self._adam(self.config.learning_rate)
 
-    def _descend(self, adam: Adam, loss: Tensor) -> None:
-        gradients = torch.autograd.grad(loss, adam.parameters)
+    def _forward(self, network: Network, rows: Rows) -> Forward:
+        x, hint = self.normalizer(rows.state), self._hint(rows.advice)
+        outputs, kept = network.evaluate(x, hint)
+        return Forward(x, hint, kept, outputs.requires_grad_())
+
+    def _descend(self, adam: Adam, loss: Tensor, acted: Forward, valued: Forward) -> None:
+        """One step down a loss. torch's gradients go as far as the outputs of the networks; from there on they are `Network.gradients`."""
+        own = [] if self.log_std is None else [self.log_std]
+        by_outputs, by_values, *by_own = torch.autograd.grad(loss, [acted.outputs, valued.outputs, *own])
+        of_actor, of_its_hint = self.actor.gradients(acted, by_outputs)
+        of_critic, of_critics_hint = self.critic.gradients(valued, by_values)
+        gradients = (*of_actor, *of_critic, *by_own, *of_its_hint, *of_critics_hint)  # in the order of `_parameters`
         self._clip(gradients)
         adam.step(gradients)
 

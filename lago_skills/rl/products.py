@@ -13,7 +13,7 @@ import platform
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 SMALLEST = 64
 """Where a side is shorter, nothing is gained."""
@@ -32,25 +32,3 @@ def product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
 def _dense(matrix: Tensor) -> Tensor:
     """Without gaps between rows or columns: over them, oneDNN falls back on a plain loop."""
     return matrix if matrix.is_contiguous() or matrix.t().is_contiguous() else matrix.contiguous()
-
-
-class _Affine(torch.autograd.Function):
-    """x W^T + b."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        return product(x, weight.t(), bias)
-
-    @staticmethod
-    def backward(ctx: Any, by_output: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride] as torch documents it
-        x, weight = ctx.saved_tensors
-        by_x = product(by_output, weight) if ctx.needs_input_grad[0] else None
-        return by_x, product(by_output.t(), x), by_output.sum(dim=0)
-
-
-def affine(layer: nn.Linear, x: Tensor) -> Tensor:
-    """(B, n) -> (B, m): a layer with a bias, by `product`; differentiable once."""
-    if not torch.is_grad_enabled():
-        return product(x, layer.weight.t(), layer.bias)
-    return _Affine.apply(x, layer.weight, layer.bias)
