@@ -11,6 +11,7 @@ a run; resets are in it, evaluations are not. The median of the turns counts.
 
 from __future__ import annotations
 
+import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 Say = Callable[[str], None]
-ROUNDS = 5
+ROUNDS = 9
 SAC_TASK, SAC_TURN = "pick-place-wall", 400
 
 
@@ -135,7 +136,13 @@ def bench(
         bench_sac(alone, usual, rounds, say).row("sac"),
         bench_sac(alone, alike, rounds, say).row("sac, the peer's updates"),
     ]
-    return rows, {"peer": peer_version(), "rounds": rounds, "tasks": len(tasks), "threads": threads()}
+    return rows, {
+        "peer": peer_version(),
+        "rounds": rounds,
+        "tasks": len(tasks),
+        "threads": threads(),
+        "processor": processor(),
+    }
 
 
 def bench_ppo(problem: Problem, config: PPOConfig, rounds: int, say: Say = lambda text: None) -> Speeds:
@@ -283,6 +290,16 @@ def peer_version() -> str:
     from importlib.metadata import version
 
     return f"stable-baselines3 {version('stable-baselines3')}"
+
+
+def processor() -> str:
+    """Name, family and model of the processor: how much faster we are depends on how it multiplies matrices."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")[0].splitlines()
+        found = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        return f"{found['model name']}, family {found['cpu family']}, model {found['model']}"
+    except (OSError, KeyError):
+        return platform.processor() or platform.machine()
 
 
 def threads() -> int:

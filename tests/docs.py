@@ -246,18 +246,20 @@ def cost(results: dict[str, Any]) -> str:
     return "\n".join([*lines, "", text])
 
 
-def speed(results: dict[str, Any]) -> str:
+def speed(results: list[dict[str, Any]]) -> str:
     """Environment steps per second beside the peer, in Markdown."""
     lines = [
-        "| algorithm | ours, guided, steps/s | peer, plain, steps/s | ratio | guide's share of our time |",
-        "|---|---|---|---|---|",
+        "| processor | algorithm | ours, guided, steps/s | peer, plain, steps/s | ratio | guide's share of our time |",
+        "|---|---|---|---|---|---|",
     ]
-    for row in results["rows"]:
-        lines.append(
-            f"| {row['algorithm']} | {row['ours_steps_per_s']:,.0f} | {row['peer_steps_per_s']:,.0f} | {row['ratio']:.2f} | {row['guide_share']:.3f} |"
-        )
-    s = results["summary"]
-    text = f"Beside {s['peer']}, in turns in one process, medians of {s['rounds']} turns, {s['threads']} thread (`lago bench train --json`)."
+    lines += [
+        f"| {each['summary']['processor']} | {row['algorithm']} | {row['ours_steps_per_s']:,.0f} | {row['peer_steps_per_s']:,.0f} | "
+        f"{row['ratio']:.2f} | {row['guide_share']:.3f} |"
+        for each in results
+        for row in each["rows"]
+    ]
+    s = results[-1]["summary"]
+    text = f"Beside {s['peer']}, in turns in one process, medians of the turns, {s['threads']} thread (`lago bench train --json`)."
     return "\n".join([*lines, "", text])
 
 

@@ -862,3 +862,4 @@ def test_speeds_are_measured_in_turns(bundle: Path) -> None:
     assert rows[0]["ratio"] == pytest.approx(rows[0]["ours_steps_per_s"] / rows[0]["peer_steps_per_s"], rel=0.01)
     assert 0.0 < rows[0]["guide_share"] < 1.0
     assert summary["peer"].startswith("stable-baselines3 ")
+    assert summary["processor"]
