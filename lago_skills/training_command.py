@@ -167,8 +167,9 @@ def _check(space: Workspace, options: argparse.Namespace, rows: list[CurveRow]) 
     torch.set_num_threads(1)
     cell = random.choice(cells)
     _say(f"measuring {cell.name} again")
-    again = _successes(training_tables.Bench(space, options.table, _say).measure(cell))
-    stored = _successes([row for row in rows if training_tables.run_of(row) == cell])
+    measured = training_tables.Bench(space, options.table, _say).measure(cell)
+    kept = [row for row in rows if training_tables.run_of(row) == cell]
+    stored, again = _successes(kept), _successes(measured)
     values = {
         f"{task} at {step}": (stored.get((step, task)), again.get((step, task)))
         for step, task in sorted(stored.keys() | again.keys())
@@ -176,8 +177,22 @@ def _check(space: Workspace, options: argparse.Namespace, rows: list[CurveRow]) 
     common = stored.keys() & again.keys()
     ends = {max(found)[0] for found in (stored, again)}  # an older run may lack evaluations on its way, but not its end
     same = len(ends) == 1 and all(stored[key] == again[key] for key in common)
+    commits = [sorted({row.commit for row in side}) for side in (kept, measured)]
+    if not same and commits[0] != commits[1]:
+        _say(
+            f"the stored rows are of commit {', '.join(commits[0])}, these of {', '.join(commits[1])}; a trained run repeats itself to the "
+            "last bit only on the same commit, processor and torch: check out that commit to tell a mistake from rounding"
+        )
     if options.json:
-        found = {"cell": cell.name, "same": same, "compared": len(common), "values": values}
+        apart = max((abs(stored[key] - again[key]) for key in common), default=0.0)
+        found = {
+            "cell": cell.name,
+            "same": same,
+            "compared": len(common),
+            "greatest_difference": round(apart, 4),
+            "commits": commits,
+            "values": values,
+        }
         print(json.dumps({"rows": [], "summary": found}))  # noqa: T201
     else:
         print(f"{cell.name}: {'same' if same else 'differs'} at {len(common)} evaluations: {values}")  # noqa: T201

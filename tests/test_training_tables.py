@@ -419,6 +419,11 @@ def test_a_check_is_of_a_trained_run_and_copes_with_evaluations_that_one_side_la
     assert found["values"]["reach-wall at 200"] == [None, rows[1].success]
     assert checked([rows[0], rows[1]], 1)["same"] is False  # its end is missing
     assert checked([rows[0], rows[1], replace(rows[2], success=0.123)], 1)["same"] is False
+    older = checked([rows[0], rows[1], replace(rows[2], success=rows[2].success + 0.5, commit="0000000")], 1)
+    assert (older["greatest_difference"], older["commits"]) == (
+        0.5,
+        [sorted({rows[1].commit, "0000000"}), [rows[1].commit]],
+    )
 
 
 @pytest.mark.slow
