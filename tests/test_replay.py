@@ -171,6 +171,19 @@ def test_a_prior_that_fails_from_now_on_is_left_for_a_policy_that_succeeds() -> 
     assert again.draw(np.random.default_rng(5)) == leaders.draw(np.random.default_rng(5))
 
 
+def test_who_was_hardly_tried_does_not_lead_where_another_succeeds() -> None:
+    """A prior that succeeds now and then leads evaluations before a policy that nobody has tried, whose posterior mean is a half."""
+    leaders = Leaders(LEADERS)
+    leaders.draw(np.random.default_rng(0))
+    for success in (False, False, True, False, False):
+        leaders.note("prior", success)
+    assert leaders.best() == "prior"
+    leaders.note("policy", False)
+    assert leaders.best() == "prior"
+    leaders.note("policy", True)
+    assert leaders.best() == "policy"
+
+
 def test_as_long_as_no_prior_has_spoken_the_policy_leads() -> None:
     leaders = Leaders(LEADERS)
     leaders.note("policy", False)

@@ -44,12 +44,18 @@ class Leaders:
         self._losses[leader] = DISCOUNT * self._losses[leader] + (not success)
 
     def best(self) -> Leader:
-        """Who leads greedy episodes: the highest posterior mean; on a tie, the earlier one. The policy, as long as no prior has spoken."""
+        """Who leads greedy episodes: the highest share of recent successes, counting one failure more, so that whoever was hardly tried does not lead.
+
+        On a tie, as before any success, the highest posterior mean; then the earlier one. The policy, as long as no prior has spoken.
+        """
         if not self.spoken:
             return "policy"
-        return max(
-            self.leaders, key=lambda name: (self._wins[name] + 1.0) / (self._wins[name] + self._losses[name] + 2.0)
-        )
+
+        def rank(name: Leader) -> tuple[float, float]:
+            wins, n = self._wins[name], self._wins[name] + self._losses[name]
+            return wins / (n + 1.0), (wins + 1.0) / (n + 2.0)
+
+        return max(self.leaders, key=rank)
 
     def lead_of_prior(self) -> float:
         """How far the prior's recent success is ahead of the policy's, as a share of the prior's, 0 to 1.
