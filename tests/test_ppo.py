@@ -36,7 +36,8 @@ from lago_skills.rl.distributions import Categorical, Gaussian
 from lago_skills.rl.drive import TrainResult
 from lago_skills.rl.metaworld import metaworld_problem
 from lago_skills.rl.methods import METHODS
-from lago_skills.rl.ppo import LOG_KEYS, PPO, Forward, Network, Normalizer, Rows
+from lago_skills.rl.ppo import LOG_KEYS, PPO, Rows
+from lago_skills.rl.ppo_networks import Forward, Network, Normalizer
 from lago_skills.rl.problem import Problem, evaluate
 from lago_skills.rl.rollout import Rollout, advantages, advantages_and_targets
 from lago_skills.rl.runlog import Row
