@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 import numpy as np
 import pytest
@@ -11,30 +10,12 @@ from numpy.typing import NDArray
 
 from lago_skills.core import ANCHORS
 from lago_skills.envs.grounding import MetaWorldGrounding
-from lago_skills.envs.metaworld import DEMO_SEED, EVAL_SEED, SCENE_SEED, TRAIN_SEED, MetaWorldEnv, demonstrate, scripted
+from lago_skills.envs.metaworld import DEMO_SEED, EVAL_SEED, SCENE_SEED, TRAIN_SEED, MetaWorldEnv, demonstrate
 from lago_skills.envs.tasks import GROUPS, METAWORLD_TASKS, expand, find_task
 from lago_skills.errors import ShapeError, StudyError
 from lago_skills.planner import scenes
 from lago_skills.stages.scenes import measure
 from tests.conftest import ROOT
-
-
-@pytest.mark.parametrize("name", ["pick-place", "push", "push-wall"])
-def test_touch_is_what_the_package_says(name: str) -> None:
-    """Our `touching_object` beside the package's own, from states in which the scripted policy grasps and pushes."""
-    env = MetaWorldEnv(find_task(name))
-    inner: Any = env._env  # pyright: ignore[reportPrivateUsage] theirs is inside
-    package: Any = inner.__class__
-    policy, found = scripted(env.task), list[bool]()
-    observation, _ = env.reset(seed=3)
-    things = [inner.data.geom(number).id for number in range(inner.model.ngeom)]
-    for _ in range(80):
-        observation, *_ = env.step(policy(observation).astype(np.float32))
-        touched = [inner.touching_object(number) for number in things]
-        assert touched == [package.touching_object(inner, number) for number in things]
-        found.append(any(touched))
-    assert any(found)
-    assert not all(found)
 
 
 def test_features_agree_with_the_simulator_for_all_fifty_tasks(grounding: MetaWorldGrounding) -> None:

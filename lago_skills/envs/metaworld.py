@@ -19,6 +19,7 @@ from gymnasium.envs.registration import EnvSpec
 from numpy.typing import NDArray
 
 from lago_skills.core import Episode, Task
+from lago_skills.envs.metaworld_step import quicken
 from lago_skills.envs.tasks import find_task
 from lago_skills.errors import RenderingUnavailable, StudyError
 
@@ -67,7 +68,7 @@ class MetaWorldEnv(gymnasium.Env[NDArray[np.float64], NDArray[np.float32]]):
         self._env: Any = ENVIRONMENTS[name](seed=0)
         self._env._freeze_rand_vec = False  # draw the start state anew at each reset ...
         self._env.seeded_rand_vec = True  # ... from the generator that seed() sets
-        self._env.touching_object = _touching_object(self._env)
+        quicken(self._env)
         stated = self._env.observation_space
         low, high = stated.low.copy(), stated.high.copy()
         low[GOAL], high[GOAL] = -np.inf, np.inf  # the package states zeros, as if the goal were hidden
@@ -152,22 +153,6 @@ class MetaWorldEnv(gymnasium.Env[NDArray[np.float64], NDArray[np.float32]]):
             with contextlib.suppress(AttributeError):  # MuJoCo 3.3 trips over a context that was never made
                 self._renderer.close()
         self._env.close()
-
-
-def _touching_object(env: Any) -> Callable[[int], bool]:
-    """The package's `touching_object`, which loops over all contacts twice in Python and takes a sixth of a step; same answers."""
-    pads = [env.model.geom(name).id for name in ("leftpad_geom", "rightpad_geom")]
-
-    def touching_object(object_geom_id: int) -> bool:
-        contacts = env.data.contact
-        geoms = contacts.geom  # (n, 2)
-        of_object = (geoms == object_geom_id).any(axis=1)
-        if not of_object.any():
-            return False
-        addresses, forces = contacts.efc_address, env.data.efc_force
-        return all(forces[addresses[of_object & (geoms == pad).any(axis=1)]].sum() > 0 for pad in pads)
-
-    return touching_object
 
 
 def make_env(task_id: str, reward: Reward = "sparse") -> MetaWorldEnv:

@@ -26,12 +26,13 @@ class Adam:
         self.parameters, self.rate, self.epsilon = list(parameters), rate, epsilon
         self._first = [torch.zeros_like(each, requires_grad=False) for each in self.parameters]
         self._second = [torch.zeros_like(each, requires_grad=False) for each in self.parameters]
-        self._steps = [torch.zeros(()) for _ in self.parameters]
+        self._steps = [torch.zeros(())] * len(self.parameters)  # one counter, seen once for each parameter
 
     @torch.no_grad()
     def step(self, gradients: Sequence[Tensor]) -> None:
         """One step down gradients, in the order of the parameters."""
-        torch._foreach_add_(self._steps, 1)
+        if self._steps:
+            self._steps[0].add_(1.0)
         torch._fused_adam_(
             self.parameters,
             list(gradients),

@@ -113,6 +113,8 @@ class Watched(gymnasium.Wrapper[Any, Any, Any, Any]):
             self._make_again(making, when)
 
     def _check(self, value: Any, what: str) -> None:
+        if isinstance(value, float) and abs(value) <= LARGEST:
+            return
         numbers = np.asarray(value)
         good = np.abs(numbers) <= LARGEST
         if good.all():
@@ -135,7 +137,7 @@ class Envs:
     def __init__(self, makes: Sequence[MakeEnv], names: Sequence[str], kind: Vectorize = "sync") -> None:
         functions = [partial(Watched, make, name) for make, name in zip(makes, names, strict=True)]
         cls: Any = SyncVectorEnv if kind == "sync" else AsyncVectorEnv
-        self._vector: Any = cls(functions, autoreset_mode=AutoresetMode.DISABLED)
+        self._vector: Any = cls(functions, autoreset_mode=AutoresetMode.DISABLED, copy=False)  # copied below
         self.n_envs = len(functions)
         try:
             check_spaces(self._vector.single_observation_space, self._vector.single_action_space)

@@ -121,7 +121,7 @@ class Rows:
     target: Tensor  # (B,) of the critic
     weight: Tensor  # (B,) of the divergence, 0 where the prior is silent
 
-    def __getitem__(self, rows: Tensor) -> Rows:
+    def __getitem__(self, rows: Tensor | slice) -> Rows:
         """Some of them."""
         return Rows(**{name: value[rows] for name, value in vars(self).items()})
 
@@ -245,38 +245,50 @@ class PPO:
         said: list[Tensor] = []
         size = min(config.minibatch_size, len(rows))
         for _ in range(config.n_epochs):
-            order = torch.randperm(len(rows), generator=self.generator)
+            shuffled = rows[torch.randperm(len(rows), generator=self.generator)]
             for start in range(0, len(rows) - size + 1, size):
-                said.append(self._step(rows[order[start : start + size]]))
+                said.append(self._step(shuffled[start : start + size]))
             if config.target_kl is not None and float(said[-1][4]) > config.target_kl:
                 break
         mean: NDArray[np.float64] = torch.stack(said).double().mean(dim=0).numpy()
         return {name: float(value) for name, value in zip(UPDATE_KEYS, mean, strict=True)}
 
     def _step(self, rows: Rows) -> Tensor:
-        config = self.config
+        """One minibatch. The gradient of the clipped objective by the log-probabilities is written out; torch's go on from there."""
+        config, size = self.config, len(rows)
         acted, valued = self._forward(self.actor, rows), self._forward(self.critic, rows)
-        policy = self._distribution(acted.outputs, rows.advice)
-        log_ratio = policy.log_prob(rows.action) - rows.log_prob
-        ratio = log_ratio.exp()
-        advantage = (rows.advantage - rows.advantage.mean()) / (rows.advantage.std() + 1e-8)
-        clipped = ratio.clamp(1.0 - config.clip, 1.0 + config.clip)
-        policy_loss = -torch.minimum(advantage * ratio, advantage * clipped).mean()
-        value_loss = ((valued.outputs[:, 0] - rows.target) ** 2).mean()
+        policy = self._distribution(acted.outputs.requires_grad_(), rows.advice)
+        log_prob = policy.log_prob(rows.action)
+        with torch.no_grad():
+            log_ratio = log_prob - rows.log_prob
+            ratio = log_ratio.exp()
+            advantage = (rows.advantage - rows.advantage.mean()) / (rows.advantage.std() + 1e-8)
+            gained, clipped = advantage * ratio, advantage * ratio.clamp(1.0 - config.clip, 1.0 + config.clip)
+            by_log_prob = (
+                (gained <= clipped) * gained * (-1.0 / size)
+            )  # where clipping is less, nothing is to be gained
+        loss = (log_prob * by_log_prob).sum()
         entropy = policy.entropy().mean()
-        loss = policy_loss + config.value_weight * value_loss - config.entropy_weight * entropy
+        if config.entropy_weight:
+            loss = loss - config.entropy_weight * entropy
         divergence = torch.zeros(())
         counts = torch.nonzero(rows.weight)[:, 0]  # other rows may be without advice
         if self.advice_layout is not None and len(counts):
-            apart = self._apart(policy.at(counts), rows.advice[counts])
-            loss = loss + (rows.weight[counts] * apart).sum() / len(rows)
+            if len(counts) == size:
+                apart = self._apart(policy, rows.advice)
+                loss = loss + (rows.weight * apart).sum() / size
+            else:
+                apart = self._apart(policy.at(counts), rows.advice[counts])
+                loss = loss + (rows.weight[counts] * apart).sum() / size
             divergence = apart.detach().mean()
         with torch.no_grad():
+            errors = valued.outputs[:, 0] - rows.target
             approx_kl = (ratio - 1.0 - log_ratio).mean()
             clip_share = ((ratio - 1.0).abs() > config.clip).float().mean()
+            policy_loss, value_loss = -torch.minimum(gained, clipped).mean(), errors.square().mean()
             parts = [policy_loss, value_loss, divergence, entropy, approx_kl, clip_share, policy.spread()]
             said = torch.stack(parts)
-        self._descend(self.adam, loss, acted, valued)
+        self._descend(self.adam, loss, acted, valued, errors * (2.0 * config.value_weight / size))
         return said
 
     def _apart(self, policy: Gaussian | Categorical, advice: Tensor) -> Tensor:
@@ -295,22 +307,26 @@ class PPO:
             some = rows[torch.randint(len(rows), (size,), generator=self.guide_generator)]
             known = returns[torch.randint(len(returns), (size,), generator=self.guide_generator)]
             acted, valued = self._forward(self.actor, some), self._forward(self.critic, known)
-            policy = self._distribution(acted.outputs, some.advice)
+            policy = self._distribution(acted.outputs.requires_grad_(), some.advice)
             loss = policy.apart_from(self.advice_layout, some.advice).mean()
-            self._descend(adam, loss + ((valued.outputs[:, 0] - known.target) ** 2).mean(), acted, valued)
+            errors = valued.outputs[:, 0] - known.target
+            self._descend(adam, loss, acted, valued, errors * (2.0 / size))
         self.adam = self._adam(self.config.learning_rate)
 
     def _forward(self, network: Network, rows: Rows) -> Forward:
         x, hint = self.normalizer(rows.state), self._hint(rows.advice)
         outputs, kept = network.evaluate(x, hint)
-        return Forward(x, hint, kept, outputs.requires_grad_())
+        return Forward(x, hint, kept, outputs)
 
-    def _descend(self, adam: Adam, loss: Tensor, acted: Forward, valued: Forward) -> None:
-        """One step down a loss. torch's gradients go as far as the outputs of the networks; from there on they are `Network.gradients`."""
+    def _descend(self, adam: Adam, loss: Tensor, acted: Forward, valued: Forward, by_values: Tensor) -> None:
+        """One step down a loss of the actor's outputs and down (B,) gradients by the critic's.
+
+        torch's gradients go as far as the outputs; from there on they are `Network.gradients`.
+        """
         own = [] if self.log_std is None else [self.log_std]
-        by_outputs, by_values, *by_own = torch.autograd.grad(loss, [acted.outputs, valued.outputs, *own])
+        by_outputs, *by_own = torch.autograd.grad(loss, [acted.outputs, *own])
         of_actor, of_its_hint = self.actor.gradients(acted, by_outputs)
-        of_critic, of_critics_hint = self.critic.gradients(valued, by_values)
+        of_critic, of_critics_hint = self.critic.gradients(valued, by_values[:, None])
         gradients = (*of_actor, *of_critic, *by_own, *of_its_hint, *of_critics_hint)  # in the order of `_parameters`
         self._clip(gradients)
         adam.step(gradients)

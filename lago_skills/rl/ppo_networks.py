@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lago_skills.rl.products import product
+from lago_skills.rl.products import product, tanh_
 
 _tanh_backward: Any = torch.ops.aten.tanh_backward.default
 
@@ -80,7 +80,7 @@ class Network(nn.Module):
         hidden0 = product(x, self.first.weight.T, self.first.bias)
         if self.hint is not None and hint is not None:
             hidden0.addmm_(hint, self.hint)
-        hidden1 = product(hidden0.tanh_(), self.second.weight.T, self.second.bias).tanh_()
+        hidden1 = tanh_(product(tanh_(hidden0), self.second.weight.T, self.second.bias))
         return product(hidden1, self.head.weight.T, self.head.bias), (hidden0, hidden1)
 
     @torch.no_grad()

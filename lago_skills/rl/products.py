@@ -1,7 +1,11 @@
-"""Matrix products of small networks in single precision, by oneDNN where torch has it.
+"""What small networks spend their time on, in single precision, by the fastest library at hand.
+
+Matrix products by oneDNN where torch has it.
 
 oneDNN compiles its kernels for the processor it finds; MKL, which torch's own products go to, leaves half of the width of AMD Zen 5's registers
 idle (one thread, 128 x 256 x 256: 154 microseconds by MKL, 80 by oneDNN; on Zen 4 165 by either). Both add up in float32; they differ in rounding alone.
+
+The hyperbolic tangent by NumPy: a seventh of the time of torch's on AVX-512 (Zen 4, 250 x 256: 23 beside 163 microseconds), as exact (6e-8).
 """
 
 # torch leaves the types of its operators open.
@@ -12,6 +16,7 @@ from __future__ import annotations
 import platform
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,9 +29,17 @@ if torch.backends.mkldnn.is_available() and platform.machine().lower() in ("x86_
 
 def product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
     """(M, K), (K, N) and perhaps (N,) -> (M, N); not differentiable."""
-    if _pointwise is None or min(*a.shape, b.shape[1]) < SMALLEST or a.dtype != torch.float32:
-        return a @ b if bias is None else torch.addmm(bias, a, b)
+    rows, inner = a.shape
+    if inner < SMALLEST or rows < SMALLEST or b.shape[1] < SMALLEST or _pointwise is None or a.dtype != torch.float32:
+        return torch.mm(a, b) if bias is None else torch.addmm(bias, a, b)
     return _pointwise(_dense(a), _dense(b).t(), bias, "none", [], "")
+
+
+def tanh_(values: Tensor) -> Tensor:
+    """The hyperbolic tangent of each number, in their place; not differentiable."""
+    array = values.numpy()
+    np.tanh(array, out=array)
+    return values
 
 
 def _dense(matrix: Tensor) -> Tensor:

@@ -208,7 +208,7 @@ class SAC:
         inputs = torch.cat([state, action], dim=1)
         if layout is not None and propose:  # both at once: (2B, input)
             inputs = torch.cat([inputs, torch.cat([state, layout.mean(advice)], dim=1)])
-            hint = hint.repeat(2, 1) if hint is not None else None
+            hint = torch.cat([hint, hint]) if hint is not None else None
         values = self.targets(inputs, hint).amin(dim=0)
         value = values[:size] - self.alpha * log_p
         if layout is not None and config.density_in_target and density_weight > 0.0:
