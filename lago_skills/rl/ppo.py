@@ -57,6 +57,7 @@ A run of several tasks has `eval/success/<task>` of each besides.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -215,10 +216,10 @@ class PPO:
         return self._distribution(self.actor(self.normalizer(states), self._hint(advice)), advice)
 
     def _distribution(self, outputs: Tensor, advice: Tensor) -> Gaussian | Categorical:
-        """What the actor's outputs stand for; differentiable."""
+        """What the actor's outputs stand for."""
         if self.log_std is None:
             return Categorical(torch.log_softmax(outputs, dim=1))
-        log_std = self.log_std.expand(len(outputs), -1)
+        log_std = self.log_std.detach().expand(len(outputs), -1)
         if self.config.std_by_state:
             outputs, change = outputs.chunk(2, dim=1)
             log_std = (log_std + change).clamp(*LOG_STD_RANGE)
@@ -226,6 +227,23 @@ class PPO:
             corrected = self.advice_layout.mean(advice) + self.config.residual_scale * outputs
             outputs = torch.where(self.advice_layout.silent(advice)[:, None], outputs, corrected)
         return Gaussian(outputs, log_std)
+
+    def _by_outputs(
+        self, policy: Gaussian | Categorical, gradient: Sequence[Tensor], advice: Tensor
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Gradients by the actor's outputs and, of continuous actions, by `log_std`, given those by the distribution's parameters."""
+        if isinstance(policy, Categorical):
+            (by_log_probs,) = gradient
+            return by_log_probs - policy.log_probs.exp() * by_log_probs.sum(dim=1, keepdim=True), []
+        by_mean, by_log_std = gradient
+        if self.config.residual_scale is not None and isinstance(self.advice_layout, Layout):
+            scaled = self.config.residual_scale * by_mean
+            by_mean = torch.where(self.advice_layout.silent(advice)[:, None], by_mean, scaled)
+        if not self.config.std_by_state:
+            return by_mean, [by_log_std.sum(dim=0)]
+        low, high = LOG_STD_RANGE
+        by_log_std = by_log_std * ((policy.log_std > low) & (policy.log_std < high))  # at a bound it stays there
+        return torch.cat([by_mean, by_log_std], dim=1), [by_log_std.sum(dim=0)]
 
     def values(self, states: Tensor, advice: Tensor) -> Tensor:
         """(B,) what the critic expects."""
@@ -253,64 +271,64 @@ class PPO:
         mean: NDArray[np.float64] = torch.stack(said).double().mean(dim=0).numpy()
         return {name: float(value) for name, value in zip(UPDATE_KEYS, mean, strict=True)}
 
+    @torch.no_grad()
     def _step(self, rows: Rows) -> Tensor:
-        """One minibatch. The gradient of the clipped objective by the log-probabilities is written out; torch's go on from there."""
+        """One minibatch. All gradients are written out; `tests/test_ppo.py` holds them against torch's of the loss above."""
         config, size = self.config, len(rows)
         acted, valued = self._forward(self.actor, rows), self._forward(self.critic, rows)
-        policy = self._distribution(acted.outputs.requires_grad_(), rows.advice)
-        log_prob = policy.log_prob(rows.action)
-        with torch.no_grad():
-            log_ratio = log_prob - rows.log_prob
-            ratio = log_ratio.exp()
-            advantage = (rows.advantage - rows.advantage.mean()) / (rows.advantage.std() + 1e-8)
-            gained, clipped = advantage * ratio, advantage * ratio.clamp(1.0 - config.clip, 1.0 + config.clip)
-            by_log_prob = (
-                (gained <= clipped) * gained * (-1.0 / size)
-            )  # where clipping is less, nothing is to be gained
-        loss = (log_prob * by_log_prob).sum()
-        entropy = policy.entropy().mean()
+        policy = self._distribution(acted.outputs, rows.advice)
+        log_ratio = policy.log_prob(rows.action) - rows.log_prob
+        ratio = log_ratio.exp()
+        advantage = (rows.advantage - rows.advantage.mean()) / (rows.advantage.std() + 1e-8)
+        gained, clipped = advantage * ratio, advantage * ratio.clamp(1.0 - config.clip, 1.0 + config.clip)
+        by_log_prob = (
+            (gained <= clipped) * gained * (-1.0 / size)
+        )  # where the clipped one is less, nothing is to be gained
+        gradient = policy.by_log_prob(rows.action, by_log_prob)
         if config.entropy_weight:
-            loss = loss - config.entropy_weight * entropy
+            gradient = _sum(gradient, policy.by_entropy(torch.full((size,), -config.entropy_weight / size)))
         divergence = torch.zeros(())
         counts = torch.nonzero(rows.weight)[:, 0]  # other rows may be without advice
         if self.advice_layout is not None and len(counts):
-            if len(counts) == size:
-                apart = self._apart(policy, rows.advice)
-                loss = loss + (rows.weight * apart).sum() / size
-            else:
-                apart = self._apart(policy.at(counts), rows.advice[counts])
-                loss = loss + (rows.weight[counts] * apart).sum() / size
-            divergence = apart.detach().mean()
-        with torch.no_grad():
-            errors = valued.outputs[:, 0] - rows.target
-            approx_kl = (ratio - 1.0 - log_ratio).mean()
-            clip_share = ((ratio - 1.0).abs() > config.clip).float().mean()
-            policy_loss, value_loss = -torch.minimum(gained, clipped).mean(), errors.square().mean()
-            parts = [policy_loss, value_loss, divergence, entropy, approx_kl, clip_share, policy.spread()]
-            said = torch.stack(parts)
-        self._descend(self.adam, loss, acted, valued, errors * (2.0 * config.value_weight / size))
+            apart, of_those = self._apart(policy.at(counts), rows.advice[counts], rows.weight[counts] / size)
+            of_all = [
+                torch.zeros_like(each).index_copy_(0, counts, part)
+                for each, part in zip(gradient, of_those, strict=True)
+            ]
+            gradient, divergence = _sum(gradient, of_all), apart.mean()
+        errors = valued.outputs[:, 0] - rows.target
+        approx_kl = (ratio - 1.0 - log_ratio).mean()
+        clip_share = ((ratio - 1.0).abs() > config.clip).float().mean()
+        losses = [-torch.minimum(gained, clipped).mean(), errors.square().mean(), divergence]
+        said = torch.stack([*losses, policy.entropy().mean(), approx_kl, clip_share, policy.spread()])
+        by_values = errors * (2.0 * config.value_weight / size)
+        self._descend(self.adam, policy, gradient, rows.advice, acted, valued, by_values)
         return said
 
-    def _apart(self, policy: Gaussian | Categorical, advice: Tensor) -> Tensor:
-        """(B,) divergence between policy and prior."""
+    def _apart(
+        self, policy: Gaussian | Categorical, advice: Tensor, weights: Tensor
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """(B,) divergence between policy and prior, and its gradient by the policy's parameters."""
         assert self.advice_layout is not None
         if self.config.divergence == "forward":
-            return policy.apart_from(self.advice_layout, advice)
-        return policy.divergence(self.advice_layout, advice, self.guide_generator)
+            return policy.apart_from(self.advice_layout, advice, weights)
+        return policy.divergence(self.advice_layout, advice, policy.noise(self.guide_generator), weights)
 
+    @torch.no_grad()
     def warm_start(self, rows: Rows, returns: Rows) -> None:
         """Draw the policy to the prior on some rows, and the critic to the returns of others; then start the optimiser anew."""
         assert self.advice_layout is not None
         adam = self._adam(WARM_START_RATE)
         size = self.config.minibatch_size
+        weights = torch.full((size,), 1.0 / size)
         for _ in range(self.config.warm_start_updates):
             some = rows[torch.randint(len(rows), (size,), generator=self.guide_generator)]
             known = returns[torch.randint(len(returns), (size,), generator=self.guide_generator)]
             acted, valued = self._forward(self.actor, some), self._forward(self.critic, known)
-            policy = self._distribution(acted.outputs.requires_grad_(), some.advice)
-            loss = policy.apart_from(self.advice_layout, some.advice).mean()
+            policy = self._distribution(acted.outputs, some.advice)
+            _, gradient = policy.apart_from(self.advice_layout, some.advice, weights)
             errors = valued.outputs[:, 0] - known.target
-            self._descend(adam, loss, acted, valued, errors * (2.0 / size))
+            self._descend(adam, policy, gradient, some.advice, acted, valued, errors * (2.0 / size))
         self.adam = self._adam(self.config.learning_rate)
 
     def _forward(self, network: Network, rows: Rows) -> Forward:
@@ -318,13 +336,18 @@ class PPO:
         outputs, kept = network.evaluate(x, hint)
         return Forward(x, hint, kept, outputs)
 
-    def _descend(self, adam: Adam, loss: Tensor, acted: Forward, valued: Forward, by_values: Tensor) -> None:
-        """One step down a loss of the actor's outputs and down (B,) gradients by the critic's.
-
-        torch's gradients go as far as the outputs; from there on they are `Network.gradients`.
-        """
-        own = [] if self.log_std is None else [self.log_std]
-        by_outputs, *by_own = torch.autograd.grad(loss, [acted.outputs, *own])
+    def _descend(
+        self,
+        adam: Adam,
+        policy: Gaussian | Categorical,
+        gradient: Sequence[Tensor],
+        advice: Tensor,
+        acted: Forward,
+        valued: Forward,
+        by_values: Tensor,
+    ) -> None:
+        """One step down gradients by the policy's parameters and by the critic's values (B,)."""
+        by_outputs, by_own = self._by_outputs(policy, gradient, advice)
         of_actor, of_its_hint = self.actor.gradients(acted, by_outputs)
         of_critic, of_critics_hint = self.critic.gradients(valued, by_values[:, None])
         gradients = (*of_actor, *of_critic, *by_own, *of_its_hint, *of_critics_hint)  # in the order of `_parameters`
@@ -360,3 +383,7 @@ class PPO:
         self.adam.get(checkpoint, "adam")
         checkpoint.load_generator("policy_generator", self.generator)
         checkpoint.load_generator("guide_generator", self.guide_generator)
+
+
+def _sum(first: Sequence[Tensor], second: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    return tuple(a + b for a, b in zip(first, second, strict=True))

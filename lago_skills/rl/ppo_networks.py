@@ -56,7 +56,7 @@ class Forward:
     x: Tensor  # (B, input)
     hint: Tensor | None  # (B, hint)
     kept: tuple[Tensor, Tensor]  # (B, hidden) both hidden layers
-    outputs: Tensor  # (B, output), which gradients are taken by
+    outputs: Tensor  # (B, output)
 
 
 class Network(nn.Module):

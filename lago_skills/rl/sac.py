@@ -241,7 +241,7 @@ class SAC:
             loss += imitation_weight * apart.square().sum(dim=1).mean()
             by_executed[-n_successful:].add_(apart, alpha=2.0 * imitation_weight / n_successful)
         if self.layout is not None and density_weight > 0.0:
-            rho, by_rho = _rho(self.layout, advice, executed)
+            rho, by_rho = self.layout.rho_and_gradient(advice, executed)
             loss -= density_weight * rho.mean()
             by_executed.sub_(by_rho, alpha=density_weight / size)
         by_action = self._by_action(by_executed, action, advice)
@@ -290,11 +290,3 @@ class SAC:
         self.critic_adam.get(checkpoint, "critic_adam")
         self.log_alpha.set_state(checkpoint.values["log_alpha"])
         checkpoint.load_generator("policy_generator", self.generator)
-
-
-def _rho(layout: Layout, advice: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
-    """(B,) log of prior over uniform at (B, A) actions, and its gradient by them."""
-    with torch.inference_mode(mode=False), torch.enable_grad():
-        at = actions.clone().requires_grad_()
-        rho = layout.rho(advice, at)
-        return rho.detach(), torch.autograd.grad(rho.sum(), at)[0]
