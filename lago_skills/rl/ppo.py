@@ -281,9 +281,8 @@ class PPO:
         ratio = log_ratio.exp()
         advantage = (rows.advantage - rows.advantage.mean()) / (rows.advantage.std() + 1e-8)
         gained, clipped = advantage * ratio, advantage * ratio.clamp(1.0 - config.clip, 1.0 + config.clip)
-        by_log_prob = (
-            (gained <= clipped) * gained * (-1.0 / size)
-        )  # where the clipped one is less, nothing is to be gained
+        # where the clipped one is less, nothing is to be gained
+        by_log_prob = torch.where(gained <= clipped, gained, 0.0) * (-1.0 / size)
         gradient = policy.by_log_prob(rows.action, by_log_prob)
         if config.entropy_weight:
             gradient = _sum(gradient, policy.by_entropy(torch.full((size,), -config.entropy_weight / size)))
