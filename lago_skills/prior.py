@@ -66,8 +66,13 @@ class ActionPrior:
 
     def std(self) -> NDArray[np.float32]:
         """(B, A) standard deviation of the mixture."""
+        return self.moments()[1]
+
+    def moments(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Mean and standard deviation of the mixture, (B, A) each."""
+        mean = self.mean()
         second = np.einsum("bk,bka->ba", self.weights, self.means**2 + self.stds**2)
-        return np.sqrt(np.maximum(second - self.mean() ** 2, 1e-8))
+        return mean, np.sqrt(np.maximum(second - mean**2, 1e-8))
 
     def mode(self) -> NDArray[np.float32]:
         """(B, A) the component mean at which the mixture is densest: where skills disagree, one of them and no compromise.

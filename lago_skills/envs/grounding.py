@@ -146,6 +146,7 @@ what it holds, must pass above it."""
 
 TIP_OFFSET_M = 0.045
 """The finger tips are this far below the observed hand position (measured: simulator's tcp_center minus hand)."""
+_TIP = np.array([0.0, 0.0, TIP_OFFSET_M])
 
 
 class MetaWorldGrounding:
@@ -162,7 +163,7 @@ class MetaWorldGrounding:
     world = METAWORLD_WORLD
 
     def _points(self, observations: NDArray[Any], frame: int) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-        gripper = observations[:, frame : frame + 3] - np.array([0.0, 0.0, TIP_OFFSET_M])
+        gripper = observations[:, frame : frame + 3] - _TIP
         return gripper, observations[:, frame + 4 : frame + 7], observations[:, frame + 11 : frame + 14]
 
     def values(self, observations: NDArray[Any]) -> NDArray[np.float64]:
@@ -206,7 +207,10 @@ class MetaWorldGrounding:
         """(B, 39) observations -> (B, 4, 3) points: gripper, object, second object, goal."""
         gripper, thing, second = self._points(observations, 0)
         points = {"gripper": gripper, "object": thing, "object2": second, "goal": observations[:, 36:39]}
-        return np.stack([points[name] for name in ANCHORS], axis=1).astype(np.float64)
+        found = np.empty((len(observations), len(ANCHORS), 3))
+        for number, name in enumerate(ANCHORS):
+            found[:, number] = points[name]
+        return found
 
     def inputs(self, observations: NDArray[Any], targets: NDArray[Any]) -> NDArray[np.float32]:
         """(B, 39) observations, (B, 3) targets -> (B, I) what the decoder sees: mostly relative vectors.

@@ -68,6 +68,7 @@ class Retrieval:
     targets: NDArray[np.float64]  # (B, 3) where the step heads
     neighbors: Neighbors
     weights: NDArray[np.float32]  # (B, K)
+    latents: NDArray[np.float32]  # (B, K, Z) of the neighbours
 
 
 class LibraryGuide:
@@ -102,7 +103,7 @@ class LibraryGuide:
             )
         self._looked_up_at = -1
         self._support: dict[int, float] = {}  # log of demonstrated steps, by skill
-        self._found: dict[str, tuple[Neighbors, NDArray[np.float32]]] = {}
+        self._found: dict[str, tuple[Neighbors, NDArray[np.float32], NDArray[np.float32]]] = {}
         self._follow()
 
     def _follow(self) -> None:
@@ -113,8 +114,8 @@ class LibraryGuide:
             self._found = {name: self._lookup(latents) for name, latents in self.step_latents.items()}
             self._looked_up_at = change
 
-    def _lookup(self, latents: NDArray[np.float32]) -> tuple[Neighbors, NDArray[np.float32]]:
-        """(B, Z) -> neighbours and mixture weights."""
+    def _lookup(self, latents: NDArray[np.float32]) -> tuple[Neighbors, NDArray[np.float32], NDArray[np.float32]]:
+        """(B, Z) -> neighbours, mixture weights (B, K), and the neighbours' latents (B, K, Z)."""
         found = self.library.search(latents, max(min(self.config.k, self.library.n_active), 1))
         if (found.ids[:, 0] < 0).any():
             raise LibraryConflict(
@@ -125,7 +126,8 @@ class LibraryGuide:
             logits += self.config.support_weight * self._log_support(found.ids)
         logits -= logits.max(axis=1, keepdims=True)
         weights = np.exp(logits)
-        return found, (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+        weights = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+        return found, weights, self.library.latents(found.ids)
 
     def _log_support(self, ids: NDArray[np.int64]) -> NDArray[np.float64]:
         """(B, K) skill ids -> logarithms of their demonstrated steps, read once per change of the library."""
@@ -139,7 +141,7 @@ class LibraryGuide:
     def neighbors(self, task: str) -> tuple[Neighbors, NDArray[np.float32]]:
         """Neighbours of each step of a task's playbook, and their (n_steps, K) weights."""
         self._follow()
-        return self._found[task]
+        return self._found[task][:2]
 
     def retrieve(self, observations: NDArray[Any], task: str) -> Retrieval:
         """Which step is active in each state, where it heads, and which skills answer it.
@@ -157,8 +159,13 @@ class LibraryGuide:
         steps = book.active(values)
         if self.config.query == "playbook":
             queries = self.step_latents[task][steps]
-            found, weights = self.neighbors(task)
-            neighbors, weights = Neighbors(found.ids[steps], found.scores[steps]), weights[steps]
+            self._follow()
+            found, weights, latents = self._found[task]
+            neighbors, weights, latents = (
+                Neighbors(found.ids[steps], found.scores[steps]),
+                weights[steps],
+                latents[steps],
+            )
         else:
             self._follow()
             queries = self._learned(observations, task)
@@ -166,9 +173,9 @@ class LibraryGuide:
                 queries = between(self.step_latents[task][steps], queries, self.config.blend)
             else:
                 steps = book.answering(values, queries @ self.step_latents[task].T)
-            neighbors, weights = self._lookup(queries)
+            neighbors, weights, latents = self._lookup(queries)
         targets = book.targets(steps, self.grounding.anchors(observations))
-        return Retrieval(queries, steps, targets, neighbors, weights)
+        return Retrieval(queries, steps, targets, neighbors, weights, latents)
 
     def _learned(self, observations: NDArray[Any], task: str) -> NDArray[np.float32]:
         assert self.learned is not None  # refused at construction
@@ -185,8 +192,8 @@ class LibraryGuide:
 
     def decode(self, observations: NDArray[Any], retrieval: Retrieval) -> ActionPrior:
         """The mixture of what was retrieved."""
-        latents = self.library.latents(retrieval.neighbors.ids)
-        components = self.decoder.decode(self.grounding.inputs(observations, retrieval.targets), latents)
+        inputs = self.grounding.inputs(observations, retrieval.targets)
+        components = self.decoder.decode(inputs, retrieval.latents)
         return components.flat(retrieval.weights, self.config.floor)
 
 

@@ -50,7 +50,7 @@ class Layout:
             weights = weights / weights.sum(axis=1, keepdims=True)
         rows = np.zeros((n, self.width), np.float32)
         if prior.floor < 1.0:
-            rows[:, :size], rows[:, size : 2 * size] = prior.mean(), prior.std()
+            rows[:, :size], rows[:, size : 2 * size] = prior.moments()
         rows[:, 2 * size] = prior.floor
         start, count = 2 * size + 1, weights.shape[1]
         rows[:, start : start + count] = weights

@@ -83,11 +83,11 @@ def joined(found: Sequence[Retrieval], order: NDArray[np.int64]) -> Retrieval:
     ids, scores = (
         np.concatenate([getattr(each.neighbors, name) for each in found])[order] for name in ("ids", "scores")
     )
-    queries, steps, targets, weights = (
+    queries, steps, targets, weights, latents = (
         np.concatenate([getattr(each, name) for each in found])[order]
-        for name in ("queries", "steps", "targets", "weights")
+        for name in ("queries", "steps", "targets", "weights", "latents")
     )
-    return Retrieval(queries, steps, targets, Neighbors(ids, scores), weights)
+    return Retrieval(queries, steps, targets, Neighbors(ids, scores), weights, latents)
 
 
 def by_task(tasks: NDArray[np.int64], of_task: Callable[[NDArray[np.int64], int], Prior]) -> Prior:

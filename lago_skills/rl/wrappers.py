@@ -44,7 +44,8 @@ class PriorObservation(gymnasium.ObservationWrapper[NDArray[Any], Any, NDArray[A
     def observation(self, observation: NDArray[Any]) -> NDArray[Any]:
         """(S,) -> (S + 2A,)."""
         prior = prior_of(self.guide, observation, self.task, self._action_size)
-        says = np.concatenate([np.clip(prior.mean()[0], -1.0, 1.0), prior.std()[0]])
+        mean, std = prior.moments()
+        says = np.concatenate([np.clip(mean[0], -1.0, 1.0), std[0]])
         return np.concatenate([observation, says if prior.floor < 1.0 else 0.0 * says]).astype(observation.dtype)
 
 
