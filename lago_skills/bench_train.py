@@ -11,7 +11,6 @@ a run; resets are in it, evaluations are not. The median of the turns counts.
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -26,6 +25,7 @@ from lago_skills.envs.metaworld import MetaWorldEnv
 from lago_skills.envs.tasks import expand, find_task
 from lago_skills.errors import StudyError
 from lago_skills.guide.bundle import load_bundle
+from lago_skills.processor import processor
 from lago_skills.rl.config import PPOConfig, SACConfig
 from lago_skills.rl.envs import MakeEnv
 from lago_skills.rl.metaworld import metaworld_problem
@@ -290,16 +290,6 @@ def peer_version() -> str:
     from importlib.metadata import version
 
     return f"stable-baselines3 {version('stable-baselines3')}"
-
-
-def processor() -> str:
-    """Name, family and model of the processor: how much faster we are depends on how it multiplies matrices."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")[0].splitlines()
-        found = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-        return f"{found['model name']}, family {found['cpu family']}, model {found['model']}"
-    except (OSError, KeyError):
-        return platform.processor() or platform.machine()
 
 
 def threads() -> int:

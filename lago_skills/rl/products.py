@@ -3,7 +3,9 @@
 Matrix products by oneDNN where torch has it.
 
 oneDNN compiles its kernels for the processor it finds; MKL, which torch's own products go to, leaves half of the width of AMD Zen 5's registers
-idle (one thread, 128 x 256 x 256: 154 microseconds by MKL, 80 by oneDNN; on Zen 4 165 by either). Both add up in float32; they differ in rounding alone.
+idle (one thread, 128 x 256 x 256: 154 microseconds by MKL, 80 by oneDNN; on Zen 4 169 by either). oneDNN copies a left side that is transposed, as in the
+gradients of weights, before it multiplies: on Zen 4 194 microseconds beside 174 by MKL, so that MKL has those on all processors but Zen 5. Both add up in float32;
+they differ in rounding alone.
 
 The hyperbolic tangent by NumPy: a seventh of the time of torch's on AVX-512 (Zen 4, 250 x 256: 23 beside 163 microseconds), as exact (6e-8).
 """
@@ -20,8 +22,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lago_skills.processor import is_zen5
+
 SMALLEST = 64
 """Where a side is shorter, nothing is gained."""
+_TRANSPOSES = is_zen5()
 _pointwise: Any = None
 if torch.backends.mkldnn.is_available() and platform.machine().lower() in ("x86_64", "amd64"):
     _pointwise = getattr(getattr(torch.ops.mkldnn, "_linear_pointwise", None), "default", None)
@@ -30,7 +35,8 @@ if torch.backends.mkldnn.is_available() and platform.machine().lower() in ("x86_
 def product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
     """(M, K), (K, N) and perhaps (N,) -> (M, N); not differentiable."""
     rows, inner = a.shape
-    if inner < SMALLEST or rows < SMALLEST or b.shape[1] < SMALLEST or _pointwise is None or a.dtype != torch.float32:
+    small = inner < SMALLEST or rows < SMALLEST or b.shape[1] < SMALLEST
+    if small or _pointwise is None or a.dtype != torch.float32 or not (_TRANSPOSES or a.is_contiguous()):
         return torch.mm(a, b) if bias is None else torch.addmm(bias, a, b)
     return _pointwise(_dense(a), _dense(b).t(), bias, "none", [], "")
 
