@@ -334,9 +334,6 @@ def rows(space: Workspace, table: str) -> list[CurveRow]:
         found += [replace(row, table=table) for row in theirs if row.method == method]
     order = {method: number for number, method in enumerate(spec.methods)}
     mine = [row for row in found if row.study == space.study.name]
-    if spec.together:  # rows of before there was one for each task, where a method has no other
-        newer = {row.method for row in mine if row.task != TOGETHER}
-        mine = [row for row in mine if row.task != TOGETHER or row.method not in newer]
     return sorted(mine, key=lambda row: order.get(row.method, len(order)))
 
 
