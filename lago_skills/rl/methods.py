@@ -137,6 +137,28 @@ METHODS.update(
 # Rows of T5: guided SAC with one part taken away.
 
 
+def _only(about: str, **settings: Any) -> Method:
+    others: dict[str, Any] = {"leaders": ("policy",), "target_proposals": False, "observe_prior": False}
+    return Method(f"plain SAC, guided by {about} alone", adviser="library", settings=PLAIN | others | settings)
+
+
+METHODS.update(
+    {
+        "only-proposals": _only(
+            "the critic's choice between prior and policy, in acting and in the target (IBRL with the library for its clone)",
+            leaders=("mix",),
+            target_proposals=True,
+        ),
+        "only-density": _only(
+            "a divergence to the prior that fades as the policy succeeds (LaGO's way)", density_weight=0.05
+        ),
+        "only-warm-start": _only("a policy that begins at the prior's mean", warm_start_updates=2_000),
+        "only-residual": _only("the prior's mean, which the policy corrects by up to a half", residual_scale=0.5),
+    }
+)
+# Rows of T5: one way of guiding by itself.
+
+
 def _tuned(name: str, about: str, **settings: Any) -> Method:
     base = METHODS[name]
     return replace(base, about=f"{name} with {about}", settings=base.settings | settings)

@@ -118,7 +118,8 @@ TABLES: dict[str, TableSpec] = {
         shared={"random": "T2", "scripted": "T2"},
     ),
     "T5": TableSpec(
-        "what matters: guided SAC on new tasks with one part taken away; with the right library, and with one that is asked for the wrong skills",
+        "what matters: guided SAC on new tasks with one part taken away, with the right library and with one that is asked for the wrong skills; and plain "
+        "SAC with one way of guiding alone",
         (
             *(
                 "random",
@@ -133,13 +134,14 @@ TABLES: dict[str, TableSpec] = {
             *("guided-sac", "no-retrieval", "no-text-head", "no-decay", "no-decoder", "no-long-prompt"),
             *("sac-shuffled", "shuffled-no-decay", "shuffled-no-proposals", "shuffled-no-harvest"),
             *("shuffled-no-observed-prior", "shuffled-no-plan-noise"),
+            *("guided-sac-kl", "only-proposals", "only-density", "only-warm-start", "only-residual"),
         ),
         20_000,
         0,
         (2_500, 5_000, 10_000, 20_000),
         COMMON,
         by_algorithm=ALONE,
-        shared={"random": "T2", "scripted": "T2", "library": "T2", "guided-sac": "T2", "sac-shuffled": "T2"},
+        shared=dict.fromkeys(("random", "scripted", "library", "guided-sac", "sac-shuffled", "guided-sac-kl"), "T2"),
     ),
     "tuning": TableSpec(
         "are the baselines' settings fair? RLPD and IBRL with three demonstrations as T3 has them, and with one setting changed",
