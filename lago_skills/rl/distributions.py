@@ -1,6 +1,6 @@
 """Policies of proximal policy optimisation as distributions over actions, and how far they are from a prior.
 
-Each quantity has its gradient beside it, `by_...`: of the sum over states of (B,) weights times the quantity, by the distribution's parameters.
+Each quantity has its gradient beside it, as `by_...` or with it: of the sum over states of (B,) weights times the quantity, by the distribution's parameters.
 """
 
 # torch leaves some argument types open.

@@ -285,16 +285,15 @@ class PPO:
         by_log_prob = torch.where(gained <= clipped, gained, 0.0) * (-1.0 / size)
         gradient = policy.by_log_prob(rows.action, by_log_prob)
         if config.entropy_weight:
-            gradient = _sum(gradient, policy.by_entropy(torch.full((size,), -config.entropy_weight / size)))
+            by_entropy = policy.by_entropy(torch.full((size,), -config.entropy_weight / size))
+            gradient = tuple(a + b for a, b in zip(gradient, by_entropy, strict=True))
         divergence = torch.zeros(())
         counts = torch.nonzero(rows.weight)[:, 0]  # other rows may be without advice
         if self.advice_layout is not None and len(counts):
             apart, of_those = self._apart(policy.at(counts), rows.advice[counts], rows.weight[counts] / size)
-            of_all = [
-                torch.zeros_like(each).index_copy_(0, counts, part)
-                for each, part in zip(gradient, of_those, strict=True)
-            ]
-            gradient, divergence = _sum(gradient, of_all), apart.mean()
+            both = zip(gradient, of_those, strict=True)
+            gradient = tuple(each.index_add(0, counts, part) for each, part in both)
+            divergence = apart.mean()
         errors = valued.outputs[:, 0] - rows.target
         approx_kl = (ratio - 1.0 - log_ratio).mean()
         clip_share = ((ratio - 1.0).abs() > config.clip).float().mean()
@@ -382,7 +381,3 @@ class PPO:
         self.adam.get(checkpoint, "adam")
         checkpoint.load_generator("policy_generator", self.generator)
         checkpoint.load_generator("guide_generator", self.guide_generator)
-
-
-def _sum(first: Sequence[Tensor], second: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    return tuple(a + b for a, b in zip(first, second, strict=True))
