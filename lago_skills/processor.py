@@ -25,7 +25,11 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
+def is_amd() -> bool:
+    """Whether AMD made it, of whatever generation."""
+    return _first().get("vendor_id") == "AuthenticAMD"
+
+
 def is_zen5() -> bool:
     """Whether it is AMD's Zen 5 or later, whose registers of 512 bits compute in one piece."""
-    found = _first()
-    return found.get("vendor_id") == "AuthenticAMD" and int(found.get("cpu family", 0)) >= 26
+    return is_amd() and int(_first().get("cpu family", 0)) >= 26

@@ -11,13 +11,15 @@ from lago_skills import processor
 from lago_skills.rl import products
 
 
+@pytest.mark.parametrize("amd", [True, False])
 @pytest.mark.parametrize("transposes", [True, False])
 @pytest.mark.parametrize("layout", ["rows", "columns", "transposed", "part"])
 @pytest.mark.parametrize("inner", [8, 96])  # below and above the size from which products are oneDNN's
 def test_products_are_right_in_every_layout(
-    inner: int, layout: str, transposes: bool, monkeypatch: pytest.MonkeyPatch
+    inner: int, layout: str, transposes: bool, amd: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(products, "_TRANSPOSES", transposes)
+    monkeypatch.setattr(products, "_pointwise", products.onednn() if amd else None)
     torch.manual_seed(0)
     a = torch.randn(inner, 80).T if layout == "transposed" else torch.randn(80, 2 * inner)[:, :inner]
     a = a if layout in ("transposed", "part") else a.contiguous()
@@ -48,4 +50,5 @@ def test_processors_are_told_apart(
 ) -> None:
     monkeypatch.setattr(processor, "_first", lambda: found)
     assert processor.is_zen5() is zen5
+    assert processor.is_amd() is (found.get("vendor_id") == "AuthenticAMD")
     assert name in processor.processor()

@@ -58,7 +58,7 @@ A run of several tasks has `eval/success/<task>` of each besides.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -261,7 +261,7 @@ class PPO:
         config = self.config
         self.adam.rate = config.learning_rate * (1.0 - progress if config.anneal else 1.0)
         said: list[Tensor] = []
-        size = min(config.minibatch_size, len(rows))
+        size, rows = min(config.minibatch_size, len(rows)), self._normalized(rows)
         for _ in range(config.n_epochs):
             shuffled = rows[torch.randperm(len(rows), generator=self.generator)]
             for start in range(0, len(rows) - size + 1, size):
@@ -273,7 +273,7 @@ class PPO:
 
     @torch.no_grad()
     def _step(self, rows: Rows) -> Tensor:
-        """One minibatch. All gradients are written out; `tests/test_ppo.py` holds them against torch's of the loss above."""
+        """One minibatch, of normalised states. All gradients are written out; `tests/test_ppo.py` holds them against torch's of the loss above."""
         config, size = self.config, len(rows)
         acted, valued = self._forward(self.actor, rows), self._forward(self.critic, rows)
         policy = self._distribution(acted.outputs, rows.advice)
@@ -317,7 +317,7 @@ class PPO:
         """Draw the policy to the prior on some rows, and the critic to the returns of others; then start the optimiser anew."""
         assert self.advice_layout is not None
         adam = self._adam(WARM_START_RATE)
-        size = self.config.minibatch_size
+        size, rows, returns = self.config.minibatch_size, self._normalized(rows), self._normalized(returns)
         weights = torch.full((size,), 1.0 / size)
         for _ in range(self.config.warm_start_updates):
             some = rows[torch.randint(len(rows), (size,), generator=self.guide_generator)]
@@ -329,10 +329,15 @@ class PPO:
             self._descend(adam, policy, gradient, some.advice, acted, valued, errors * (2.0 / size))
         self.adam = self._adam(self.config.learning_rate)
 
+    def _normalized(self, rows: Rows) -> Rows:
+        """With the states that the networks see."""
+        return replace(rows, state=self.normalizer(rows.state))
+
     def _forward(self, network: Network, rows: Rows) -> Forward:
-        x, hint = self.normalizer(rows.state), self._hint(rows.advice)
-        outputs, kept = network.evaluate(x, hint)
-        return Forward(x, hint, kept, outputs)
+        """Of rows whose states are normalised."""
+        hint = self._hint(rows.advice)
+        outputs, kept = network.evaluate(rows.state, hint)
+        return Forward(rows.state, hint, kept, outputs)
 
     def _descend(
         self,

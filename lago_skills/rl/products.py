@@ -1,11 +1,11 @@
 """What small networks spend their time on, in single precision, by the fastest library at hand.
 
-Matrix products by oneDNN where torch has it.
+Matrix products by oneDNN on AMD's processors, by MKL, which torch's own go to, elsewhere.
 
-oneDNN compiles its kernels for the processor it finds; MKL, which torch's own products go to, leaves half of the width of AMD Zen 5's registers
-idle (one thread, 128 x 256 x 256: 154 microseconds by MKL, 80 by oneDNN; on Zen 4 169 by either). oneDNN copies a left side that is transposed, as in the
-gradients of weights, before it multiplies: on Zen 4 194 microseconds beside 174 by MKL, so that MKL has those on all processors but Zen 5. Both add up in float32;
-they differ in rounding alone.
+oneDNN compiles its kernels for the processor it finds; MKL leaves half of the width of AMD Zen 5's registers
+idle (one thread, 128 x 256 x 256: 154 microseconds by MKL, 80 by oneDNN; on Zen 4 169 by either; on an Intel Xeon of 2024 120 and 135, with 64
+instead of 128 rows 55 and 67). oneDNN copies a left side that is transposed, as in the gradients of weights, before it multiplies:
+on Zen 4 194 microseconds beside 174 by MKL, so that MKL has those on all processors but Zen 5. Both add up in float32; they differ in rounding alone.
 
 The hyperbolic tangent by NumPy: a seventh of the time of torch's on AVX-512 (Zen 4, 250 x 256: 23 beside 163 microseconds), as exact (6e-8).
 """
@@ -15,21 +15,27 @@ The hyperbolic tangent by NumPy: a seventh of the time of torch's on AVX-512 (Ze
 
 from __future__ import annotations
 
-import platform
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lago_skills.processor import is_zen5
+from lago_skills.processor import is_amd, is_zen5
 
 SMALLEST = 64
 """Where a side is shorter, nothing is gained."""
 _TRANSPOSES = is_zen5()
-_pointwise: Any = None
-if torch.backends.mkldnn.is_available() and platform.machine().lower() in ("x86_64", "amd64"):
-    _pointwise = getattr(getattr(torch.ops.mkldnn, "_linear_pointwise", None), "default", None)
+
+
+def onednn() -> Any:
+    """Its product with a bias; None where torch has none."""
+    if not torch.backends.mkldnn.is_available():
+        return None
+    return getattr(getattr(torch.ops.mkldnn, "_linear_pointwise", None), "default", None)
+
+
+_pointwise: Any = onednn() if is_amd() else None
 
 
 def product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
