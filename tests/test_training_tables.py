@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from lago_skills.guide.guides import LibraryGuide
 from lago_skills.rl.methods import METHODS
 from lago_skills.stages import collect, segment, training_tables
 from lago_skills.stages.job import Workspace
+from lago_skills.stages.pool import open_workspace
 from lago_skills.stages.training_guides import ClonedGuide, Seed
 from lago_skills.stages.training_tables import TABLES, Bench
 from lago_skills.stages.zero_shot_table import Variant, variant
@@ -466,4 +468,31 @@ def test_workers_share_the_runs(space: Workspace) -> None:
     assert told.endswith(" s")
     again = training_tables._run_there(space.root, space.study_file, "T2", cell)  # pyright: ignore[reportPrivateUsage]
     assert again == "measured by another process"
+    assert not list(space.artifact("unfinished", "T2").iterdir())  # no lock is left behind
     assert isinstance(Bench(space, "T2", lambda text: None).measure(cell)[0], CurveRow)
+
+
+def _claim(root: Path, study_file: Path, cell: CurveCell, has: Any, done: Any) -> None:
+    with training_tables._claim(open_workspace(root, study_file), cell) as mine:  # pyright: ignore[reportPrivateUsage]
+        assert mine
+        has.set()
+        done.wait()
+
+
+@pytest.mark.timeout(120)
+def test_a_run_that_another_process_is_at_is_left_to_it(space: Workspace) -> None:
+    cell = CurveCell("T2", "small", "sac", "reach-wall", 0)
+    context = multiprocessing.get_context("spawn")
+    has, done = context.Event(), context.Event()
+    other = context.Process(target=_claim, args=(space.root, space.study_file, cell, has, done))
+    other.start()
+    try:
+        assert has.wait(60)
+        told = training_tables._run_there(space.root, space.study_file, "T2", cell)  # pyright: ignore[reportPrivateUsage]
+        assert told == "left to another process, which is at it"
+        other.kill()  # a claim goes with its process
+        other.join()
+        with training_tables._claim(space, cell) as mine:  # pyright: ignore[reportPrivateUsage]
+            assert mine
+    finally:
+        other.kill()

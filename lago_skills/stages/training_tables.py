@@ -6,14 +6,17 @@ last checkpoint.
 
 from __future__ import annotations
 
+import fcntl
 import multiprocessing
 import os
 import shutil
 import sys
 import time
 from collections import defaultdict
+from collections.abc import Generator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -241,7 +244,7 @@ class Bench:
             ]
         n_shown = len(options.get("demonstrations", ()))
         bundle = made.bundle(method.adviser, tasks, self.spec.demos)
-        folder = self.space.artifact("unfinished", cell.table, cell.name.replace("/", "__"))
+        folder = unfinished(self.space, cell)
 
         def report(step: int, row: Row) -> None:
             progress.update(cell.name, step, f"{cell.name} success {row.get('eval/success', float('nan')):.2f}")
@@ -386,11 +389,38 @@ def _run_there(root: Path, study_file: Path, table: str, cell: CurveCell) -> str
     return _measure(bench.space, bench, RowFile(TABLES[table].path(root, table), CurveRow), cell)
 
 
+def unfinished(space: Workspace, cell: CurveCell) -> Path:
+    """Where a run keeps its checkpoints until it is on record."""
+    return space.artifact("unfinished", cell.table, cell.name.replace("/", "__"))
+
+
+@contextmanager
+def _claim(space: Workspace, cell: CurveCell) -> Generator[bool]:
+    """Have a run for oneself, so that several commands share a table; whether it could be had. A claim goes with its process, however that ends.
+
+    The lock's file goes once the run is on record: whoever still waits with the old file finds it there.
+    """
+    path = unfinished(space, cell).with_name(f".{unfinished(space, cell).name}.lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+        if cell in recorded(space, cell.table):
+            path.unlink(missing_ok=True)
+
+
 def _measure(space: Workspace, bench: Bench, file: RowFile[CurveRow], cell: CurveCell) -> str:
-    if cell in recorded(space, cell.table):
-        return "measured by another process"
-    rows = bench.measure(cell)
-    file.add_all(rows)
+    with _claim(space, cell) as mine:
+        if not mine:
+            return "left to another process, which is at it"
+        if cell in recorded(space, cell.table):
+            return "measured by another process"
+        rows = bench.measure(cell)
+        file.add_all(rows)
     means = [
         np.mean([row.success for row in rows if row.steps == step]) for step in dict.fromkeys(row.steps for row in rows)
     ]
