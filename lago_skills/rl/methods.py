@@ -174,7 +174,7 @@ METHODS.update(
         "ibrl-imitation": _tuned("ibrl", "the pull to demonstrated actions that guided SAC has", imitation_weight=4.0),
     }
 )
-# Rows of the table of tuning (and the best of RLPD in T3): what else the baselines' settings could have been.
+# Rows of the table of tuning (and what T3 has of them): what else the baselines' settings could have been.
 
 
 TRAINABLE = ("sac", "guided-sac", "guided-sac-kl", "ppo", "guided-ppo")

@@ -112,7 +112,7 @@ TABLES: dict[str, TableSpec] = {
     ),
     "T3": TableSpec(
         "a new task with three demonstrations: against the strongest few-shot learners",
-        ("random", "scripted", "bc", "guided-sac", "rlpd", "rlpd-4-updates", "ibrl", "sac-cloned"),
+        ("random", "scripted", "bc", "guided-sac", "rlpd", "rlpd-4-updates", "ibrl", "ibrl-4-updates", "sac-cloned"),
         20_000,
         3,
         (5_000, 10_000, 20_000),
