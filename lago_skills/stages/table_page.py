@@ -68,8 +68,6 @@ def on_record(space: Workspace) -> dict[str, list[CurveRow]]:
 def write_page(space: Workspace, table: str, rows: list[CurveRow]) -> Path:
     """Write `checkpoints/STUDY/tables/T2.html` and return where it is."""
     entries, summary = results(table, rows)
-    steps = sorted({row.steps for row in rows} - {0})
-    picture = method_curves(_whole(rows, steps), _by_task(rows), "success, interquartile mean")
     text = files("lago_skills.evaluate").joinpath("table_page.html").read_text(encoding="utf-8")
     template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(text)
     about = {name: ABOUT[name] if name in UNTRAINED else METHODS[name].about for name in TABLES[table].methods}
@@ -79,7 +77,7 @@ def write_page(space: Workspace, table: str, rows: list[CurveRow]) -> Path:
         study=space.study.name,
         version=lago_skills.__version__,
         question=summary["question"],
-        picture=base64.b64encode(picture).decode("ascii"),
+        pictures=_pictures(rows, TABLES[table].pictures or {"": TABLES[table].methods}),
         rows=entries,
         ours=ours(rows),
         chances=summary["improvement"],
@@ -92,6 +90,18 @@ def write_page(space: Workspace, table: str, rows: list[CurveRow]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, page)
     return path
+
+
+def _pictures(rows: list[CurveRow], groups: dict[str, tuple[str, ...]]) -> dict[str, str]:
+    """The curves of each group of methods that has any, by its title."""
+    found: dict[str, str] = {}
+    for title, names in groups.items():
+        own = [row for row in rows if row.method in names]
+        if own:
+            steps = sorted({row.steps for row in own} - {0})
+            picture = method_curves(_whole(own, steps), _by_task(own), "success, interquartile mean")
+            found[title] = base64.b64encode(picture).decode("ascii")
+    return found
 
 
 def _whole(rows: list[CurveRow], steps: list[int]) -> list[Curve]:

@@ -76,6 +76,8 @@ class TableSpec:
     """What differs further, by algorithm."""
     shared: dict[str, str] = field(default_factory=dict[str, str])
     """Methods whose runs are those of another table, by name: the same cells, not run twice."""
+    pictures: dict[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    """What is drawn together, where all methods in one picture would be too many: title, methods."""
 
     def path(self, root: Path, name: str) -> Path:
         """Where its rows are."""
@@ -145,6 +147,19 @@ TABLES: dict[str, TableSpec] = {
         COMMON,
         by_algorithm=ALONE,
         shared=dict.fromkeys(("random", "scripted", "library", "guided-sac", "sac-shuffled", "guided-sac-kl"), "T2"),
+        pictures={
+            "The right library, one part taken away": (
+                *("library", "guided-sac", "no-retrieval", "no-text-head", "no-decay", "no-decoder", "no-long-prompt"),
+            ),
+            "A library that is asked for the wrong skills, one part taken away": (
+                *("shuffled library", "sac-shuffled", "shuffled-no-decay", "shuffled-no-proposals"),
+                *("shuffled-no-harvest", "shuffled-no-observed-prior", "shuffled-no-plan-noise"),
+            ),
+            "The right library, one way of guiding alone": (
+                *("random", "library", "guided-sac", "guided-sac-kl"),
+                *("only-proposals", "only-density", "only-warm-start", "only-residual"),
+            ),
+        },
     ),
     "tuning": TableSpec(
         "are the baselines' settings fair? RLPD and IBRL with three demonstrations as T3 has them, and with one setting changed",
