@@ -363,7 +363,11 @@ def test_a_table_shows_the_runs_that_it_shares(space: Workspace, capsys: pytest.
     assert "library," not in (space.root / "data/results/T5.csv").read_text().replace("shuffled library,", "")
     assert main([*root, "report", "small", "--table", "T5"], never) == 0
     page = space.artifact("tables", "T5.html").read_text()
-    assert [page.count(text) for text in ("<img ", "wrong skills, one part", "one way of guiding alone</h2>")] == [3, 1, 1]
+    assert [page.count(text) for text in ("<img ", "wrong skills, one part", "one way of guiding alone</h2>")] == [
+        3,
+        1,
+        1,
+    ]
 
 
 def test_pictures_show_methods_of_their_table() -> None:
