@@ -77,7 +77,10 @@ def test_further_evaluations_change_nothing_but_the_log() -> None:
 
 
 @pytest.mark.parametrize("env", [Walk, Echo])  # Echo never succeeds, so no leader has anything in its favour
-@pytest.mark.parametrize("method_name", ["sac", "guided-sac", "guided-sac-kl"])
+@pytest.mark.parametrize(
+    "method_name",
+    ["sac", "guided-sac", "guided-sac-kl", "only-proposals", "only-density", "only-warm-start", "only-residual"],
+)
 def test_a_guide_that_says_nothing_is_the_plain_algorithm_bit_for_bit(method_name: str, env: Any) -> None:
     config = SMALL.model_copy(update=METHODS[method_name].settings)
     silent, without = train(problem(env, NullGuide(2)), config, 0), train(problem(env), config, 0)
@@ -89,8 +92,23 @@ def test_a_guide_that_says_nothing_is_the_plain_algorithm_bit_for_bit(method_nam
     assert silent.curve[-1]["train/prior_share"] == 0.0
     for name, value in without.agent.actor.state_dict().items():
         assert torch.equal(silent.agent.actor.state_dict()[name], value)
-    assert torch.equal(silent.agent.actor.state_dict()["hint"], torch.zeros(4, 16))
+    if config.observe_prior:
+        assert torch.equal(silent.agent.actor.state_dict()["hint"], torch.zeros(4, 16))
     assert env is Walk or all(row["eval/return"] < 0.0 for row in without.curve)
+
+
+def test_a_warm_start_is_made_where_the_prior_led() -> None:
+    settings = METHODS["only-warm-start"].settings | {"warm_start_updates": 500, "n_steps": 302, "eval_early": (200,)}
+    made = problem(Walk, Pointing(1.0), n_envs=2)
+    config = SMALL.model_copy(update=settings | {"random_steps": 300, "eval_every": 302})
+    run = train(made, config, 0, final_episodes=20)
+    assert run.curve[0]["train/prior_share"] == 1.0
+    assert run.curve[0]["train/success"] > 0.9
+    assert run.leader == "policy"  # the prior's episodes were a beginning: it may not lead any other
+    cold = train(made, config.model_copy(update={"warm_start_updates": 0}), 0, final_episodes=20)
+    succeeded, before = (sum(outcome.success for outcome in each.final) for each in (run, cold))
+    assert succeeded >= 15
+    assert before <= 5
 
 
 GO = """

@@ -65,7 +65,7 @@ class SACConfig(BaseModel):
     density_in_target: bool = False
     """Guided: rho counts in the bootstrap target as well (SPiRL, arXiv 2010.11944)."""
     warm_start_updates: int = Field(default=0, ge=0)
-    """Guided: updates that draw the policy to the prior's mean before any other."""
+    """Guided: updates that draw the policy to the prior's mean before any other, where the prior's samples led: they then lead the first `random_steps`."""
     residual_scale: float | None = Field(default=None, gt=0)
     """Guided: the policy corrects the prior's mean by up to this much instead of acting by itself."""
     plan_noise_m: float = Field(default=0.02, ge=0)

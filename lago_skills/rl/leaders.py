@@ -39,7 +39,9 @@ class Leaders:
         return self.leaders[int(np.argmax(draws))]
 
     def note(self, leader: Leader, success: bool) -> None:
-        """Count an episode that this leader led."""
+        """Count an episode that this leader led; one that may not be drawn is not counted."""
+        if leader not in self._wins:
+            return
         self._wins[leader] = DISCOUNT * self._wins[leader] + success
         self._losses[leader] = DISCOUNT * self._losses[leader] + (not success)
 

@@ -15,7 +15,7 @@ Guidance, each part a setting (`lago_skills.rl.config.SACConfig`):
   target_proposals   the bootstrap target takes the better of the policy's and the prior's action (IBRL)
   density_weight     the actor's loss, and the target if wanted, count rho = log prior over uniform (LaGO, arXiv 2606.24669; SPiRL, arXiv 2010.11944)
   fade               how density and imitation go as the policy overtakes the prior
-  warm_start_updates the actor starts from the prior
+  warm_start_updates the prior's samples lead the first `random_steps`, and the actor starts from the prior's mean in the states these went through
   residual_scale     the actor corrects the prior
   plan_noise_m       exploration in plan space: in half of the episodes led by the prior's samples, the playbook's targets are shifted by
                      a random few centimetres, around zero or around the shift of an earlier success

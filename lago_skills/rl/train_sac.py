@@ -141,6 +141,8 @@ class SACLoop:
             leader = self.leaders.draw(self.rng)
             if leader == "mix" and self.step < self.config.random_steps and "prior" in self.leaders.leaders:
                 leader = "prior"  # there is no critic yet to choose
+            if self.config.warm_start_updates and self.step < self.config.random_steps:
+                leader = "explore"  # the policy is to know what to do where the prior leads
             shift = self._draw_shift(leader)
             if shift is not None:
                 states, advice = self._look(observation[None], self.tasks[number : number + 1], [shift])
@@ -243,7 +245,7 @@ class SACLoop:
         config = self.config
         if self.step <= config.random_steps or self.memory.size < config.batch_size:
             return
-        if self.n_updates == 0:
+        if self.n_updates == 0 and self.leaders.spoken:
             for _ in range(config.warm_start_updates):
                 self.agent.warm_start(Batch(self.memory.sample(self.rng, config.batch_size), self.columns))
         self.debt += config.updates_per_step * n_steps
