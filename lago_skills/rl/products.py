@@ -3,8 +3,8 @@
 Matrix products by oneDNN on AMD's processors, by MKL, which torch's own go to, elsewhere.
 
 oneDNN compiles its kernels for the processor it finds; MKL leaves half of the width of AMD Zen 5's registers
-idle (one thread, 128 x 256 x 256: 154 microseconds by MKL, 80 by oneDNN; on Zen 4 169 by either; on an Intel Xeon of 2024 120 and 135, with 64
-instead of 128 rows 55 and 67). oneDNN copies a left side that is transposed, as in the gradients of weights, before it multiplies:
+idle (one thread, 128 x 256 x 256: 154 microseconds by MKL, 80 by oneDNN; on Zen 4 169 by either; on an Intel Xeon with AMX 120 and 135, and
+55 and 68 for 256 x 64 x 256). oneDNN copies a left side that is transposed, as in the gradients of weights, before it multiplies:
 on Zen 4 194 microseconds beside 174 by MKL, so that MKL has those on all processors but Zen 5. Both add up in float32; they differ in rounding alone.
 
 The hyperbolic tangent by NumPy: a seventh of the time of torch's on AVX-512 (Zen 4, 250 x 256: 23 beside 163 microseconds), as exact (6e-8).
