@@ -32,8 +32,9 @@ from lago_skills.rl.methods import METHODS
 from lago_skills.stages import collect, segment, training_tables
 from lago_skills.stages.job import Workspace
 from lago_skills.stages.pool import open_workspace
+from lago_skills.stages.table_specs import TABLES
 from lago_skills.stages.training_guides import ClonedGuide, Seed
-from lago_skills.stages.training_tables import TABLES, Bench
+from lago_skills.stages.training_tables import Bench
 from lago_skills.stages.zero_shot_table import Variant, variant
 from lago_skills.training_command import TABLE_NAMES
 from tests.test_zero_shot_table import STUDY, never, study_in

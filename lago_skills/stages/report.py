@@ -22,7 +22,7 @@ from lago_skills.guide.guides import LibraryGuide
 from lago_skills.rl.runlog import CURVE_FILE
 from lago_skills.stages import build, evaluate, plan, table_page, train
 from lago_skills.stages.job import Job, Progress, Workspace, digest
-from lago_skills.stages.training_tables import TABLES
+from lago_skills.stages.table_specs import TABLES
 from lago_skills.store import ArtifactWriter, Manifest, fingerprint, verify
 
 VERSION = 4

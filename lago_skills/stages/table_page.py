@@ -17,7 +17,7 @@ from lago_skills.plots import Curve, method_curves
 from lago_skills.rl.methods import METHODS
 from lago_skills.stages import training_tables
 from lago_skills.stages.job import Workspace
-from lago_skills.stages.training_tables import TABLES, UNTRAINED
+from lago_skills.stages.table_specs import TABLES, UNTRAINED
 from lago_skills.store import write_text
 
 OURS = ("guided-sac", "guided-ppo")
