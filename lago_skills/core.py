@@ -18,6 +18,8 @@ from lago_skills.errors import ShapeError
 FloatArray = NDArray[np.float32] | NDArray[np.float64]
 Comparison = Literal["<", ">"]
 Cut = Literal["playbook", "change points"]
+PlanForm = Literal["numbers", "words"]
+"""How a plan says what to do: targets and thresholds in units, or sentences about anchors."""
 ANCHORS = ("gripper", "object", "object2", "goal")
 
 
@@ -39,7 +41,12 @@ class Vocabulary:
 
     features: tuple[Feature, ...]
     anchors: tuple[str, ...]
-    """Names of points to head for; empty where an environment has none, and steps then have no target."""
+    """Names of points to head for, the acting point first; empty where an environment has none, and steps then have no target."""
+
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        """What a step in words may be about: every anchor but the acting point itself."""
+        return self.anchors[1:]
 
 
 @dataclass(frozen=True)
@@ -72,24 +79,28 @@ class Target:
 
 @dataclass(frozen=True)
 class Step:
-    """One step of a playbook: a skill sentence, where to head, and when it is active."""
+    """One step of a playbook: a skill sentence and either what it is about (words), or where to head and when (numbers)."""
 
     skill: str
-    target: Target | None
+    target: Target | None = None
     when: tuple[Condition, ...] = ()
+    about: tuple[str, ...] = ()
+    """Of a plan in words: one or two anchors, "the thing" and "the place"."""
 
 
 @dataclass(frozen=True)
 class Playbook:
-    """The parsed plan of a task. The first step whose conditions all hold is active.
+    """The parsed plan of a task.
 
-    The last step has no condition, so exactly one step is active in every state.
+    In numbers, the first step whose conditions all hold is active, and the last step has no condition, so exactly one step is
+    active in every state. In words, steps are in the order of time, and when each begins is learned.
     """
 
     task_id: str
     steps: tuple[Step, ...]
     transcript_key: str
     model: str
+    form: PlanForm = "numbers"
 
 
 @dataclass(frozen=True)

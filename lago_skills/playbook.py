@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -64,9 +65,21 @@ def playbook_from(raw: dict[str, Any]) -> Playbook:
     steps = tuple(
         Step(
             skill=step["skill"],
-            target=Target(step["target"]["anchor"], tuple(step["target"]["offset"])) if step["target"] else None,
-            when=tuple(Condition(**condition) for condition in step["when"]),
+            target=Target(step["target"]["anchor"], tuple(step["target"]["offset"])) if step.get("target") else None,
+            when=tuple(Condition(**condition) for condition in step.get("when", ())),
+            about=tuple(step.get("about", ())),
         )
         for step in raw["steps"]
     )
-    return Playbook(raw["task_id"], steps, raw["transcript_key"], raw["model"])
+    return Playbook(raw["task_id"], steps, raw["transcript_key"], raw["model"], raw.get("form", "numbers"))
+
+
+def playbook_to(book: Playbook) -> dict[str, Any]:
+    """The JSON form of a playbook; of one in numbers, as it was before there were others, so that its hash stays."""
+    raw = asdict(book)
+    form = raw.pop("form")
+    for step in raw["steps"]:
+        unused = ("about",) if form == "numbers" else ("target", "when")
+        for name in unused:
+            del step[name]
+    return raw if form == "numbers" else {**raw, "form": form}

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from lago_skills.core import Feature, Task
+from lago_skills.core import Feature, PlanForm, Task
 from lago_skills.data.config import SegmentConfig, SourceConfig, WeightingConfig
 from lago_skills.decoder.config import DecoderConfig
 from lago_skills.envs.grounding import Grounding, MetaWorldGrounding
@@ -51,7 +51,7 @@ class OwnTask(_Section):
 
 
 class TasksConfig(_Section):
-    """Task and group names (`ten`, `eight`, `thirty-two`), and one's own tasks."""
+    """Task and group names (`ten`, `eight`, `twelve`, `twenty`), and one's own tasks."""
 
     seen: list[str] = Field(min_length=1)
     """Demonstrated training tasks."""
@@ -120,6 +120,9 @@ class PlanConfig(_Section):
     best score in rollouts and the fewest findings."""
     prompt: Literal["whole", "brief"] = "whole"
     """What tasks without demonstrations are asked for with: all that is known about writing playbooks, or one sentence of instructions."""
+    form: PlanForm = "numbers"
+    """`numbers`: steps with a target in metres and thresholds. `words`: steps that say what is done with what; where to head, how fast
+    and until when is learned from demonstrations."""
     repair: bool = True
     """Whether recorded repairs are used; without them, first answers as they came."""
     live: LiveConfig = LiveConfig()

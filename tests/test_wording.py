@@ -15,7 +15,7 @@ from lago_skills.planner.wordings import NONE, Wordings, check_wordings, read_wo
 from lago_skills.wording import WordingMatcher, train_matcher, variants
 from tests.conftest import ROOT
 
-EVERY = expand(["ten", "eight", "thirty-two"])
+EVERY = expand(["ten", "eight", "twelve", "twenty"])
 REPHRASINGS: dict[str, list[str]] = json.loads((ROOT / "tests/data/rephrasings.json").read_text(encoding="utf-8"))
 
 

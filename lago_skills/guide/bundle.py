@@ -20,7 +20,7 @@ from lago_skills.errors import ArtifactCorrupt
 from lago_skills.guide.guides import LibraryGuide, RetrievalConfig
 from lago_skills.library import SkillLibrary
 from lago_skills.library.exchange import copy, open_any
-from lago_skills.playbook import playbook_from
+from lago_skills.playbook import playbook_from, playbook_to
 from lago_skills.query.runtime import LearnedQuery, QueryNetwork
 from lago_skills.store import verify
 from lago_skills.tensors import load_arrays, save_arrays
@@ -51,7 +51,7 @@ def write_bundle(
     """Fill a folder with everything a guide needs at run time; without a grounding, it is for Meta-World."""
     decoder.save(folder / DECODER_FILE)
     copy(library, folder / LIBRARY_DIR, frozen=True)
-    books = {name: asdict(book) for name, book in playbooks.items()}
+    books = {name: playbook_to(book) for name, book in playbooks.items()}
     (folder / PLAYBOOKS_FILE).write_text(json.dumps(books, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     save_arrays(step_latents, folder / LATENTS_FILE)
     (folder / RETRIEVAL_FILE).write_text(json.dumps(asdict(config)) + "\n", encoding="utf-8")

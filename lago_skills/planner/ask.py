@@ -12,13 +12,14 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
-from lago_skills.core import Playbook, Task
+from lago_skills.core import PlanForm, Playbook, Task
 from lago_skills.envs.grounding import Grounding
 from lago_skills.errors import PlanError, TranscriptMissing
 from lago_skills.llm.transcripts import HUMAN, Request, Transcript, TranscriptFile
 from lago_skills.planner.findings import Finding, LintFile
-from lago_skills.planner.lint import lint_logic
+from lago_skills.planner.lint import lint_logic, lint_words_form
 from lago_skills.planner.parse import read_answer
 from lago_skills.planner.requests import playbook_request, repair_request
 from lago_skills.planner.scenes import Scene
@@ -106,6 +107,8 @@ class Planner:
     """Without them a first answer that holds a playbook is used as it came."""
     brief: bool = False
     """Whether tasks without demonstrations are asked for with one sentence of instructions."""
+    form: PlanForm = "numbers"
+    """How plans are to be written."""
     words: tuple[str, ...] | None = ()
     """Sentences that data without playbooks has taught; None while its motions have no names, and nothing can be asked."""
 
@@ -114,11 +117,12 @@ class Planner:
     def version(self, answer: Transcript, task: Task) -> Version:
         """An answer read and linted: by logic here, and with what the lint file knows about it."""
         vocabulary = self.grounding.vocabulary
-        reading = read_answer(answer.response, task.id, vocabulary, answer.key, answer.model)
+        reading = read_answer(answer.response, task.id, vocabulary, answer.key, answer.model, self.form)
         if reading.playbook is None:
             return Version(answer, None, reading.findings)
         known = self.lint.get(answer.id)
-        findings = lint_logic(reading.playbook, vocabulary) + (known.findings if known else ())
+        logic = lint_words_form if self.form == "words" else lint_logic
+        findings = reading.findings + logic(reading.playbook, vocabulary) + (known.findings if known else ())
         return Version(answer, reading.playbook, findings, score=known.score if known else None)
 
     def _chain(self, request: Request, task: Task, model: str | None) -> Plan:
@@ -211,7 +215,7 @@ class Planner:
             return
         known: dict[str, None] = dict.fromkeys(self.words)
         for members in rounds(seen):
-            asked = [(task, playbook_request(task, self.grounding, self.scenes, list(known))) for task in members]
+            asked = [(task, self._request(task, known)) for task in members]
             yield from asked
             for task, request in asked:
                 plan = self.plan(task, request)
@@ -220,7 +224,10 @@ class Planner:
                     return
                 known.update(dict.fromkeys(step.skill for step in words.steps) if words else {})
         for task in unseen:
-            yield task, playbook_request(task, self.grounding, self.scenes, list(known), brief=self.brief)
+            yield task, self._request(task, known, brief=self.brief)
+
+    def _request(self, task: Task, known: dict[str, None], *, brief: bool = False) -> Request:
+        return playbook_request(task, self.grounding, self.scenes, list(known), brief=brief, form=self.form)
 
 
 def _rank(plan: Plan) -> tuple[float, int, str]:
@@ -249,8 +256,10 @@ def _authors(book: Playbook | None, parent: Version | None, who: str) -> tuple[s
 
 def playbook_json(book: Playbook) -> str:
     """A playbook in the form in which a model answers."""
-    steps = [
-        {
+    steps: list[dict[str, Any]] = [
+        {"skill": step.skill, **({"about": list(step.about)} if step.about else {})}
+        if book.form == "words"
+        else {
             "skill": step.skill,
             **({"target": {"anchor": step.target.anchor, "offset": list(step.target.offset)}} if step.target else {}),
             "when": [{"feature": c.feature, "op": c.op, "value": c.value} for c in step.when],

@@ -24,6 +24,8 @@ Kind = Literal[
     "stuck",  # a step that never hands over
     "never-starts",  # rollouts that stay in the opening step to the end
     "undemonstrated",  # a sentence that the controller never learned, in a plan that does not work
+    "number",  # a sentence of a plan in words with a number in it
+    "one-anchor-twice",  # a step whose thing and place are one anchor
     "unfinished",  # demonstrations that end although the final step was never reached
 ]
 

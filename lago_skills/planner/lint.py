@@ -7,6 +7,7 @@ Of rollouts, one thing more is used than what was sensed: whether the episode en
 from __future__ import annotations
 
 import itertools
+import re
 from collections import Counter
 from dataclasses import dataclass
 
@@ -51,6 +52,22 @@ def lint_logic(book: Playbook, vocabulary: Vocabulary) -> tuple[Finding, ...]:
             text = f"never active, since step {hidden_by} above it holds wherever it does; expected the stricter step first"
             findings.append(Finding("shadowed", number, text))
         boxes.append(box)
+    return tuple(findings)
+
+
+NUMBER = re.compile(r"\d")
+
+
+def lint_words_form(book: Playbook, vocabulary: Vocabulary) -> tuple[Finding, ...]:
+    """What a plan in words should not have: numbers, which a skill cannot follow, and a second anchor that is the first."""
+    findings: list[Finding] = []
+    for number, step in enumerate(book.steps, start=1):
+        if NUMBER.search(step.skill):
+            text = f'found a number in "{step.skill}"; expected words alone, since how far and how fast is the skill\'s to know'
+            findings.append(Finding("number", number, text))
+        if len(set(step.about)) < len(step.about):
+            text = f"found {step.about[0]!r} as the thing and as the place; expected two anchors, or one"
+            findings.append(Finding("one-anchor-twice", number, text))
     return tuple(findings)
 
 

@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import Any, cast
 
-from lago_skills.core import Condition, Playbook, Step, Target, Vocabulary
+from lago_skills.core import Condition, PlanForm, Playbook, Step, Target, Vocabulary
 from lago_skills.errors import PlanError
 from lago_skills.planner.findings import Finding
 
@@ -16,6 +16,7 @@ MAX_CONDITIONS = 24
 MAX_ANSWER_CHARS = 100_000
 MAX_SENTENCE_CHARS = 500
 MAX_OFFSET_M = 1.0
+MAX_ABOUT = 2
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,9 @@ class _Refused(Exception):
     """Why a part of an answer is not what it should be."""
 
 
-def read_answer(text: str, task_id: str, vocabulary: Vocabulary, key: str, model: str) -> Reading:
+def read_answer(
+    text: str, task_id: str, vocabulary: Vocabulary, key: str, model: str, form: PlanForm = "numbers"
+) -> Reading:
     """Read an answer; every step that is not valid becomes a finding, and there is then no playbook.
 
     Prose or a code fence around the JSON object is ignored; conditions on the last step are dropped (the last
@@ -44,22 +47,25 @@ def read_answer(text: str, task_id: str, vocabulary: Vocabulary, key: str, model
     findings: list[Finding] = []
     for number, raw in enumerate(steps, start=1):
         try:
-            parsed.append(_step(raw, vocabulary))
+            parsed.append(_words_step(raw, vocabulary) if form == "words" else _step(raw, vocabulary))
         except _Refused as refused:
             findings.append(Finding("invalid", number, str(refused)))
     if findings:
         return Reading(None, tuple(findings))
-    parsed[-1] = Step(parsed[-1].skill, parsed[-1].target)
-    return Reading(Playbook(task_id=task_id, steps=tuple(parsed), transcript_key=key, model=model), ())
+    if form == "numbers":
+        parsed[-1] = Step(parsed[-1].skill, parsed[-1].target)
+    return Reading(Playbook(task_id, tuple(parsed), transcript_key=key, model=model, form=form), ())
 
 
-def parse_playbook(text: str, task_id: str, vocabulary: Vocabulary, key: str, model: str) -> Playbook:
+def parse_playbook(
+    text: str, task_id: str, vocabulary: Vocabulary, key: str, model: str, form: PlanForm = "numbers"
+) -> Playbook:
     """The playbook in an answer.
 
     Raises:
         PlanError: no JSON object, a field of the wrong kind, an unknown feature or anchor, a number out of range.
     """
-    reading = read_answer(text, task_id, vocabulary, key, model)
+    reading = read_answer(text, task_id, vocabulary, key, model, form)
     if reading.playbook is None:
         raise PlanError(
             f"the answer for task {task_id!r} (request {key[:12]}, model {model}) is not a playbook: "
@@ -125,6 +131,31 @@ def _step(raw: Any, vocabulary: Vocabulary) -> Step:
     names = {feature.name for feature in vocabulary.features}
     conditions = tuple(_condition(condition, names) for condition in cast("list[Any]", when))
     return Step(skill=skill, target=_target(fields.get("target"), vocabulary.anchors), when=conditions)
+
+
+def _words_step(raw: Any, vocabulary: Vocabulary) -> Step:
+    fields = cast("dict[str, Any]", raw) if isinstance(raw, dict) else {}
+    skill = clean_sentence(fields.get("skill"))
+    if skill is None:
+        raise _Refused(
+            f"found skill {_short(fields.get('skill'))}; expected a sentence of at most {MAX_SENTENCE_CHARS} characters, without control characters"
+        )
+    if numbers := {"target", "offset", "when"} & set(fields):
+        raise _Refused(
+            f"found {sorted(numbers)[0]!r}; expected a plan in words, with 'skill' and 'about' alone; say it in the sentence, or set "
+            'plan.form = "numbers"'
+        )
+    subjects = vocabulary.subjects
+    if not subjects:
+        return Step(skill)
+    about = fields.get("about")
+    names = [about] if isinstance(about, str) else about
+    known = isinstance(names, list) and all(name in subjects for name in cast("list[Any]", names))
+    if not known or not 1 <= len(cast("list[Any]", names)) <= MAX_ABOUT:
+        raise _Refused(
+            f"found about={_short(about)}; expected one or two anchors of {', '.join(subjects)}: the thing, and perhaps the place"
+        )
+    return Step(skill, about=tuple(cast("list[str]", names)))
 
 
 def _target(raw: Any, anchors: tuple[str, ...]) -> Target | None:

@@ -8,19 +8,27 @@ from typing import Any
 
 import jinja2
 
-from lago_skills.core import Task, Vocabulary
+from lago_skills.core import PlanForm, Task, Vocabulary
 from lago_skills.envs.grounding import Grounding
 from lago_skills.errors import PlanError
 from lago_skills.llm.transcripts import Request
 from lago_skills.planner.findings import Finding
-from lago_skills.planner.scenes import Scene
+from lago_skills.planner.scenes import COURSE_TIMES, Scene
 
 MAX_REPEATED_CHARS = 8_000
 """A repair request repeats at most so much of the answer that it is about."""
 
 
+def words_schema(vocabulary: Vocabulary) -> dict[str, Any]:
+    """JSON schema of a playbook in words, in the strict subset that OpenAI-compatible endpoints agree on."""
+    step: dict[str, Any] = {"skill": {"type": "string"}}
+    if vocabulary.subjects:
+        step["about"] = {"type": "array", "items": {"type": "string", "enum": list(vocabulary.subjects)}}
+    return _object({"steps": {"type": "array", "items": _object(step)}})
+
+
 def playbook_schema(vocabulary: Vocabulary) -> dict[str, Any]:
-    """JSON schema of a playbook, in the strict subset that OpenAI-compatible endpoints agree on."""
+    """JSON schema of a playbook in numbers."""
     step: dict[str, Any] = {
         "skill": {"type": "string"},
         "target": _object(
@@ -99,7 +107,13 @@ def _table(grounding: Grounding, scene: Scene, with_object2: bool) -> str:
 
 
 def playbook_request(
-    task: Task, grounding: Grounding, scenes: dict[str, Scene], known_skills: list[str], *, brief: bool = False
+    task: Task,
+    grounding: Grounding,
+    scenes: dict[str, Scene],
+    known_skills: list[str],
+    *,
+    brief: bool = False,
+    form: PlanForm = "numbers",
 ) -> Request:
     """The request for one task's playbook; depends on nothing but its arguments. A brief one has one sentence of instructions.
 
@@ -112,6 +126,8 @@ def playbook_request(
             "lago plan STUDY --scenes"
         )
     scene = scenes[task.id]
+    if form == "words":
+        return _words_request(task, grounding, scene, known_skills)
     with_object2 = any(scene.start.get("object2_z", (0.0, 0.0)))
     prompt = template("prompt_brief.md" if brief else "prompt.md").render(
         world=grounding.world,
@@ -122,6 +138,25 @@ def playbook_request(
         skills="\n".join(f"- {sentence}" for sentence in known_skills) or "(none yet)",
     )
     return Request(name=f"plan/{task.id}", prompt=prompt, schema=playbook_schema(grounding.vocabulary))
+
+
+def _words_request(task: Task, grounding: Grounding, scene: Scene, known_skills: list[str]) -> Request:
+    with_object2 = any(scene.start.get("object2_z", (0.0, 0.0)))
+    course = None
+    if scene.course:
+        shown = {name: values for name, values in scene.course.items() if "object2" not in name or with_object2}
+        rows = [f"{name} | " + " | ".join(f"{value:g}" for value in values) for name, values in shown.items()]
+        course = {"times": " | ".join(f"{round(100 * share)} %" for share in COURSE_TIMES), "rows": "\n".join(rows)}
+    prompt = template("words.md").render(
+        world=grounding.world,
+        sentence=task.sentence,
+        demonstrated=scene.demonstrations is not None,
+        features=_table(grounding, scene, with_object2),
+        course=course,
+        anchors=", ".join(f'"{name}"' for name in grounding.vocabulary.subjects if name != "object2" or with_object2),
+        skills="\n".join(f"- {sentence}" for sentence in known_skills) or "(none yet)",
+    )
+    return Request(name=f"plan/{task.id}", prompt=prompt, schema=words_schema(grounding.vocabulary))
 
 
 def repair_request(request: Request, answer: str, findings: tuple[Finding, ...]) -> Request:

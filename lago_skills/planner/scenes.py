@@ -11,12 +11,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from lago_skills.core import Feature
 from lago_skills.errors import PlanError
 
 Range = tuple[float, float]
+COURSE_TIMES = tuple(n / 10 for n in range(11))
+"""Shares of a demonstration's length at which its course is told."""
+LEAST_CHANGE = 0.02
+"""A feature whose course varies by less is left out."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,8 @@ class Scene:
     task_id: str
     start: dict[str, Range]
     demonstrations: dict[str, Range] | None = None
+    course: dict[str, list[float]] | None = None
+    """Of each feature that varies in demonstrations, its median at `COURSE_TIMES`."""
 
 
 def ranges(values: NDArray[Any], features: tuple[Feature, ...]) -> dict[str, Range]:
@@ -37,10 +44,23 @@ def ranges(values: NDArray[Any], features: tuple[Feature, ...]) -> dict[str, Ran
     }
 
 
+def course(runs: list[NDArray[Any]], features: tuple[Feature, ...]) -> dict[str, list[float]]:
+    """Medians over demonstrations, (T+1, F) feature values each, at equal distances in time, rounded to two decimals."""
+    moments = [[round(share * (len(run) - 1)) for share in COURSE_TIMES] for run in runs]
+    middle = np.median([run[rows] for run, rows in zip(runs, moments, strict=True)], axis=0)  # (11, F)
+    varies = np.ptp(middle, axis=0) >= LEAST_CHANGE
+    return {
+        feature.name: [round(float(value), 2) + 0.0 for value in middle[:, i]]
+        for i, feature in enumerate(features)
+        if varies[i]
+    }
+
+
 def save(path: Path, scenes: list[Scene]) -> None:
     """Write scenes as one JSON object, a task per key."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    lines = [f"  {json.dumps(scene.task_id)}: {json.dumps(asdict(scene))}" for scene in scenes]
+    known = [{name: value for name, value in asdict(scene).items() if name != "course" or value} for scene in scenes]
+    lines = [f"  {json.dumps(entry['task_id'])}: {json.dumps(entry)}" for entry in known]
     path.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
 
 

@@ -14,7 +14,7 @@ from lago_skills.planner import scenes
 from lago_skills.planner.ask import Plan, Planner
 from lago_skills.planner.findings import LintFile
 from lago_skills.planner.scenes import Scene
-from lago_skills.playbook import playbook_from
+from lago_skills.playbook import playbook_from, playbook_to
 from lago_skills.stages import motions
 from lago_skills.stages.job import Job, Progress, Workspace
 from lago_skills.store import ArtifactWriter, verify
@@ -65,6 +65,7 @@ def planner(space: Workspace) -> Planner:
         model=space.study.plan.model,
         use_repairs=space.study.plan.repair,
         brief=space.study.plan.prompt == "brief",
+        form=space.study.plan.form,
         words=named.words if all(task.id in named.names for task in space.study.unplanned) else None,
     )
 
@@ -119,7 +120,7 @@ def jobs(space: Workspace) -> list[Job]:
     lint = {name: summary(plan) for name, plan in known.items()}
 
     def make(writer: ArtifactWriter, progress: Progress) -> None:
-        text = json.dumps({name: asdict(book) for name, book in books.items()}, indent=1, ensure_ascii=False)
+        text = json.dumps({name: playbook_to(book) for name, book in books.items()}, indent=1, ensure_ascii=False)
         (writer.path / PLAYBOOKS_FILE).write_text(text + "\n", encoding="utf-8")
         text = json.dumps(lint, indent=1, ensure_ascii=False)
         (writer.path / LINT_FILE).write_text(text + "\n", encoding="utf-8")
@@ -133,7 +134,7 @@ def jobs(space: Workspace) -> list[Job]:
     recipe = {
         "stage": "plan",
         "version": VERSION,
-        "playbooks": {name: asdict(book) for name, book in books.items()},
+        "playbooks": {name: playbook_to(book) for name, book in books.items()},
         "lint": lint,
     }
     return [Job("plan", "playbooks", space.artifact("playbooks"), recipe, len(books), "playbooks", make)]

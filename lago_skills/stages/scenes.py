@@ -12,7 +12,7 @@ from lago_skills.envs.grounding import MetaWorldGrounding
 from lago_skills.envs.metaworld import SCENE_SEED, MetaWorldEnv, demonstrate
 from lago_skills.envs.tasks import METAWORLD_TASKS
 from lago_skills.errors import StudyError
-from lago_skills.planner.scenes import Scene, ranges
+from lago_skills.planner.scenes import Scene, course, ranges
 from lago_skills.stages.job import Workspace
 
 N_STARTS, N_DEMONSTRATIONS, ACTION_NOISE_STD = 25, 10, 0.1
@@ -35,12 +35,12 @@ def measure(demonstrated: tuple[Task, ...]) -> list[Scene]:
     for task in METAWORLD_TASKS.values():
         env = MetaWorldEnv(task)
         starts = np.stack([_start(env, SCENE_SEED + i, idle=task not in demonstrated) for i in range(N_STARTS)])
-        shown = None
+        shown = way = None
         if task in demonstrated:
             runs = [demonstrate(env, SCENE_SEED + i, ACTION_NOISE_STD) for i in range(N_DEMONSTRATIONS)]
-            seen = np.concatenate([grounding.values(run.observations) for run in runs if run.success])
-            shown = ranges(seen, grounding.features)
-        found.append(Scene(task.id, ranges(grounding.values(starts), grounding.features), shown))
+            seen = [grounding.values(run.observations) for run in runs if run.success]
+            shown, way = ranges(np.concatenate(seen), grounding.features), course(seen, grounding.features)
+        found.append(Scene(task.id, ranges(grounding.values(starts), grounding.features), shown, way))
         env.close()
     return found
 

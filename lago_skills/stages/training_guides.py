@@ -16,7 +16,7 @@ from lago_skills.data.dataset import labelled_steps
 from lago_skills.evaluate.baselines import ClonedTask
 from lago_skills.evaluate.nearest import NearestStepGuide
 from lago_skills.guide.guides import Guide, LibraryGuide
-from lago_skills.playbook import playbook_from
+from lago_skills.playbook import playbook_from, playbook_to
 from lago_skills.prior import ActionPrior
 from lago_skills.query.runtime import LearnedQuery
 from lago_skills.rl import methods
@@ -185,7 +185,7 @@ def brief_job(space: VariantSpace) -> Job:
         if not found.versions:
             planner.transcripts.replay(found.request, f"{asked.study.name}-brief")
     chosen = {task.id: found.chosen for task in tasks for found in [known[task.id]]}
-    books = {name: asdict(v.playbook) for name, v in chosen.items() if v is not None and v.playbook is not None}
+    books = {name: playbook_to(v.playbook) for name, v in chosen.items() if v is not None and v.playbook is not None}
 
     def make(writer: ArtifactWriter, progress: Progress) -> None:
         from lago_skills.embed import embed
