@@ -18,6 +18,32 @@ from lago_skills.errors import ShapeError
 FloatArray = NDArray[np.float32] | NDArray[np.float64]
 Comparison = Literal["<", ">"]
 Cut = Literal["playbook", "change points"]
+Relation = Literal[
+    "at thing",
+    "above thing",
+    "below thing",
+    "behind thing",
+    "before thing",
+    "around thing",
+    "holding thing",
+    "thing at place",
+    "thing above place",
+    "thing behind place",
+]
+"""How things lie when a step in words is over: of the gripper to the thing, or of the thing to the place."""
+RELATIONS: dict[Relation, str] = {
+    "at thing": "the gripper has come to the thing",
+    "above thing": "the gripper is above the thing",
+    "below thing": "the gripper is below the thing",
+    "behind thing": "the gripper is beside the thing, on the side that faces away from the place",
+    "before thing": "the gripper is beside the thing, on the side that faces the place",
+    "around thing": "the fingers are around the thing",
+    "holding thing": "the fingers grip the thing",
+    "thing at place": "the thing has come to the place",
+    "thing above place": "the thing is above the place",
+    "thing behind place": "the thing is beside the place, on the side from which it comes",
+}
+"""What each relation means, as the planner is told."""
 PlanForm = Literal["numbers", "words"]
 """How a plan says what to do: targets and thresholds in units, or sentences about anchors."""
 ANCHORS = ("gripper", "object", "object2", "goal")
@@ -86,6 +112,8 @@ class Step:
     when: tuple[Condition, ...] = ()
     about: tuple[str, ...] = ()
     """Of a plan in words: one or two anchors, "the thing" and "the place"."""
+    until: Relation | None = None
+    """Of a plan in words about anchors: how things lie when the step is over."""
 
 
 @dataclass(frozen=True)

@@ -68,6 +68,7 @@ def playbook_from(raw: dict[str, Any]) -> Playbook:
             target=Target(step["target"]["anchor"], tuple(step["target"]["offset"])) if step.get("target") else None,
             when=tuple(Condition(**condition) for condition in step.get("when", ())),
             about=tuple(step.get("about", ())),
+            until=step.get("until"),
         )
         for step in raw["steps"]
     )
@@ -79,7 +80,7 @@ def playbook_to(book: Playbook) -> dict[str, Any]:
     raw = asdict(book)
     form = raw.pop("form")
     for step in raw["steps"]:
-        unused = ("about",) if form == "numbers" else ("target", "when")
+        unused = ("about", "until") if form == "numbers" else ("target", "when")
         for name in unused:
             del step[name]
     return raw if form == "numbers" else {**raw, "form": form}

@@ -257,7 +257,7 @@ def _authors(book: Playbook | None, parent: Version | None, who: str) -> tuple[s
 def playbook_json(book: Playbook) -> str:
     """A playbook in the form in which a model answers."""
     steps: list[dict[str, Any]] = [
-        {"skill": step.skill, **({"about": list(step.about)} if step.about else {})}
+        {"skill": step.skill, **({"about": list(step.about), "until": step.until} if step.about else {})}
         if book.form == "words"
         else {
             "skill": step.skill,

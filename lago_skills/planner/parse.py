@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import Any, cast
 
-from lago_skills.core import Condition, PlanForm, Playbook, Step, Target, Vocabulary
+from lago_skills.core import RELATIONS, Condition, PlanForm, Playbook, Relation, Step, Target, Vocabulary
 from lago_skills.errors import PlanError
 from lago_skills.planner.findings import Finding
 
@@ -17,6 +17,7 @@ MAX_ANSWER_CHARS = 100_000
 MAX_SENTENCE_CHARS = 500
 MAX_OFFSET_M = 1.0
 MAX_ABOUT = 2
+NEEDS_PLACE = ("behind thing", "before thing", *(name for name in RELATIONS if name.endswith("place")))
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,15 @@ def _words_step(raw: Any, vocabulary: Vocabulary) -> Step:
         raise _Refused(
             f"found about={_short(about)}; expected one or two anchors of {', '.join(subjects)}: the thing, and perhaps the place"
         )
-    return Step(skill, about=tuple(cast("list[str]", names)))
+    thing_and_place = tuple(cast("list[str]", names))
+    until = fields.get("until")
+    if until not in RELATIONS:
+        raise _Refused(f"found until={_short(until)}; expected one of {', '.join(RELATIONS)}")
+    if len(thing_and_place) == 1 and (until in NEEDS_PLACE):
+        raise _Refused(
+            f"found until={until!r} in a step about {thing_and_place[0]!r} alone; expected two anchors, the thing and the place"
+        )
+    return Step(skill, about=thing_and_place, until=cast("Relation", until))
 
 
 def _target(raw: Any, anchors: tuple[str, ...]) -> Target | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import jinja2
 
-from lago_skills.core import PlanForm, Task, Vocabulary
+from lago_skills.core import RELATIONS, PlanForm, Task, Vocabulary
 from lago_skills.envs.grounding import Grounding
 from lago_skills.errors import PlanError
 from lago_skills.llm.transcripts import Request
@@ -24,6 +24,7 @@ def words_schema(vocabulary: Vocabulary) -> dict[str, Any]:
     step: dict[str, Any] = {"skill": {"type": "string"}}
     if vocabulary.subjects:
         step["about"] = {"type": "array", "items": {"type": "string", "enum": list(vocabulary.subjects)}}
+        step["until"] = {"type": "string", "enum": list(RELATIONS)}
     return _object({"steps": {"type": "array", "items": _object(step)}})
 
 
@@ -154,6 +155,7 @@ def _words_request(task: Task, grounding: Grounding, scene: Scene, known_skills:
         features=_table(grounding, scene, with_object2),
         course=course,
         anchors=", ".join(f'"{name}"' for name in grounding.vocabulary.subjects if name != "object2" or with_object2),
+        relations=RELATIONS.items(),
         skills="\n".join(f"- {sentence}" for sentence in known_skills) or "(none yet)",
     )
     return Request(name=f"plan/{task.id}", prompt=prompt, schema=words_schema(grounding.vocabulary))
