@@ -44,15 +44,30 @@ def ranges(values: NDArray[Any], features: tuple[Feature, ...]) -> dict[str, Ran
     }
 
 
-def course(runs: list[NDArray[Any]], features: tuple[Feature, ...]) -> dict[str, list[float]]:
-    """Medians over demonstrations, (T+1, F) feature values each, at equal distances in time, rounded to two decimals."""
-    moments = [[round(share * (len(run) - 1)) for share in COURSE_TIMES] for run in runs]
-    middle = np.median([run[rows] for run, rows in zip(runs, moments, strict=True)], axis=0)  # (11, F)
-    varies = np.ptp(middle, axis=0) >= LEAST_CHANGE
+def course(runs: list[dict[str, NDArray[Any]]]) -> dict[str, list[float]]:
+    """Medians over demonstrations, each with (T+1,) values by name, at equal distances in time, rounded to two decimals.
+
+    What hardly varies is left out.
+    """
+    found: dict[str, list[float]] = {}
+    for name in runs[0]:
+        moments = [run[name][[round(share * (len(run[name]) - 1)) for share in COURSE_TIMES]] for run in runs]
+        middle = np.median(moments, axis=0)  # (11,)
+        if np.ptp(middle) >= LEAST_CHANGE:
+            found[name] = [round(float(value), 2) + 0.0 for value in middle]
+    return found
+
+
+def beside(anchors: NDArray[Any], names: tuple[str, ...]) -> dict[str, NDArray[np.float64]]:
+    """Where the acting point is from the first thing, (T+1, n_anchors, 3) -> (T+1,) each: towards the last anchor, sideways and up."""
+    acting, thing, place = names[0], names[1], names[-1]
+    way, from_thing = anchors[:, -1, :2] - anchors[:, 1, :2], anchors[:, 0] - anchors[:, 1]
+    length = np.linalg.norm(way, axis=1, keepdims=True)
+    along = np.where(length > LEAST_CHANGE, way / np.maximum(length, LEAST_CHANGE), 0.0)
     return {
-        feature.name: [round(float(value), 2) + 0.0 for value in middle[:, i]]
-        for i, feature in enumerate(features)
-        if varies[i]
+        f"{acting} from {thing}, towards {place} (negative: on the side that faces away)": (from_thing[:, :2] * along).sum(1),
+        f"{acting} from {thing}, sideways": along[:, 0] * from_thing[:, 1] - along[:, 1] * from_thing[:, 0],
+        f"{acting} from {thing}, up": from_thing[:, 2],
     }
 
 

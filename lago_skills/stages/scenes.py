@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lago_skills.core import Task
-from lago_skills.envs.grounding import MetaWorldGrounding
+from lago_skills.envs.grounding import Grounding, MetaWorldGrounding
 from lago_skills.envs.metaworld import SCENE_SEED, MetaWorldEnv, demonstrate
 from lago_skills.envs.tasks import METAWORLD_TASKS
 from lago_skills.errors import StudyError
-from lago_skills.planner.scenes import Scene, course, ranges
+from lago_skills.planner.scenes import Scene, beside, course, ranges
 from lago_skills.stages.job import Workspace
 
 N_STARTS, N_DEMONSTRATIONS, ACTION_NOISE_STD = 25, 10, 0.1
@@ -38,11 +38,20 @@ def measure(demonstrated: tuple[Task, ...]) -> list[Scene]:
         shown = way = None
         if task in demonstrated:
             runs = [demonstrate(env, SCENE_SEED + i, ACTION_NOISE_STD) for i in range(N_DEMONSTRATIONS)]
-            seen = [grounding.values(run.observations) for run in runs if run.success]
-            shown, way = ranges(np.concatenate(seen), grounding.features), course(seen, grounding.features)
+            good = [run.observations for run in runs if run.success]
+            shown = ranges(np.concatenate([grounding.values(each) for each in good]), grounding.features)
+            way = course([_told(each, grounding) for each in good])
         found.append(Scene(task.id, ranges(grounding.values(starts), grounding.features), shown, way))
         env.close()
     return found
+
+
+def _told(observations: NDArray[Any], grounding: Grounding) -> dict[str, NDArray[np.float64]]:
+    """What the planner is told of one demonstration's course: every feature, and where the gripper is beside the thing."""
+    values = grounding.values(observations)
+    named = {feature.name: values[:, i] for i, feature in enumerate(grounding.features)}
+    anchors = grounding.vocabulary.anchors
+    return named | (beside(grounding.anchors(observations), anchors) if len(anchors) > 1 else {})
 
 
 def measure_own(space: Workspace) -> list[Scene]:
