@@ -17,7 +17,7 @@ from lago_skills.errors import ShapeError
 
 FloatArray = NDArray[np.float32] | NDArray[np.float64]
 Comparison = Literal["<", ">"]
-Cut = Literal["playbook", "change points"]
+Cut = Literal["playbook", "change points", "alignment"]
 Relation = Literal[
     "at thing",
     "above thing",
@@ -118,6 +118,11 @@ class Step:
     """Of a plan in words: one or two anchors, "the thing" and "the place"."""
     until: Relation | None = None
     """Of a plan in words about anchors: how things lie when the step is over."""
+
+    @property
+    def sentence(self) -> str:
+        """What is embedded: the skill, and of a step in words how it ends."""
+        return self.skill if self.until is None else f"{self.skill.rstrip('.')}, until {RELATIONS[self.until]}"
 
 
 @dataclass(frozen=True)

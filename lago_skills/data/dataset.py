@@ -11,10 +11,11 @@ from lago_skills.core import Episode, Playbook, Segment
 from lago_skills.data.config import WeightingConfig
 from lago_skills.decoder.config import DecoderConfig
 from lago_skills.decoder.steps import LabelledSteps
-from lago_skills.envs.grounding import Grounding
+from lago_skills.envs.grounding import Grounding, anchored
 from lago_skills.errors import DataError
 from lago_skills.playbook import CompiledPlaybook
 from lago_skills.segment import label, segments
+from lago_skills.words.ends import Ends, targets_in
 
 N_VARIANTS, HINDSIGHT_STEPS = 8, 25
 """Variants of each step for training, and how many control steps ahead within the segment hindsight looks at most."""
@@ -73,6 +74,7 @@ def labelled_steps(
     grounding: Grounding,
     config: DecoderConfig,
     weighting: WeightingConfig | None = None,
+    ends: Ends | None = None,
 ) -> LabelledSteps:
     """All steps of all segments. Every task weighs the same, whatever the length of its episodes.
 
@@ -98,7 +100,8 @@ def labelled_steps(
         # A skill has done its part at the end of its segment, unless the episode just ran out of time.
         ended = np.zeros(n_steps, np.bool_)
         ended[-1] = segment.stop < len(episode.actions) or episode.success
-        made = _segment_rows(segment, episode, playbooks, grounding, config, rng)
+        aims = _Aims(segment, episode, playbooks, grounding, ends.heads[number] if ends is not None else None)
+        made = _segment_rows(segment, episode, aims, grounding, config, rng)
         made |= {
             "skills": np.full(n_steps, known[segment.skill]),
             "segments": np.full(n_steps, number),
@@ -110,13 +113,47 @@ def labelled_steps(
         for name, column in made.items():
             columns.setdefault(name, []).append(column)
     arrays: dict[str, Any] = {name: np.concatenate(parts) for name, parts in columns.items()}
-    return LabelledSteps(embeddings=np.stack([embeddings[sentence] for sentence in known]), **arrays)
+    n_heading = 6 if ends is None else anchored(grounding).n_heading
+    return LabelledSteps(embeddings=np.stack([embeddings[sentence] for sentence in known]), n_heading=n_heading, **arrays)
+
+
+class _Aims:
+    """Where a segment headed, and how the decoder sees it: by its plan in numbers, by a plan in words, or by where the gripper went."""
+
+    def __init__(
+        self,
+        segment: Segment,
+        episode: Episode,
+        playbooks: dict[str, Playbook],
+        grounding: Grounding,
+        heads: NDArray[np.float64] | None,
+    ) -> None:
+        self.grounding, self.subjects = grounding, None
+        rows = np.arange(segment.start, segment.stop)
+        self.path = _path(episode, grounding)
+        if segment.cut == "alignment" and heads is not None:
+            step, names = playbooks[segment.task_id].steps[segment.step], grounding.vocabulary.anchors
+            places = [names.index(step.about[1]) if len(step.about) > 1 else -1]
+            self.subjects = np.repeat([[names.index(step.about[0]), *places]], len(rows), axis=0)
+            self.planned = targets_in(episode, segment, playbooks[segment.task_id], heads, anchored(grounding))
+        elif segment.cut == "playbook":
+            book = CompiledPlaybook(playbooks[segment.task_id], grounding.vocabulary)
+            anchors = grounding.anchors(episode.observations[rows].astype(np.float64))
+            self.planned = book.targets(np.full(len(rows), segment.step), anchors)
+        else:
+            self.planned = np.repeat(self.path[segment.stop][None], len(rows), axis=0)
+
+    def inputs(self, observations: NDArray[Any], targets: NDArray[Any]) -> NDArray[np.float32]:
+        """(T, S), (T, 3) -> (T, I)."""
+        if self.subjects is None:
+            return self.grounding.inputs(observations, targets)
+        return anchored(self.grounding).subject_inputs(observations, targets, self.subjects)
 
 
 def _segment_rows(
     segment: Segment,
     episode: Episode,
-    playbooks: dict[str, Playbook],
+    aims: _Aims,
     grounding: Grounding,
     config: DecoderConfig,
     rng: np.random.Generator,
@@ -126,25 +163,20 @@ def _segment_rows(
     observations = episode.observations[rows].astype(np.float64)
     after = episode.observations[rows + 1].astype(np.float64)
     actions = _continuous(episode)[rows]
-    path = _path(episode, grounding)
-    if segment.cut == "playbook":
-        book = CompiledPlaybook(playbooks[segment.task_id], grounding.vocabulary)
-        planned = book.targets(np.full(len(rows), segment.step), grounding.anchors(observations))
-    else:
-        planned = np.repeat(path[segment.stop][None], len(rows), axis=0)
+    path, planned = aims.path, aims.planned
     variants: dict[str, list[NDArray[np.float32]]] = {"variants": [], "variant_actions": [], "next_variants": []}
     for _ in range(N_VARIANTS):
         later = np.minimum(rows + rng.integers(1, HINDSIGHT_STEPS + 1, len(rows)), segment.stop)
         hindsight = rng.random(len(rows)) < config.hindsight_share
         angles = rng.uniform(-np.pi, np.pi, len(rows)) * (rng.random(len(rows)) < config.turned_share)
-        aims = np.where(hindsight[:, None], path[later], planned)
-        turned, targets, turned_actions = grounding.turn(observations, aims, actions, angles)
-        following, _, _ = grounding.turn(after, aims, actions, angles)
-        variants["variants"].append(grounding.inputs(turned, targets))
+        heading = np.where(hindsight[:, None], path[later], planned)
+        turned, targets, turned_actions = grounding.turn(observations, heading, actions, angles)
+        following, _, _ = grounding.turn(after, heading, actions, angles)
+        variants["variants"].append(aims.inputs(turned, targets))
         variants["variant_actions"].append(turned_actions)
-        variants["next_variants"].append(grounding.inputs(following, targets))
+        variants["next_variants"].append(aims.inputs(following, targets))
     return {
-        "inputs": grounding.inputs(observations, planned),
+        "inputs": aims.inputs(observations, planned),
         "actions": actions,
         **{name: np.stack(columns, axis=1) for name, columns in variants.items()},
     }

@@ -98,20 +98,26 @@ class SkillEncoderFactory(EncoderFactory):
 class MixturePolicy(Policy):
     """M Gaussian components for every observation."""
 
-    def __init__(self, encoder: SkillEncoder, hidden_size: int, action_size: int, n_components: int) -> None:
+    def __init__(
+        self, encoder: SkillEncoder, hidden_size: int, action_size: int, n_components: int, n_skip: int = 0
+    ) -> None:
         super().__init__()
         self._encoder = encoder
         self.n_components, self.action_size = n_components, action_size
         self._mixture = nn.Linear(hidden_size, n_components)
         self._mu = nn.Linear(hidden_size, n_components * action_size)
         self._logstd = nn.Linear(hidden_size, n_components * action_size)
+        self._skip = nn.Linear(n_skip, action_size, bias=False) if n_skip else None
 
     def components(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """(B, S) -> log weights (B, M), raw means and log spreads (B, M, A)."""
         hidden = self._encoder(x)
         shape = (len(x), self.n_components, self.action_size)
         logstd = self._logstd(hidden).view(shape).clamp(*LOGSTD_BOUNDS)
-        return torch.log_softmax(self._mixture(hidden), dim=1), self._mu(hidden).view(shape), logstd
+        means = self._mu(hidden).view(shape)
+        if self._skip is not None:
+            means = means + self._skip(x[:, : self._skip.in_features])[:, None, :]
+        return torch.log_softmax(self._mixture(hidden), dim=1), means, logstd
 
     def forward(self, x: Any, *args: Any) -> ActionOutput:
         """The heaviest component."""
@@ -141,6 +147,8 @@ class LikelihoodBCConfig(algos.BCConfig):
 
     policy_type: str = "stochastic"
     n_components: int = 1
+    n_skip: int = 0
+    """The first so many inputs lead straight to the means."""
 
     def create(self, device: Any = False, enable_ddp: bool = False) -> LikelihoodBC:
         """Build the algorithm."""
@@ -160,7 +168,7 @@ class LikelihoodBC(algos.BC):
         config = cast("LikelihoodBCConfig", self._config)
         encoder = cast("SkillEncoder", config.encoder_factory.create(observation_shape))
         hidden_size = cast("nn.Linear", encoder.layers[-1]).out_features
-        imitator = MixturePolicy(encoder, hidden_size, action_size, config.n_components)
+        imitator = MixturePolicy(encoder, hidden_size, action_size, config.n_components, config.n_skip)
         optim = config.optim_factory.create(imitator.named_modules(), lr=config.learning_rate, compiled=False)
         self._impl = LikelihoodBCImpl(
             observation_shape=observation_shape,
@@ -184,6 +192,7 @@ class Trainer:
         seed: int,
         *,
         learn_text: bool = True,
+        n_skip: int = 0,
     ) -> None:
         d3rlpy.seed(seed)
         self.config, self.n_inputs = config, n_inputs
@@ -193,7 +202,9 @@ class Trainer:
         )
         factory.text_head = TextHead(embedding_size, config) if config.algorithm == "plas" else None
         created = ALGORITHMS[config.algorithm][0](config, factory, optimiser)
-        self._algo: Any = created.create(device="cpu:0")
+        if n_skip and isinstance(created, LikelihoodBCConfig):
+            created.n_skip = n_skip
+        self._algo: Any = cast("Any", created).create(device="cpu:0")
         self._algo.create_impl((n_inputs + embedding_size,), action_size)
         self._modules: Any = self._algo.impl.modules
         if not learn_text:
@@ -257,7 +268,8 @@ class Trainer:
 
 def _mixture(network: SkillNetwork, modules: Any) -> Decoder:
     policy = modules.imitator
-    return DecoderWeights(network, linear(policy._mixture), linear(policy._mu), linear(policy._logstd))
+    skip = None if policy._skip is None else array(policy._skip.weight)
+    return DecoderWeights(network, linear(policy._mixture), linear(policy._mu), linear(policy._logstd), skip)
 
 
 def _one_gaussian(network: SkillNetwork, mean: Linear, logstd: Linear) -> Decoder:

@@ -23,6 +23,8 @@ class DecoderConfig(BaseModel):
     """M: Gaussian components of `bc` for each pair of a state and a skill, so that "from the left or from the right" stays two ways."""
     join: Join = "concat"
     """How the latent meets the state: beside it in the first layer, or as scale and shift of every layer (FiLM)."""
+    heading_skip: bool = False
+    """Of `bc`: whether the heading also leads straight, linearly, to the means, so that every axis follows its own error. For plans in words."""
     n_updates: int = Field(default=6000, ge=1)
     """Gradient updates."""
     batch_size: int = Field(default=256, ge=2)

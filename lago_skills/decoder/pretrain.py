@@ -21,8 +21,6 @@ from lago_skills.decoder.runtime import Array, Decoder
 from lago_skills.decoder.steps import LabelledSteps, Phrases
 from lago_skills.errors import StudyError
 
-N_HEADING = 6
-"""The first decoder inputs are the heading to the target, in two scales; the rest is context."""
 CONSTANT_STD = 1e-6
 """An input that varies less than this is constant; it enters as it is, so that a change at run time is not a jump."""
 CONTRAST_BATCH, CONTRAST_TEMPERATURE, CONTRAST_RATE = 192, 0.1, 1e-3
@@ -54,7 +52,8 @@ def pretrain(
     if not learn_text:
         config = config.model_copy(update={"latent_size": sizes[1], "text_sizes": ()})
     batches = _Batches(steps, config, seed, phrases)
-    trainer = Trainer(config, *sizes, seed, learn_text=learn_text)
+    n_skip = steps.n_heading if config.heading_skip else 0
+    trainer = Trainer(config, *sizes, seed, learn_text=learn_text, n_skip=n_skip)
     lessons = _Lessons(trainer.text_head, phrases, seed) if phrases is not None and learn_text else None
     loss = 0.0
     for update in range(1, config.n_updates + 1):
@@ -144,7 +143,8 @@ class _Batches:
     def _swap(self, states: Array) -> None:
         """Give some rows the context of others, in place."""
         mixed = np.flatnonzero(self.rng.random(len(states)) < self.config.context_swap_share)
-        states[mixed, N_HEADING:] = states[self.rng.permutation(mixed), N_HEADING:]
+        first = self.steps.n_heading
+        states[mixed, first:] = states[self.rng.permutation(mixed), first:]
 
     def sample(self) -> Array:
         """(n, I) standardised states as they were trained on."""

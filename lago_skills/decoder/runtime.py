@@ -199,6 +199,7 @@ class DecoderWeights:
     mixture: Linear  # (M, H)
     mean: Linear  # (M * A, H)
     logstd: Linear  # (M * A, H)
+    skip: Array | None = None  # (A, I'), from the first I' standardised inputs straight to the means
 
     @property
     def n_components(self) -> int:
@@ -237,6 +238,9 @@ class DecoderWeights:
         hidden, theta = self.network.hidden(inputs, latents)
         shape = (*hidden.shape[:2], self.n_components, self.action_size)
         logits, means = self.mixture(hidden), self.mean(hidden)  # d3rlpy's action VAE (PLAS) does not squash
+        if self.skip is not None:
+            straight = self.network.standardise(inputs)[:, : self.skip.shape[1]] @ self.skip.T  # (B, A)
+            means = means + np.tile(straight, self.n_components)[:, None, :]
         weights = np.exp(logits - logits.max(axis=2, keepdims=True))
         logstd = np.clip(self.logstd(hidden).reshape(shape), MIN_LOGSTD, MAX_LOGSTD) + theta[:, :, None, :]
         return Components(
@@ -327,6 +331,8 @@ def _flat(value: Any, name: str = "") -> dict[str, Array]:
         items = [(str(i), part) for i, part in enumerate(cast("tuple[Any, ...]", value))]
     found: dict[str, Array] = {}
     for key, part in items:
+        if part is None:
+            continue
         found |= _flat(part, f"{name}.{key}" if name else key)
     return found
 
@@ -356,7 +362,12 @@ def _load(path: Path, kind: type[DecoderWeights] | type[DiscreteDecoderWeights])
             novelty=Novelty(*(arrays.pop(f"network.novelty.{item.name}") for item in fields(Novelty))),
             calibration=Calibration(*(arrays.pop(f"network.calibration.{item.name}") for item in fields(Calibration))),
         )
-        found = kind(network, **{item.name: linear(item.name) for item in fields(kind) if item.name != "network"})
+        heads: dict[str, Any] = {
+            item.name: linear(item.name) for item in fields(kind) if item.name not in ("network", "skip")
+        }
+        if "skip" in arrays:
+            heads["skip"] = arrays.pop("skip")
+        found = kind(network, **heads)
         if arrays or not network.text or not network.trunks:
             raise KeyError(f"unexpected or missing {sorted(arrays)[:3]}")
         return found

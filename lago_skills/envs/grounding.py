@@ -6,7 +6,7 @@ may head for (B, n_anchors, 3), and into the decoder's inputs (B, I). It holds n
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +50,47 @@ class Grounding(Protocol):
         A grounding without that symmetry returns its arguments.
         """
         ...
+
+
+@runtime_checkable
+class AnchoredGrounding(Grounding, Protocol):
+    """What plans in words need beside: what moved, what the hand does, and a decoder's view of any two anchors."""
+
+    def moved(self, observations: NDArray[Any]) -> NDArray[np.float64]:
+        """(B, S) observations -> (B, n_anchors) metres that each anchor moved in the last control step."""
+        ...
+
+    def hand(self, observations: NDArray[Any]) -> NDArray[np.float64]:
+        """(B, S) observations -> (B, 2) how far the hand is open and by how much that changed in the last control step, or (B, 0)."""
+        ...
+
+    def subject_inputs(
+        self, observations: NDArray[Any], targets: NDArray[Any], subjects: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """(B, S) observations, (B, 3) target points and (B, 2) numbers of the anchors that are thing and place (-1: none) -> (B, I).
+
+        The first `n_heading` numbers are the heading to the target.
+        """
+        ...
+
+    @property
+    def n_heading(self) -> int:
+        """How many of the subject inputs are the heading."""
+        ...
+
+
+def anchored(grounding: Grounding) -> AnchoredGrounding:
+    """The grounding, if plans in words can be followed in it.
+
+    Raises:
+        StudyError: it has no anchors, or lacks what plans in words need.
+    """
+    if not isinstance(grounding, AnchoredGrounding) or len(grounding.vocabulary.anchors) < 2:
+        raise StudyError(
+            f'found plan.form = "words" and a grounding ({type(grounding).__name__}) without anchors, moved, hand or subject_inputs; expected '
+            'lago_skills.envs.grounding.AnchoredGrounding, since steps in words are about anchors; add these methods, or set plan.form = "numbers"'
+        )
+    return grounding
 
 
 def identity(grounding: Grounding) -> dict[str, Any]:
@@ -238,6 +279,49 @@ class MetaWorldGrounding:
                 (gripper - old_gripper) * 100.0,
                 (thing - old_thing) * 100.0,
                 (observations[:, 3:4] - observations[:, 21:22]) * 10.0,
+            ],
+            axis=1,
+        ).astype(np.float32)
+
+    n_heading = 9
+
+    def moved(self, observations: NDArray[Any]) -> NDArray[np.float64]:
+        """(B, 39) observations -> (B, 4) metres that gripper, object, second object and goal moved in the last control step."""
+        now, before = self._points(observations, 0), self._points(observations, 18)
+        found = [np.linalg.norm(a - b, axis=1) for a, b in zip(now, before, strict=True)]
+        return np.stack([*found, np.zeros(len(observations))], axis=1)
+
+    def hand(self, observations: NDArray[Any]) -> NDArray[np.float64]:
+        """(B, 39) observations -> (B, 2) opening of the gripper and its change."""
+        return np.stack([observations[:, 3], observations[:, 3] - observations[:, 21]], axis=1).astype(np.float64)
+
+    def subject_inputs(
+        self, observations: NDArray[Any], targets: NDArray[Any], subjects: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """(B, 39) observations, (B, 3) targets, (B, 2) thing and place -> (B, 29) heading, thing from gripper, place from thing, heights, hand.
+
+        Of the gripper's own speed nothing is told: a decoder that sees it repeats what it did last.
+        """
+        check_observations(observations, self.observation_size)
+        anchors, rows = self.anchors(observations), np.arange(len(observations))
+        gripper, thing = anchors[:, 0], anchors[rows, subjects[:, 0]]
+        has_place = subjects[:, 1:] >= 0
+        near, far = thing - gripper, np.where(has_place, anchors[rows, subjects[:, 1]] - thing, 0.0)
+        heading = targets - gripper
+        return np.concatenate(
+            [
+                heading * 5.0,
+                np.tanh(heading / 0.05),
+                np.clip(heading * 10.0, -1.0, 1.0),
+                near * 5.0,
+                np.tanh(near / 0.05),
+                far * 5.0,
+                np.tanh(far / 0.05),
+                gripper[:, 2:3] * 5.0,
+                thing[:, 2:3] * 5.0,
+                self.hand(observations) * (1.0, 10.0),
+                self.moved(observations)[rows, subjects[:, 0]][:, None] * 100.0,
+                has_place,
             ],
             axis=1,
         ).astype(np.float32)

@@ -24,6 +24,7 @@ from lago_skills.playbook import playbook_from, playbook_to
 from lago_skills.query.runtime import LearnedQuery, QueryNetwork
 from lago_skills.store import verify
 from lago_skills.tensors import load_arrays, save_arrays
+from lago_skills.words.ends import ENDS_FILE, Ends
 
 LIBRARY_DIR = "library"
 DECODER_FILE, PLAYBOOKS_FILE, LATENTS_FILE, RETRIEVAL_FILE = (
@@ -47,6 +48,7 @@ def write_bundle(
     config: RetrievalConfig,
     learned: LearnedQuery | None = None,
     grounding: Grounding | None = None,
+    ends: Ends | None = None,
 ) -> None:
     """Fill a folder with everything a guide needs at run time; without a grounding, it is for Meta-World."""
     decoder.save(folder / DECODER_FILE)
@@ -58,6 +60,8 @@ def write_bundle(
     (folder / GROUNDING_FILE).write_text(
         json.dumps(identity(grounding or MetaWorldGrounding())) + "\n", encoding="utf-8"
     )
+    if ends is not None:
+        ends.save(folder)
     if learned is not None:
         learned.network.save(folder / QUERY_FILE)
         save_arrays(learned.embeddings, folder / TASKS_FILE)
@@ -88,6 +92,7 @@ def load_bundle(folder: Path, library: SkillLibrary | None = None, grounding: Gr
             step_latents=load_arrays(folder / LATENTS_FILE),
             config=RetrievalConfig(**retrieval),
             learned=_learned(folder),
+            ends=Ends.load(folder) if (folder / ENDS_FILE).is_file() else None,
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ArtifactCorrupt(

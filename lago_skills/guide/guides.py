@@ -8,14 +8,16 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from lago_skills.core import Neighbors, Playbook
+from lago_skills.core import Neighbors, Playbook, check_observations
 from lago_skills.decoder.runtime import DecoderWeights
-from lago_skills.envs.grounding import Grounding, goals
+from lago_skills.envs.grounding import Grounding, anchored, goals
 from lago_skills.errors import LibraryConflict, StudyError
 from lago_skills.library import SkillLibrary
 from lago_skills.playbook import CompiledPlaybook
 from lago_skills.prior import ActionPrior, uniform_prior
 from lago_skills.query.runtime import LearnedQuery
+from lago_skills.words.ends import Ends
+from lago_skills.words.plan import WordsPlan
 
 QueryMode = Literal["playbook", "learned", "blend"]
 
@@ -69,6 +71,7 @@ class Retrieval:
     neighbors: Neighbors
     weights: NDArray[np.float32]  # (B, K)
     latents: NDArray[np.float32]  # (B, K, Z) of the neighbours
+    subjects: NDArray[np.int64] | None = None  # (B, 2) anchors that are thing and place, where the plan is in words
 
 
 class LibraryGuide:
@@ -88,12 +91,22 @@ class LibraryGuide:
         step_latents: dict[str, NDArray[np.float32]],
         config: RetrievalConfig | None = None,
         learned: LearnedQuery | None = None,
+        ends: Ends | None = None,
     ) -> None:
         self.grounding = grounding
+        self.ends = ends
         self.decoder = decoder
         self.library = library
         self.config = config or RetrievalConfig()
-        self.playbooks = {name: CompiledPlaybook(book, grounding.vocabulary) for name, book in playbooks.items()}
+        self.playbooks = {
+            name: CompiledPlaybook(book, grounding.vocabulary) for name, book in playbooks.items() if book.form == "numbers"
+        }
+        self.words = {name: _in_words(book, grounding, ends) for name, book in playbooks.items() if book.form == "words"}
+        if self.words and self.config.query != "playbook":
+            raise StudyError(
+                f'found guide.query = {self.config.query!r} and plans in words; expected "playbook", since a learned query does not know when a step is over; '
+                "correct guide.query"
+            )
         self.step_latents = step_latents  # per task: (n_steps, Z)
         self.learned = learned
         if self.config.query != "playbook" and learned is None:
@@ -112,6 +125,7 @@ class LibraryGuide:
         if change != self._looked_up_at:
             self._support = {}
             self._found = {name: self._lookup(latents) for name, latents in self.step_latents.items()}
+            self._meant = {name: self._skill_weights(*self._found[name][:2]) for name in self.words}
             self._looked_up_at = change
 
     def _lookup(self, latents: NDArray[np.float32]) -> tuple[Neighbors, NDArray[np.float32], NDArray[np.float32]]:
@@ -138,6 +152,21 @@ class LibraryGuide:
                 self._support[number] = float(np.log(max(steps, 1.0)))
         return np.array([self._support.get(number, 0.0) for number in unique.tolist()])[places].reshape(ids.shape)
 
+    def _skill_weights(self, found: Neighbors, weights: NDArray[np.float32]) -> NDArray[np.float64]:
+        """(n_steps, n_skills) how much each demonstrated skill says of what a step's words mean."""
+        assert self.ends is not None  # refused at construction
+        meant = np.zeros((len(weights), len(self.ends.skills)))
+        for row, neighbors in enumerate(found.ids.tolist()):
+            for number, weight in zip(neighbors, weights[row].tolist(), strict=True):
+                label = self._label(number) if number >= 0 else ""
+                if label in self.ends.skills:
+                    meant[row, self.ends.skills.index(label)] += weight
+        return meant
+
+    def _label(self, skill: int) -> str:
+        record = self.library.get(skill)
+        return str(record.provenance.get("label", record.sentence))
+
     def neighbors(self, task: str) -> tuple[Neighbors, NDArray[np.float32]]:
         """Neighbours of each step of a task's playbook, and their (n_steps, K) weights."""
         self._follow()
@@ -150,9 +179,11 @@ class LibraryGuide:
             StudyError: the task has no playbook in this bundle.
             ShapeError: wrong observation size, or values that are not finite.
         """
+        if task in self.words:
+            return self._retrieve_words(observations, task)
         if task not in self.playbooks:
             raise StudyError(
-                f"no playbook for task {task!r} in this bundle; expected one of {sorted(self.playbooks)}; "
+                f"no playbook for task {task!r} in this bundle; expected one of {sorted((*self.playbooks, *self.words))}; "
                 "plan the task and build the bundle again"
             )
         book, values = self.playbooks[task], self.grounding.values(observations)
@@ -177,6 +208,28 @@ class LibraryGuide:
         targets = book.targets(steps, self.grounding.anchors(observations))
         return Retrieval(queries, steps, targets, neighbors, weights, latents)
 
+    def _retrieve_words(self, observations: NDArray[Any], task: str) -> Retrieval:
+        plan = self.words[task]
+        check_observations(observations, self.grounding.observation_size)
+        self._follow()
+        steps, targets = self.read_words(observations, task)
+        found, weights, latents = self._found[task]
+        return Retrieval(
+            self.step_latents[task][steps],
+            steps,
+            targets,
+            Neighbors(found.ids[steps], found.scores[steps]),
+            weights[steps],
+            latents[steps],
+            plan.subjects[steps],
+        )
+
+    def read_words(self, observations: NDArray[Any], task: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """(B, S) observations -> active steps of a plan in words, and where they head."""
+        self._follow()
+        reading = self.words[task].read(observations, self._meant[task])
+        return reading.steps, reading.targets
+
     def _learned(self, observations: NDArray[Any], task: str) -> NDArray[np.float32]:
         assert self.learned is not None  # refused at construction
         return self.learned(self.grounding.inputs(observations, goals(self.grounding, observations)), task)
@@ -192,9 +245,21 @@ class LibraryGuide:
 
     def decode(self, observations: NDArray[Any], retrieval: Retrieval) -> ActionPrior:
         """The mixture of what was retrieved."""
-        inputs = self.grounding.inputs(observations, retrieval.targets)
+        if retrieval.subjects is None:
+            inputs = self.grounding.inputs(observations, retrieval.targets)
+        else:
+            inputs = anchored(self.grounding).subject_inputs(observations, retrieval.targets, retrieval.subjects)
         components = self.decoder.decode(inputs, retrieval.latents)
         return components.flat(retrieval.weights, self.config.floor)
+
+
+def _in_words(book: Playbook, grounding: Grounding, ends: Ends | None) -> WordsPlan:
+    if ends is None:
+        raise StudyError(
+            f"found a plan in words for task {book.task_id!r} and nothing that says what its words mean; expected learned ends in the bundle; "
+            "segment and build again"
+        )
+    return WordsPlan(book, anchored(grounding), ends)
 
 
 def between(plans: NDArray[np.float32], learned: NDArray[np.float32], share: float) -> NDArray[np.float32]:

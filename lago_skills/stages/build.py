@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lago_skills.core import Playbook, Segment, Skill
 from lago_skills.decoder.runtime import DecoderWeights
-from lago_skills.envs.grounding import Grounding
+from lago_skills.envs.grounding import Grounding, anchored
 from lago_skills.guide.bundle import LIBRARY_DIR, load_bundle, write_bundle
 from lago_skills.guide.guides import LibraryGuide, RetrievalConfig
 from lago_skills.library import NewSkill, SkillLibrary
@@ -24,6 +24,7 @@ from lago_skills.stages.job import Job, Progress, Workspace, digest
 from lago_skills.store import ArtifactWriter, file_hash
 from lago_skills.store import fingerprint as json_fingerprint
 from lago_skills.tensors import save_arrays
+from lago_skills.words.ends import Ends, targets_in
 
 VERSION = 2
 BUILDER = "build"
@@ -48,7 +49,8 @@ def jobs(space: Workspace) -> list[Job]:
             library.compact()
             latents = _step_latents(books, decoder, embeddings)
             settings = RetrievalConfig(**config.model_dump())
-            write_bundle(writer.path, decoder, library, books, latents, settings, learned, space.study.grounding)
+            grounding, ends = space.study.grounding, segment.ends(space)
+            write_bundle(writer.path, decoder, library, books, latents, settings, learned, grounding, ends)
             for path in (writer.path / LIBRARY_DIR).rglob("*"):  # the copy's own name and times are not what it says
                 writer.content[path.relative_to(writer.path).as_posix()] = ""
             writer.content[f"{LIBRARY_DIR}/{STORE_FILE}"] = fingerprint(library)
@@ -107,6 +109,8 @@ def _probes(space: Workspace, found: list[Segment], books: dict[str, Playbook]) 
     """(P, I) decoder inputs in the middle of demonstrated segments, evenly over all of them."""
     episodes = collect.episodes(space)
     grounding = space.study.grounding
+    if space.study.plan.form == "words":
+        return _probes_in_words(space, found, books)
     rows: list[NDArray[np.float32]] = []
     chosen = np.unique(np.linspace(0, len(found) - 1, N_PROBES).astype(int))
     for number in chosen:
@@ -119,6 +123,21 @@ def _probes(space: Workspace, found: list[Segment], books: dict[str, Playbook]) 
     return np.concatenate(rows)
 
 
+def _probes_in_words(space: Workspace, found: list[Segment], books: dict[str, Playbook]) -> NDArray[np.float32]:
+    grounding, ends, episodes = anchored(space.study.grounding), segment.ends(space), collect.episodes(space)
+    assert ends is not None
+    rows: list[NDArray[np.float32]] = []
+    for number in np.unique(np.linspace(0, len(found) - 1, N_PROBES).astype(int)).tolist():
+        item, names = found[number], grounding.vocabulary.anchors
+        episode, book, middle = episodes[item.task_id][item.episode], books[item.task_id], (item.stop - item.start) // 2
+        about = book.steps[item.step].about
+        subjects = np.array([[names.index(about[0]), names.index(about[1]) if len(about) > 1 else -1]])
+        target = targets_in(episode, item, book, ends.heads[number], grounding)[middle : middle + 1]
+        observation = episode.observations[item.start + middle : item.start + middle + 1].astype(np.float64)
+        rows.append(grounding.subject_inputs(observation, target, subjects))
+    return np.concatenate(rows)
+
+
 def assemble(space: Workspace, decoder: DecoderWeights, learned: LearnedQuery | None = None) -> LibraryGuide:
     """The guide of a study with a decoder, from nothing but its segments and playbooks: its library is in memory.
 
@@ -128,7 +147,7 @@ def assemble(space: Workspace, decoder: DecoderWeights, learned: LearnedQuery | 
     """
     found, embeddings = segment.load(space)
     config = RetrievalConfig(**space.study.guide.model_dump())
-    return assemble_from(space.study.grounding, decoder, found, embeddings, plan.playbooks(space), config, learned)
+    return assemble_from(space.study.grounding, decoder, found, embeddings, plan.playbooks(space), config, learned, segment.ends(space))
 
 
 def assemble_from(
@@ -139,18 +158,19 @@ def assemble_from(
     books: dict[str, Playbook],
     config: RetrievalConfig,
     learned: LearnedQuery | None = None,
+    ends: Ends | None = None,
 ) -> LibraryGuide:
     """A guide from its parts: a skill for every sentence of the segments, latents for every step of the playbooks."""
     library = SkillLibrary.in_memory(decoder.latent_size, _demonstrated(found, decoder, embeddings).values())
     latents = _step_latents(books, decoder, embeddings)
-    return LibraryGuide(grounding, decoder, library, books, latents, config, learned)
+    return LibraryGuide(grounding, decoder, library, books, latents, config, learned, ends)
 
 
 def _step_latents(
     books: dict[str, Playbook], decoder: DecoderWeights, embeddings: dict[str, NDArray[np.float32]]
 ) -> dict[str, NDArray[np.float32]]:
     return {
-        name: decoder.latents(np.stack([embeddings[step.skill] for step in book.steps])) for name, book in books.items()
+        name: decoder.latents(np.stack([embeddings[step.sentence] for step in book.steps])) for name, book in books.items()
     }
 
 

@@ -46,7 +46,7 @@ def pictures(space: Workspace, decoder: DecoderWeights) -> dict[str, bytes]:
 
 def latents(books: dict[str, Playbook], embeddings: dict[str, NDArray[np.float32]], decoder: DecoderWeights) -> bytes:
     """A point for every step of every playbook, by task and by verb; steps of the same sentence are drawn apart a little."""
-    entries = [(book.task_id, step.skill) for book in books.values() for step in book.steps]
+    entries = [(book.task_id, step.sentence) for book in books.values() for step in book.steps]
     z = decoder.latents(np.stack([embeddings[skill] for _, skill in entries]))
     z = z + np.random.default_rng(0).normal(0.0, 0.03, z.shape).astype(np.float32)
     verbs = [skill.split()[0] for _, skill in entries]

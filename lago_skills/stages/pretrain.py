@@ -36,6 +36,7 @@ def job(space: Workspace, seed: int, folder: Path, *, learn_text: bool = True) -
             space.study.grounding,
             config,
             space.study.weighting,
+            segment.ends(space),
         )
         words = phrases(space, list(dict.fromkeys(segment.skill for segment in found))) if config.uses_phrases else None
         decoder, figures = pretrain(

@@ -5,21 +5,26 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lago_skills.core import Segment
+from lago_skills.core import Episode, Playbook, Segment
 from lago_skills.data.dataset import label_episodes
+from lago_skills.envs.grounding import anchored
 from lago_skills.llm.transcripts import TranscriptFile
 from lago_skills.planner.motions import Naming
 from lago_skills.stages import collect, motions, plan
 from lago_skills.stages.job import Job, Progress, Workspace, digest
 from lago_skills.store import ArtifactWriter, verify
 from lago_skills.tensors import load_arrays, save_arrays
+from lago_skills.words.ends import Ends
 
-VERSION = 1
+if TYPE_CHECKING:
+    from lago_skills.words.alignment import Alignment
+
+VERSION, ALIGNMENT_VERSION = 1, 1
 SEGMENTS_FILE, SENTENCES_FILE, EMBEDDINGS_FILE = "segments.json", "sentences.json", "embeddings.safetensors"
 
 
@@ -40,11 +45,14 @@ def jobs(space: Workspace) -> list[Job]:
 
         books, episodes = plan.playbooks(space), collect.episodes(space)
         planned = {name: runs for name, runs in episodes.items() if name not in unplanned}
-        found = label_episodes(planned, books, space.study.grounding)
+        if space.study.plan.form == "words":
+            found = _align(space, planned, books, writer, progress)
+        else:
+            found = label_episodes(planned, books, space.study.grounding)
         if unplanned:
             found += motions.segments(space, names, episodes)
         progress(1, f"{len(found)} segments")
-        sentences = list(dict.fromkeys([*(step.skill for book in books.values() for step in book.steps), *names.words]))
+        sentences = list(dict.fromkeys([*(step.sentence for book in books.values() for step in book.steps), *names.words]))
         vectors = embed(sentences)
         (writer.path / SEGMENTS_FILE).write_text(json.dumps([asdict(s) for s in found]) + "\n", encoding="utf-8")
         (writer.path / SENTENCES_FILE).write_text(
@@ -57,6 +65,7 @@ def jobs(space: Workspace) -> list[Job]:
             "sentences": len(sentences),
             "demonstrated": len(Counter(s.skill for s in found)),
             "embedding_model_sha256": MODEL_SHA256,
+            **writer.summary,
         }
 
     recipe: dict[str, Any] = {
@@ -65,12 +74,45 @@ def jobs(space: Workspace) -> list[Job]:
         "playbooks": digest(space.artifact("playbooks")),
         "episodes": {task.id: digest(space.episodes(task.id)) for task in space.study.seen},
     }
+    if space.study.plan.form == "words":
+        recipe["alignment"] = ALIGNMENT_VERSION
     if unplanned:
         known = motions.load(space)
         recipe["change_points"] = space.study.segment.model_dump(mode="json")
         recipe["motions"] = {name: asdict(known[name]) for name in unplanned}
         recipe["names"] = {name: [answer.id, answer.model] for name, answer in names.answers.items()}
     return [Job("segment", "segments", space.artifact("segments"), recipe, 2, "parts", make)]
+
+
+def _align(
+    space: Workspace,
+    episodes: dict[str, list[Episode]],
+    books: dict[str, Playbook],
+    writer: ArtifactWriter,
+    progress: Progress,
+) -> list[Segment]:
+    """Lay plans in words over their demonstrations, and keep what their words turn out to mean."""
+    from lago_skills.words.alignment import align
+    from lago_skills.words.learning import learn
+
+    grounding = anchored(space.study.grounding)
+    alignments: dict[str, Alignment] = {}
+    for number, (task, runs) in enumerate(episodes.items()):
+        alignments[task] = align(runs, books[task], grounding)
+        progress(0, f"aligned {number + 1} of {len(episodes)} tasks")
+    found, ends = learn(episodes, books, alignments, grounding)
+    ends.save(writer.path)
+    writer.summary = {"aligned": {task: [round(s, 2) for s in each.scores] for task, each in alignments.items()}}
+    return found
+
+
+def ends(space: Workspace) -> Ends | None:
+    """What the words of the study's plans mean; None where they are in numbers.
+
+    Raises:
+        ArtifactCorrupt: the file is damaged.
+    """
+    return Ends.load(space.artifact("segments")) if space.study.plan.form == "words" else None
 
 
 def provenance(found: list[Segment]) -> dict[str, Any]:

@@ -1,0 +1,198 @@
+"""What the words of a plan mean in metres: where steps headed and ended in the demonstrations, remembered by skill and by how things lay.
+
+Every demonstrated segment is one entry: its skill, its relation, the offset that its mover headed for and the one at which it ended, and
+where the gripper then was from the thing. An offset is asked for with the weights of the skills that the library retrieved and with
+the present lie of the anchors, and is a kernel average over entries of the same word (Nadaraya 1964, Watson 1964):
+
+    o = sum_i w_skill(i) K(lie_i, lie) o_i / sum_i w_skill(i) K(lie_i, lie)
+
+so that a skill that is edited, disabled or replaced takes its meaning with it, and a word of which the retrieved skills know nothing falls
+back to what the word meant elsewhere.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lago_skills.core import Episode, Playbook, Segment
+from lago_skills.envs.grounding import AnchoredGrounding
+from lago_skills.errors import ArtifactCorrupt
+from lago_skills.tensors import load_arrays, save_arrays
+from lago_skills.words.alignment import Alignment
+from lago_skills.words.geometry import Floats, Located, locate, meaning, to_frame
+
+ENDS_FILE, NAMES_FILE = "ends.safetensors", "ends.json"
+Which = Literal["heads", "ended", "contact"]
+LIE_STD = np.array([0.08, 0.25, 0.08])
+"""How alike two lies of the anchors must be: height of the thing, distance to the place, difference in height; metres."""
+OTHER_LIE = 4.0
+"""What having a place, or none, counts for, in squared deviations, halved."""
+BEYOND_M, BEYOND_LAST_M = 0.03, 0.06
+"""A target counts as at most so far beyond where its step was seen to end; the last step's end is cut off by success."""
+LEAST_WEIGHT, OTHER_MOVER, OWN_SHARE, WIDER = 1e-3, 0.05, 0.2, 5.0
+"""Weight of skills that were not retrieved, and of entries whose mover is another; below `OWN_SHARE` of own experience the lie matters `WIDER`."""
+TOLERANCE_M = (0.028, 0.035)
+"""Least and greatest learned tolerance of the way from one step to the next."""
+SLACK_M, QUANTILE = 0.005, 0.95
+
+
+@dataclass(frozen=True)
+class Ends:
+    """All demonstrated ends. N entries, H numbers of the hand."""
+
+    skills: tuple[str, ...]
+    """Sentences, by number."""
+    words: tuple[str, ...]
+    """Words of relations, by number."""
+    skill: NDArray[np.int64]  # (N,)
+    word: NDArray[np.int64]  # (N,)
+    by_thing: NDArray[np.bool_]  # (N,), whether the thing was to come somewhere, and not the gripper
+    lie: Floats  # (N, 4)
+    heads: Floats  # (N, 3)
+    ended: Floats  # (N, 3)
+    contact: Floats  # (N, 3), the acting point from the thing at the end
+    tolerance: Floats  # (n_skills,), metres
+    held: Floats  # (2, H), least and greatest numbers of the hand while something is held
+
+    @cached_property
+    def raised(self) -> float:
+        """Mean height above the ground at which demonstrated steps ended above something, metres."""
+        above = self.word == self.number("above")
+        return float((self.heads[above, 2] + self.lie[above, 0]).mean()) if above.any() else 0.0
+
+    def number(self, word: str) -> int:
+        """A word's number, -1 where no demonstration shows it."""
+        return self.words.index(word) if word in self.words else -1
+
+    def knows(self, word: str, *, by_thing: bool) -> bool:
+        """Whether a demonstration shows this word of this mover."""
+        return bool(((self.word == self.number(word)) & (self.by_thing == by_thing)).any())
+
+    def offsets(self, which: Which, word: str, lie: Floats, weights: Floats, *, by_thing: bool) -> Floats:
+        """(B, 4) lies of the anchors and (n_skills,) weights of the retrieved skills -> (B, 3) offsets; zeros for a word that nobody showed."""
+        rows = np.flatnonzero(self.word == self.number(word))
+        if not len(rows):
+            return np.zeros((len(lie), 3))
+        own = weights[self.skill[rows]] * (self.by_thing[rows] == by_thing)
+        share = (weights[self.skill[rows]] + LEAST_WEIGHT) * np.where(self.by_thing[rows] == by_thing, 1.0, OTHER_MOVER)
+        spread = LIE_STD * (1.0 if own.max() > OWN_SHARE else WIDER)
+        apart = (((lie[:, None, :3] - self.lie[None, rows, :3]) / spread) ** 2).sum(axis=2)
+        apart = apart + OTHER_LIE * (lie[:, None, 3] != self.lie[None, rows, 3])
+        near = np.exp(-0.5 * (apart - apart.min(axis=1, keepdims=True))) * share  # (B, n)
+        return near @ getattr(self, which)[rows] / near.sum(axis=1, keepdims=True)
+
+    def save(self, folder: Path) -> None:
+        """Write arrays as safetensors and names as JSON."""
+        arrays = {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in ("skills", "words")}
+        save_arrays({name: np.asarray(value, np.float32) for name, value in arrays.items()}, folder / ENDS_FILE)
+        text = json.dumps({"skills": self.skills, "words": self.words}, indent=1, ensure_ascii=False)
+        (folder / NAMES_FILE).write_text(text + "\n", encoding="utf-8")
+
+    @staticmethod
+    def load(folder: Path) -> Ends:
+        """Read what `save` wrote.
+
+        Raises:
+            ArtifactCorrupt: a file is missing or not of this form.
+        """
+        try:
+            names = cast("dict[str, list[str]]", json.loads((folder / NAMES_FILE).read_text(encoding="utf-8")))
+            arrays: dict[str, Any] = {
+                name: value.astype(np.float64) for name, value in load_arrays(folder / ENDS_FILE).items()
+            }
+            for name, kind in (("skill", np.int64), ("word", np.int64), ("by_thing", np.bool_)):
+                arrays[name] = arrays[name].astype(kind)
+            return Ends(skills=tuple(names["skills"]), words=tuple(names["words"]), **arrays)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ArtifactCorrupt(
+                f"learned ends in {str(folder)!r} cannot be read ({error}); expected {ENDS_FILE} and {NAMES_FILE} as the segment stage "
+                "writes them; delete the folder and segment again"
+            ) from error
+
+
+def segments_of(alignment: Alignment, book: Playbook) -> list[Segment]:
+    """The aligned steps as segments: they tile each episode."""
+    return [
+        Segment(book.task_id, episode, start, stop, step, book.steps[step].sentence, "alignment")
+        for episode, ends in enumerate(alignment.ends)
+        for step, (start, stop) in enumerate(zip(ends[:-1], ends[1:], strict=True))
+    ]
+
+
+def targets_in(episode: Episode, segment: Segment, book: Playbook, heads: Floats, grounding: AnchoredGrounding) -> Floats:
+    """(T, 3) where the acting point should go at each step of a segment that headed for this offset."""
+    at = _located(episode, segment, book, grounding)
+    n_steps = segment.stop - segment.start
+    return at.gripper_target(np.repeat(heads[None], n_steps + 1, axis=0))[:n_steps]
+
+
+def _located(episode: Episode, segment: Segment, book: Playbook, grounding: AnchoredGrounding) -> Located:
+    """One more state than control steps."""
+    observations = episode.observations[segment.start : segment.stop + 1].astype(np.float64)
+    return locate(book.steps[segment.step], grounding.anchors(observations), grounding.vocabulary.anchors)
+
+
+def learn_ends(
+    episodes: dict[str, list[Episode]],
+    books: dict[str, Playbook],
+    alignments: dict[str, Alignment],
+    grounding: AnchoredGrounding,
+) -> tuple[list[Segment], Ends]:
+    """Segments of aligned episodes, and what they teach of ends; entry i of the ends is of segment i."""
+    found = [item for task, alignment in alignments.items() for item in segments_of(alignment, books[task])]
+    skills = tuple(dict.fromkeys(item.skill for item in found))
+    words: dict[str, None] = {}
+    rows: dict[str, list[Any]] = {}
+    for item in found:
+        episode, book = episodes[item.task_id][item.episode], books[item.task_id]
+        at, known = _located(episode, item, book, grounding), meaning(book.steps[item.step])
+        words.setdefault(known.word)
+        last = item.step == len(book.steps) - 1
+        entry = {
+            "skill": skills.index(item.skill),
+            "word": list(words).index(known.word),
+            "by_thing": known.mover == "thing",
+            "lie": at.key[0],
+            **_end(at, alignments[item.task_id].targets[item.step], last=last, known=known.word, mover=known.mover),
+        }
+        for name, value in entry.items():
+            rows.setdefault(name, []).append(value)
+    arrays: dict[str, Any] = {name: np.array(values) for name, values in rows.items()}
+    held = _held(episodes, books, found, grounding)
+    return found, Ends(skills, tuple(words), **arrays, tolerance=np.full(len(skills), TOLERANCE_M[0]), held=held)
+
+
+def _end(at: Located, target: Floats, *, last: bool, known: str, mover: str) -> dict[str, Floats]:
+    first, end = at.along[:1], slice(-1, None)
+    ended = to_frame((at.moving - at.anchor)[end], first)[0]
+    beyond = np.clip(target - ended, -1.0, 1.0)
+    if mover == "thing" and known == "at":  # a thing is at its place when it is there; what is learned is how far past it to push
+        heads = np.array([np.clip(beyond[0], 0.0, BEYOND_LAST_M), 0.0, 0.0])
+    else:
+        most = BEYOND_LAST_M if last else BEYOND_M
+        heads = ended + np.clip(beyond, -most, most)
+    return {"heads": heads, "ended": ended, "contact": to_frame((at.acting - at.thing)[end], first)[0]}
+
+
+def _held(
+    episodes: dict[str, list[Episode]], books: dict[str, Playbook], found: list[Segment], grounding: AnchoredGrounding
+) -> Floats:
+    """(2, H) range of the hand in the steps after something was taken hold of; unbounded where nothing ever was."""
+    seen: list[Floats] = []
+    for item in found:
+        steps = books[item.task_id].steps
+        if item.step and meaning(steps[item.step - 1]).word == "holding":
+            observations = episodes[item.task_id][item.episode].observations[item.start : item.stop]
+            seen.append(grounding.hand(observations.astype(np.float64)))
+    if not seen:
+        size = grounding.hand(np.zeros((1, grounding.observation_size))).shape[1]
+        return np.array([[-np.inf] * size, [np.inf] * size])
+    hand = np.concatenate(seen)
+    return np.quantile(hand, [1.0 - QUANTILE, QUANTILE], axis=0)
