@@ -100,7 +100,7 @@ def labelled_steps(
         # A skill has done its part at the end of its segment, unless the episode just ran out of time.
         ended = np.zeros(n_steps, np.bool_)
         ended[-1] = segment.stop < len(episode.actions) or episode.success
-        aims = _Aims(segment, episode, playbooks, grounding, ends.heads[number] if ends is not None else None)
+        aims = _Aims(segment, episode, playbooks, grounding, ends.fitted[number] if ends is not None else None)
         made = _segment_rows(segment, episode, aims, grounding, config, rng)
         made |= {
             "skills": np.full(n_steps, known[segment.skill]),

@@ -132,7 +132,7 @@ def _probes_in_words(space: Workspace, found: list[Segment], books: dict[str, Pl
         episode, book, middle = episodes[item.task_id][item.episode], books[item.task_id], (item.stop - item.start) // 2
         about = book.steps[item.step].about
         subjects = np.array([[names.index(about[0]), names.index(about[1]) if len(about) > 1 else -1]])
-        target = targets_in(episode, item, book, ends.heads[number], grounding)[middle : middle + 1]
+        target = targets_in(episode, item, book, ends.fitted[number], grounding)[middle : middle + 1]
         observation = episode.observations[item.start + middle : item.start + middle + 1].astype(np.float64)
         rows.append(grounding.subject_inputs(observation, target, subjects))
     return np.concatenate(rows)

@@ -55,7 +55,8 @@ class Ends:
     word: NDArray[np.int64]  # (N,)
     by_thing: NDArray[np.bool_]  # (N,), whether the thing was to come somewhere, and not the gripper
     lie: Floats  # (N, 4)
-    heads: Floats  # (N, 3)
+    fitted: Floats  # (N, 3), what the demonstrator headed for: what a decoder is trained towards
+    heads: Floats  # (N, 3), what to head for when the step is done elsewhere
     ended: Floats  # (N, 3)
     contact: Floats  # (N, 3), the acting point from the thing at the end
     tolerance: Floats  # (n_skills,), metres
@@ -86,7 +87,8 @@ class Ends:
         apart = (((lie[:, None, :3] - self.lie[None, rows, :3]) / spread) ** 2).sum(axis=2)
         apart = apart + OTHER_LIE * (lie[:, None, 3] != self.lie[None, rows, 3])
         near = np.exp(-0.5 * (apart - apart.min(axis=1, keepdims=True))) * share  # (B, n)
-        return near @ getattr(self, which)[rows] / near.sum(axis=1, keepdims=True)
+        found = near @ getattr(self, which)[rows] / near.sum(axis=1, keepdims=True)
+        return np.where(lie[:, 3:] > 0, found, found * (0.0, 0.0, 1.0))  # without a place there is no direction but up
 
     def save(self, folder: Path) -> None:
         """Write arrays as safetensors and names as JSON."""
@@ -178,7 +180,7 @@ def _end(at: Located, target: Floats, *, last: bool, known: str, mover: str) -> 
     else:
         most = BEYOND_LAST_M if last else BEYOND_M
         heads = ended + np.clip(beyond, -most, most)
-    return {"heads": heads, "ended": ended, "contact": to_frame((at.acting - at.thing)[end], first)[0]}
+    return {"fitted": target, "heads": heads, "ended": ended, "contact": to_frame((at.acting - at.thing)[end], first)[0]}
 
 
 def _held(

@@ -30,7 +30,7 @@ def learn(
             states = episodes[task][item.episode].observations[item.start : item.stop].astype(np.float64)
             anchors = grounding.anchors(states)
             located = [locate(step, anchors, grounding.vocabulary.anchors) for step in books[task].steps]
-            away = plan.distance(item.step, located, weights, learning=True)
+            away = np.maximum(*plan.distances(item.step, located, weights, learning=True))
             samples.setdefault(ends.skills.index(item.skill), {}).setdefault(task, []).append(away)
     joined = {skill: {task: np.concatenate(parts) for task, parts in by.items()} for skill, by in samples.items()}
     return found, replace(ends, tolerance=tolerances(joined, len(ends.skills)))

@@ -17,8 +17,8 @@ from lago_skills.envs.grounding import AnchoredGrounding
 from lago_skills.words.ends import SLACK_M, TOLERANCE_M, Ends, Which
 from lago_skills.words.geometry import Floats, Located, distance_to_way, from_frame, locate, meaning
 
-ENGAGED_M = 0.08
-"""While its thing is moving, a step that moves it goes on within this distance."""
+MOVING_M, ENGAGED_M = 1e-3, 0.08
+"""While its thing moves faster than the first (metres a step), a step that moves it goes on within the second distance."""
 HAND_SLACK = (0.1, 0.02)
 """How far the hand may be beyond the demonstrated range: its opening, and the change of it in a step."""
 
@@ -71,31 +71,36 @@ class WordsPlan:
         found = np.zeros((len(observations), len(located)))
         moved, hand = self.grounding.moved(observations), self.grounding.hand(observations)
         for k in range(1, len(located)):
-            away = self.distance(k, located, weights)
+            touching, between = self.distances(k, located, weights)
+            # While its thing is moving, a step that moves it goes on within a wider distance.
+            engaged = (moved[:, self.subjects[k, 0]] > MOVING_M) & (touching <= ENGAGED_M)
             tolerance = max(float(weights[k] @ self.ends.tolerance) / max(float(weights[k].sum()), 1e-9), TOLERANCE_M[0])
-            apart = away / tolerance
-            if self._meanings[k].mover == "thing":
-                engaged = (moved[:, self.subjects[k, 0]] > 1e-3) & (away <= ENGAGED_M)
-                apart = np.where(engaged, np.minimum(apart, 1.0), apart)
+            apart = np.maximum(np.where(engaged, 0.0, touching), between) / tolerance
             found[:, k] = np.where(self._hand_ready(k, hand), apart, np.maximum(apart, 2.0))
         return found
 
-    def distance(self, k: int, located: list[Located], weights: Floats, *, learning: bool = False) -> Floats:
-        """(B,) metres from the way that leads from step k - 1 to step k."""
+    def distances(
+        self, k: int, located: list[Located], weights: Floats, *, learning: bool = False
+    ) -> tuple[Floats, Floats]:
+        """How far the state is from where step k may begin, metres, (B,) each: of the gripper from the way to where it touches the thing (0 for
+        steps that move no thing), and of the mover from the way between the ends of steps k - 1 and k (0 where their movers differ)."""
         at, before = located[k], located[k - 1]
-        near: Which = "heads" if self._meanings[k - 1].word == "around" and not learning else "ended"
-        found = np.zeros(len(at.key))
-        if self._meanings[k].mover == "thing":
-            touching = [j for j in range(k) if self._meanings[j].mover == "gripper"]
-            if touching:
-                j = touching[-1]
-                first = located[j].gripper_target(self._offsets("ended", j, located[j], weights))
-                found = distance_to_way(at.acting, first, self._contact(k, at, first, weights))
+        touching, between = np.zeros(len(at.key)), np.zeros(len(at.key))
+        reaching = [j for j in range(k) if self._meanings[j].mover == "gripper"]
+        if self._meanings[k].mover == "thing" and reaching:
+            j = reaching[-1]
+            first = located[j].gripper_target(self._offsets(self._end(j, learning=learning), j, located[j], weights))
+            touching = distance_to_way(at.acting, first, self._contact(k, at, first, weights))
         if self._meanings[k].mover == self._meanings[k - 1].mover:
-            first = before.moving + before.way(self._offsets(near, k - 1, before, weights))
-            last = at.moving + at.way(self._offsets(near, k, at, weights))
-            found = np.maximum(found, distance_to_way(at.moving, first, last))
-        return found
+            which = self._end(k - 1, learning=learning)
+            first = before.moving + before.way(self._offsets(which, k - 1, before, weights))
+            last = at.moving + at.way(self._offsets(which, k, at, weights))
+            between = distance_to_way(at.moving, first, last)
+        return touching, between
+
+    def _end(self, k: int, *, learning: bool) -> Which:
+        """A hand that comes around a thing is there when it is where it headed for: demonstrators close it on the way."""
+        return "heads" if self._meanings[k].word == "around" and not learning else "ended"
 
     def _contact(self, k: int, at: Located, otherwise: Floats, weights: Floats) -> Floats:
         """(B, 3) where the gripper touches the thing at the end of a step that moves it."""
