@@ -30,7 +30,7 @@ def add_options(evaluate: argparse.ArgumentParser) -> None:
     table = evaluate.add_argument_group("a table of methods, tasks, demonstrations and seeds")
     table.add_argument(
         "--table",
-        choices=["zero-shot", "ablations", "opposites", *TABLE_NAMES],
+        choices=["zero-shot", "latent", "ablations", "opposites", *TABLE_NAMES],
         help="measure the cells that are missing and print all of them: the library beside its baselines, or with one part changed; "
         "opposites: what latents make of sentences and their opposites, of the first seed",
     )
@@ -91,7 +91,7 @@ def evaluate_command(space: Workspace, options: argparse.Namespace) -> int:
         return evaluate_training(space, options)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Constant.s. may be too high")  # of the scripted policies
-        tables = {"zero-shot": _zero_shot, "ablations": _ablations, "opposites": _opposites}
+        tables = {"zero-shot": _zero_shot, "latent": _latent, "ablations": _ablations, "opposites": _opposites}
         return tables[options.table](space, options)
 
 
@@ -109,6 +109,38 @@ def _zero_shot(space: Workspace, options: argparse.Namespace) -> int:
     by_cell = {row.cell: row for row in file.rows()}
     _print(options, [by_cell[cell] for cell in chosen], _zero_shot_tables, cells.summary)
     return 0
+
+
+def _latent(space: Workspace, options: argparse.Namespace) -> int:
+    from lago_skills.evaluate import cells as cells_
+    from lago_skills.stages import latent_table
+
+    seeds, demos = _seeds_and_demos(space, options)
+    _refuse("--demos", [n for n in demos if n != space.study.collect.episodes_per_task], "the study's number of demonstrations")
+    known = [task.id for task in space.study.find(list(latent_table.GROUPS))]
+    tasks: list[str] = options.tasks or known
+    _refuse("task", [name for name in tasks if name not in known], f"one of {', '.join(known)}")
+    file = cells_.ResultFile(space.root / latent_table.RESULTS, latent_table.Row)
+    chosen = latent_table.cells(space, options.methods or list(latent_table.DEFAULT_METHODS), seeds, tasks)
+    if options.check:
+        stored = _stored(options, [row for row in file.rows() if row.cell in chosen])
+        return _checked(options, latent_table.check(space, stored, _say))
+    missing = cells_.missing(file.rows(), chosen, options.episodes, space.study.zero_shot.episodes)
+    cells_.measure(latent_table.Bench(space, _say).measure, file, missing, _say)
+    by_cell = {row.cell: row for row in file.rows()}
+    _print(options, [by_cell[cell] for cell in chosen], _latent_tables, latent_table.summary)
+    return 0
+
+
+def _latent_tables(rows: list[Any], entries: list[dict[str, Any]]) -> list[Any]:
+    columns = ("plan", "actor", "fault", "tasks of", "success", "95 %", "last step", "tasks", "seeds", "episodes")
+    lines: list[list[str]] = []
+    for entry in entries:
+        interval = "" if entry["low"] is None else f"{entry['low']:.2f}-{entry['high']:.2f}"
+        names = [entry[name] for name in ("plan_form", "actor", "noise", "level")]
+        numbers = [str(entry[name]) for name in ("tasks", "seeds", "episodes")]
+        lines.append([*names, f"{entry['success']:.3f}", interval, f"{entry['success_last']:.3f}", *numbers])
+    return [_table(columns, lines)]
 
 
 def _ablations(space: Workspace, options: argparse.Namespace) -> int:

@@ -176,7 +176,7 @@ def _end(at: Located, target: Floats, *, last: bool, known: str, mover: str) -> 
     ended = to_frame((at.moving - at.anchor)[end], first)[0]
     beyond = np.clip(target - ended, -1.0, 1.0)
     if mover == "thing" and known == "at":  # a thing is at its place when it is there; what is learned is how far past it to push
-        heads = np.array([np.clip(beyond[0], 0.0, BEYOND_LAST_M), 0.0, 0.0])
+        heads = np.array([np.clip(target[0], 0.0, BEYOND_LAST_M), 0.0, 0.0])
     else:
         most = BEYOND_LAST_M if last else BEYOND_M
         heads = ended + np.clip(beyond, -most, most)

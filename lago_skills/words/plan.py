@@ -19,6 +19,7 @@ from lago_skills.words.geometry import Floats, Located, distance_to_way, from_fr
 
 MOVING_M, ENGAGED_M = 1e-3, 0.08
 """While its thing moves faster than the first (metres a step), a step that moves it goes on within the second distance."""
+CONTACT_SHARE = 0.5
 HAND_SLACK = (0.1, 0.02)
 """How far the hand may be beyond the demonstrated range: its opening, and the change of it in a step."""
 
@@ -52,8 +53,16 @@ class WordsPlan:
         targets = np.empty((len(observations), 3))
         for k in np.unique(steps).tolist():
             rows = steps == k
-            targets[rows] = located[k].gripper_target(self._offsets("heads", k, located[k], weights))[rows]
+            targets[rows] = self._target(k, located[k], weights)[rows]
         return Reading(steps, targets, distances)
+
+    def _target(self, k: int, at: Located, weights: Floats) -> Floats:
+        """(B, 3) where the acting point heads: with its mover to the learned offset; of a step that brings a thing to a place, also half-way back to
+        where the thing was touched in demonstrations, if the gripper is elsewhere."""
+        target = at.gripper_target(self._offsets("heads", k, at, weights))
+        if self._meanings[k].mover == "thing":
+            target = target + CONTACT_SHARE * (self._contact(k, at, at.acting, weights) - at.acting)
+        return target
 
     def _locate(self, observations: Floats) -> list[Located]:
         anchors, names = self.grounding.anchors(observations), self.grounding.vocabulary.anchors

@@ -1,0 +1,80 @@
+"""What a sceptic would write instead of the library: the same plans with a proportional controller, in a few lines.
+
+Numbers: clip(gain * (target - gripper)), the fingers closed where the sentence says "closing" or "closed". Words: the same towards the
+anchors themselves, a step being over when its mover is within 3 cm of where it should come, and a grasp after 15 control steps; with
+`METRES`, a person's guess at what each relation means stands in for what the library learned.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lago_skills.core import Playbook
+from lago_skills.envs.grounding import Grounding
+from lago_skills.playbook import CompiledPlaybook
+from lago_skills.words.geometry import locate, meaning
+
+CLOSED = re.compile(r"clos(e|ing|ed)\b|grip(ped)\b")
+NEAR_M, GRASP_STEPS = 0.03, 15
+METRES: dict[str, tuple[float, float, float]] = {
+    "above": (0.0, 0.0, 0.1),
+    "below": (0.0, 0.0, -0.1),
+    "behind": (-0.07, 0.0, 0.0),
+    "before": (0.07, 0.0, 0.0),
+    "raised": (0.0, 0.0, 0.25),
+}
+"""Along, across and up; what is not named is at its anchor."""
+
+
+@dataclass(frozen=True)
+class NumbersController:
+    """Heads where a plan in numbers says."""
+
+    playbook: Playbook
+    grounding: Grounding
+    gain: float
+
+    def __call__(self, observations: NDArray[np.float64], episodes: NDArray[np.int64]) -> NDArray[np.float32]:
+        """(B, S) observations -> (B, A) actions."""
+        book, anchors = CompiledPlaybook(self.playbook, self.grounding.vocabulary), self.grounding.anchors(observations)
+        steps = book.active(self.grounding.values(observations))
+        ways = book.targets(steps, anchors) - anchors[:, 0]
+        return act(self.gain * ways, [bool(re.search(r"closing|closed", book.playbook.steps[k].skill)) for k in steps])
+
+
+@dataclass
+class WordsController:
+    """Follows a plan in words step by step; remembers where each episode is."""
+
+    playbook: Playbook
+    grounding: Grounding
+    gain: float
+    metres: dict[str, tuple[float, float, float]] = field(default_factory=dict[str, tuple[float, float, float]])
+    _at: dict[int, tuple[int, int]] = field(default_factory=dict[int, tuple[int, int]])
+
+    def __call__(self, observations: NDArray[np.float64], episodes: NDArray[np.int64]) -> NDArray[np.float32]:
+        """(B, S) observations and (B,) numbers of the episodes they are of -> (B, A) actions."""
+        anchors, names = self.grounding.anchors(observations), self.grounding.vocabulary.anchors
+        ways, closed = np.zeros((len(observations), 3)), list[bool]()
+        for row, episode in enumerate(episodes.tolist()):
+            step, since = self._at.get(episode, (0, 0))
+            known = meaning(self.playbook.steps[step])
+            at = locate(self.playbook.steps[step], anchors[row : row + 1], names)
+            way = at.way(np.array([self.metres.get(known.word, (0.0, 0.0, 0.0))]))[0]
+            over = since >= GRASP_STEPS if known.word == "holding" else np.linalg.norm(way) < NEAR_M
+            more = over and step + 1 < len(self.playbook.steps)
+            self._at[episode] = (step + 1, 0) if more else (step, since + 1)
+            ways[row] = way
+            closed.append(bool(CLOSED.search(self.playbook.steps[step].skill)))
+        return act(self.gain * ways, closed)
+
+
+def act(moves: NDArray[Any], closed: list[bool]) -> NDArray[np.float32]:
+    """(B, 3) moves and which grippers are closed -> (B, 4) actions."""
+    fingers = np.where(np.array(closed), 1.0, -1.0)[:, None]
+    return np.clip(np.concatenate([moves, fingers], axis=1), -1.0, 1.0).astype(np.float32)
