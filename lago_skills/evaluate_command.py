@@ -116,7 +116,11 @@ def _latent(space: Workspace, options: argparse.Namespace) -> int:
     from lago_skills.stages import latent_table
 
     seeds, demos = _seeds_and_demos(space, options)
-    _refuse("--demos", [n for n in demos if n != space.study.collect.episodes_per_task], "the study's number of demonstrations")
+    _refuse(
+        "--demos",
+        [n for n in demos if n != space.study.collect.episodes_per_task],
+        "the study's number of demonstrations",
+    )
     known = [task.id for task in space.study.find(list(latent_table.GROUPS))]
     tasks: list[str] = options.tasks or known
     _refuse("task", [name for name in tasks if name not in known], f"one of {', '.join(known)}")

@@ -133,8 +133,8 @@ class _Aims:
         self.path = _path(episode, grounding)
         if segment.cut == "alignment" and heads is not None:
             step, names = playbooks[segment.task_id].steps[segment.step], grounding.vocabulary.anchors
-            places = [names.index(step.about[1]) if len(step.about) > 1 else -1]
-            self.subjects = np.repeat([[names.index(step.about[0]), *places]], len(rows), axis=0)
+            subjects = [names.index(name) for name in step.about]
+            self.subjects = np.repeat([(*subjects, -1)[:2]], len(rows), axis=0)
             self.planned = targets_in(episode, segment, playbooks[segment.task_id], heads, anchored(grounding))
         elif segment.cut == "playbook":
             book = CompiledPlaybook(playbooks[segment.task_id], grounding.vocabulary)

@@ -240,7 +240,7 @@ class DecoderWeights:
         logits, means = self.mixture(hidden), self.mean(hidden)  # d3rlpy's action VAE (PLAS) does not squash
         if self.skip is not None:
             straight = self.network.standardise(inputs)[:, : self.skip.shape[1]] @ self.skip.T  # (B, A)
-            means = means + np.tile(straight, self.n_components)[:, None, :]
+            means = (means + np.tile(straight, self.n_components)[:, None, :]).astype(np.float32)
         weights = np.exp(logits - logits.max(axis=2, keepdims=True))
         logstd = np.clip(self.logstd(hidden).reshape(shape), MIN_LOGSTD, MAX_LOGSTD) + theta[:, :, None, :]
         return Components(

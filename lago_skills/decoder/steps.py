@@ -45,7 +45,11 @@ class LabelledSteps:
                 range, or a step of a skill that has no embedding.
         """
         steps = len(self.actions)
-        shapes = {name: getattr(self, name).shape for name in self.__dataclass_fields__ if name not in ("n_actions", "n_heading")}
+        shapes = {
+            name: getattr(self, name).shape
+            for name in self.__dataclass_fields__
+            if name not in ("n_actions", "n_heading")
+        }
         ranks = {"inputs": 2, "variants": 3, "next_variants": 3, "variant_actions": 3, "embeddings": 2, "actions": 2}
         wrong = {
             name: shape

@@ -19,7 +19,7 @@ from lago_skills.envs.grounding import Grounding
 from lago_skills.playbook import CompiledPlaybook
 from lago_skills.words.geometry import locate, meaning
 
-CLOSED = re.compile(r"clos(e|ing|ed)\b|grip(ped)\b")
+CLOSED = re.compile(r"\b(close|closing|closed|gripped)\b")
 NEAR_M, GRASP_STEPS = 0.03, 15
 METRES: dict[str, tuple[float, float, float]] = {
     "above": (0.0, 0.0, 0.1),
@@ -44,7 +44,8 @@ class NumbersController:
         book, anchors = CompiledPlaybook(self.playbook, self.grounding.vocabulary), self.grounding.anchors(observations)
         steps = book.active(self.grounding.values(observations))
         ways = book.targets(steps, anchors) - anchors[:, 0]
-        return act(self.gain * ways, [bool(re.search(r"closing|closed", book.playbook.steps[k].skill)) for k in steps])
+        closed = np.array([bool(re.search(r"closing|closed", step.skill)) for step in self.playbook.steps])
+        return act(self.gain * ways, closed[steps])
 
 
 @dataclass
@@ -71,10 +72,10 @@ class WordsController:
             self._at[episode] = (step + 1, 0) if more else (step, since + 1)
             ways[row] = way
             closed.append(bool(CLOSED.search(self.playbook.steps[step].skill)))
-        return act(self.gain * ways, closed)
+        return act(self.gain * ways, np.array(closed))
 
 
-def act(moves: NDArray[Any], closed: list[bool]) -> NDArray[np.float32]:
+def act(moves: NDArray[Any], closed: NDArray[np.bool_]) -> NDArray[np.float32]:
     """(B, 3) moves and which grippers are closed -> (B, 4) actions."""
-    fingers = np.where(np.array(closed), 1.0, -1.0)[:, None]
+    fingers = np.where(closed, 1.0, -1.0)[:, None]
     return np.clip(np.concatenate([moves, fingers], axis=1), -1.0, 1.0).astype(np.float32)

@@ -99,9 +99,13 @@ class LibraryGuide:
         self.library = library
         self.config = config or RetrievalConfig()
         self.playbooks = {
-            name: CompiledPlaybook(book, grounding.vocabulary) for name, book in playbooks.items() if book.form == "numbers"
+            name: CompiledPlaybook(book, grounding.vocabulary)
+            for name, book in playbooks.items()
+            if book.form == "numbers"
         }
-        self.words = {name: _in_words(book, grounding, ends) for name, book in playbooks.items() if book.form == "words"}
+        self.words = {
+            name: _in_words(book, grounding, ends) for name, book in playbooks.items() if book.form == "words"
+        }
         if self.words and self.config.query != "playbook":
             raise StudyError(
                 f'found guide.query = {self.config.query!r} and plans in words; expected "playbook", since a learned query does not know when a step is over; '

@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import Any, cast
 
-from lago_skills.core import RELATIONS, Condition, PlanForm, Playbook, Relation, Step, Target, Vocabulary
+from lago_skills.core import RELATIONS, Condition, PlanForm, Playbook, Step, Target, Vocabulary
 from lago_skills.errors import PlanError
 from lago_skills.planner.findings import Finding
 
@@ -164,7 +164,7 @@ def _words_step(raw: Any, vocabulary: Vocabulary) -> Step:
         raise _Refused(
             f"found until={until!r} in a step about {thing_and_place[0]!r} alone; expected two anchors, the thing and the place"
         )
-    return Step(skill, about=thing_and_place, until=cast("Relation", until))
+    return Step(skill, about=thing_and_place, until=until)
 
 
 def _target(raw: Any, anchors: tuple[str, ...]) -> Target | None:

@@ -65,7 +65,9 @@ def beside(anchors: NDArray[Any], names: tuple[str, ...]) -> dict[str, NDArray[n
     length = np.linalg.norm(way, axis=1, keepdims=True)
     along = np.where(length > LEAST_CHANGE, way / np.maximum(length, LEAST_CHANGE), 0.0)
     return {
-        f"{acting} from {thing}, towards {place} (negative: on the side that faces away)": (from_thing[:, :2] * along).sum(1),
+        f"{acting} from {thing}, towards {place} (negative: on the side that faces away)": (
+            from_thing[:, :2] * along
+        ).sum(1),
         f"{acting} from {thing}, sideways": along[:, 0] * from_thing[:, 1] - along[:, 1] * from_thing[:, 0],
         f"{acting} from {thing}, up": from_thing[:, 2],
     }

@@ -127,7 +127,8 @@ def _probes_in_words(space: Workspace, found: list[Segment], books: dict[str, Pl
     grounding, ends, episodes = anchored(space.study.grounding), segment.ends(space), collect.episodes(space)
     assert ends is not None
     rows: list[NDArray[np.float32]] = []
-    for number in np.unique(np.linspace(0, len(found) - 1, N_PROBES).astype(int)).tolist():
+    chosen: list[int] = np.unique(np.linspace(0, len(found) - 1, N_PROBES).astype(int)).tolist()
+    for number in chosen:
         item, names = found[number], grounding.vocabulary.anchors
         episode, book, middle = episodes[item.task_id][item.episode], books[item.task_id], (item.stop - item.start) // 2
         about = book.steps[item.step].about
@@ -147,7 +148,9 @@ def assemble(space: Workspace, decoder: DecoderWeights, learned: LearnedQuery | 
     """
     found, embeddings = segment.load(space)
     config = RetrievalConfig(**space.study.guide.model_dump())
-    return assemble_from(space.study.grounding, decoder, found, embeddings, plan.playbooks(space), config, learned, segment.ends(space))
+    return assemble_from(
+        space.study.grounding, decoder, found, embeddings, plan.playbooks(space), config, learned, segment.ends(space)
+    )
 
 
 def assemble_from(
@@ -170,7 +173,8 @@ def _step_latents(
     books: dict[str, Playbook], decoder: DecoderWeights, embeddings: dict[str, NDArray[np.float32]]
 ) -> dict[str, NDArray[np.float32]]:
     return {
-        name: decoder.latents(np.stack([embeddings[step.sentence] for step in book.steps])) for name, book in books.items()
+        name: decoder.latents(np.stack([embeddings[step.sentence] for step in book.steps]))
+        for name, book in books.items()
     }
 
 

@@ -52,7 +52,9 @@ def jobs(space: Workspace) -> list[Job]:
         if unplanned:
             found += motions.segments(space, names, episodes)
         progress(1, f"{len(found)} segments")
-        sentences = list(dict.fromkeys([*(step.sentence for book in books.values() for step in book.steps), *names.words]))
+        sentences = list(
+            dict.fromkeys([*(step.sentence for book in books.values() for step in book.steps), *names.words])
+        )
         vectors = embed(sentences)
         (writer.path / SEGMENTS_FILE).write_text(json.dumps([asdict(s) for s in found]) + "\n", encoding="utf-8")
         (writer.path / SENTENCES_FILE).write_text(

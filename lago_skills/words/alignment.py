@@ -196,7 +196,9 @@ class _Model:
 def _speed(target: Floats, gain: float, ways: Floats, along: Floats) -> Floats:
     """(T, 3) how fast the acting point should move, in units of the fastest."""
     cos, sin = np.where(along.any(axis=1), along[:, 0], 1.0), along[:, 1]
-    offset = np.stack([cos * target[0] - sin * target[1], sin * target[0] + cos * target[1], np.full(len(ways), target[2])], 1)
+    offset = np.stack(
+        [cos * target[0] - sin * target[1], sin * target[0] + cos * target[1], np.full(len(ways), target[2])], 1
+    )
     return np.clip(gain * (ways + offset), -1.0, 1.0)
 
 

@@ -12,11 +12,12 @@ back to what the word meant elsewhere.
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +26,10 @@ from lago_skills.core import Episode, Playbook, Segment
 from lago_skills.envs.grounding import AnchoredGrounding
 from lago_skills.errors import ArtifactCorrupt
 from lago_skills.tensors import load_arrays, save_arrays
-from lago_skills.words.alignment import Alignment
 from lago_skills.words.geometry import Floats, Located, locate, meaning, to_frame
+
+if TYPE_CHECKING:
+    from lago_skills.words.alignment import Alignment
 
 ENDS_FILE, NAMES_FILE = "ends.safetensors", "ends.json"
 Which = Literal["heads", "ended", "contact"]
@@ -84,11 +87,16 @@ class Ends:
         own = weights[self.skill[rows]] * (self.by_thing[rows] == by_thing)
         share = (weights[self.skill[rows]] + LEAST_WEIGHT) * np.where(self.by_thing[rows] == by_thing, 1.0, OTHER_MOVER)
         spread = LIE_STD * (1.0 if own.max() > OWN_SHARE else WIDER)
-        apart = (((lie[:, None, :3] - self.lie[None, rows, :3]) / spread) ** 2).sum(axis=2)
+        apart: Floats = (((lie[:, None, :3] - self.lie[None, rows, :3]) / spread) ** 2).sum(axis=2)
         apart = apart + OTHER_LIE * (lie[:, None, 3] != self.lie[None, rows, 3])
         near = np.exp(-0.5 * (apart - apart.min(axis=1, keepdims=True))) * share  # (B, n)
-        found = near @ getattr(self, which)[rows] / near.sum(axis=1, keepdims=True)
-        return np.where(lie[:, 3:] > 0, found, found * (0.0, 0.0, 1.0))  # without a place there is no direction but up
+        found = near @ self.column(which)[rows] / near.sum(axis=1, keepdims=True)
+        # Without a place there is no direction but up.
+        return found * np.where(lie[:, 3:] > 0, 1.0, (0.0, 0.0, 1.0))
+
+    def column(self, which: Which) -> Floats:
+        """(N, 3) offsets of one kind."""
+        return {"heads": self.heads, "ended": self.ended, "contact": self.contact}[which]
 
     def save(self, folder: Path) -> None:
         """Write arrays as safetensors and names as JSON."""
@@ -124,11 +132,13 @@ def segments_of(alignment: Alignment, book: Playbook) -> list[Segment]:
     return [
         Segment(book.task_id, episode, start, stop, step, book.steps[step].sentence, "alignment")
         for episode, ends in enumerate(alignment.ends)
-        for step, (start, stop) in enumerate(zip(ends[:-1], ends[1:], strict=True))
+        for step, (start, stop) in enumerate(itertools.pairwise(ends))
     ]
 
 
-def targets_in(episode: Episode, segment: Segment, book: Playbook, heads: Floats, grounding: AnchoredGrounding) -> Floats:
+def targets_in(
+    episode: Episode, segment: Segment, book: Playbook, heads: Floats, grounding: AnchoredGrounding
+) -> Floats:
     """(T, 3) where the acting point should go at each step of a segment that headed for this offset."""
     at = _located(episode, segment, book, grounding)
     n_steps = segment.stop - segment.start
@@ -175,12 +185,19 @@ def _end(at: Located, target: Floats, *, last: bool, known: str, mover: str) -> 
     first, end = at.along[:1], slice(-1, None)
     ended = to_frame((at.moving - at.anchor)[end], first)[0]
     beyond = np.clip(target - ended, -1.0, 1.0)
-    if mover == "thing" and known == "at":  # a thing is at its place when it is there; what is learned is how far past it to push
+    if (
+        mover == "thing" and known == "at"
+    ):  # a thing is at its place when it is there; what is learned is how far past it to push
         heads = np.array([np.clip(target[0], 0.0, BEYOND_LAST_M), 0.0, 0.0])
     else:
         most = BEYOND_LAST_M if last else BEYOND_M
         heads = ended + np.clip(beyond, -most, most)
-    return {"fitted": target, "heads": heads, "ended": ended, "contact": to_frame((at.acting - at.thing)[end], first)[0]}
+    return {
+        "fitted": target,
+        "heads": heads,
+        "ended": ended,
+        "contact": to_frame((at.acting - at.thing)[end], first)[0],
+    }
 
 
 def _held(

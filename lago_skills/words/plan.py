@@ -51,14 +51,17 @@ class WordsPlan:
         distances = self._distances(observations, located, weights)
         steps = distances.shape[1] - 1 - np.argmax(distances[:, ::-1] <= 1.0, axis=1)
         targets = np.empty((len(observations), 3))
-        for k in np.unique(steps).tolist():
+        active: list[int] = np.unique(steps).tolist()
+        for k in active:
             rows = steps == k
             targets[rows] = self._target(k, located[k], weights)[rows]
         return Reading(steps, targets, distances)
 
     def _target(self, k: int, at: Located, weights: Floats) -> Floats:
-        """(B, 3) where the acting point heads: with its mover to the learned offset; of a step that brings a thing to a place, also half-way back to
-        where the thing was touched in demonstrations, if the gripper is elsewhere."""
+        """(B, 3) where the acting point heads: so that the mover comes to the learned offset.
+
+        In a step that brings a thing to a place it heads also half-way back to where the thing was touched in demonstrations.
+        """
         target = at.gripper_target(self._offsets("heads", k, at, weights))
         if self._meanings[k].mover == "thing":
             target = target + CONTACT_SHARE * (self._contact(k, at, at.acting, weights) - at.acting)
@@ -83,7 +86,9 @@ class WordsPlan:
             touching, between = self.distances(k, located, weights)
             # While its thing is moving, a step that moves it goes on within a wider distance.
             engaged = (moved[:, self.subjects[k, 0]] > MOVING_M) & (touching <= ENGAGED_M)
-            tolerance = max(float(weights[k] @ self.ends.tolerance) / max(float(weights[k].sum()), 1e-9), TOLERANCE_M[0])
+            tolerance = max(
+                float(weights[k] @ self.ends.tolerance) / max(float(weights[k].sum()), 1e-9), TOLERANCE_M[0]
+            )
             apart = np.maximum(np.where(engaged, 0.0, touching), between) / tolerance
             found[:, k] = np.where(self._hand_ready(k, hand), apart, np.maximum(apart, 2.0))
         return found
@@ -91,8 +96,11 @@ class WordsPlan:
     def distances(
         self, k: int, located: list[Located], weights: Floats, *, learning: bool = False
     ) -> tuple[Floats, Floats]:
-        """How far the state is from where step k may begin, metres, (B,) each: of the gripper from the way to where it touches the thing (0 for
-        steps that move no thing), and of the mover from the way between the ends of steps k - 1 and k (0 where their movers differ)."""
+        """How far the state is from where step k may begin, metres, (B,) each.
+
+        First of the gripper from the way to where it touches the thing (0 for steps that move no thing), then of the mover from the way
+        between the ends of steps k - 1 and k (0 where their movers differ).
+        """
         at, before = located[k], located[k - 1]
         touching, between = np.zeros(len(at.key)), np.zeros(len(at.key))
         reaching = [j for j in range(k) if self._meanings[j].mover == "gripper"]
