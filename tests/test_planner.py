@@ -65,11 +65,12 @@ def test_unseen_playbooks_reuse_the_words_of_the_training_tasks(playbooks: dict[
 
 
 def test_no_transcript_is_orphaned(committed_planner: Planner) -> None:
-    """Every recorded answer belongs to a request that would be asked today: a playbook, its repair, a brief one, wordings, or names of motions."""
+    """Every recorded answer belongs to a request that would be asked today: a playbook, its repair, a brief one, one in words, wordings, or names of motions."""
     every = expand(["ten", "eight", "twelve", "twenty"])
     plans = committed_planner.plans(TEN, every[10:]).values()
     brief = replace(committed_planner, brief=True).plans(TEN, EIGHT).values()
-    used = {version.transcript.id for found in (*plans, *brief) for version in found.versions}
+    words = replace(committed_planner, form="words").plans(TEN, expand(["eight", "twelve"])).values()
+    used = {version.transcript.id for found in (*plans, *brief, *words) for version in found.versions}
     wordings = {request.key for request in wordings_requests(every, every[:18], Wordings())}
     study = open_workspace(ROOT, ROOT / "data/studies/motions.toml")
     used |= {answer.id for answer in motions.naming(study, committed_planner.transcripts).answers.values()}

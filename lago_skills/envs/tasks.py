@@ -127,10 +127,14 @@ def find_task(name: str) -> Task:
 def expand(names: list[str], own: dict[str, Task] | None = None) -> tuple[Task, ...]:
     """Tasks for a list of task names and group names ("ten", "eight", "twelve", "twenty"), in order, without repeats.
 
-    A name in `own` is that task.
+    A name in `own` is that task. `twelve` and `twenty` named together come in one alphabetical order, as recorded requests list them.
 
     Raises:
         StudyError: an unknown name.
     """
     flat = [task for name in names for task in GROUPS.get(name, (name,))]
+    if {"twelve", "twenty"} <= set(names):
+        rest = {*GROUPS["twelve"], *GROUPS["twenty"]}
+        ordered = iter(sorted(rest))
+        flat = [next(ordered) if task in rest else task for task in dict.fromkeys(flat)]
     return tuple((own or {}).get(name) or find_task(name) for name in dict.fromkeys(flat))

@@ -1,0 +1,424 @@
+"""Plans in words: read from answers, laid over demonstrations, followed with what was learned, and refused where they cannot be."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lago_skills.core import RELATIONS, Feature, Playbook, Relation, Step
+from lago_skills.decoder.config import DecoderConfig
+from lago_skills.decoder.pretrain import pretrain
+from lago_skills.decoder.runtime import DecoderWeights
+from lago_skills.envs.grounding import MetaWorldGrounding, anchored
+from lago_skills.envs.metaworld import DEMO_SEED, EVAL_SEED, MetaWorldEnv, demonstrate
+from lago_skills.envs.own import NamedEntries
+from lago_skills.envs.tasks import GROUPS, expand, find_task
+from lago_skills.errors import ArtifactCorrupt, DataError, PlanError, StudyError
+from lago_skills.evaluate.controllers import METRES, NumbersController, WordsController, act
+from lago_skills.evaluate.rollouts import full_rollouts
+from lago_skills.guide.bundle import load_bundle, write_bundle
+from lago_skills.guide.guides import LibraryGuide, RetrievalConfig
+from lago_skills.library import NewSkill, SkillLibrary
+from lago_skills.planner.ask import Planner, playbook_json
+from lago_skills.planner.lint import lint_words_form
+from lago_skills.planner.parse import parse_playbook, read_answer
+from lago_skills.playbook import playbook_from, playbook_to
+from lago_skills.stages import imperfect, latent_table
+from lago_skills.store import writing
+from lago_skills.words.alignment import LEAST_STEPS, Alignment, align
+from lago_skills.words.ends import ENDS_FILE, Ends
+from lago_skills.words.geometry import MEANINGS, from_frame, locate, to_frame
+from lago_skills.words.learning import learn
+from lago_skills.words.plan import WordsPlan
+from tests.conftest import random_decoder
+from tests.decoder_data import followers
+
+GROUNDING = MetaWorldGrounding()
+VOCABULARY = GROUNDING.vocabulary
+MOVE, LOWER, GRIP, SLIDE = (
+    "move the open gripper there",
+    "lower it",
+    "close the fingers until they grip it",
+    "slide the gripped thing",
+)
+PUSH = Playbook(
+    "push",
+    (
+        Step(MOVE, about=("object",), until="above thing"),
+        Step(LOWER, about=("object",), until="around thing"),
+        Step(GRIP, about=("object",), until="holding thing"),
+        Step(SLIDE, about=("object", "goal"), until="thing at place"),
+    ),
+    "key",
+    "model",
+    "words",
+)
+
+
+@pytest.fixture(scope="module")
+def recorded(committed_planner: Planner) -> dict[str, Playbook]:
+    planner = replace(committed_planner, form="words")
+    return planner.playbooks(expand(["ten"]), expand(["eight", "twelve"]))
+
+
+@pytest.fixture(scope="module")
+def episodes() -> list[Any]:
+    env = MetaWorldEnv(find_task("push"))
+    return [demonstrate(env, DEMO_SEED + i, 0.1) for i in range(3)]
+
+
+@pytest.fixture(scope="module")
+def aligned(episodes: list[Any]) -> Alignment:
+    return align(episodes, PUSH, GROUNDING)
+
+
+@pytest.fixture(scope="module")
+def ends(episodes: list[Any], aligned: Alignment) -> Ends:
+    return learn({"push": episodes}, {"push": PUSH}, {"push": aligned}, GROUNDING)[1]
+
+
+def read(steps: list[dict[str, Any]]) -> Playbook:
+    return parse_playbook(json.dumps({"steps": steps}), "push", VOCABULARY, "key", "model", "words")
+
+
+# Answers --------------------------------------------------------------------------------------------------------------
+
+
+def test_recorded_plans_of_thirty_tasks_are_in_words_and_say_no_number(recorded: dict[str, Playbook]) -> None:
+    assert set(recorded) == {name for group in ("ten", "eight", "twelve") for name in GROUPS[group]}
+    for book in recorded.values():
+        assert book.form == "words"
+        assert lint_words_form(book, VOCABULARY) == ()
+        assert all(step.target is None and not step.when and step.until in RELATIONS for step in book.steps)
+        assert playbook_from(json.loads(json.dumps(playbook_to(book)))) == book
+        assert (
+            parse_playbook(playbook_json(book), book.task_id, VOCABULARY, book.transcript_key, book.model, "words")
+            == book
+        )
+
+
+def test_requests_in_words_show_how_the_demonstrations_went(committed_planner: Planner) -> None:
+    planner = replace(committed_planner, form="words")
+    requests = {task.id: request for task, request in planner.requests(expand(["ten"]), expand(["eight"]))}
+    assert "How the demonstrations of this task went" in requests["push"].prompt
+    assert "gripper from object, towards goal" in requests["push"].prompt
+    assert "How the demonstrations" not in requests["push-wall"].prompt
+    assert all(f'"{name}": {meaning}' in requests["push"].prompt for name, meaning in RELATIONS.items())
+    assert "object2" not in requests["push"].prompt
+
+
+def test_groups_of_the_exam_are_apart() -> None:
+    assert len(GROUPS["twelve"]) == 12
+    assert len(GROUPS["twenty"]) == 20
+    assert len({name for group in ("ten", "eight", "twelve", "twenty") for name in GROUPS[group]}) == 50
+
+
+@pytest.mark.parametrize(
+    ("step", "said"),
+    [
+        ({"skill": "push it", "about": ["lamp"], "until": "at thing"}, "expected one or two anchors"),
+        ({"skill": "push it", "about": [], "until": "at thing"}, "expected one or two anchors"),
+        ({"skill": "push it", "about": ["object"], "until": "near"}, "expected one of at thing"),
+        ({"skill": "push it", "about": ["object"], "until": "thing at place"}, "expected two anchors"),
+        ({"skill": "push it", "about": ["object"], "until": "at thing", "when": []}, "expected a plan in words"),
+        ({"skill": "", "about": ["object"], "until": "at thing"}, "expected a sentence"),
+    ],
+)
+def test_what_is_no_plan_in_words_is_refused_with_a_reason(step: dict[str, Any], said: str) -> None:
+    with pytest.raises(PlanError, match=said):
+        read([step])
+    assert read_answer(json.dumps({"steps": [step]}), "push", VOCABULARY, "k", "m", "words").findings[0].step == 1
+
+
+def test_numbers_in_sentences_and_one_anchor_twice_are_findings() -> None:
+    book = read([{"skill": "move 5 cm up", "about": ["object", "object"], "until": "above thing"}])
+    assert [finding.kind for finding in lint_words_form(book, VOCABULARY)] == ["number", "one-anchor-twice"]
+    other = read([{"skill": "den Griff nach oben ziehen", "about": "object", "until": "thing lifted"}])
+    assert lint_words_form(other, VOCABULARY) == ()
+    assert (
+        other.steps[0].sentence
+        == "den Griff nach oben ziehen, until the thing is held high up, straight above where it was"
+    )
+
+
+# Geometry -------------------------------------------------------------------------------------------------------------
+
+
+@given(st.floats(-3.1, 3.1), st.lists(st.floats(-1, 1), min_size=3, max_size=3))
+def test_offsets_turn_with_the_way_to_the_place(angle: float, vector: list[float]) -> None:
+    along, offset = np.array([[np.cos(angle), np.sin(angle)]]), np.array([vector])
+    np.testing.assert_allclose(to_frame(from_frame(offset, along), along), offset, atol=1e-12)
+    rng = np.random.default_rng(0)
+    anchors = rng.normal(size=(1, 4, 3))
+    step = Step("push it", about=("object", "goal"), until="behind thing")
+    turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
+    target = locate(step, anchors, VOCABULARY.anchors).gripper_target(offset)
+    turned = locate(step, anchors @ turn.T, VOCABULARY.anchors).gripper_target(offset)
+    np.testing.assert_allclose(turned, target @ turn.T, atol=1e-9)
+
+
+def test_every_relation_has_a_meaning() -> None:
+    assert set(MEANINGS) == set(RELATIONS)
+
+
+# Alignment ------------------------------------------------------------------------------------------------------------
+
+
+def test_steps_are_laid_over_demonstrations(episodes: list[Any], aligned: Alignment, ends: Ends) -> None:
+    fingers = [episode.actions[:, 3] for episode in episodes]
+    for command, stops in zip(fingers, aligned.ends, strict=True):
+        assert stops[-1] == len(command)
+        assert min(np.diff(stops)) >= LEAST_STEPS
+        closing = int(np.argmax(command > 0.3))  # the scripted policy begins to close its fingers
+        assert abs(stops[2] - closing) <= 3
+    above = ends.ended[ends.word == ends.number("above")]
+    assert above[:, 2].min() > 0.1
+    assert above.std(axis=0).max() < 0.01  # it ends at the same place in all of them
+    assert np.abs(ends.heads[ends.word == ends.number("around"), :2]).max() < 0.02
+    assert ends.raised == pytest.approx(0.17, abs=0.05)
+
+
+def test_too_short_an_episode_is_named(episodes: list[Any]) -> None:
+    short = replace(
+        episodes[0],
+        observations=episodes[0].observations[:9],
+        actions=episodes[0].actions[:8],
+        rewards=episodes[0].rewards[:8],
+    )
+    with pytest.raises(DataError, match=r"episode 2 .* 8 control steps; expected at least 12"):
+        align([episodes[0], short], PUSH, GROUNDING)
+
+
+def test_one_demonstration_and_one_step_are_enough(episodes: list[Any]) -> None:
+    one = replace(PUSH, steps=PUSH.steps[-1:])
+    assert align(episodes[:1], one, GROUNDING).ends == ((0, len(episodes[0].actions)),)
+
+
+# What words mean ------------------------------------------------------------------------------------------------------
+
+
+def test_ends_survive_the_disk(ends: Ends, tmp_path: Path) -> None:
+    ends.save(tmp_path)
+    again = Ends.load(tmp_path)
+    assert (again.skills, again.words) == (ends.skills, ends.words)
+    np.testing.assert_allclose(again.heads, ends.heads, atol=1e-6)
+    np.testing.assert_array_equal(again.skill, ends.skill)
+    (tmp_path / ENDS_FILE).write_bytes(b"nothing")
+    with pytest.raises(ArtifactCorrupt):
+        Ends.load(tmp_path)
+
+
+def test_a_word_means_what_the_retrieved_skills_did(ends: Ends) -> None:
+    two = replace(ends, skill=ends.skill.copy(), heads=ends.heads.copy(), skills=(*ends.skills, "hover high"))
+    rows = np.flatnonzero(ends.word == ends.number("above"))
+    two.skill[rows[0]] = len(ends.skills)
+    two.heads[rows[0], 2] += 0.2
+    lie = ends.lie[rows[:1]]
+    every = np.eye(len(two.skills))
+    low, high = every[int(ends.skill[rows[1]])], every[-1]
+    one = two.offsets("heads", "above", lie, low, by_thing=False)[0, 2]
+    other = two.offsets("heads", "above", lie, high, by_thing=False)[0, 2]
+    assert other - one == pytest.approx(0.2, abs=0.02)
+    assert not two.offsets("heads", "below", lie, low, by_thing=False).any()  # nobody showed it
+
+
+def _play(plan: WordsPlan, weights: Any, seeds: list[int]) -> float:
+    """With learned targets and handing over, but a controller in the place of the decoder."""
+
+    def policy(observations: Any, episodes: Any) -> Any:
+        found = plan.read(observations, weights)
+        closed = np.array([step.skill in (GRIP, SLIDE) for step in plan.playbook.steps])[found.steps]
+        return act(10.0 * (found.targets - GROUNDING.anchors(observations)[:, 0]), closed)
+
+    results = full_rollouts(find_task("push"), policy, seeds, lambda n: None, n_envs=5)
+    return float(np.mean([result.success for result in results]))
+
+
+def test_learned_ends_push_a_puck_where_nobody_has(ends: Ends) -> None:
+    seeds = [EVAL_SEED + i for i in range(5)]
+    weights = np.eye(len(ends.skills))[[ends.skills.index(step.sentence) for step in PUSH.steps]]
+    assert _play(WordsPlan(PUSH, GROUNDING, ends), weights, seeds) == 1.0
+    # With the words in another order the same skills do not: what is done is the plan's to say.
+    swapped = replace(PUSH, steps=(PUSH.steps[3], PUSH.steps[1], PUSH.steps[2], PUSH.steps[0]))
+    other = np.eye(len(ends.skills))[[ends.skills.index(step.sentence) for step in swapped.steps]]
+    assert _play(WordsPlan(swapped, GROUNDING, ends), other, seeds) == 0.0
+
+
+def test_a_thing_that_slips_away_hands_over_to_an_earlier_step(
+    episodes: list[Any], aligned: Alignment, ends: Ends
+) -> None:
+    plan = WordsPlan(PUSH, GROUNDING, ends)
+    weights = np.eye(len(ends.skills))[[ends.skills.index(step.sentence) for step in PUSH.steps]]
+    middle = (aligned.ends[0][3] + aligned.ends[0][4]) // 2
+    held = episodes[0].observations[middle : middle + 1].astype(np.float64)
+    assert plan.read(held, weights).steps.tolist() == [3]
+    lost = held.copy()
+    lost[:, [4, 22]] += 0.2  # the puck is elsewhere, and lies still
+    assert plan.read(lost, weights).steps[0] < 3
+
+
+def test_labels_agree_with_the_plan_in_numbers(
+    episodes: list[Any], aligned: Alignment, playbooks: dict[str, Playbook]
+) -> None:
+    from lago_skills.playbook import CompiledPlaybook
+    from lago_skills.segment import label
+
+    numbers = CompiledPlaybook(playbooks["push"], VOCABULARY)
+    same, total = 0, 0
+    for episode, stops in zip(episodes, aligned.ends, strict=True):
+        by_words = np.repeat(np.arange(4), np.diff(stops))
+        by_numbers = 3 - label(episode, numbers, GROUNDING)
+        same, total = same + int((by_words == by_numbers).sum()), total + len(by_words)
+    assert same / total > 0.75
+
+
+# The guide ------------------------------------------------------------------------------------------------------------
+
+
+def in_words(ends: Ends) -> tuple[dict[str, Any], SkillLibrary]:
+    rng = np.random.default_rng(0)
+    latents = rng.normal(size=(len(ends.skills), 8)).astype(np.float32)
+    latents /= np.linalg.norm(latents, axis=1, keepdims=True)
+    library = SkillLibrary.in_memory(8, [NewSkill(text, row) for text, row in zip(ends.skills, latents, strict=True)])
+    rows = [ends.skills.index(step.sentence) for step in PUSH.steps]
+    return {"push": latents[rows]}, library
+
+
+def test_a_bundle_keeps_what_words_mean(ends: Ends, episodes: list[Any], tmp_path: Path) -> None:
+    latents, library = in_words(ends)
+    decoder = random_decoder(
+        inputs=GROUNDING.subject_inputs(np.zeros((1, 39)), np.zeros((1, 3)), np.array([[1, -1]])).shape[1]
+    )
+    config = RetrievalConfig(k=2, temperature=0.05)
+    with writing(tmp_path / "bundle", "build", {"test": 1}) as writer:
+        write_bundle(writer.path, decoder, library, {"push": PUSH}, latents, config, ends=ends)
+    guide = load_bundle(tmp_path / "bundle")
+    observations = episodes[0].observations[::10].astype(np.float64)
+    found = guide.retrieve(observations, "push")
+    assert found.subjects is not None
+    assert found.steps[0] == 0
+    assert found.steps[-1] == 3
+    direct = LibraryGuide(GROUNDING, decoder, library, {"push": PUSH}, latents, config, ends=ends)
+    np.testing.assert_allclose(
+        guide.prior(observations, "push").mean(), direct.prior(observations, "push").mean(), atol=1e-5
+    )
+    # A skill that is switched off takes its meaning with it.
+    target = found.targets[0]
+    guide = LibraryGuide(GROUNDING, decoder, library, {"push": PUSH}, latents, replace(config, k=1), ends=ends)
+    library.disable(int(guide.neighbors("push")[0].ids[0, 0]))
+    assert np.linalg.norm(guide.retrieve(observations, "push").targets[0] - target) < 0.2
+    with pytest.raises(StudyError, match="nothing that says what its words mean"):
+        LibraryGuide(GROUNDING, decoder, library, {"push": PUSH}, latents, config)
+    with pytest.raises(StudyError, match="a learned query does not know"):
+        LibraryGuide(
+            GROUNDING, decoder, library, {"push": PUSH}, latents, replace(config, query="learned"), _NOT_NONE, ends
+        )
+
+
+_NOT_NONE: Any = object()
+
+
+def test_plans_in_words_need_anchors() -> None:
+    with pytest.raises(StudyError, match="without anchors, moved, hand or subject_inputs"):
+        anchored(NamedEntries({"height": (0, Feature("height", "m", "how high it is", 0.0, 1.0))}, "a world", 4, 2))
+
+
+def test_the_heading_leads_straight_to_the_means(tmp_path: Path) -> None:
+    steps = replace(followers(), n_heading=2)
+    config = DecoderConfig(
+        heading_skip=True, n_updates=300, hidden_sizes=(16,), calibrate=False, context_swap_share=0.0
+    )
+    decoder, _ = pretrain(steps, config, 0, lambda update, metrics: None)
+    assert isinstance(decoder, DecoderWeights)
+    assert decoder.skip is not None
+    assert decoder.skip.shape == (2, 2)
+    decoder.save(tmp_path / "decoder.safetensors")
+    again = DecoderWeights.load(tmp_path / "decoder.safetensors")
+    latents = decoder.latents(steps.embeddings)[steps.skills[:50]][:, None]
+    np.testing.assert_array_equal(
+        decoder.decode(steps.inputs[:50], latents).means, again.decode(steps.inputs[:50], latents).means
+    )
+    silent = replace(decoder, skip=np.zeros_like(decoder.skip))
+    assert (
+        np.abs(decoder.decode(steps.inputs[:50], latents).means - silent.decode(steps.inputs[:50], latents).means).max()
+        > 0.01
+    )
+
+
+# The latent table -----------------------------------------------------------------------------------------------------
+
+
+def test_controllers_follow_both_forms(playbooks: dict[str, Playbook], recorded: dict[str, Playbook]) -> None:
+    seeds = [EVAL_SEED, EVAL_SEED + 1]
+
+    def success(policy: Any, task: str) -> float:
+        results = full_rollouts(find_task(task), policy, seeds, lambda n: None, n_envs=2)
+        return float(np.mean([result.success for result in results]))
+
+    assert success(NumbersController(playbooks["push"], GROUNDING, 10.0), "push") == 1.0
+    assert success(WordsController(recorded["push"], GROUNDING, 10.0, METRES), "push") == 1.0
+
+
+@pytest.mark.parametrize("kind", [*imperfect.NUMBERS, *imperfect.WORDS[:-1]])
+def test_faults_change_a_plan_and_keep_it_a_plan(
+    kind: str, playbooks: dict[str, Playbook], recorded: dict[str, Playbook]
+) -> None:
+    books = playbooks if kind in imperfect.NUMBERS else recorded
+    for name in ("push", "window-open"):
+        before = books[name]
+        after = imperfect.imperfect(before, kind, np.random.default_rng(0), VOCABULARY.subjects)
+        assert after != before
+        form = before.form
+        parse_playbook(playbook_json(after), name, VOCABULARY, "key", "model", form)
+    assert imperfect.imperfect(books["push"], "", np.random.default_rng(0), VOCABULARY.subjects) == books["push"]
+
+
+def test_other_words_for_a_plan(recorded: dict[str, Playbook]) -> None:
+    from lago_skills.stages.phrases import MOTIONS
+
+    after = imperfect.reworded(recorded["push"], MOTIONS, 0)
+    assert [a.until for a in after.steps] == [b.until for b in recorded["push"].steps]
+    assert any(a.skill != b.skill for a, b in zip(after.steps, recorded["push"].steps, strict=True))
+
+
+def test_rows_of_the_latent_table_are_measured_and_repeat(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from lago_skills.cli import main
+    from tests.conftest import ROOT
+
+    for name in ("studies", "scenes", "transcripts", "lint"):
+        (tmp_path / "data").mkdir(exist_ok=True)
+        (tmp_path / "data" / name).symlink_to(ROOT / "data" / name)
+    table = ["--root", str(tmp_path), "evaluate", "metaworld", "--table", "latent", "--tasks", "push", "--seeds", "0"]
+    chosen = [
+        "--methods",
+        "numbers/controller-10,words/controller-metres,words/controller-10/reworded",
+        "--episodes",
+        "2",
+    ]
+    assert main([*table, *chosen, "--json"], _NOT_NONE) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {row["plan_form"] for row in found["rows"]} == {"numbers", "words"}
+    assert found["rows"][0]["success"] == 1.0
+    assert all(
+        {"task", "actor", "prior_of", "noise", "steps", "seed", "success_last"} <= set(row) for row in found["rows"]
+    )
+    assert main([*table, "--methods", "numbers/controller-10"], _NOT_NONE) == 0
+    assert "controller-10" in capsys.readouterr().out
+    check = ["--check", "numbers/controller-10//push/0", "--methods", "numbers/controller-10"]
+    assert main([*table, *check], _NOT_NONE) == 0
+    assert "the same" in capsys.readouterr().out
+    assert main([*table, "--methods", "numbers/library/sideways"], _NOT_NONE) == 2
+    assert "expected FORM/ACTOR" in capsys.readouterr().err
+    assert len(latent_table.DEFAULT_METHODS) == 17
+
+
+def test_relations_are_told_apart() -> None:
+    kinds: set[Relation] = set(RELATIONS)
+    assert len({(m.mover, m.word, m.of) for m in MEANINGS.values()}) == len(kinds)
