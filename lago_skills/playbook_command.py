@@ -67,8 +67,11 @@ def _steps(version: Version) -> list[str]:
     assert version.playbook is not None
     lines: list[str] = []
     for number, (step, author) in enumerate(zip(version.playbook.steps, version.authors, strict=True), start=1):
-        when = " and ".join(f"{c.feature} {c.op} {c.value:g}" for c in step.when) or "nothing above holds"
         lines.append(f"{number}. {step.skill}  [{author}]")
+        if version.playbook.form == "words":
+            lines.append(f"   about {' and '.join(step.about) or 'nothing'}, until {step.until or 'it is done'}")
+            continue
+        when = " and ".join(f"{c.feature} {c.op} {c.value:g}" for c in step.when) or "nothing above holds"
         if step.target is not None:
             lines.append("   heads for " + " ".join([step.target.anchor, *(f"{v:+.2f}" for v in step.target.offset)]))
         lines.append(f"   when {when}")

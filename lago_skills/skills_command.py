@@ -202,7 +202,7 @@ def _latent_in_state(folder: Path, library: SkillLibrary, options: argparse.Name
     observation = _vector(options.obs)[None]
     found = guide.retrieve(observation, options.task_of)
     step = int(found.steps[0])
-    sentence = guide.playbooks[options.task_of].playbook.steps[step].skill
+    sentence = guide.books[options.task_of].steps[step].sentence
     print(f"active step {step + 1} of {options.task_of}: {sentence}", file=sys.stderr)  # noqa: T201
     return found.queries[0]
 

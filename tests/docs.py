@@ -13,7 +13,7 @@ os.environ["COLUMNS"] = "100"
 from lago_skills.cli import parser
 from lago_skills.evaluate import curves
 from lago_skills.evaluate.cells import ResultFile, Row, summary
-from lago_skills.stages import ablations, opposites, training_tables
+from lago_skills.stages import ablations, latent_table, opposites, training_tables
 from lago_skills.stages.pool import open_workspace
 from lago_skills.stages.training_tables import TABLES
 from tests.conftest import ROOT
@@ -141,6 +141,29 @@ def zero_shot() -> str:
         lines.append(
             f"| {entry['method']} | {entry['level']} | {entry['demos']} | {entry['success']:.2f}{interval} | "
             f"{entry['success_last']:.2f} | {entry['tasks']} | {entry['seeds']} |"
+        )
+    return "\n".join(lines)
+
+
+def latent() -> str:
+    """Means of the latent table, in Markdown: the sceptic's controllers first."""
+    rows = ResultFile(ROOT / latent_table.RESULTS, latent_table.Row).rows()
+    entries = {(e["plan_form"], e["actor"], e["noise"], e["level"]): e for e in latent_table.summary(rows)}
+    lines = [
+        f"| plan | followed by | fault | {' | '.join(latent_table.GROUPS)} | at the last step | seeds | episodes a task |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    kinds = dict.fromkeys(key[:3] for key in entries)
+    for form, actor, noise in sorted(kinds, key=lambda kind: (kind[2] != "", kind[0], kind[1] == "library", *kind[1:])):
+        own = [entries.get((form, actor, noise, level)) for level in latent_table.GROUPS]
+        cells = ["" if entry is None else f"{entry['success']:.2f}" for entry in own]
+        known = [entry for entry in own if entry is not None]
+        last = " / ".join(f"{entry['success_last']:.2f}" for entry in known)
+        episodes = sorted(
+            {row.episodes for row in rows if (row.plan_form, row.actor, row.noise) == (form, actor, noise)}
+        )
+        lines.append(
+            f"| {form} | {actor} | {noise} | {' | '.join(cells)} | {last} | {max(e['seeds'] for e in known)} | {', '.join(map(str, episodes))} |"
         )
     return "\n".join(lines)
 
@@ -277,7 +300,12 @@ def generated() -> str:
     ):
         parts[name] = make(json.loads((ROOT / f"data/results/{name}.json").read_text(encoding="utf-8")))
     parts |= {name: training(name) for name in TABLES} | {"fading": fading()}
-    parts |= {"zero-shot": zero_shot(), "ablations": ablation_table(), "opposites": opposite_pairs()}
+    parts |= {
+        "zero-shot": zero_shot(),
+        "latent": latent(),
+        "ablations": ablation_table(),
+        "opposites": opposite_pairs(),
+    }
     for name, part in parts.items():
         pattern = rf"(<!-- {name}:start -->\n).*?(<!-- {name}:end -->)"
         text, n = re.subn(pattern, lambda m, part=part: f"{m[1]}{part}\n{m[2]}", text, flags=re.S)

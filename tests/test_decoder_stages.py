@@ -136,7 +136,8 @@ def test_pictures_are_drawn_of_real_tasks(tmp_path: Path) -> None:
     assert (np.diff(strange["distance"]) > 0).all()
     assert strange["spread after"][-1] > 1.5 * strange["spread before"][-1]
     assert strange["spread after"][0] == pytest.approx(strange["spread before"][0], rel=0.5)
-    field = decoder_pictures.fields(decoder, episodes, found, embeddings, space.study.grounding)[0]
+    books = plan.playbooks(space)
+    field = decoder_pictures.fields(decoder, episodes, found, embeddings, space.study.grounding, books)[0]
     assert field.offsets.shape == field.actions.shape == (81, 2)
 
 

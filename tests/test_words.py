@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lago_skills.cli import main
 from lago_skills.core import RELATIONS, Feature, Playbook, Relation, Step
 from lago_skills.decoder.config import DecoderConfig
 from lago_skills.decoder.pretrain import pretrain
@@ -30,6 +31,7 @@ from lago_skills.planner.ask import Planner, playbook_json
 from lago_skills.planner.lint import lint_words_form
 from lago_skills.planner.parse import parse_playbook, read_answer
 from lago_skills.playbook import playbook_from, playbook_to
+from lago_skills.rl.advisers import LibraryAdviser
 from lago_skills.stages import imperfect, latent_table
 from lago_skills.store import writing
 from lago_skills.words.alignment import LEAST_STEPS, Alignment, align
@@ -37,7 +39,7 @@ from lago_skills.words.ends import ENDS_FILE, Ends
 from lago_skills.words.geometry import MEANINGS, from_frame, locate, to_frame
 from lago_skills.words.learning import learn
 from lago_skills.words.plan import WordsPlan
-from tests.conftest import random_decoder
+from tests.conftest import ROOT, random_decoder
 from tests.decoder_data import followers
 
 GROUNDING = MetaWorldGrounding()
@@ -325,6 +327,33 @@ def test_a_bundle_keeps_what_words_mean(ends: Ends, episodes: list[Any], tmp_pat
 _NOT_NONE: Any = object()
 
 
+def test_a_learner_is_advised_by_plans_in_words(ends: Ends, episodes: list[Any]) -> None:
+    latents, library = in_words(ends)
+    n_inputs = GROUNDING.subject_inputs(np.zeros((1, 39)), np.zeros((1, 3)), np.array([[1, -1]])).shape[1]
+    books = {"push": PUSH, "again": replace(PUSH, task_id="again")}
+    steps = {"push": latents["push"], "again": latents["push"]}
+    guide = LibraryGuide(GROUNDING, random_decoder(inputs=n_inputs), library, books, steps, ends=ends)
+    assert set(guide.books) == {"push", "again"}
+    adviser = LibraryAdviser(guide, ["push", "again"])
+    assert adviser.n_plan_steps == 4
+    observations = episodes[0].observations[[0, 20, 40]].astype(np.float64)
+    mixed = adviser.prior(observations, np.array([0, 1, 0]), [None, None, None])
+    np.testing.assert_allclose(mixed.mean(), guide.prior(observations, "push").mean(), atol=1e-6)
+    shift = np.zeros((4, 3))
+    shift[0, 2] = 0.1
+    moved = adviser.prior(observations, np.array([0, 1, 0]), [shift, None, None])
+    assert np.abs(moved.mean()[0] - mixed.mean()[0]).max() > 1e-4
+    np.testing.assert_allclose(moved.mean()[1:], mixed.mean()[1:], atol=1e-6)
+
+
+def test_a_plan_in_words_is_shown_in_words(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--root", str(ROOT), "plan", "show", "push-wall", "--study", "words"], _NOT_NONE) == 0
+    text = capsys.readouterr().out
+    assert "about object and goal, until thing above place" in text
+    assert main(["--root", str(ROOT), "plan", "lint", "push-wall", "--study", "words"], _NOT_NONE) == 2
+    assert "expected a study with plans in numbers" in capsys.readouterr().err
+
+
 def test_plans_in_words_need_anchors() -> None:
     with pytest.raises(StudyError, match="without anchors, moved, hand or subject_inputs"):
         anchored(NamedEntries({"height": (0, Feature("height", "m", "how high it is", 0.0, 1.0))}, "a world", 4, 2))
@@ -389,9 +418,6 @@ def test_other_words_for_a_plan(recorded: dict[str, Playbook]) -> None:
 
 
 def test_rows_of_the_latent_table_are_measured_and_repeat(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from lago_skills.cli import main
-    from tests.conftest import ROOT
-
     for name in ("studies", "scenes", "transcripts", "lint"):
         (tmp_path / "data").mkdir(exist_ok=True)
         (tmp_path / "data" / name).symlink_to(ROOT / "data" / name)

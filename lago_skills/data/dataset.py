@@ -16,6 +16,7 @@ from lago_skills.errors import DataError
 from lago_skills.playbook import CompiledPlaybook
 from lago_skills.segment import label, segments
 from lago_skills.words.ends import Ends, targets_in
+from lago_skills.words.geometry import subjects_of
 
 N_VARIANTS, HINDSIGHT_STEPS = 8, 25
 """Variants of each step for training, and how many control steps ahead within the segment hindsight looks at most."""
@@ -133,8 +134,7 @@ class _Aims:
         self.path = _path(episode, grounding)
         if segment.cut == "alignment" and heads is not None:
             step, names = playbooks[segment.task_id].steps[segment.step], grounding.vocabulary.anchors
-            subjects = [names.index(name) for name in step.about]
-            self.subjects = np.repeat([(*subjects, -1)[:2]], len(rows), axis=0)
+            self.subjects = np.repeat([subjects_of(step, names)], len(rows), axis=0)
             self.planned = targets_in(episode, segment, playbooks[segment.task_id], heads, anchored(grounding))
         elif segment.cut == "playbook":
             book = CompiledPlaybook(playbooks[segment.task_id], grounding.vocabulary)

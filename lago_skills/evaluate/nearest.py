@@ -41,8 +41,8 @@ class NearestStepGuide(LibraryGuide):
     """
 
     def __init__(self, guide: LibraryGuide, steps: LabelledSteps, sentences: list[str]) -> None:
-        books = {name: book.playbook for name, book in guide.playbooks.items()}
-        super().__init__(guide.grounding, guide.decoder, guide.library, books, guide.step_latents, guide.config)
+        parts = (guide.grounding, guide.decoder, guide.library, guide.books, guide.step_latents, guide.config)
+        super().__init__(*parts, ends=guide.ends)
         self._std = np.maximum(steps.inputs.std(axis=0), LEAST_STD).astype(np.float32)
         numbers = {sentence: number for number, sentence in enumerate(sentences)}
         skills = self.library.list()
@@ -69,7 +69,7 @@ class NearestStepGuide(LibraryGuide):
 
     def decode(self, observations: NDArray[Any], retrieval: Retrieval) -> ActionPrior:
         """One component for each retrieved skill."""
-        inputs = self.grounding.inputs(observations, retrieval.targets) / self._std
+        inputs = self.inputs(observations, retrieval) / self._std
         ids = retrieval.neighbors.ids
         size = self.decoder.action_size
         means, stds = np.zeros((*ids.shape, size), np.float32), np.ones((*ids.shape, size), np.float32)

@@ -123,6 +123,11 @@ class LibraryGuide:
         self._found: dict[str, tuple[Neighbors, NDArray[np.float32], NDArray[np.float32]]] = {}
         self._follow()
 
+    @property
+    def books(self) -> dict[str, Playbook]:
+        """Every plan of the guide, by task."""
+        return {name: plan.playbook for name, plan in (*self.playbooks.items(), *self.words.items())}
+
     def _follow(self) -> None:
         """Look the steps' neighbours up again (they do not depend on the state) when the library has changed: an edit shows within a quarter of a second."""
         change = self.library.change
@@ -247,13 +252,15 @@ class LibraryGuide:
         """
         return self.decode(observations, self.retrieve(observations, task))
 
+    def inputs(self, observations: NDArray[Any], retrieval: Retrieval) -> NDArray[np.float32]:
+        """(B, I) what the decoder sees: towards the target, and of a plan in words what its step is about."""
+        if retrieval.subjects is None:
+            return self.grounding.inputs(observations, retrieval.targets)
+        return anchored(self.grounding).subject_inputs(observations, retrieval.targets, retrieval.subjects)
+
     def decode(self, observations: NDArray[Any], retrieval: Retrieval) -> ActionPrior:
         """The mixture of what was retrieved."""
-        if retrieval.subjects is None:
-            inputs = self.grounding.inputs(observations, retrieval.targets)
-        else:
-            inputs = anchored(self.grounding).subject_inputs(observations, retrieval.targets, retrieval.subjects)
-        components = self.decoder.decode(inputs, retrieval.latents)
+        components = self.decoder.decode(self.inputs(observations, retrieval), retrieval.latents)
         return components.flat(retrieval.weights, self.config.floor)
 
 

@@ -52,13 +52,13 @@ class LibraryAdviser:
     """
 
     def __init__(self, guide: LibraryGuide, tasks: Sequence[str]) -> None:
-        if unknown := [task for task in tasks if task not in guide.playbooks]:
+        if unknown := [task for task in tasks if task not in guide.books]:
             raise StudyError(
-                f"found no playbook for {', '.join(map(repr, unknown))} in this bundle; expected one of {sorted(guide.playbooks)}; "
+                f"found no playbook for {', '.join(map(repr, unknown))} in this bundle; expected one of {sorted(guide.books)}; "
                 "plan the task and build the bundle again"
             )
         self.guide, self.tasks = guide, tuple(tasks)
-        self.n_plan_steps = max(len(guide.playbooks[task].playbook.steps) for task in tasks)
+        self.n_plan_steps = max(len(guide.books[task].steps) for task in tasks)
 
     def prior(
         self, observations: NDArray[Any], tasks: NDArray[np.int64], shifts: Sequence[NDArray[np.float64] | None]
@@ -87,7 +87,9 @@ def joined(found: Sequence[Retrieval], order: NDArray[np.int64]) -> Retrieval:
         np.concatenate([getattr(each, name) for each in found])[order]
         for name in ("queries", "steps", "targets", "weights", "latents")
     )
-    return Retrieval(queries, steps, targets, Neighbors(ids, scores), weights, latents)
+    about = [each.subjects for each in found if each.subjects is not None]
+    subjects = np.concatenate(about)[order] if len(about) == len(found) else None
+    return Retrieval(queries, steps, targets, Neighbors(ids, scores), weights, latents, subjects)
 
 
 def by_task(tasks: NDArray[np.int64], of_task: Callable[[NDArray[np.int64], int], Prior]) -> Prior:

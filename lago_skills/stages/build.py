@@ -25,6 +25,7 @@ from lago_skills.store import ArtifactWriter, file_hash
 from lago_skills.store import fingerprint as json_fingerprint
 from lago_skills.tensors import save_arrays
 from lago_skills.words.ends import Ends, targets_in
+from lago_skills.words.geometry import subjects_of
 
 VERSION = 2
 BUILDER = "build"
@@ -131,8 +132,7 @@ def _probes_in_words(space: Workspace, found: list[Segment], books: dict[str, Pl
     for number in chosen:
         item, names = found[number], grounding.vocabulary.anchors
         episode, book, middle = episodes[item.task_id][item.episode], books[item.task_id], (item.stop - item.start) // 2
-        about = book.steps[item.step].about
-        subjects = np.array([[names.index(about[0]), names.index(about[1]) if len(about) > 1 else -1]])
+        subjects = np.array([subjects_of(book.steps[item.step], names)])
         target = targets_in(episode, item, book, ends.fitted[number], grounding)[middle : middle + 1]
         observation = episode.observations[item.start + middle : item.start + middle + 1].astype(np.float64)
         rows.append(grounding.subject_inputs(observation, target, subjects))

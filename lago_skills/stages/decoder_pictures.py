@@ -14,10 +14,11 @@ from lago_skills.data.dataset import labelled_steps
 from lago_skills.decoder import calibration
 from lago_skills.decoder.runtime import DecoderWeights, Novelty
 from lago_skills.decoder.steps import LabelledSteps
-from lago_skills.envs.grounding import Grounding
+from lago_skills.envs.grounding import Grounding, anchored
 from lago_skills.plots import Field
 from lago_skills.stages import collect, plan, segment
 from lago_skills.stages.job import Workspace
+from lago_skills.words.geometry import subjects_of
 
 LEVELS = np.linspace(0.05, 0.95, 19)
 N_STRANGE, MAX_NOISE, N_BINS = 4, 6.0, 14
@@ -34,13 +35,16 @@ def pictures(space: Workspace, decoder: DecoderWeights) -> dict[str, bytes]:
     """
     found, embeddings = segment.load(space)
     episodes, books = collect.episodes(space), plan.playbooks(space)
-    steps = labelled_steps(episodes, books, found, embeddings, space.study.grounding, space.study.decoder)
+    study, ends = space.study, segment.ends(space)
+    steps = labelled_steps(episodes, books, found, embeddings, study.grounding, study.decoder, ends=ends)
     rows = np.flatnonzero(steps.held_out) if steps.held_out.any() else np.arange(len(steps.actions))
     return {
         "Latents of the playbooks' steps": latents(books, embeddings, decoder),
         "Reliability of the spreads": reliability(decoder, steps, rows),
         "New states have a wide prior": novelty(decoder, steps, rows),
-        "What the skills do": plots.action_fields(fields(decoder, episodes, found, embeddings, space.study.grounding)),
+        "What the skills do": plots.action_fields(
+            fields(decoder, episodes, found, embeddings, space.study.grounding, books)
+        ),
     }
 
 
@@ -116,6 +120,7 @@ def fields(
     found: list[Segment],
     embeddings: dict[str, NDArray[np.float32]],
     grounding: Grounding,
+    books: dict[str, Playbook],
 ) -> list[Field]:
     """What each skill does at the start of one of its segments, were the target elsewhere."""
     by_sentence: defaultdict[str, list[Segment]] = defaultdict(list)
@@ -130,7 +135,13 @@ def fields(
         observations = np.repeat(observation[None], len(offsets), axis=0)
         targets = grounding.anchors(observations)[:, 0] + np.pad(offsets, ((0, 0), (0, 1)))
         z = decoder.latents(embeddings[sentence][None])[None].repeat(len(offsets), axis=0)
-        prior = decoder.decode(grounding.inputs(observations, targets), z).flat(np.ones((len(offsets), 1), np.float32))
+        inputs = grounding.inputs(observations, targets)
+        if item.cut == "alignment":
+            subjects = subjects_of(books[item.task_id].steps[item.step], grounding.vocabulary.anchors)
+            inputs = anchored(grounding).subject_inputs(
+                observations, targets, np.repeat([subjects], len(offsets), axis=0)
+            )
+        prior = decoder.decode(inputs, z).flat(np.ones((len(offsets), 1), np.float32))
         actions, spreads = prior.mean().astype(np.float64), prior.std()[:, :2].mean(axis=1).astype(np.float64)
         shown.append(Field(sentence, offsets, actions[:, :2], spreads))
     return shown

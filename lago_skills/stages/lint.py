@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from lago_skills.core import Playbook, Task
-from lago_skills.errors import ArtifactMissing
+from lago_skills.errors import ArtifactMissing, PlanError
 from lago_skills.guide.guides import LibraryGuide
 from lago_skills.planner.ask import Plan, Version
 from lago_skills.planner.findings import LintRecord
@@ -30,6 +30,11 @@ def lint(space: Workspace, tasks: list[str], seeds: list[int], say: Callable[[st
         PlanError: a task has no recorded playbook.
         ArtifactCorrupt: demonstrations or the bundle are damaged.
     """
+    if space.study.plan.form == "words":
+        raise PlanError(
+            f'study {space.study.name!r}: found plan.form = "words"; expected a study with plans in numbers, since demonstrations and rollouts are held against thresholds; '
+            "plans in words are checked by logic whenever they are read (lago plan show)"
+        )
     planner = plan.planner(space)
     guides: list[LibraryGuide] | None = None
     for name in tasks:
@@ -118,7 +123,7 @@ def with_playbook(guide: LibraryGuide, book: Playbook) -> LibraryGuide:
     """The same guide following another playbook for that task."""
     from lago_skills.embed import embed
 
-    latents = guide.decoder.latents(embed([step.skill for step in book.steps]))
+    latents = guide.decoder.latents(embed([step.sentence for step in book.steps]))
     return LibraryGuide(
         guide.grounding,
         guide.decoder,
@@ -127,6 +132,7 @@ def with_playbook(guide: LibraryGuide, book: Playbook) -> LibraryGuide:
         {book.task_id: latents},
         guide.config,
         guide.learned,
+        guide.ends,
     )
 
 

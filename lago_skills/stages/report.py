@@ -260,8 +260,10 @@ def _explain(book: Playbook, lint: Row) -> Row:
                 "author": author,
                 "target": f"{step.target.anchor} {' '.join(f'{v:+.2f}' for v in step.target.offset)}"
                 if step.target
-                else "",
-                "when": " and ".join(f"{c.feature} {c.op} {c.value:g}" for c in step.when) or "nothing above holds",
+                else "where it was learned",
+                "when": f"about {' and '.join(step.about)}, until {step.until}"
+                if step.about
+                else " and ".join(f"{c.feature} {c.op} {c.value:g}" for c in step.when) or "nothing above holds",
             }
             for step, author in zip(book.steps, lint["authors"], strict=True)
         ],

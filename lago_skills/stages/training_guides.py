@@ -79,9 +79,8 @@ class Seed:
 
     @staticmethod
     def _changed(guide: LibraryGuide, learned: LearnedQuery | None = None, **settings: Any) -> LibraryGuide:
-        books = {name: book.playbook for name, book in guide.playbooks.items()}
-        config = replace(guide.config, **settings)
-        return LibraryGuide(guide.grounding, guide.decoder, guide.library, books, guide.step_latents, config, learned)
+        config, parts = replace(guide.config, **settings), (guide.grounding, guide.decoder, guide.library)
+        return LibraryGuide(*parts, guide.books, guide.step_latents, config, learned, guide.ends)
 
     @cached_property
     def fixed_text(self) -> LibraryGuide:
@@ -97,7 +96,8 @@ class Seed:
         guide, space = self.variant.guide, self.variant.space
         found, embeddings = segment.load(space)
         study, runs = space.study, collect.episodes(space)
-        steps = labelled_steps(runs, plan.playbooks(space), found, embeddings, study.grounding, study.decoder)
+        books, ends = plan.playbooks(space), segment.ends(space)
+        steps = labelled_steps(runs, books, found, embeddings, study.grounding, study.decoder, ends=ends)
         return NearestStepGuide(guide, steps, list(dict.fromkeys(item.skill for item in found)))
 
     def brief(self, tasks: tuple[Task, ...]) -> LibraryGuide | None:

@@ -133,9 +133,9 @@ class Variant:
     def shuffled(self) -> LibraryGuide:
         """The same decoder, library and playbooks, but each sentence of a playbook asks for what another sentence says."""
         guide = self.guide
-        books = {name: book.playbook for name, book in guide.playbooks.items()}
+        books = guide.books
         rows = {
-            step.skill: latent
+            step.sentence: latent
             for name, book in books.items()
             for step, latent in zip(book.steps, guide.step_latents[name], strict=True)
         }
@@ -144,8 +144,12 @@ class Variant:
         following = {
             names[order[i]]: names[order[i - 1]] for i in range(len(names))
         }  # one circle: nobody keeps its own
-        latents = {name: np.stack([rows[following[step.skill]] for step in book.steps]) for name, book in books.items()}
-        return LibraryGuide(guide.grounding, guide.decoder, guide.library, books, latents, guide.config)
+        latents = {
+            name: np.stack([rows[following[step.sentence]] for step in book.steps]) for name, book in books.items()
+        }
+        return LibraryGuide(
+            guide.grounding, guide.decoder, guide.library, books, latents, guide.config, ends=guide.ends
+        )
 
     @cached_property
     def demonstrated(self) -> Demonstrated:

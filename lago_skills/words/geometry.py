@@ -53,6 +53,11 @@ def meaning(step: Step) -> Meaning:
     return MEANINGS[step.until]
 
 
+def subjects_of(step: Step, names: tuple[str, ...]) -> tuple[int, int]:
+    """Numbers of the anchors that are a step's thing and place; -1 for no place."""
+    return names.index(step.about[0]), names.index(step.about[1]) if len(step.about) > 1 else -1
+
+
 @dataclass(frozen=True)
 class Located:
     """One step's points in B states, metres."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from lago_skills.core import Playbook
 from lago_skills.envs.grounding import AnchoredGrounding
 from lago_skills.words.ends import SLACK_M, TOLERANCE_M, Ends, Which
-from lago_skills.words.geometry import Floats, Located, distance_to_way, from_frame, locate, meaning
+from lago_skills.words.geometry import Floats, Located, distance_to_way, from_frame, locate, meaning, subjects_of
 
 MOVING_M, ENGAGED_M = 1e-3, 0.08
 """While its thing moves faster than the first (metres a step), a step that moves it goes on within the second distance."""
@@ -40,9 +40,7 @@ class WordsPlan:
         self.playbook, self.grounding, self.ends = playbook, grounding, ends
         names = grounding.vocabulary.anchors
         self._meanings = [meaning(step) for step in playbook.steps]
-        self.subjects = np.array(
-            [[names.index(s.about[0]), names.index(s.about[1]) if len(s.about) > 1 else -1] for s in playbook.steps]
-        )  # (n_steps, 2), anchors of thing and place
+        self.subjects = np.array([subjects_of(step, names) for step in playbook.steps])  # (n_steps, 2)
 
     def read(self, observations: NDArray[np.floating], weights: Floats) -> Reading:
         """(B, S) observations and (n_steps, n_skills) weights of the retrieved skills -> active steps and their targets."""
