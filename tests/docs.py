@@ -11,6 +11,7 @@ from typing import Any
 os.environ["COLUMNS"] = "100"
 
 from lago_skills.cli import parser
+from lago_skills.envs.tasks import GROUPS
 from lago_skills.evaluate import curves
 from lago_skills.evaluate.cells import ResultFile, Row, summary
 from lago_skills.stages import ablations, latent_table, opposites, training_tables
@@ -156,6 +157,13 @@ def latent() -> str:
     kinds = dict.fromkeys(key[:3] for key in entries)
     for form, actor, noise in sorted(kinds, key=lambda kind: (kind[2] != "", kind[0], kind[1] == "library", *kind[1:])):
         own = [entries.get((form, actor, noise, level)) for level in latent_table.GROUPS]
+        whole = [
+            entry is not None and entry["tasks"] == len(GROUPS[level])
+            for entry, level in zip(own, latent_table.GROUPS, strict=True)
+        ]
+        own = [
+            entry if complete else None for entry, complete in zip(own, whole, strict=True)
+        ]  # a part of a group says little
         cells = ["" if entry is None else f"{entry['success']:.2f}" for entry in own]
         known = [entry for entry in own if entry is not None]
         last = " / ".join(f"{entry['success_last']:.2f}" for entry in known)
