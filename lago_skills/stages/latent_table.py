@@ -21,6 +21,7 @@ from lago_skills.evaluate.intervals import stratified_mean
 from lago_skills.guide.guides import LibraryGuide
 from lago_skills.stages import imperfect, plan
 from lago_skills.stages.job import Workspace
+from lago_skills.stages.lint import with_playbook
 from lago_skills.stages.pool import open_workspace
 from lago_skills.stages.zero_shot_table import EVAL_SPAN, Say, Variant, commit, variant
 from lago_skills.study import study_path
@@ -179,20 +180,7 @@ class Bench:
             space = self._spaces[cell.plan_form]
             self._made[key] = Variant(variant(space, cell.seed, space.study.collect.episodes_per_task), self._say)
         guide = self._made[key].guide
-        if cell.noise == imperfect.NONE:
-            return guide
-        from lago_skills.embed import embed
-
-        latents = guide.decoder.latents(embed([step.sentence for step in book.steps]))
-        return LibraryGuide(
-            guide.grounding,
-            guide.decoder,
-            guide.library,
-            {book.task_id: book},
-            {book.task_id: latents},
-            guide.config,
-            ends=guide.ends,
-        )
+        return guide if cell.noise == imperfect.NONE else with_playbook(guide, book)
 
 
 def cells(space: Workspace, methods: list[str], seeds: list[int], tasks: list[str]) -> list[Cell]:
