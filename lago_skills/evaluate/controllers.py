@@ -15,12 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lago_skills.core import Playbook
-from lago_skills.envs.grounding import Grounding
+from lago_skills.envs.grounding import Grounding, anchored
 from lago_skills.playbook import CompiledPlaybook
+from lago_skills.prior import ActionPrior
 from lago_skills.words.geometry import locate, meaning
 
 CLOSED = re.compile(r"\b(close|closing|closed|gripped)\b")
 NEAR_M, GRASP_STEPS = 0.03, 15
+GRIPPED = 0.75
+"""Without a memory a thing is held where the gripper is near it and less open than this."""
+PRIOR_STD, PRIOR_FLOOR = 0.3, 0.02
+"""A controller as a prior: a Gaussian around its action, and the library's share of the uniform."""
 METRES: dict[str, tuple[float, float, float]] = {
     "above": (0.0, 0.0, 0.1),
     "below": (0.0, 0.0, -0.1),
@@ -73,6 +78,37 @@ class WordsController:
             ways[row] = way
             closed.append(bool(CLOSED.search(self.playbook.steps[step].skill)))
         return act(self.gain * ways, np.array(closed))
+
+
+class ControllerGuide:
+    """A controller of one task's plan as the prior of a learner; it remembers nothing, since a prior is asked for single states."""
+
+    def __init__(self, playbook: Playbook, grounding: Grounding, gain: float) -> None:
+        self.playbook, self.grounding, self.gain = playbook, grounding, gain
+
+    def prior(self, observations: NDArray[Any], task: str) -> ActionPrior:
+        """(B, S) observations -> prior over (B, A) actions."""
+        numbers = np.zeros(len(observations), np.int64)
+        if self.playbook.form == "numbers":
+            actions = NumbersController(self.playbook, self.grounding, self.gain)(observations, numbers)
+        else:
+            actions = self._in_words(observations)
+        weights = np.ones((len(actions), 1), np.float32)
+        return ActionPrior(weights, actions[:, None], np.full_like(actions[:, None], PRIOR_STD), PRIOR_FLOOR)
+
+    def _in_words(self, observations: NDArray[Any]) -> NDArray[np.float32]:
+        """The step after the last one whose relation holds."""
+        names, steps = self.grounding.vocabulary.anchors, self.playbook.steps
+        anchors, hand = self.grounding.anchors(observations), anchored(self.grounding).hand(observations)
+        ways = np.stack([at.way(np.zeros((len(anchors), 3))) for at in (locate(s, anchors, names) for s in steps)])
+        over = np.linalg.norm(ways, axis=2) < NEAR_M  # (n_steps, B)
+        for k, step in enumerate(steps):
+            if meaning(step).word == "holding":
+                over[k] &= hand[:, 0] < GRIPPED
+        after = np.array([[k + 1] for k in range(len(steps))]) * over
+        active = np.minimum(after.max(axis=0), len(steps) - 1)
+        closed = np.array([bool(CLOSED.search(step.skill)) for step in steps])
+        return act(self.gain * ways[active, np.arange(len(anchors))], closed[active])
 
 
 def act(moves: NDArray[Any], closed: NDArray[np.bool_]) -> NDArray[np.float32]:

@@ -17,6 +17,7 @@ from lago_skills.playbook import CompiledPlaybook
 from lago_skills.prior import ActionPrior, uniform_prior
 from lago_skills.query.runtime import LearnedQuery
 from lago_skills.words.ends import Ends
+from lago_skills.words.order import Ordered, in_order
 from lago_skills.words.plan import WordsPlan
 
 QueryMode = Literal["playbook", "learned", "blend"]
@@ -57,6 +58,8 @@ class RetrievalConfig:
     like the query counts."""
     blend: float = 0.5
     """Share of the learned query in the blend; 1 looks skills up by the learned query and heads where the active step does."""
+    correct_plans: bool = True
+    """Whether a plan in words is brought into the order that demonstrations show: steps that are missing, misplaced or about another thing."""
     support_weight: float = 0.0
     """Weights are multiplied by (demonstrated steps of the skill) ** this; 0 is off. A skill without any counts as one step."""
 
@@ -103,15 +106,15 @@ class LibraryGuide:
             for name, book in playbooks.items()
             if book.form == "numbers"
         }
-        self.words = {
-            name: _in_words(book, grounding, ends) for name, book in playbooks.items() if book.form == "words"
-        }
+        self.corrections: dict[str, Ordered] = {}
+        """Of plans in words: how they were brought into the order that demonstrations show."""
+        self.step_latents = dict(step_latents)  # per task: (n_steps, Z)
+        self.words = {name: self._in_words(book) for name, book in playbooks.items() if book.form == "words"}
         if self.words and self.config.query != "playbook":
             raise StudyError(
                 f'found guide.query = {self.config.query!r} and plans in words; expected "playbook", since a learned query does not know when a step is over; '
                 "correct guide.query"
             )
-        self.step_latents = step_latents  # per task: (n_steps, Z)
         self.learned = learned
         if self.config.query != "playbook" and learned is None:
             raise StudyError(
@@ -127,6 +130,33 @@ class LibraryGuide:
     def books(self) -> dict[str, Playbook]:
         """Every plan of the guide, by task."""
         return {name: plan.playbook for name, plan in (*self.playbooks.items(), *self.words.items())}
+
+    def _in_words(self, book: Playbook) -> WordsPlan:
+        if self.ends is None:
+            raise StudyError(
+                f"found a plan in words for task {book.task_id!r} and nothing that says what its words mean; expected learned ends in the bundle; "
+                "segment and build again"
+            )
+        if self.config.correct_plans:
+            book = self._corrected(book, self.ends)
+        return WordsPlan(book, anchored(self.grounding), self.ends)
+
+    def _corrected(self, book: Playbook, ends: Ends) -> Playbook:
+        """The plan in the order that demonstrations show, and its latents to match."""
+        known = {self._label(skill.id): skill.id for skill in self.library.list()}
+        names = [name for name in ends.skills if name in known]
+        if not names:
+            return book
+        skills = self.library.latents(np.array([known[name] for name in names]))
+        latents = self.step_latents[book.task_id]
+        nearest = [names[int(row)] for row in np.argmax(latents @ skills.T, axis=1)]
+        ordered = in_order(book, nearest, ends.order)
+        if ordered.changes:
+            self.corrections[book.task_id] = ordered
+            own = {step.sentence: row for step, row in zip(book.steps, latents, strict=True)}
+            own |= {name: row for name, row in zip(names, skills, strict=True) if name not in own}
+            self.step_latents[book.task_id] = np.stack([own[step.sentence] for step in ordered.playbook.steps])
+        return ordered.playbook
 
     def _follow(self) -> None:
         """Look the steps' neighbours up again (they do not depend on the state) when the library has changed: an edit shows within a quarter of a second."""
@@ -262,15 +292,6 @@ class LibraryGuide:
         """The mixture of what was retrieved."""
         components = self.decoder.decode(self.inputs(observations, retrieval), retrieval.latents)
         return components.flat(retrieval.weights, self.config.floor)
-
-
-def _in_words(book: Playbook, grounding: Grounding, ends: Ends | None) -> WordsPlan:
-    if ends is None:
-        raise StudyError(
-            f"found a plan in words for task {book.task_id!r} and nothing that says what its words mean; expected learned ends in the bundle; "
-            "segment and build again"
-        )
-    return WordsPlan(book, anchored(grounding), ends)
 
 
 def between(plans: NDArray[np.float32], learned: NDArray[np.float32], share: float) -> NDArray[np.float32]:

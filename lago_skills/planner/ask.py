@@ -134,7 +134,7 @@ class Planner:
         before = replace(before, authors=_authors(before.playbook, None, f"{first.model} (1)"))
         if not before.findings or (before.usable and not self.use_repairs):
             return Plan(task, request, (before,), before)
-        repair = repair_request(request, first.response, before.findings)
+        repair = repair_request(request, first.response, before.findings, self.form)
         second = self.transcripts.get(repair, model)
         if second is None:
             return Plan(task, request, (before,), before if before.usable else None, open_repair=repair)

@@ -24,6 +24,8 @@ CHATTER_SHARE = 0.05
 """More flickers per control step than this are a fault."""
 STUCK_STEPS = 60
 """An episode whose last so many control steps all belong to one step is stuck in it."""
+BRIEF_STEPS, UNLIKE_SCORE = 3, -5.0
+"""A step that lasts no longer in most demonstrations is not shown by them; and a demonstration less likely than this, a control step, does not follow the plan."""
 RARE_SHARE = 0.1
 """A fault that a smaller share of the episodes shows is not one of the plan."""
 
@@ -35,6 +37,8 @@ class Trace:
     values: NDArray[np.float64]  # (T, F)
     ended: bool
     """Whether it ended before its horizon, as episodes do once the task is solved."""
+    steps: NDArray[np.int64] | None = None  # (T,)
+    """Which step was at work, where that does not follow from the features: of plans in words."""
 
 
 def lint_logic(book: Playbook, vocabulary: Vocabulary) -> tuple[Finding, ...]:
@@ -138,13 +142,46 @@ def lint_rollouts(book: Playbook, vocabulary: Vocabulary, traces: list[Trace]) -
         return ()
     labels = _labels(book, vocabulary, open_ended)
     where = f"in the {len(open_ended)} of {len(traces)} rollouts that did not solve the task"
-    findings = _inactive(book, vocabulary, open_ended, labels, where)
+    if book.form == "words":
+        findings = _never_begun(book, labels, where)
+    else:
+        findings = _inactive(book, vocabulary, open_ended, labels, where)
     findings += _chatter(book, labels, where)
     findings += _stuck(book, vocabulary, open_ended, labels)
     return tuple(findings)
 
 
+def lint_alignment(book: Playbook, lengths: NDArray[np.int64], scores: NDArray[np.float64]) -> tuple[Finding, ...]:
+    """What laying a plan in words over its demonstrations says against it.
+
+    Args:
+        book: the plan.
+        lengths: (episodes, steps) control steps that each step lasts.
+        scores: (episodes,) log-likelihood of a control step.
+    """
+    findings: list[Finding] = []
+    brief = (lengths <= BRIEF_STEPS).mean(axis=0)
+    for number, share in enumerate(brief.tolist(), start=1):
+        if share > 0.5:
+            text = f"lasts {BRIEF_STEPS} control steps or fewer in {share:.0%} of the demonstrations, the fewest that a step may have; expected a phase that they show"
+            findings.append(Finding("never-active", number, text))
+    if (unlike := scores < UNLIKE_SCORE).any():
+        which = ", ".join(f"{int(i) + 1} ({scores[i]:.1f})" for i in np.flatnonzero(unlike))
+        text = f"demonstrations {which} do not follow these steps: log-likelihood a control step in brackets, expected {UNLIKE_SCORE:g} or more"
+        findings.append(Finding("unaligned", 0, text))
+    return tuple(findings)
+
+
+def _never_begun(book: Playbook, labels: list[NDArray[np.int64]], where: str) -> list[Finding]:
+    active = np.concatenate(labels)
+    missing = [number for number in range(len(book.steps)) if not (active == number).any()]
+    return [Finding("never-active", number + 1, f"never begun {where}") for number in missing]
+
+
 def _labels(book: Playbook, vocabulary: Vocabulary, traces: list[Trace]) -> list[NDArray[np.int64]]:
+    told = [trace.steps for trace in traces if trace.steps is not None]
+    if told:
+        return told
     compiled = CompiledPlaybook(book, vocabulary)
     return [compiled.active(trace.values) for trace in traces]
 
@@ -215,7 +252,8 @@ def _stuck(
             continue
         last = np.stack([trace.values[-1] for trace, end in zip(traces, ends, strict=True) if end == index])
         whole = all((run == index).all() for run, end in zip(labels, ends, strict=True) if end == index)
-        opening = index == len(book.steps) - 1 and whole and len(book.steps) > 1
+        first = 0 if book.form == "words" else len(book.steps) - 1
+        opening = index == first and whole and len(book.steps) > 1
         where = (
             "never leave this opening step"
             if opening
@@ -261,8 +299,8 @@ def lint_words(book: Playbook, learned: dict[str, list[tuple[str, float]]]) -> t
     """Sentences that no demonstration shows; `learned` says what the controller does in their stead, and how much of it."""
     findings: list[Finding] = []
     for number, step in enumerate(book.steps, start=1):
-        if step.skill in learned:
-            mixture = " and ".join(f'{weight:.0%} "{sentence}"' for sentence, weight in learned[step.skill])
+        if step.sentence in learned:
+            mixture = " and ".join(f'{weight:.0%} "{sentence}"' for sentence, weight in learned[step.sentence])
             text = (
                 f'no demonstration shows "{step.skill}", so the controller does {mixture} instead; expected a learned sentence '
                 "whose motion, with a fitting target, has the same effect"

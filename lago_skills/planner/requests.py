@@ -161,10 +161,12 @@ def _words_request(task: Task, grounding: Grounding, scene: Scene, known_skills:
     return Request(name=f"plan/{task.id}", prompt=prompt, schema=words_schema(grounding.vocabulary))
 
 
-def repair_request(request: Request, answer: str, findings: tuple[Finding, ...]) -> Request:
+def repair_request(request: Request, answer: str, findings: tuple[Finding, ...], form: PlanForm = "numbers") -> Request:
     """The one round of repair: the same question, the answer that was given, what is wrong with it, in one message."""
     if len(answer) > MAX_REPEATED_CHARS:
         answer = f"{answer[:MAX_REPEATED_CHARS]} [... {len(answer) - MAX_REPEATED_CHARS} more characters]"
     findings_lines = [finding.line() for finding in findings]
-    prompt = template("repair.md").render(prompt=request.prompt, answer=answer, findings=findings_lines)
+    prompt = template("repair.md").render(
+        prompt=request.prompt, answer=answer, findings=findings_lines, in_words=form == "words"
+    )
     return Request(name=request.name.replace("plan/", "repair/", 1), prompt=prompt, schema=request.schema)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from lago_skills.core import PlanForm, Playbook, Task
 from lago_skills.errors import StudyError
-from lago_skills.evaluate.controllers import METRES, NumbersController, WordsController
+from lago_skills.evaluate.controllers import METRES, ControllerGuide, NumbersController, WordsController
 from lago_skills.evaluate.intervals import stratified_mean
 from lago_skills.guide.guides import LibraryGuide
 from lago_skills.stages import imperfect, plan
@@ -28,6 +28,7 @@ from lago_skills.study import study_path
 
 if TYPE_CHECKING:
     from lago_skills.evaluate.rollouts import EpisodePolicy
+    from lago_skills.stages.latent_learners import Learned
 
 TABLE = "latent"
 RESULTS = Path("data/results/latent.csv")
@@ -51,11 +52,14 @@ class Cell:
     task: str
     seed: int
     study: str = "metaworld"
+    prior_of: str = ""
+    steps: int = 0
 
     @property
     def name(self) -> str:
-        """How a cell is named on the command line: `words/library//push/0`."""
-        return f"{self.plan_form}/{self.actor}/{self.noise}/{self.task}/{self.seed}"
+        """How a cell is named on the command line: `words/library//push/0`, or `words/library/+sac@5000/push/0`."""
+        learner = f"+{self.prior_of}@{self.steps}" if self.prior_of else ""
+        return f"{self.plan_form}/{self.actor}/{self.noise}{learner}/{self.task}/{self.seed}"
 
 
 @dataclass(frozen=True)
@@ -75,17 +79,21 @@ class Row:
     """Environment steps of training."""
     seed: int
     success: float
-    success_last: float
+    success_last: float | None
+    """Of a learner that goes on learning it is not measured."""
     episodes: int
-    episode_steps: float
+    episode_steps: float | None
     environment_steps: int
+    """Of measuring; of a learner, those that it learned from."""
     wall_s: float
     commit: str
 
     @property
     def cell(self) -> Cell:
         """What was measured."""
-        return Cell(self.plan_form, self.actor, self.noise, self.task, self.seed)
+        return Cell(
+            self.plan_form, self.actor, self.noise, self.task, self.seed, prior_of=self.prior_of, steps=self.steps
+        )
 
     @property
     def bundle(self) -> str:
@@ -95,16 +103,23 @@ class Row:
     @property
     def group(self) -> tuple[str, int, int]:
         """Rows of one group have one bundle."""
-        return f"{self.plan_form}/{self.actor}/{self.noise}", 0, self.seed
+        return f"{self.plan_form}/{self.actor}/{self.noise}/{self.prior_of}", 0, self.seed
 
     @property
     def told(self) -> str:
         """What was found."""
-        return f"{self.success:.2f} (last step {self.success_last:.2f}) in {self.wall_s:.0f} s"
+        last = "" if self.success_last is None else f" (last step {self.success_last:.2f})"
+        return f"{self.success:.2f}{last} in {self.wall_s:.0f} s"
 
 
 REPEATED = ("success", "success_last", "episodes", "episode_steps", "environment_steps")
 GROUPS = ("ten", "eight", "twelve")
+
+
+LEARNERS = {"sac": "guided-sac", "ppo": "guided-ppo"}
+"""The learners whose prior an actor may be, and what they are called in the other tables."""
+AFTER = (5_000, 20_000)
+"""Training steps after which a learner is measured."""
 
 
 class Bench:
@@ -115,6 +130,7 @@ class Bench:
         self._spaces: dict[str, Workspace] = {"numbers": space, "words": words}
         self._say, self._commit = say, commit()
         self._made: dict[tuple[str, int], Variant] = {}
+        self._runs: dict[Cell, dict[int, Learned]] = {}
         self._groups = {task.id: name for name in GROUPS for task in space.study.find([name])}
 
     def measure(self, cell: Cell, n_episodes: int) -> Row:
@@ -124,6 +140,8 @@ class Bench:
 
         space = self._spaces[cell.plan_form]
         (task,) = space.study.find([cell.task])
+        if cell.prior_of:
+            return self._learned(cell, task, n_episodes)
         policy, taken, started = self._policy(cell, task), list[int](), time.monotonic()
         seeds = [EVAL_SEED + EVAL_SPAN * cell.seed + i for i in range(n_episodes)]
         results = full_rollouts(task, policy, seeds, taken.append)
@@ -143,6 +161,41 @@ class Bench:
             episode_steps=round(float(np.mean([result.steps for result in results])), 1),
             environment_steps=sum(taken),
             wall_s=round(time.monotonic() - started, 1),
+            commit=self._commit,
+        )
+
+    def _learned(self, cell: Cell, task: Task, n_episodes: int) -> Row:
+        """The row of a learner after so many steps; one run gives those of all numbers of steps."""
+        from lago_skills.stages.latent_learners import learn
+
+        run = replace(cell, steps=0)
+        if run not in self._runs:
+            book, space = self._plan(cell, task), self._spaces[cell.plan_form]
+            guide = (
+                self._guide(cell, book)
+                if cell.actor == LIBRARY
+                else ControllerGuide(book, space.study.grounding, CONTROLLERS[cell.actor])
+            )
+            self._runs[run] = learn(
+                self._spaces["numbers"], task, guide, LEARNERS[cell.prior_of], cell.seed, n_episodes
+            )
+        found = self._runs[run][cell.steps]
+        return Row(
+            table=TABLE,
+            task=task.id,
+            level=self._groups[task.id],
+            plan_form=cell.plan_form,
+            actor=cell.actor,
+            prior_of=cell.prior_of,
+            noise=cell.noise,
+            steps=cell.steps,
+            seed=cell.seed,
+            success=round(found.success, 4),
+            success_last=None if found.success_last is None else round(found.success_last, 4),
+            episodes=found.episodes,
+            episode_steps=None,
+            environment_steps=cell.steps,
+            wall_s=round(found.wall_s, 1),
             commit=self._commit,
         )
 
@@ -184,22 +237,31 @@ class Bench:
 
 
 def cells(space: Workspace, methods: list[str], seeds: list[int], tasks: list[str]) -> list[Cell]:
-    """All cells of a choice of methods, each `FORM/ACTOR` or `FORM/ACTOR/FAULT`.
+    """All cells of a choice of methods, each `FORM/ACTOR[/FAULT][+LEARNER]`; of a learner, one for each number of steps.
 
     Raises:
         StudyError: a method that is none.
     """
     chosen: list[Cell] = []
     for method in methods:
-        form, _, rest = method.partition("/")
+        alone, _, learner = method.partition("+")
+        form, _, rest = alone.partition("/")
         actor, _, fault = rest.partition("/")
         faults = {"numbers": imperfect.NUMBERS, "words": imperfect.WORDS}.get(form, ())
-        if actor not in ACTORS or fault not in (imperfect.NONE, *faults) or (form, actor) == ("numbers", GUESSED):
+        known = actor in ACTORS and fault in (imperfect.NONE, *faults) and learner in ("", *LEARNERS)
+        if not known or (actor == GUESSED and (form == "numbers" or learner)):
             raise StudyError(
-                f"found method {method!r}; expected FORM/ACTOR or FORM/ACTOR/FAULT with a form of {', '.join(FORMS)}, an actor of {', '.join(ACTORS)} "
-                f"and a fault of {', '.join(imperfect.NUMBERS)} (numbers) or {', '.join(imperfect.WORDS)} (words); correct it"
+                f"found method {method!r}; expected FORM/ACTOR or FORM/ACTOR/FAULT, with +LEARNER behind it where it is a learner's prior: a form of "
+                f"{', '.join(FORMS)}, an actor of {', '.join(ACTORS)} (the last of plans in words alone), a fault of {', '.join(imperfect.NUMBERS)} (numbers) or "
+                f"{', '.join(imperfect.WORDS)} (words), a learner of {', '.join(LEARNERS)}; correct it"
             )
-        chosen += [Cell(form, actor, fault, task, seed, space.study.name) for seed in seeds for task in tasks]
+        steps = AFTER if learner else (0,)
+        chosen += [
+            Cell(form, actor, fault, task, seed, space.study.name, learner, after)
+            for seed in seeds
+            for task in tasks
+            for after in steps
+        ]
     return list(dict.fromkeys(chosen))
 
 
@@ -214,26 +276,29 @@ DEFAULT_METHODS = (
 
 
 def summary(rows: list[Row]) -> list[dict[str, Any]]:
-    """One entry per (plan_form, actor, noise, group): the mean over tasks, with a 95 % interval over tasks and seeds."""
-    groups: defaultdict[tuple[str, str, str, str], list[Row]] = defaultdict(list)
+    """One entry per (plan_form, actor, noise, learner, steps, group): the mean over tasks, with a 95 % interval over tasks and seeds."""
+    groups: defaultdict[tuple[str, str, str, str, int, str], list[Row]] = defaultdict(list)
     for row in rows:
-        groups[row.plan_form, row.actor, row.noise, row.level].append(row)
+        groups[row.plan_form, row.actor, row.noise, row.prior_of, row.steps, row.level].append(row)
     found: list[dict[str, Any]] = []
-    for (form, actor, noise, group), members in groups.items():
+    for (form, actor, noise, learner, steps, group), members in groups.items():
         by_task: defaultdict[str, list[float]] = defaultdict(list)
         for row in members:
             by_task[row.task].append(row.success)
         mean, interval = stratified_mean([np.array(values) for values in by_task.values()])
+        last = [row.success_last for row in members if row.success_last is not None]
         found.append(
             {
                 "plan_form": form,
                 "actor": actor,
+                "prior_of": learner,
                 "noise": noise,
+                "steps": steps,
                 "level": group,
                 "success": round(mean, 4),
                 "low": interval and round(interval[0], 4),
                 "high": interval and round(interval[1], 4),
-                "success_last": round(float(np.mean([row.success_last for row in members])), 4),
+                "success_last": round(float(np.mean(last)), 4) if last else None,
                 "tasks": len(by_task),
                 "seeds": len({row.seed for row in members}),
                 "episodes": sum(row.episodes for row in members),

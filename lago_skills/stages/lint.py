@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import NDArray
 
-from lago_skills.core import Playbook, Task
-from lago_skills.errors import ArtifactMissing, PlanError
+from lago_skills.core import Episode, Playbook, Task
+from lago_skills.envs.grounding import anchored
+from lago_skills.errors import ArtifactMissing, DataError
 from lago_skills.guide.guides import LibraryGuide
 from lago_skills.planner.ask import Plan, Version
-from lago_skills.planner.findings import LintRecord
-from lago_skills.planner.lint import Trace, lint_demonstrations, lint_rollouts, lint_words
+from lago_skills.planner.findings import Finding, LintRecord
+from lago_skills.planner.lint import Trace, lint_alignment, lint_demonstrations, lint_rollouts, lint_words
 from lago_skills.stages import build, collect, plan, pretrain, query
 from lago_skills.stages.job import Workspace
 
@@ -30,11 +32,6 @@ def lint(space: Workspace, tasks: list[str], seeds: list[int], say: Callable[[st
         PlanError: a task has no recorded playbook.
         ArtifactCorrupt: demonstrations or the bundle are damaged.
     """
-    if space.study.plan.form == "words":
-        raise PlanError(
-            f'study {space.study.name!r}: found plan.form = "words"; expected a study with plans in numbers, since demonstrations and rollouts are held against thresholds; '
-            "plans in words are checked by logic whenever they are read (lago plan show)"
-        )
     planner = plan.planner(space)
     guides: list[LibraryGuide] | None = None
     for name in tasks:
@@ -74,21 +71,22 @@ def check(space: Workspace, found: Plan, version: Version, guides: list[LibraryG
     """What demonstrations and rollouts say about one version of a playbook."""
     book, grounding = version.playbook, space.study.grounding
     assert book is not None
-    demonstrations: list[Trace] = []
-    if found.task in space.study.seen:
-        demonstrations = _demonstrations(space, found.task)
+    shown = _shown(space, found.task) if found.task in space.study.seen else []
     rolled: list[Trace] = []
     if not space.study.environment and found.task not in space.study.planned:
         for number, guide in enumerate(guides):
             rolled += rollout_traces(with_playbook(guide, book), found.task, number * N_ROLLOUTS)
-    findings = lint_demonstrations(book, grounding.vocabulary, demonstrations)
-    if faults := lint_rollouts(book, grounding.vocabulary, rolled):
+    findings = _against(space, book, shown)
+    faults = lint_rollouts(book, grounding.vocabulary, rolled)
+    if faults or not rolled:
+        findings += _out_of_order(guides, book)
+    if faults:
         findings += faults + lint_words(book, _undemonstrated(guides[0], book))
     return LintRecord(
         answer=version.transcript.id,
         task_id=found.task.id,
         findings=findings,
-        demonstrations=len(demonstrations),
+        demonstrations=len(shown),
         rollouts=len(rolled),
         solved=sum(trace.ended for trace in rolled),
         environment_steps=sum(len(trace.values) - 1 for trace in rolled),
@@ -98,25 +96,49 @@ def check(space: Workspace, found: Plan, version: Version, guides: list[LibraryG
 def _undemonstrated(guide: LibraryGuide, book: Playbook) -> dict[str, list[tuple[str, float]]]:
     """For each sentence that is not in the library: the learned ones that answer for it, and their weights."""
     sentences = {skill.id: skill.sentence for skill in guide.library.list(enabled=True)}
-    found, weights = with_playbook(guide, book).neighbors(book.task_id)
+    followed = with_playbook(guide, book)
+    found, weights = followed.neighbors(book.task_id)
     return {
-        step.skill: [
+        step.sentence: [
             (sentences[int(i)], round(float(weight), 2))
             for i, weight in zip(found.ids[row], weights[row], strict=True)
             if i >= 0 and weight >= 0.1
         ]
-        for row, step in enumerate(book.steps)
-        if step.skill not in sentences.values()
+        for row, step in enumerate(followed.books[book.task_id].steps)
+        if step.sentence not in sentences.values()
     }
 
 
-def _demonstrations(space: Workspace, task: Task) -> list[Trace]:
+def _shown(space: Workspace, task: Task) -> list[Episode]:
     try:
-        episodes = collect.episodes(space)[task.id]
+        return collect.episodes(space)[task.id]
     except ArtifactMissing:
         return []
+
+
+def _against(space: Workspace, book: Playbook, episodes: list[Episode]) -> tuple[Finding, ...]:
+    """What demonstrations say: of plans in numbers when their conditions held, of plans in words how they can be laid over the episodes."""
     grounding = space.study.grounding
-    return [Trace(grounding.values(e.observations[:-1].astype(np.float64)), ended=e.success) for e in episodes]
+    if not episodes:
+        return ()
+    if book.form == "numbers":
+        traces = [Trace(grounding.values(e.observations[:-1].astype(np.float64)), ended=e.success) for e in episodes]
+        return lint_demonstrations(book, grounding.vocabulary, traces)
+    from lago_skills.words.alignment import align
+
+    try:
+        found = align(episodes, book, anchored(grounding))
+    except DataError as error:
+        return (Finding("unaligned", 0, str(error)),)
+    return lint_alignment(book, np.diff(np.array(found.ends), axis=1), np.array(found.scores))
+
+
+def _out_of_order(guides: list[LibraryGuide], book: Playbook) -> tuple[Finding, ...]:
+    """What is corrected of a plan in words before it is followed."""
+    if book.form == "numbers" or not guides:
+        return ()
+    ordered = with_playbook(guides[0], book).corrections.get(book.task_id)
+    return tuple(Finding("out-of-order", change.step, change.text) for change in ordered.changes) if ordered else ()
 
 
 def with_playbook(guide: LibraryGuide, book: Playbook) -> LibraryGuide:
@@ -150,6 +172,15 @@ def rollout_traces(guide: LibraryGuide, task: Task, first: int, n_episodes: int 
             action = guide.prior(observation[None], task.id).mean()[0]
             observation, _, ended, truncated, _ = env.step(action)
             seen.append(observation)
-        traces.append(Trace(guide.grounding.values(np.stack(seen)), ended))
+        states = np.stack(seen)
+        steps = _written_steps(guide, states, task.id) if task.id in guide.words else None
+        traces.append(Trace(guide.grounding.values(states), ended, steps))
     env.close()
     return traces
+
+
+def _written_steps(guide: LibraryGuide, states: NDArray[np.float64], task: str) -> NDArray[np.int64]:
+    """(T,) which step of a plan in words was at work, as the plan was written."""
+    steps, _ = guide.read_words(states, task)
+    ordered = guide.corrections.get(task)
+    return np.array(ordered.written)[steps] if ordered else steps

@@ -24,7 +24,7 @@ from lago_skills.words.ends import Ends
 if TYPE_CHECKING:
     from lago_skills.words.alignment import Alignment
 
-VERSION, ALIGNMENT_VERSION = 1, 3
+VERSION, ALIGNMENT_VERSION = 1, 4
 SEGMENTS_FILE, SENTENCES_FILE, EMBEDDINGS_FILE = "segments.json", "sentences.json", "embeddings.safetensors"
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -27,6 +27,7 @@ from lago_skills.envs.grounding import AnchoredGrounding
 from lago_skills.errors import ArtifactCorrupt
 from lago_skills.tensors import load_arrays, save_arrays
 from lago_skills.words.geometry import Floats, Located, locate, meaning, to_frame
+from lago_skills.words.order import Order
 
 if TYPE_CHECKING:
     from lago_skills.words.alignment import Alignment
@@ -64,6 +65,8 @@ class Ends:
     contact: Floats  # (N, 3), the acting point from the thing at the end
     tolerance: Floats  # (n_skills,), metres
     held: Floats  # (2, H), least and greatest numbers of the hand while something is held
+    order: Order = field(default_factory=lambda: Order(()))
+    """What followed what in the demonstrated plans."""
 
     @cached_property
     def raised(self) -> float:
@@ -100,9 +103,12 @@ class Ends:
 
     def save(self, folder: Path) -> None:
         """Write arrays as safetensors and names as JSON."""
-        arrays = {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in ("skills", "words")}
+        arrays = {
+            name: getattr(self, name) for name in self.__dataclass_fields__ if name not in ("skills", "words", "order")
+        }
         save_arrays({name: np.asarray(value, np.float32) for name, value in arrays.items()}, folder / ENDS_FILE)
-        text = json.dumps({"skills": self.skills, "words": self.words}, indent=1, ensure_ascii=False)
+        names = {"skills": self.skills, "words": self.words, "plans": self.order.values()}
+        text = json.dumps(names, indent=1, ensure_ascii=False)
         (folder / NAMES_FILE).write_text(text + "\n", encoding="utf-8")
 
     @staticmethod
@@ -113,13 +119,14 @@ class Ends:
             ArtifactCorrupt: a file is missing or not of this form.
         """
         try:
-            names = cast("dict[str, list[str]]", json.loads((folder / NAMES_FILE).read_text(encoding="utf-8")))
+            names = cast("dict[str, Any]", json.loads((folder / NAMES_FILE).read_text(encoding="utf-8")))
             arrays: dict[str, Any] = {
                 name: value.astype(np.float64) for name, value in load_arrays(folder / ENDS_FILE).items()
             }
             for name, kind in (("skill", np.int64), ("word", np.int64), ("by_thing", np.bool_)):
                 arrays[name] = arrays[name].astype(kind)
-            return Ends(skills=tuple(names["skills"]), words=tuple(names["words"]), **arrays)
+            order = Order.from_values(names["plans"])
+            return Ends(skills=tuple(names["skills"]), words=tuple(names["words"]), **arrays, order=order)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ArtifactCorrupt(
                 f"learned ends in {str(folder)!r} cannot be read ({error}); expected {ENDS_FILE} and {NAMES_FILE} as the segment stage "
@@ -178,7 +185,10 @@ def learn_ends(
             rows.setdefault(name, []).append(value)
     arrays: dict[str, Any] = {name: np.array(values) for name, values in rows.items()}
     held = _held(episodes, books, found, grounding)
-    return found, Ends(skills, tuple(words), **arrays, tolerance=np.full(len(skills), TOLERANCE_M[0]), held=held)
+    order = Order.of(books[task] for task in alignments)
+    return found, Ends(
+        skills, tuple(words), **arrays, tolerance=np.full(len(skills), TOLERANCE_M[0]), held=held, order=order
+    )
 
 
 def _end(at: Located, target: Floats, *, last: bool, known: str, mover: str) -> dict[str, Floats]:
