@@ -23,7 +23,7 @@ from lago_skills.stages.job import exclusive
 from lago_skills.stages.pool import open_workspace
 from tests.conftest import ROOT, random_decoder
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(420)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 STUDY = """
 name = "small"
@@ -33,7 +33,7 @@ unseen = ["button-press-wall", "push-wall"]
 [collect]
 episodes_per_task = 3
 [decoder]
-n_updates = 2500
+n_updates = 1200
 [zero_shot]
 episodes = 6
 [train]
@@ -84,18 +84,9 @@ def new_root(path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project folder in which the small study has been run once, after being killed in every stage."""
+    """A project folder in which the small study has been run once, after being killed in every stage that lasts."""
     root = new_root(tmp_path_factory.mktemp("project") / "p")
-    stages = (
-        "episodes/small/push",
-        "playbooks",
-        "segments",
-        "decoder",
-        "bundle",
-        "zero-shot/push-wall",
-        "runs",
-        "report",
-    )
+    stages = ("episodes/small/push", "segments", "decoder", "zero-shot/push-wall", "runs", "report")
     for stage in stages:
         folder = root / ("data" if stage.startswith("episodes") else "checkpoints/small") / stage
         CAUGHT[stage] = kill_when_started(root, folder)
@@ -143,7 +134,7 @@ def kill_when_started(root: Path, folder: Path) -> bool:
 
 
 def test_a_run_killed_in_every_stage_completes_and_redoes_nothing(finished: Path) -> None:
-    assert sum(CAUGHT.values()) >= 6, CAUGHT
+    assert sum(CAUGHT.values()) >= 5, CAUGHT
     assert all(CAUGHT[stage] for stage in ("episodes/small/push", "segments", "decoder", "runs", "report"))
     assert not list(finished.rglob("*.tmp"))
     assert len(artifacts(finished)) == 10 + 4 + 2 + 2 + 1
@@ -237,7 +228,7 @@ def test_a_change_of_the_study_redoes_only_what_depends_on_it(finished: Path) ->
 
 def test_a_stage_refuses_inputs_of_another_form_of_the_study(finished: Path) -> None:
     study = finished / "data/studies/small.toml"
-    study.write_text(STUDY.replace("n_updates = 2500", "n_updates = 2400"))
+    study.write_text(STUDY.replace("n_updates = 1200", "n_updates = 1100"))
     for command in (["evaluate", "small"], ["report", "small", "--json"]):
         result = lago(finished, *command)
         assert result.returncode == 2

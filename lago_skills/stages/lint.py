@@ -94,8 +94,12 @@ def check(space: Workspace, found: Plan, version: Version, guides: list[LibraryG
 
 
 def _undemonstrated(guide: LibraryGuide, book: Playbook) -> dict[str, list[tuple[str, float]]]:
-    """For each sentence that is not in the library: the learned ones that answer for it, and their weights."""
+    """For each sentence that is not in the library: the learned ones that answer for it, and their weights.
+
+    A skill that was learned with another ending is in the library.
+    """
     sentences = {skill.id: skill.sentence for skill in guide.library.list(enabled=True)}
+    known = {*sentences.values(), *(step.skill for steps in (guide.ends.order.plans if guide.ends else ()) for step in steps)}
     followed = with_playbook(guide, book)
     found, weights = followed.neighbors(book.task_id)
     return {
@@ -105,7 +109,7 @@ def _undemonstrated(guide: LibraryGuide, book: Playbook) -> dict[str, list[tuple
             if i >= 0 and weight >= 0.1
         ]
         for row, step in enumerate(followed.books[book.task_id].steps)
-        if step.sentence not in sentences.values()
+        if not {step.sentence, step.skill} & known
     }
 
 

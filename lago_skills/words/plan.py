@@ -111,6 +111,9 @@ class WordsPlan:
             first = before.moving + before.way(self._offsets(which, k - 1, before, weights))
             last = at.moving + at.way(self._offsets(which, k, at, weights))
             between = distance_to_way(at.moving, first, last)
+            if not learning:  # whoever has come to where the step before heads goes on from there
+                headed = before.moving + before.way(self._offsets("heads", k - 1, before, weights))
+                between = np.minimum(between, distance_to_way(at.moving, headed, last))
         return touching, between
 
     def _end(self, k: int, *, learning: bool) -> Which:
