@@ -30,7 +30,7 @@ def add_options(evaluate: argparse.ArgumentParser) -> None:
     table = evaluate.add_argument_group("a table of methods, tasks, demonstrations and seeds")
     table.add_argument(
         "--table",
-        choices=["zero-shot", "latent", "ablations", "opposites", *TABLE_NAMES],
+        choices=["zero-shot", "latent", "skills", "ablations", "opposites", *TABLE_NAMES],
         help="measure the cells that are missing and print all of them: the library beside its baselines, or with one part changed; "
         "opposites: what latents make of sentences and their opposites, of the first seed",
     )
@@ -91,7 +91,13 @@ def evaluate_command(space: Workspace, options: argparse.Namespace) -> int:
         return evaluate_training(space, options)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Constant.s. may be too high")  # of the scripted policies
-        tables = {"zero-shot": _zero_shot, "latent": _latent, "ablations": _ablations, "opposites": _opposites}
+        tables = {
+            "zero-shot": _zero_shot,
+            "latent": _latent,
+            "skills": _skills,
+            "ablations": _ablations,
+            "opposites": _opposites,
+        }
         return tables[options.table](space, options)
 
 
@@ -137,14 +143,72 @@ def _latent(space: Workspace, options: argparse.Namespace) -> int:
 
 
 def _latent_tables(rows: list[Any], entries: list[dict[str, Any]]) -> list[Any]:
-    columns = ("plan", "actor", "fault", "tasks of", "success", "95 %", "last step", "tasks", "seeds", "episodes")
+    columns = (
+        "plan",
+        "actor",
+        "fault",
+        "learner",
+        "steps",
+        "tasks of",
+        "success",
+        "95 %",
+        "last step",
+        "tasks",
+        "seeds",
+    )
     lines: list[list[str]] = []
     for entry in entries:
         interval = "" if entry["low"] is None else f"{entry['low']:.2f}-{entry['high']:.2f}"
-        names = [entry[name] for name in ("plan_form", "actor", "noise", "level")]
-        numbers = [str(entry[name]) for name in ("tasks", "seeds", "episodes")]
-        lines.append([*names, f"{entry['success']:.3f}", interval, f"{entry['success_last']:.3f}", *numbers])
+        names = [entry[name] for name in ("plan_form", "actor", "noise", "prior_of")]
+        steps = f"{entry['steps']:,}" if entry["steps"] else ""
+        numbers = [str(entry[name]) for name in ("tasks", "seeds")]
+        success = [f"{entry['success']:.3f}", interval, _short(entry["success_last"])]
+        lines.append([*names, steps, entry["level"], *success, *numbers])
     return [_table(columns, lines)]
+
+
+def _skills(space: Workspace, options: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from lago_skills.evaluate import cells as cells_
+    from lago_skills.stages import skills_table
+
+    _refuse("--demos", options.demos or [], "none, since skills are those of the study's demonstrations")
+    seeds = options.seeds or [0]
+    bench = skills_table.Bench(space, _say)
+    known = [task.id for task in (*bench.space.study.seen, *bench.space.study.unseen)]
+    tasks: list[str] = options.tasks or known
+    _refuse("task", [name for name in tasks if name not in known], f"one of {', '.join(known)}")
+    file = cells_.ResultFile(space.root / skills_table.RESULTS, skills_table.Row)
+    chosen = skills_table.cells(bench, options.methods or list(skills_table.CHANGES), seeds, tasks)
+    if options.check:
+        stored = _stored(options, [row for row in file.rows() if row.cell in chosen])
+        return _checked(options, skills_table.check(space, stored, _say))
+    missing = cells_.missing(file.rows(), chosen, options.episodes, 10)
+    cells_.measure(bench.measure, file, missing, _say)
+    by_cell = {row.cell: row for row in file.rows()}
+    rows = [by_cell[cell] for cell in chosen]
+    found = skills_table.summary(bench, rows)
+    if options.json:
+        print(json.dumps({"rows": [asdict(row) for row in rows], "summary": found}))  # noqa: T201
+        return 0
+    _show([_skills_lines(found)])
+    right, apart = found["round_trip"]["right"], found["opposites_told_apart"]
+    print(f"round trip: {right:.2f} of unseen segments find their sentence; opposites told apart: {apart:.2f}")  # noqa: T201
+    return 0
+
+
+def _skills_lines(found: dict[str, Any]) -> Any:
+    from lago_skills.stages.skills_table import CHANGES
+
+    lines: list[list[str]] = []
+    for entry in found["skills"]:
+        first = [entry["skill"], "redundant" if "redundant" in entry else "needed" if entry.get("needed") else ""]
+        for change in (name for name in CHANGES if name in entry):
+            numbers = [f"{entry[change][name]:.2f}" for name in ("costs", "direction", "speed", "fingers")]
+            lines.append([*first, change, *numbers, entry[change]["effect"]])
+            first = ["", ""]
+    return _table(("skill", "", "change", "costs", "direction", "speed", "fingers", "effect"), lines, wrap=True)
 
 
 def _ablations(space: Workspace, options: argparse.Namespace) -> int:

@@ -21,6 +21,7 @@ def never(space: Workspace, stages: list[str]) -> None:
     raise AssertionError("nothing should run")
 
 
+@pytest.mark.clock
 def test_help_and_import_are_quick() -> None:
     """Half a second each; the best of three, since test machines are noisy."""
     for code in (

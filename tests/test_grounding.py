@@ -60,6 +60,7 @@ def test_features_agree_with_the_simulator_for_all_fifty_tasks(grounding: MetaWo
     assert with_second == 3 * 6
 
 
+@pytest.mark.clock
 def test_a_million_rows_a_second(grounding: MetaWorldGrounding) -> None:
     """Batches of 256, best of a few rounds: the machine may be busy with other work."""
     rows = np.random.default_rng(0).normal(size=(256, 39))

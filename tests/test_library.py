@@ -156,6 +156,7 @@ def test_lists_are_filtered_and_paged(library: SkillLibrary) -> None:
     assert (len(library), library.n_active) == (20, 19)
 
 
+@pytest.mark.clock
 def test_another_process_sees_a_change_within_a_second_without_reopening(library: SkillLibrary) -> None:
     assert library.folder is not None
     code = (

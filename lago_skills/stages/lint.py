@@ -99,7 +99,10 @@ def _undemonstrated(guide: LibraryGuide, book: Playbook) -> dict[str, list[tuple
     A skill that was learned with another ending is in the library.
     """
     sentences = {skill.id: skill.sentence for skill in guide.library.list(enabled=True)}
-    known = {*sentences.values(), *(step.skill for steps in (guide.ends.order.plans if guide.ends else ()) for step in steps)}
+    known = {
+        *sentences.values(),
+        *(step.skill for steps in (guide.ends.order.plans if guide.ends else ()) for step in steps),
+    }
     followed = with_playbook(guide, book)
     found, weights = followed.neighbors(book.task_id)
     return {
