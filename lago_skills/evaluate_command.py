@@ -199,14 +199,12 @@ def _skills(space: Workspace, options: argparse.Namespace) -> int:
 
 
 def _skills_lines(found: dict[str, Any]) -> Any:
-    from lago_skills.stages.skills_table import CHANGES
-
     lines: list[list[str]] = []
     for entry in found["skills"]:
-        first = [entry["skill"], "redundant" if "redundant" in entry else "needed" if entry.get("needed") else ""]
-        for change in (name for name in CHANGES if name in entry):
-            numbers = [f"{entry[change][name]:.2f}" for name in ("costs", "direction", "speed", "fingers")]
-            lines.append([*first, change, *numbers, entry[change]["effect"]])
+        first = [entry["skill"], "redundant" if "redundant" in entry else "needed" if entry["needed"] else ""]
+        for change, of_change in entry["changes"].items():
+            numbers = [f"{of_change[name]:.2f}" for name in ("costs", "direction", "speed", "fingers")]
+            lines.append([*first, change, *numbers, of_change["effect"]])
             first = ["", ""]
     return _table(("skill", "", "change", "costs", "direction", "speed", "fingers", "effect"), lines, wrap=True)
 

@@ -475,7 +475,7 @@ def summary(bench: Bench, rows: list[Row]) -> dict[str, Any]:
 
 def _of_skill(known: Behaviour, skill: str, rows: list[Row]) -> dict[str, Any]:
     as_is = {(row.task, row.seed): row for row in rows if row.change == "as it is"}
-    found: dict[str, Any] = {"skill": skill, "neighbour": known.neighbours[skill], "tasks": known.tasks(skill)}
+    changes: dict[str, Any] = {}
     for change in CHANGES[1:]:
         pairs = [
             (as_is[row.task, row.seed], row) for row in rows if row.change == change and (row.task, row.seed) in as_is
@@ -483,7 +483,7 @@ def _of_skill(known: Behaviour, skill: str, rows: list[Row]) -> dict[str, Any]:
         if not pairs:
             continue
         faster = float(np.mean([after.speed for _, after in pairs]) / np.mean([before.speed for before, _ in pairs]))
-        found[change] = {
+        changes[change] = {
             "costs": round(max(before.success - after.success for before, after in pairs), 4),
             "speed": round(faster, 3),
             "direction": round(float(np.mean([after.direction for _, after in pairs])), 3),
@@ -495,13 +495,18 @@ def _of_skill(known: Behaviour, skill: str, rows: list[Row]) -> dict[str, Any]:
                 float(np.mean([after.fingers - before.fingers for before, after in pairs])),
             ),
         }
-    if "disabled" in found:
-        costs = found["disabled"]["costs"]
-        found["needed"] = costs >= NEEDED
-        if costs <= REDUNDANT:
-            found["redundant"] = (
-                f'does what its neighbour does as well; to merge them: lago skills merge, into "{found["neighbour"]}"'
-            )
+    found: dict[str, Any] = {
+        "skill": skill,
+        "neighbour": known.neighbours[skill],
+        "tasks": known.tasks(skill),
+        "changes": changes,
+    }
+    costs = changes.get("disabled", {}).get("costs")
+    found["needed"] = costs is not None and costs >= NEEDED
+    if costs is not None and costs <= REDUNDANT:
+        found["redundant"] = (
+            f'its neighbour does as well; to make one of them: lago skills merge, into "{found["neighbour"]}"'
+        )
     return found
 
 

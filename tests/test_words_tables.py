@@ -1,0 +1,234 @@
+"""A small study in words as a user runs it: the table of skills, lint by demonstrations and rollouts, controllers as priors of learners."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lago_skills.cli import main
+from lago_skills.core import Playbook, Step
+from lago_skills.envs.grounding import MetaWorldGrounding
+from lago_skills.envs.metaworld import DEMO_SEED, MetaWorldEnv, demonstrate
+from lago_skills.envs.tasks import find_task
+from lago_skills.errors import ArtifactCorrupt, StudyError
+from lago_skills.evaluate.controllers import ControllerGuide, NumbersController
+from lago_skills.llm.transcripts import Request
+from lago_skills.planner.findings import Finding
+from lago_skills.planner.lint import Trace, lint_alignment, lint_rollouts
+from lago_skills.planner.requests import repair_request
+from lago_skills.stages import collect, latent_learners, latent_table, plan, skills_table
+from lago_skills.stages.pool import open_workspace
+from tests.conftest import ROOT
+
+GROUNDING = MetaWorldGrounding()
+PUSH = Playbook(
+    "push",
+    (
+        Step("move the open gripper there", about=("object",), until="above thing"),
+        Step("slide the thing", about=("object", "goal"), until="thing at place"),
+    ),
+    "key",
+    "model",
+    "words",
+)
+STUDY = """
+name = "words"
+[tasks]
+seen = ["reach", "push"]
+unseen = []
+[plan]
+form = "words"
+[collect]
+episodes_per_task = 2
+[decoder]
+heading_skip = true
+n_updates = 400
+[guide]
+temperature = 0.05
+"""
+_ARGS: Any = object()
+
+
+# Lint -----------------------------------------------------------------------------------------------------------------
+
+
+def test_steps_that_demonstrations_do_not_show_are_faults() -> None:
+    lengths, scores = np.array([[3, 40], [3, 30], [20, 30]]), np.array([-1.0, -9.0, -1.5])
+    found = lint_alignment(PUSH, lengths, scores)
+    assert [finding.kind for finding in found] == ["never-active", "unaligned"]
+    assert found[0].step == 1
+    assert "67%" in found[0].text
+    assert "2 (-9.0)" in found[1].text
+    assert lint_alignment(PUSH, np.full((3, 2), 20), np.full(3, -1.0)) == ()
+
+
+def test_rollouts_of_plans_in_words_say_where_they_are_stuck() -> None:
+    values = np.zeros((100, len(GROUNDING.features)))
+    opening = Trace(values, False, np.zeros(100, int))
+    found = lint_rollouts(PUSH, GROUNDING.vocabulary, [opening] * 3)
+    assert {(finding.kind, finding.step) for finding in found} == {("never-active", 2), ("never-starts", 1)}
+    late = Trace(values, False, np.repeat([0, 1], 50).astype(int))
+    late = Trace(values, False, np.repeat([0, 1], [20, 80]).astype(int))
+    assert ("stuck", 2) in {(f.kind, f.step) for f in lint_rollouts(PUSH, GROUNDING.vocabulary, [late] * 3)}
+    assert lint_rollouts(PUSH, GROUNDING.vocabulary, [Trace(values, True, np.zeros(100, int))] * 3) == ()
+
+
+def test_a_repair_of_words_speaks_of_no_threshold() -> None:
+    request = Request("plan/push", "the prompt")
+    findings = (Finding("stuck", 2, "nothing moves"),)
+    words = repair_request(request, "{}", findings, "words").prompt
+    assert "step 2: nothing moves" in words
+    assert "thresholds" not in words
+    assert "thresholds" in repair_request(request, "{}", findings).prompt
+
+
+# Controllers as priors -------------------------------------------------------------------------------------------------
+
+
+def test_a_controller_is_a_prior_around_what_it_does(playbooks: dict[str, Playbook]) -> None:
+    states = demonstrate(MetaWorldEnv(find_task("push")), DEMO_SEED, 0.1).observations.astype(np.float64)
+    guide = ControllerGuide(playbooks["push"], GROUNDING, 10.0)
+    controller = NumbersController(playbooks["push"], GROUNDING, 10.0)
+    actions = controller(states, np.zeros(len(states), np.int64))
+    np.testing.assert_allclose(guide.prior(states, "push").mean(), actions)
+    # In words, without a memory: the step after the last one that is over.
+    steps = (
+        Step("move the open gripper there", about=("object",), until="above thing"),
+        Step("close the fingers", about=("object",), until="holding thing"),
+        Step("slide the closed gripper", about=("object", "goal"), until="thing at place"),
+    )
+    words = ControllerGuide(Playbook("push", steps, "key", "model", "words"), GROUNDING, 10.0)
+    fingers = words.prior(states, "push").mean()[:, 3]
+    assert fingers[0] == -1.0
+    assert fingers[-1] == 1.0
+
+
+@pytest.mark.slow
+def test_a_controller_advises_a_learner(
+    playbooks: dict[str, Playbook], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short = {"n_steps": 400, "eval_every": 200, "eval_episodes": 2}
+    monkeypatch.setattr(latent_learners, "COMMON", short)
+    monkeypatch.setattr(latent_learners, "ALONE", {"sac": {"random_steps": 100, "hidden_size": 32, "batch_size": 32}})
+    monkeypatch.setattr(latent_learners, "LAST_EPISODES", 2)
+    space = open_workspace(ROOT, ROOT / "data/studies/metaworld.toml")
+    guide = ControllerGuide(playbooks["push"], GROUNDING, 10.0)
+    found = latent_learners.learn(space, find_task("push"), guide, "guided-sac", 0, 3)
+    assert set(found) == {200, 400}
+    assert found[200].success_last is None
+    assert found[400].episodes == 3
+    assert found[400].success == 1.0  # whoever is advised so well does not end below it
+
+
+def test_cells_of_learners_are_named_by_their_steps() -> None:
+    space = open_workspace(ROOT, ROOT / "data/studies/metaworld.toml")
+    found = latent_table.cells(space, ["words/library/dropped+sac", "numbers/controller-20"], [0], ["push"])
+    assert [cell.name for cell in found] == [
+        "words/library/dropped+sac@5000/push/0",
+        "words/library/dropped+sac@20000/push/0",
+        "numbers/controller-20//push/0",
+    ]
+    with pytest.raises(StudyError, match="a learner of sac, ppo"):
+        latent_table.cells(space, ["words/library+ddpg"], [0], ["push"])
+    with pytest.raises(StudyError, match="of plans in words alone"):
+        latent_table.cells(space, ["numbers/controller-metres"], [0], ["push"])
+
+
+# The table of skills ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("words")
+    (path / "data/lint").mkdir(parents=True)
+    for name in ("scenes", "transcripts", "opposite_skills.json"):
+        (path / "data" / name).symlink_to(ROOT / "data" / name)
+    (path / "data/studies").mkdir()
+    (path / "data/studies/words.toml").write_text(STUDY)
+    return path
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_table_of_skills(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = ["--root", str(root), "evaluate", "words", "--table", "skills", "--tasks", "push", "--episodes", "2"]
+    assert main([*table, "--json"], _ARGS) == 0
+    found = json.loads(capsys.readouterr().out)
+    columns = {"skill", "change", "task", "success", "steps", "direction", "speed"}
+    assert all(columns <= set(row) for row in found["rows"])
+    rows = {(row["skill"][:20], row["change"]): row for row in found["rows"]}
+    assert {change for _, change in rows} == set(skills_table.CHANGES)
+    assert all(row["direction"] == pytest.approx(1.0) for (_, change), row in rows.items() if change == "as it is")
+    grip, lower = (
+        next(skill for skill, _ in rows if skill.startswith(start)) for start in ("Keep the gripper", "Lower the open")
+    )
+    assert rows[lower, "opposite"]["direction"] < rows[lower, "as it is"]["direction"]
+    assert rows[grip, "opposite"]["success"] <= rows[grip, "as it is"]["success"]
+    summary = found["summary"]
+    assert len(summary["round_trip"]["confusion"]) == len(summary["skills"]) == 5
+    assert sum(map(sum, summary["round_trip"]["confusion"])) == 2 * (1 + 4)  # every segment of the other demonstrations
+    assert summary["support"][summary["skills"][2]["skill"]] == {"down": 2}
+    assert all(entry["told_apart"] in (True, False) for entry in summary["opposites"])
+    assert main(table, _ARGS) == 0
+    assert "round trip" in capsys.readouterr().out
+    assert main([*table, "--check"], _ARGS) == 0
+    assert "the same" in capsys.readouterr().out
+    assert main([*table, "--methods", "upside down"], _ARGS) == 2
+    assert "expected one of as it is, disabled" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_plans_in_words_are_linted(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Against demonstrations alone where there is no bundle yet."""
+    space = open_workspace(root, root / "data/studies/words.toml")
+    for job in (*collect.jobs(space), *plan.jobs(space)):
+        job.run(_silent)
+    assert main(["--root", str(root), "plan", "lint", "push", "--study", "words"], _ARGS) == 0
+    printed = capsys.readouterr()
+    assert "no bundle yet" in printed.err
+    record = json.loads((root / "data/lint/metaworld.jsonl").read_text())
+    assert record["demonstrations"] == 2
+    assert record["rollouts"] == 0
+
+
+def _silent(done: float, note: str) -> None:
+    """No progress is shown."""
+
+
+def test_opposites_of_skills_are_of_this_form(tmp_path: Path) -> None:
+    known = skills_table.read_opposites(ROOT)
+    assert len(known) == 15
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/opposite_skills.json").write_text('[{"skill": "up"}]')
+    with pytest.raises(ArtifactCorrupt, match="expected a list of objects with skill, until, opposite"):
+        skills_table.read_opposites(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("move", "placed", "way"),
+    [
+        ((0.0, 0.0, 0.3), True, "up"),
+        ((0.0, 0.1, -0.3), False, "down"),
+        ((0.3, 0.0, 0.1), True, "towards the place"),
+        ((-0.3, 0.0, 0.1), True, "back from the place"),
+        ((0.0, 0.3, 0.1), True, "left"),
+        ((0.3, 0.0, 0.0), False, "sideways"),
+        ((0.001, 0.0, 0.0), True, "still"),
+    ],
+)
+def test_ways_have_names(move: tuple[float, float, float], placed: bool, way: str) -> None:
+    assert skills_table.way_of(np.array(move), placed=placed) == way
+
+
+def test_what_a_change_does_is_said_plainly() -> None:
+    assert "no support" in skills_table.effect("slowly", 0.98, 1.0, 0.0)
+    assert skills_table.effect("slowly", 0.5, 1.0, 0.0) == "slower, as it says"
+    assert "no support" in skills_table.effect("from the left", 1.0, 0.99, 0.0)
+    assert skills_table.effect("opposite", 1.0, -0.5, 0.0) == "does otherwise, as it says"
+    assert skills_table.effect("opposite", 1.0, 0.95, 1.5) == "does otherwise, as it says"
+    assert skills_table.effect("disabled", 1.0, 0.5, 0.0) == ""
