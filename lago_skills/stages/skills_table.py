@@ -370,7 +370,8 @@ class _Changed:
         self._ids: list[int] = []
 
     def __enter__(self) -> LibraryGuide:
-        guide, book = self._known.guide, plan.playbooks(self._known.made.space)[self._task]
+        guide = self._known.guide
+        book = guide.books[self._task]  # in the order that demonstrations show; what is changed then stays as it is
         if self._change == "disabled":
             self._ids = [each.id for each in guide.library.list(enabled=True) if each.sentence == self._skill]
             for number in self._ids:
