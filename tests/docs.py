@@ -6,6 +6,7 @@ import json
 import os
 import re
 import sys
+from statistics import mean
 from typing import Any
 
 os.environ["COLUMNS"] = "100"
@@ -14,7 +15,7 @@ from lago_skills.cli import parser
 from lago_skills.envs.tasks import GROUPS
 from lago_skills.evaluate import curves
 from lago_skills.evaluate.cells import ResultFile, Row, summary
-from lago_skills.stages import ablations, latent_table, opposites, training_tables
+from lago_skills.stages import ablations, latent_table, opposites, skills_table, training_tables
 from lago_skills.stages.pool import open_workspace
 from lago_skills.stages.training_tables import TABLES
 from tests.conftest import ROOT
@@ -149,31 +150,55 @@ def zero_shot() -> str:
 def latent() -> str:
     """Means of the latent table, in Markdown: the sceptic's controllers first."""
     rows = ResultFile(ROOT / latent_table.RESULTS, latent_table.Row).rows()
-    entries = {(e["plan_form"], e["actor"], e["noise"], e["level"]): e for e in latent_table.summary(rows)}
+    by_kind: dict[tuple[str, str, str, str, int], dict[str, dict[str, Any]]] = {}
+    for entry in latent_table.summary(rows):
+        if entry["tasks"] == len(GROUPS[entry["level"]]):  # a part of a group says little
+            kind = (entry["plan_form"], entry["actor"], entry["noise"], entry["prior_of"], entry["steps"])
+            by_kind.setdefault(kind, {})[entry["level"]] = entry
     lines = [
-        f"| plan | followed by | fault | {' | '.join(latent_table.GROUPS)} | at the last step | seeds | episodes a task |",
-        "|---|---|---|---|---|---|---|---|---|",
+        f"| plan | followed by | fault | prior of | {' | '.join(latent_table.GROUPS)} | at the last step | seeds | episodes a task |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    kinds = dict.fromkeys(key[:3] for key in entries)
-    for form, actor, noise in sorted(kinds, key=lambda kind: (kind[2] != "", kind[0], kind[1] == "library", *kind[1:])):
-        own = [entries.get((form, actor, noise, level)) for level in latent_table.GROUPS]
-        whole = [
-            entry is not None and entry["tasks"] == len(GROUPS[level])
-            for entry, level in zip(own, latent_table.GROUPS, strict=True)
-        ]
-        own = [
-            entry if complete else None for entry, complete in zip(own, whole, strict=True)
-        ]  # a part of a group says little
-        cells = ["" if entry is None else f"{entry['success']:.2f}" for entry in own]
+    for kind in sorted(by_kind, key=lambda kind: (kind[2] != "", kind[0], kind[1] == "library", *kind[1:])):
+        form, actor, noise, learner, steps = kind
+        own = [by_kind[kind].get(level) for level in latent_table.GROUPS]
         known = [entry for entry in own if entry is not None]
-        last = " / ".join(f"{entry['success_last']:.2f}" for entry in known)
-        episodes = sorted(
-            {row.episodes for row in rows if (row.plan_form, row.actor, row.noise) == (form, actor, noise)}
-        )
+        cells = ["" if entry is None else f"{entry['success']:.2f}" for entry in own]
+        last = " / ".join("" if e["success_last"] is None else f"{e['success_last']:.2f}" for e in known)
+        of = f"{learner}, {steps:,} steps" if learner else ""
+        episodes = sorted({e["episodes"] // (e["tasks"] * e["seeds"]) for e in known})
         lines.append(
-            f"| {form} | {actor} | {noise} | {' | '.join(cells)} | {last} | {max(e['seeds'] for e in known)} | {', '.join(map(str, episodes))} |"
+            f"| {form} | {actor} | {noise} | {of} | {' | '.join(cells)} | {last} | {max(e['seeds'] for e in known)} | {', '.join(map(str, episodes))} |"
         )
     return "\n".join(lines)
+
+
+def skills() -> str:
+    """What each skill's changes do, in Markdown."""
+    rows = ResultFile(ROOT / skills_table.RESULTS, skills_table.Row).rows()
+    lines = [
+        "| skill | tasks | disabled costs at most | neighbour in its place costs | opposite: cosine of the motion | slowly: speed |",
+        "|---|---|---|---|---|---|",
+    ]
+    for skill in dict.fromkeys(row.skill for row in rows):
+        own = [row for row in rows if row.skill == skill]
+        costs = [
+            max(before.success - after.success for before, after in _changed(own, change))
+            for change in ("disabled", "neighbour")
+        ]
+        turned = mean(after.direction for _, after in _changed(own, "opposite"))
+        slower = mean(after.speed / before.speed for before, after in _changed(own, "slowly"))
+        words, _, ending = skill.rpartition(", until ")
+        numbers = " | ".join(f"{each:.2f}" for each in (*costs, turned, slower))
+        n_tasks = len({row.task for row in own})
+        lines.append(f"| {' '.join(words.split()[:7])} ..., until {ending} | {n_tasks} | {numbers} |")
+    return "\n".join(lines)
+
+
+def _changed(rows: list[skills_table.Row], change: str) -> list[tuple[skills_table.Row, skills_table.Row]]:
+    """Rows of one skill as it is, each with the one in which it is changed."""
+    as_is = {(row.task, row.seed): row for row in rows if row.change == "as it is"}
+    return [(as_is[row.task, row.seed], row) for row in rows if row.change == change]
 
 
 def training(name: str) -> str:
@@ -311,6 +336,7 @@ def generated() -> str:
     parts |= {
         "zero-shot": zero_shot(),
         "latent": latent(),
+        "skills": skills(),
         "ablations": ablation_table(),
         "opposites": opposite_pairs(),
     }
