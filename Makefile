@@ -8,11 +8,11 @@ demo: setup
 	@$(lago) demo
 
 test: setup
-	@.venv/bin/python -m pytest -q -n auto --dist loadfile -m "not clock" --cov --cov-report=
+	@.venv/bin/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder -m "not clock" --cov --cov-report=
 	@.venv/bin/python -m pytest -q -m clock --cov --cov-append --cov-report=term-missing:skip-covered --cov-fail-under=95
 
 fast: setup
-	@.venv/bin/python -m pytest -q -n auto --dist loadfile -m "not slow"
+	@.venv/bin/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder -m "not slow"
 
 check: setup
 	@.venv/bin/ruff format --check .

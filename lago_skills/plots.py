@@ -145,6 +145,36 @@ def latent_map(latents: NDArray[np.float32], groups: dict[str, list[str]]) -> by
     return _png(figure)
 
 
+def horizontal_bars(names: list[str], values: dict[str, list[float]], axis: str) -> bytes:
+    """For each name a bar of each group, 0 to 1; nothing where there is no number."""
+    figure, axes = plt.subplots(figsize=(8.0, 0.16 * len(names) * (len(values) + 1) + 1.0))
+    height = 1.0 / (len(values) + 1)
+    for number, (group, lengths) in enumerate(values.items()):
+        at = np.arange(len(names)) + (number - (len(values) - 1) / 2) * height
+        axes.barh(at, lengths, height=height, color=PALETTE[number % len(PALETTE)], label=group)
+    axes.set(yticks=range(len(names)), xlim=(0.0, 1.0), xlabel=axis)
+    axes.set_yticklabels(names, fontsize=8)
+    axes.invert_yaxis()
+    axes.grid(alpha=0.25, axis="x")
+    axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    return _png(figure)
+
+
+def grid(rows: list[str], columns: list[str], values: NDArray[np.float64]) -> bytes:
+    """(rows, columns) numbers from 0 to 1 as coloured fields with the number in each; empty where there is none."""
+    figure, axes = plt.subplots(figsize=(1.0 * len(columns) + 6.0, 0.45 * len(rows) + 1.0))
+    axes.imshow(np.nan_to_num(values), cmap="Oranges", vmin=0.0, vmax=1.0, aspect="auto")
+    for (row, column), value in np.ndenumerate(values):
+        if np.isfinite(value):
+            colour = "white" if value > 0.6 else "black"
+            axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=8, color=colour)
+    axes.set(xticks=range(len(columns)), yticks=range(len(rows)))
+    axes.set_xticklabels(columns, fontsize=8)
+    axes.set_yticklabels([textwrap.shorten(name, 110) for name in rows], fontsize=7)
+    axes.xaxis.tick_top()
+    return _png(figure)
+
+
 def reliability(shares: dict[str, NDArray[np.float64]], levels: NDArray[np.float64]) -> bytes:
     """Share of actions inside the central interval of each level; a true density lies on the diagonal."""
     figure, axes = plt.subplots(figsize=(4.6, 4.4))

@@ -30,6 +30,19 @@ torch.set_num_threads(1)
 ROOT = Path(__file__).parent.parent
 
 
+LONGEST_FIRST = (
+    *("test_pipeline", "test_wording", "test_sac_runs", "test_live", "test_training_tables", "test_words_tables"),
+    *("test_zero_shot_table", "test_ppo_runs", "test_ablations"),
+)
+"""Files that take minutes, so that no core waits for one of them at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest; all else keeps its order."""
+    ranks = {name: rank for rank, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: ranks.get(item.path.stem, len(ranks)))
+
+
 @pytest.fixture(autouse=True)
 def _loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
     real = socket.socket.connect

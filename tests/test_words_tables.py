@@ -20,7 +20,7 @@ from lago_skills.llm.transcripts import Request
 from lago_skills.planner.findings import Finding
 from lago_skills.planner.lint import Trace, lint_alignment, lint_rollouts
 from lago_skills.planner.requests import repair_request
-from lago_skills.stages import collect, latent_learners, latent_table, plan, skills_table
+from lago_skills.stages import collect, latent_learners, latent_table, plan, skills_table, table_pictures
 from lago_skills.stages.pool import open_workspace
 from tests.conftest import ROOT
 
@@ -177,6 +177,9 @@ def test_the_table_of_skills(root: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "round trip" in capsys.readouterr().out
     assert main([*table, "--check"], _ARGS) == 0
     assert "the same" in capsys.readouterr().out
+    drawn = table_pictures.pictures(open_workspace(root, root / "data/studies/words.toml"))
+    assert list(drawn) == ["What it costs to change a skill: success lost on its worst task"]
+    assert all(png.startswith(b"\x89PNG") for png in drawn.values())
     assert main([*table, "--methods", "upside down"], _ARGS) == 2
     assert "expected one of as it is, disabled" in capsys.readouterr().err
 
@@ -198,6 +201,18 @@ def test_plans_in_words_are_linted(root: Path, capsys: pytest.CaptureFixture[str
 
 def _silent(done: float, note: str) -> None:
     """No progress is shown."""
+
+
+def test_pictures_are_of_the_studies_that_the_tables_are_about() -> None:
+    names = {
+        study: table_pictures.recipe(open_workspace(ROOT, ROOT / f"data/studies/{study}.toml")) for study in STUDIES
+    }
+    assert {study: list(found) for study, found in names.items()} == STUDIES
+    (latent,) = table_pictures.pictures(open_workspace(ROOT, ROOT / "data/studies/metaworld.toml")).values()
+    assert latent.startswith(b"\x89PNG")
+
+
+STUDIES = {"metaworld": ["latent"], "words": ["latent", "skills"], "demo": []}
 
 
 def test_opposites_of_skills_are_of_this_form(tmp_path: Path) -> None:

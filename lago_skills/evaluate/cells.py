@@ -10,11 +10,12 @@ from typing import Any, ClassVar, Protocol, TypeVar
 import numpy as np
 
 from lago_skills.errors import StudyError
+from lago_skills.evaluate.controllers import GAINS
 from lago_skills.evaluate.intervals import stratified_mean
 from lago_skills.evaluate.rows import RowFile
 
-METHODS = ("library", "bc-text", "bc-onehot", "replay", "random-library", "random", "scripted")
-UNTRAINED = ("random", "scripted")
+METHODS = ("library", "bc-text", "bc-onehot", "replay", "random-library", *GAINS, "random", "scripted")
+UNTRAINED = (*GAINS, "random", "scripted")
 """Methods that use no demonstration: their cells have demos = 0."""
 
 

@@ -21,6 +21,8 @@ from lago_skills.prior import ActionPrior
 from lago_skills.words.geometry import locate, meaning
 
 CLOSED = re.compile(r"\b(close|closing|closed|gripped)\b")
+GAINS = {"plan-controller-10": 10.0, "plan-controller-20": 20.0, "plan-controller-30": 30.0}
+"""What the tables call a proportional controller that follows the recorded plans in numbers, and its gain."""
 NEAR_M, GRASP_STEPS = 0.03, 15
 GRIPPED = 0.75
 """Without a memory a thing is held where the gripper is near it and less open than this."""

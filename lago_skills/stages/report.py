@@ -20,7 +20,7 @@ from lago_skills.errors import RenderingUnavailable
 from lago_skills.evaluate.intervals import wilson
 from lago_skills.guide.guides import LibraryGuide
 from lago_skills.rl.runlog import CURVE_FILE
-from lago_skills.stages import build, evaluate, plan, table_page, train
+from lago_skills.stages import build, evaluate, plan, table_page, table_pictures, train
 from lago_skills.stages.job import Job, Progress, Workspace, digest
 from lago_skills.stages.table_specs import TABLES
 from lago_skills.store import ArtifactWriter, Manifest, fingerprint, verify
@@ -54,6 +54,8 @@ def jobs(space: Workspace) -> list[Job]:
         "playbooks": digest(space.artifact("playbooks")),
         "tables": {name: fingerprint([asdict(row) for row in found]) for name, found in tables.items()},
     }
+    if drawn := table_pictures.recipe(space):
+        recipe["pictures"] = drawn
     return [Job("report", "report", space.artifact("report"), recipe, 4, "parts", make)]
 
 
@@ -156,6 +158,7 @@ def _page(space: Workspace, rows: list[Row], summary: Row, tables: dict[str, str
         curves=[_base64(_curves(space, task, zero_shot)) for task in dict.fromkeys(row["task"] for row in trained)],
         films=films,
         skill_map=_base64(skill_map),
+        acting={title: _base64(png) for title, png in table_pictures.pictures(space).items()},
         decoder_pictures={
             title: _base64(png) for title, png in decoder_pictures.pictures(space, guide.decoder).items()
         },

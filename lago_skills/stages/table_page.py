@@ -12,6 +12,7 @@ import numpy as np
 
 import lago_skills
 from lago_skills.evaluate import curves
+from lago_skills.evaluate.controllers import GAINS
 from lago_skills.evaluate.curves import CurveRow
 from lago_skills.plots import Curve, method_curves
 from lago_skills.rl.methods import METHODS
@@ -24,6 +25,7 @@ OURS = ("guided-sac", "guided-ppo")
 ABOUT = {
     "random": "uniform actions",
     "scripted": "the package's scripted policy, which demonstrates",
+    **{name: f"the recorded plans with a proportional controller of gain {gain:g}" for name, gain in GAINS.items()},
     "library": "the skills by themselves, no training",
     "bc": "a policy cloned from the demonstrations, no training",
     "nearest skill": "the library by itself, the nearest skill instead of a mixture over k",

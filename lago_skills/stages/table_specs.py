@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lago_skills.evaluate.controllers import GAINS
 from lago_skills.rl import methods
 
 UNTRAINED: dict[str, methods.Adviser] = {
@@ -18,6 +19,7 @@ UNTRAINED: dict[str, methods.Adviser] = {
     "nearest step": "nearest step",
     "brief prompt": "brief prompt",
     "shuffled library": "shuffled",
+    **dict.fromkeys(GAINS, "none"),
 }
 """Methods that need no training step, and whose prior's mean they are, if any; their one row has steps = 0."""
 
@@ -59,7 +61,7 @@ TOGETHER = "ten"
 TABLES: dict[str, TableSpec] = {
     "T1": TableSpec(
         "one policy for the ten demonstrated tasks: does the prior help PPO?",
-        ("random", "scripted", "library", "bc", "guided-ppo", "ppo", "bc-ppo", "ppo-kl-bc", "ppo-kl-shuffled"),
+        ("random", "scripted", *GAINS, "library", "bc", "guided-ppo", "ppo", "bc-ppo", "ppo-kl-bc", "ppo-kl-shuffled"),
         300_000,
         0,
         (50_000, 100_000, 200_000, 300_000),
@@ -70,7 +72,7 @@ TABLES: dict[str, TableSpec] = {
     "T2": TableSpec(
         "a new task without a demonstration: does the library carry over?",
         (
-            *("random", "scripted", "library", "guided-sac", "guided-sac-kl"),
+            *("random", "scripted", *GAINS, "library", "guided-sac", "guided-sac-kl"),
             *("sac", "ppo", "sac-shuffled", "sac-learned-query"),
         ),
         20_000,
@@ -81,13 +83,24 @@ TABLES: dict[str, TableSpec] = {
     ),
     "T3": TableSpec(
         "a new task with three demonstrations: against the strongest few-shot learners",
-        ("random", "scripted", "bc", "guided-sac", "rlpd", "rlpd-4-updates", "ibrl", "ibrl-4-updates", "sac-cloned"),
+        (
+            "random",
+            "scripted",
+            *GAINS,
+            "bc",
+            "guided-sac",
+            "rlpd",
+            "rlpd-4-updates",
+            "ibrl",
+            "ibrl-4-updates",
+            "sac-cloned",
+        ),
         20_000,
         3,
         (5_000, 10_000, 20_000),
         COMMON,
         by_algorithm=ALONE,
-        shared={"random": "T2", "scripted": "T2"},
+        shared=dict.fromkeys(("random", "scripted", *GAINS), "T2"),
     ),
     "T5": TableSpec(
         "what matters: guided SAC on new tasks with one part taken away, with the right library and with one that is asked for the wrong skills; and plain "

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from lago_skills.core import Task
 from lago_skills.errors import LagoError
+from lago_skills.evaluate.controllers import GAINS
 from lago_skills.evaluate.curves import CurveCell, CurveRow
 from lago_skills.evaluate.rows import RowFile
 from lago_skills.guide.guides import Guide, NullGuide
@@ -73,7 +74,7 @@ class Bench:
 
         adviser = UNTRAINED[cell.method]
         guide = made.guide(adviser, tasks, self.spec.demos)
-        act = self._act(cell, tasks, guide)
+        act = self._act(cell, tasks, guide, made)
         problem = self._problem(tasks, guide, cell.seed)
         outcomes = evaluate(problem, act, self.spec.final_episodes)
         demos = self.spec.demos if adviser == "cloned" else 0
@@ -84,12 +85,15 @@ class Bench:
             cell, problem, 0, _shares(problem, outcomes), demos, leader, row, time.monotonic() - started, made_from
         )
 
-    def _act(self, cell: CurveCell, tasks: tuple[Task, ...], guide: Guide | None) -> Act:
+    def _act(self, cell: CurveCell, tasks: tuple[Task, ...], guide: Guide | None, made: Seed) -> Act:
         """What a method without training does."""
         size = self.space.study.grounding.action_size
         if cell.method == "random":
             rng = np.random.default_rng(cell.seed)
             return lambda observations, numbers: rng.uniform(-1.0, 1.0, (len(observations), size)).astype(np.float32)
+        if cell.method in GAINS:
+            followed = [made.variant.policy(cell.method, task) for task in tasks]
+            return lambda observations, numbers: followed[int(numbers[0])](observations, numbers)
         if cell.method == "scripted":
             from lago_skills.envs.metaworld import scripted
 

@@ -33,6 +33,7 @@ from lago_skills.errors import LagoError, StudyError
 from lago_skills.evaluate import cells as cells_
 from lago_skills.evaluate.baselines import ClonedTask, Demonstrated, Forgetful, Replay, Uniform
 from lago_skills.evaluate.cells import UNTRAINED, Cell, ResultFile, Row
+from lago_skills.evaluate.controllers import GAINS, NumbersController, WordsController
 from lago_skills.guide.guides import LibraryGuide
 from lago_skills.stages import build, cloning, collect, plan, pretrain, segment
 from lago_skills.stages.job import Job, Workspace, digest
@@ -176,6 +177,11 @@ class Variant:
                 return self.cloned(kind, task)
         if method == "replay":
             return Replay(self.demonstrated, task.id)
+        if method in GAINS:
+            self.make(lambda: plan.jobs(self.space))
+            book, grounding = plan.playbooks(self.space)[task.id], self.space.study.grounding
+            controller = WordsController if book.form == "words" else NumbersController
+            return controller(book, grounding, GAINS[method])
         if method == "random":
             return Uniform(self.space.study.grounding.action_size, self.space.study.seed)
         from lago_skills.envs.metaworld import scripted
@@ -192,6 +198,8 @@ class Variant:
             made |= {name: digest(space.artifact(name)) for name in parts} | space.study.guide.model_dump(mode="json")
         elif method in cloning.KINDS:
             made["network"] = digest(space.artifact(method))
+        elif method in GAINS:
+            made |= {"playbooks": digest(space.artifact("playbooks"))}
         elif method == "replay":
             made |= {name: digest(space.artifact(name)) for name in ("segments", "playbooks")}
         else:
