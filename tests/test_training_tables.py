@@ -445,7 +445,10 @@ def test_a_check_is_of_a_trained_run_and_copes_with_evaluations_that_one_side_la
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--methods", "sca"], "found method 'sca'; expected one of random, scripted, library, guided-sac"),
+        (
+            ["--methods", "sca"],
+            "found method 'sca'; expected one of random, scripted, plan-controller-10, plan-controller-20, plan-controller-30, library, guided-sac",
+        ),
         (["--tasks", "soccer"], "found task 'soccer'; expected a task of the study"),
         (["--seeds", "900"], "found seed 900"),
         (["--demos", "3"], "found --demos with --table T2"),
