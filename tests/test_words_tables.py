@@ -115,6 +115,7 @@ def test_a_controller_advises_a_learner(
     monkeypatch.setattr(latent_learners, "COMMON", short)
     monkeypatch.setattr(latent_learners, "ALONE", {"sac": {"random_steps": 100, "hidden_size": 32, "batch_size": 32}})
     monkeypatch.setattr(latent_learners, "LAST_EPISODES", 2)
+    monkeypatch.setattr(latent_learners, "EVAL_EVERY", 200)
     space = open_workspace(ROOT, ROOT / "data/studies/metaworld.toml")
     guide = ControllerGuide(playbooks["push"], GROUNDING, 10.0)
     found = latent_learners.learn(space, find_task("push"), guide, "guided-sac", 0, 3)

@@ -18,8 +18,8 @@ from lago_skills.stages.table_specs import ALONE, COMMON
 if TYPE_CHECKING:
     from lago_skills.evaluate.rollouts import EpisodeResult
 
-LAST_EPISODES = 20
-"""Of each evaluation on the way."""
+LAST_EPISODES, EVAL_EVERY = 20, 5_000
+"""Episodes of each evaluation on the way, and training steps between two."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,8 @@ def learn(space: Workspace, task: Task, guide: Guide, method: str, seed: int, n_
 
     usual = train.learner_config(space, method)
     settings: dict[str, Any] = COMMON | ALONE[methods.method(method).algorithm] | {"eval_episodes": LAST_EPISODES}
+    settings["eval_every"] = EVAL_EVERY
+    settings.pop("eval_early", None)
     config = type(usual).model_validate(usual.model_dump() | settings)
     problem, started = metaworld_problem([task], space.study.grounding, guide, seed), time.monotonic()
     result = train.run(problem, config, seed, final_episodes=1)
