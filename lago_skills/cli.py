@@ -73,6 +73,11 @@ def parser() -> argparse.ArgumentParser:
         help="with --live, --export, --import: other words for the tasks too, for `find`",
     )
     plan.add_argument(
+        "--direct",
+        action="store_true",
+        help="with --live, --export, --import: whole motions in numbers too, one for each start state of the latent table's row `waypoints`",
+    )
+    plan.add_argument(
         "--segments",
         action="store_true",
         help="measure the motions of data without playbooks again; with --live, --export: then ask for their names",

@@ -229,6 +229,10 @@ def _missing(space: Workspace, options: argparse.Namespace) -> list[Request]:
         tasks = (*space.study.seen, *plan.undemonstrated(space))
         in_use = (*space.study.seen, *space.study.unseen)
         missing += wordings_requests(tasks, in_use, read_wordings(planner.transcripts, tasks))
+    if options.direct:
+        from lago_skills.stages import direct
+
+        missing += direct.missing(space, planner.transcripts)
     return missing
 
 

@@ -19,7 +19,7 @@ from lago_skills.errors import StudyError
 from lago_skills.evaluate.controllers import METRES, ControllerGuide, NumbersController, WordsController
 from lago_skills.evaluate.intervals import stratified_mean
 from lago_skills.guide.guides import LibraryGuide
-from lago_skills.stages import imperfect, plan
+from lago_skills.stages import direct, imperfect, plan
 from lago_skills.stages.job import Workspace
 from lago_skills.stages.lint import with_playbook
 from lago_skills.stages.pool import open_workspace
@@ -40,6 +40,8 @@ GUESSED = "controller-metres"
 """Of plans in words: with a person's guess of what each relation means in metres, gain 10."""
 ACTORS = (LIBRARY, *CONTROLLERS, GUESSED)
 FORMS: tuple[PlanForm, ...] = ("numbers", "words")
+WAYPOINTS = "waypoints"
+"""No plan: the language model's whole motion for a start state."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,7 @@ class Bench:
 
     def __init__(self, space: Workspace, say: Say) -> None:
         words = open_workspace(space.root, study_path(WORDS_STUDY, space.root))
-        self._spaces: dict[str, Workspace] = {"numbers": space, "words": words}
+        self._spaces: dict[str, Workspace] = {"numbers": space, "words": words, WAYPOINTS: space}
         self._say, self._commit = say, commit()
         self._made: dict[tuple[str, int], Variant] = {}
         self._runs: dict[Cell, dict[int, Learned]] = {}
@@ -142,8 +144,8 @@ class Bench:
         (task,) = space.study.find([cell.task])
         if cell.prior_of:
             return self._learned(cell, task, n_episodes)
-        policy, taken, started = self._policy(cell, task), list[int](), time.monotonic()
         seeds = [EVAL_SEED + EVAL_SPAN * cell.seed + i for i in range(n_episodes)]
+        policy, taken, started = self._policy(cell, task, seeds), list[int](), time.monotonic()
         results = full_rollouts(task, policy, seeds, taken.append)
         return Row(
             table=TABLE,
@@ -199,7 +201,11 @@ class Bench:
             commit=self._commit,
         )
 
-    def _policy(self, cell: Cell, task: Task) -> EpisodePolicy:
+    def _policy(self, cell: Cell, task: Task, seeds: list[int]) -> EpisodePolicy:
+        if cell.plan_form == WAYPOINTS:
+            space = self._spaces["numbers"]
+            motions = direct.motions(space, task, seeds)
+            return direct.WaypointController(motions, space.study.grounding, CONTROLLERS[cell.actor])
         book = self._plan(cell, task)
         grounding = self._spaces[cell.plan_form].study.grounding
         if cell.actor == LIBRARY:
@@ -248,18 +254,20 @@ def cells(space: Workspace, methods: list[str], seeds: list[int], tasks: list[st
         form, _, rest = alone.partition("/")
         actor, _, fault = rest.partition("/")
         faults = {"numbers": imperfect.NUMBERS, "words": imperfect.WORDS}.get(form, ())
-        known = actor in ACTORS and fault in (imperfect.NONE, *faults) and learner in ("", *LEARNERS)
+        known = form in FORMS and actor in ACTORS and fault in (imperfect.NONE, *faults) and learner in ("", *LEARNERS)
+        known = known or (form == WAYPOINTS and actor in CONTROLLERS and alone == method and not fault)
         if not known or (actor == GUESSED and (form == "numbers" or learner)):
             raise StudyError(
                 f"found method {method!r}; expected FORM/ACTOR or FORM/ACTOR/FAULT, with +LEARNER behind it where it is a learner's prior: a form of "
                 f"{', '.join(FORMS)}, an actor of {', '.join(ACTORS)} (the last of plans in words alone), a fault of {', '.join(imperfect.NUMBERS)} (numbers) or "
-                f"{', '.join(imperfect.WORDS)} (words), a learner of {', '.join(LEARNERS)}; correct it"
+                f"{', '.join(imperfect.WORDS)} (words), a learner of {', '.join(LEARNERS)}; or {WAYPOINTS}/ and a controller; correct it"
             )
         steps = AFTER if learner else (0,)
         chosen += [
             Cell(form, actor, fault, task, seed, space.study.name, learner, after)
             for seed in seeds
             for task in tasks
+            if form != WAYPOINTS or task in direct.TASKS
             for after in steps
         ]
     return list(dict.fromkeys(chosen))
