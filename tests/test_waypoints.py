@@ -63,7 +63,7 @@ def test_an_answer_is_read_whatever_is_around_it() -> None:
     ],
 )
 def test_what_is_no_motion_is_refused_by_its_name(text: str) -> None:
-    with pytest.raises(PlanError, match="direct/push-wall/1.*record it again"):
+    with pytest.raises(PlanError, match=r"direct/push-wall/1.*record it again"):
         read_waypoints(text, "direct/push-wall/1")
 
 

@@ -73,7 +73,7 @@ def _requests(space: Workspace, task: Task, seeds: list[int]) -> list[Request]:
 class WaypointController:
     """Follows a motion for each episode: clip(gain * (waypoint - gripper)), one waypoint after the other."""
 
-    motions: list[tuple[Waypoint, ...]]
+    waypoints: list[tuple[Waypoint, ...]]
     """By the number of the episode."""
     grounding: Grounding
     gain: float
@@ -84,8 +84,9 @@ class WaypointController:
         """(B, S) observations and (B,) numbers of the episodes they are of -> (B, A) actions."""
         gripper = self.grounding.anchors(observations)[:, 0]
         moves, closed = np.zeros((len(gripper), 3)), list[bool]()
-        for row, episode in enumerate(episodes.tolist()):
-            motion = self.motions[episode]
+        numbers: list[int] = episodes.tolist()
+        for row, episode in enumerate(numbers):
+            motion = self.waypoints[episode]
             point, towards, waited = self._at.get(episode, (0, 0, 0))
             way = np.array(motion[point].position) - gripper[row]
             there = waited > 0 or np.linalg.norm(way) < NEAR_M or towards >= PATIENCE
