@@ -400,11 +400,11 @@ def test_faults_change_a_plan_and_keep_it_a_plan(
     books = playbooks if kind in imperfect.NUMBERS else recorded
     for name in ("push", "window-open"):
         before = books[name]
-        after = imperfect.imperfect(before, kind, np.random.default_rng(0), VOCABULARY.subjects)
+        after = imperfect.imperfect(before, kind, np.random.default_rng(0), VOCABULARY)
         assert after != before
         form = before.form
         parse_playbook(playbook_json(after), name, VOCABULARY, "key", "model", form)
-    assert imperfect.imperfect(books["push"], "", np.random.default_rng(0), VOCABULARY.subjects) == books["push"]
+    assert imperfect.imperfect(books["push"], "", np.random.default_rng(0), VOCABULARY) == books["push"]
 
 
 def test_other_words_for_a_plan(recorded: dict[str, Playbook]) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from lago_skills.core import Condition, Playbook, Step, Target
+from lago_skills.core import Condition, Playbook, Step, Target, Vocabulary
 from lago_skills.words.geometry import MEANINGS
 
 NUMBERS = ("1 cm", "2 cm", "4 cm")
@@ -16,12 +16,17 @@ NONE = ""
 """The plan as it is."""
 
 
-def imperfect(book: Playbook, kind: str, rng: np.random.Generator, anchors: tuple[str, ...]) -> Playbook:
-    """The plan with this fault; `reworded` exchanges words by sets of interchangeable ones and needs `reword` beside."""
+def imperfect(book: Playbook, kind: str, rng: np.random.Generator, vocabulary: Vocabulary) -> Playbook:
+    """The plan with this fault; `reworded` exchanges words by sets of interchangeable ones and needs `reword` beside.
+
+    Noise is in centimetres, so it is added to what is measured in metres and to nothing else.
+    """
     if kind == NONE:
         return book
     if kind in NUMBERS:
-        return replace(book, steps=tuple(_noised(step, float(kind.split()[0]) / 100.0, rng) for step in book.steps))
+        metres = {feature.name for feature in vocabulary.features if feature.unit == "m"}
+        std_m = float(kind.split()[0]) / 100.0
+        return replace(book, steps=tuple(_noised(step, std_m, rng, metres) for step in book.steps))
     steps = list(book.steps)
     chosen = int(rng.integers(len(steps)))
     if kind == "dropped" and len(steps) > 1:
@@ -32,7 +37,7 @@ def imperfect(book: Playbook, kind: str, rng: np.random.Generator, anchors: tupl
         other = chosen + 1 if chosen + 1 < len(steps) else chosen - 1
         steps[chosen], steps[other] = steps[other], steps[chosen]
     elif kind == "wrong anchor":
-        steps[chosen] = _elsewhere(steps[chosen], rng, anchors)
+        steps[chosen] = _elsewhere(steps[chosen], rng, vocabulary.subjects)
     return replace(book, steps=tuple(steps))
 
 
@@ -46,9 +51,13 @@ def reworded(book: Playbook, terms: tuple[tuple[str, ...], ...], seed: int) -> P
     )
 
 
-def _noised(step: Step, std_m: float, rng: np.random.Generator) -> Step:
-    """Gaussian noise on every offset and on every threshold."""
-    when = tuple(Condition(c.feature, c.op, c.value + float(rng.normal(0.0, std_m))) for c in step.when)
+def _noised(step: Step, std_m: float, rng: np.random.Generator, metres: set[str]) -> Step:
+    """Gaussian noise on every offset and on every threshold that is in metres."""
+    errors = rng.normal(0.0, std_m, len(step.when))
+    when = tuple(
+        Condition(c.feature, c.op, c.value + float(error) * (c.feature in metres))
+        for c, error in zip(step.when, errors, strict=True)
+    )
     target = step.target
     if target is not None:
         x, y, z = (value + float(rng.normal(0.0, std_m)) for value in target.offset)

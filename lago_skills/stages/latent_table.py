@@ -222,8 +222,8 @@ class Bench:
         seed = (cell.seed, sum(map(ord, task.id)), sum(map(ord, cell.noise)))
         if cell.noise == "reworded":
             return imperfect.reworded(book, self._terms(space), cell.seed)
-        anchors = space.study.grounding.vocabulary.subjects
-        return imperfect.imperfect(book, cell.noise, np.random.default_rng(seed), anchors)
+        vocabulary = space.study.grounding.vocabulary
+        return imperfect.imperfect(book, cell.noise, np.random.default_rng(seed), vocabulary)
 
     def _terms(self, space: Workspace) -> tuple[tuple[str, ...], ...]:
         from lago_skills.llm.transcripts import TranscriptFile
