@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ from lago_skills.llm.transcripts import Request
 from lago_skills.planner.findings import Finding
 from lago_skills.planner.lint import Trace, lint_alignment, lint_rollouts
 from lago_skills.planner.requests import repair_request
-from lago_skills.stages import collect, latent_learners, latent_table, plan, skills_table, table_pictures
+from lago_skills.stages import collect, latent_learners, latent_table, lint, plan, skills_table, table_pictures
 from lago_skills.stages.pool import open_workspace
+from lago_skills.stages.zero_shot_table import Variant, variant
 from tests.conftest import ROOT
 
 GROUNDING = MetaWorldGrounding()
@@ -198,6 +200,23 @@ def test_plans_in_words_are_linted(root: Path, capsys: pytest.CaptureFixture[str
     record = json.loads((root / "data/lint/metaworld.jsonl").read_text())
     assert record["demonstrations"] == 2
     assert record["rollouts"] == 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_sentences_that_nobody_showed_are_findings(root: Path) -> None:
+    """In another language, or of a motion that is in no demonstration: who answers in their stead is said."""
+    space = open_workspace(root, root / "data/studies/words.toml")
+    for job in (*collect.jobs(space), *plan.jobs(space)):
+        job.run(_silent)
+    guide = Variant(variant(space, 0, 2), lambda text: None).guide
+    found = plan.find_plan(space, "push")
+    said = ("fahre mit offenem Greifer zur Sache", "hurl the thing across the room")
+    book = replace(PUSH, steps=tuple(replace(step, skill=text) for step, text in zip(PUSH.steps, said, strict=True)))
+    record = lint.check(space, found, replace(found.versions[0], playbook=book), [guide])
+    findings = {(finding.kind, finding.step): finding.text for finding in record.findings}
+    for step, text in enumerate(said, start=1):
+        assert f'no demonstration shows "{text}", so the controller does ' in findings["undemonstrated", step]
 
 
 def _silent(done: float, note: str) -> None:

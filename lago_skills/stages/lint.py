@@ -80,8 +80,9 @@ def check(space: Workspace, found: Plan, version: Version, guides: list[LibraryG
     faults = lint_rollouts(book, grounding.vocabulary, rolled)
     if faults or not rolled:
         findings += _out_of_order(guides, book)
-    if faults:
-        findings += faults + lint_words(book, _undemonstrated(guides[0], book))
+    findings += faults
+    if guides and (faults or (book.form == "words" and not rolled)):
+        findings += lint_words(book, _undemonstrated(guides[0], book))
     return LintRecord(
         answer=version.transcript.id,
         task_id=found.task.id,
