@@ -14,10 +14,10 @@ import d3rlpy
 import gymnasium
 import numpy as np
 
-from lago_skills.envs.metaworld import EVAL_SEED, MetaWorldEnv
-from lago_skills.envs.tasks import find_task
 from lago_skills.guide.bundle import load_bundle
 from lago_skills.rl.wrappers import PriorObservation
+from lago_skills.worlds.metaworld.env import EVAL_SEED, MetaWorldEnv
+from lago_skills.worlds.metaworld.tasks import find_task
 
 
 class SinglePrecision(gymnasium.ObservationWrapper[Any, Any, Any]):

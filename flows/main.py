@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from lago_skills.cli import main as run_cli
+from lago_skills.commands.cli import main as run_cli
 
 if TYPE_CHECKING:
-    from lago_skills.stages.job import Workspace
+    from lago_skills.stages.workspace import Workspace
 
 
 def run_stages(space: Workspace, stages: list[str]) -> None:

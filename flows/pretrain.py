@@ -13,7 +13,7 @@ from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.run import stage_body
-from lago_skills.stages.pool import open_workspace
+from lago_skills.stages.workspace import open_workspace
 
 
 @flow(name="pretrain", task_runner=ThreadPoolTaskRunner(max_workers=64), validate_parameters=False)

@@ -14,10 +14,11 @@ from types import FrameType
 from typing import Any
 
 from flows.server import loopback_works, prefect_server
-from lago_skills.progress import StageProgress
-from lago_skills.stages.job import Job, Workspace, exclusive
-from lago_skills.stages.order import STAGES, require_earlier
-from lago_skills.stages.pool import JobAddress, WorkerPool
+from lago_skills.artifacts.progress import StageProgress
+from lago_skills.artifacts.workers import WorkerPool
+from lago_skills.commands.stages import STAGES, JobAddress, require_earlier
+from lago_skills.stages.job import Job
+from lago_skills.stages.workspace import Workspace, exclusive
 
 
 def say(text: str) -> None:
@@ -67,7 +68,7 @@ def _pool(space: Workspace, jobs: list[Job]) -> Generator[tuple[WorkerPool, Stag
 
 
 def _one(pool: WorkerPool, progress: StageProgress, where: JobAddress, total: int) -> dict[str, Any]:
-    manifest = pool.run(where)
+    manifest = pool.wait(str(where), pool.submit(where.name, where))
     progress.finish(where.name, total)
     return {"job": where.name, "digest": manifest.digest, "seconds": manifest.seconds, **manifest.summary}
 

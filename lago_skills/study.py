@@ -13,14 +13,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from lago_skills.core import Feature, PlanForm, Task
 from lago_skills.data.config import SegmentConfig, SourceConfig, WeightingConfig
 from lago_skills.decoder.config import DecoderConfig
-from lago_skills.envs.grounding import Grounding, MetaWorldGrounding
-from lago_skills.envs.own import NamedEntries, load_grounding
-from lago_skills.envs.tasks import expand
 from lago_skills.errors import StudyError
 from lago_skills.llm.config import LiveConfig
 from lago_skills.query.config import QueryConfig
 from lago_skills.rl.config import PPOConfig, SACConfig
 from lago_skills.rl.methods import TRAINABLE
+from lago_skills.worlds.grounding import Grounding
+from lago_skills.worlds.metaworld.grounding import MetaWorldGrounding
+from lago_skills.worlds.metaworld.tasks import expand
+from lago_skills.worlds.own import NamedEntries, load_grounding
 
 MAX_SEED = 99
 """Seeds up to here keep the start states of demonstrations, training and evaluation in ranges of their own."""
@@ -78,7 +79,7 @@ class EnvironmentConfig(_Section):
     """One's own environment: a grounding class, or names for entries of the observation."""
 
     grounding: str | None = None
-    """Import path of a class with the methods of `lago_skills.envs.grounding.Grounding`, such as `my_lab.arm:ArmGrounding`."""
+    """Import path of a class with the methods of `lago_skills.worlds.grounding.Grounding`, such as `my_lab.arm:ArmGrounding`."""
     world: str = ""
     """What the language model is told about the agent, its units and its actions."""
     observation_size: int = Field(default=0, ge=0)

@@ -9,11 +9,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from lago_skills.segment import label
+from lago_skills.stages.pool import open_workspace
 
 from lago_skills.playbook import CompiledPlaybook
-from lago_skills.segment import label
 from lago_skills.stages import collect, plan, segment
-from lago_skills.stages.pool import open_workspace
 
 ROOT = Path(__file__).resolve().parent.parent
 NEAR = 5

@@ -13,10 +13,9 @@ import numpy as np
 import pytest
 import torch
 
+from lago_skills.artifacts.folder import writing
 from lago_skills.core import Playbook
 from lago_skills.decoder.runtime import Calibration, DecoderWeights, Layer, Linear, Novelty, SkillNetwork, Trunk
-from lago_skills.envs.grounding import MetaWorldGrounding
-from lago_skills.envs.tasks import GROUPS, expand
 from lago_skills.guide.bundle import write_bundle
 from lago_skills.guide.guides import RetrievalConfig
 from lago_skills.library import NewSkill, SkillLibrary
@@ -24,7 +23,8 @@ from lago_skills.llm.transcripts import TranscriptFile
 from lago_skills.planner import scenes
 from lago_skills.planner.ask import Planner
 from lago_skills.planner.findings import LintFile
-from lago_skills.store import writing
+from lago_skills.worlds.metaworld.grounding import MetaWorldGrounding
+from lago_skills.worlds.metaworld.tasks import GROUPS, expand
 
 torch.set_num_threads(1)
 ROOT = Path(__file__).parent.parent

@@ -11,13 +11,16 @@ from typing import Any
 
 os.environ["COLUMNS"] = "100"
 
-from lago_skills.cli import parser
-from lago_skills.envs.tasks import GROUPS
-from lago_skills.evaluate import curves
-from lago_skills.evaluate.cells import ResultFile, Row, summary
-from lago_skills.stages import ablations, latent_table, opposites, skills_table, training_tables
-from lago_skills.stages.pool import open_workspace
-from lago_skills.stages.training_tables import TABLES
+from lago_skills.commands.cli import parser
+from lago_skills.experiments import curves
+from lago_skills.experiments.cells import ResultFile, Row, summary
+from lago_skills.experiments.tables import ablations, opposites
+from lago_skills.experiments.tables import latent as latent_table
+from lago_skills.experiments.tables import skills as skills_table
+from lago_skills.experiments.tables import training as training_tables
+from lago_skills.experiments.tables.training import TABLES
+from lago_skills.stages.workspace import open_workspace
+from lago_skills.worlds.metaworld.tasks import GROUPS
 from tests.conftest import ROOT
 from tests.fading import RESULTS as FADING
 from tests.fading import read as read_fading

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from lago_skills.library import NewSkill, SkillLibrary
-from lago_skills.library.verify import verify
+from lago_skills.library.storage.verify import verify
 from tests.library_kills import Z, latents, small_thresholds
 
 

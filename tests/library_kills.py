@@ -27,8 +27,9 @@ from typing import Any
 
 import numpy as np
 
-from lago_skills.library import NewSkill, SkillLibrary, follower, index, snapshot
-from lago_skills.library.verify import verify
+from lago_skills.library import NewSkill, SkillLibrary, follower, index
+from lago_skills.library.storage import snapshot
+from lago_skills.library.storage.verify import verify
 
 Z = 8
 

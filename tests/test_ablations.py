@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lago_skills.cli import main
+from lago_skills.commands.cli import main
 from lago_skills.decoder.config import DecoderConfig
-from lago_skills.evaluate import cells
-from lago_skills.evaluate.cells import ResultFile
-from lago_skills.stages import ablations, opposites
-from lago_skills.stages.ablations import VARIANTS, Cell, Row, Variant
+from lago_skills.experiments import cells
+from lago_skills.experiments.cells import ResultFile
+from lago_skills.experiments.tables import ablations, opposites
+from lago_skills.experiments.tables.ablations import VARIANTS, Cell, Row, Variant
 from lago_skills.study import GuideConfig
 from tests.conftest import ROOT
 from tests.test_zero_shot_table import STUDY, never, study_in
@@ -182,7 +182,7 @@ def test_likelihoods_are_of_other_demonstrations_and_simple_densities_of_those_t
     space = study_in(tmp_path, TEN)
     ground, other = (ablations.Ground(space, seed, 1, lambda text: None) for seed in (0, 1))
     config = ground.space.study.decoder
-    from lago_skills.data.dataset import labelled_steps
+    from lago_skills.decoder.dataset import labelled_steps
     from lago_skills.decoder.runtime import DecoderWeights
 
     own, fresh = (

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lago_skills.cli import STAGE_NAMES, main, parser
+from lago_skills.artifacts.progress import StageProgress
+from lago_skills.commands.cli import STAGE_NAMES, main, parser
 from lago_skills.errors import DiskFull, LagoError
-from lago_skills.evaluate.intervals import bootstrap_mean, wilson
-from lago_skills.plots import Frame, animation, learning_curves, skill_map
-from lago_skills.progress import StageProgress
-from lago_skills.stages.job import Workspace
+from lago_skills.experiments.intervals import bootstrap_mean, wilson
+from lago_skills.report.plots import Frame, animation, learning_curves, skill_map
+from lago_skills.stages.workspace import Workspace
 from tests.conftest import ROOT
 
 
@@ -125,7 +125,7 @@ def test_pictures_are_pictures() -> None:
 
 def test_progress_says_speed_and_time_left(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
-    monkeypatch.setattr("lago_skills.progress.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("lago_skills.artifacts.progress.time.monotonic", lambda: now[0])
     with StageProgress("train", 1000, "steps") as progress:
         now[0] += 20.0
         progress.update("a", 100, "first")

@@ -13,13 +13,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lago_skills import plots
 from lago_skills.core import Task
-from lago_skills.data.dataset import labelled_steps
+from lago_skills.decoder.dataset import labelled_steps
 from lago_skills.errors import ArtifactCorrupt
+from lago_skills.experiments.tables import opposites
 from lago_skills.planner.wordings import Wordings
-from lago_skills.stages import collect, decoder_pictures, opposites, phrases, plan, segment
-from lago_skills.stages.job import Job, Workspace
+from lago_skills.report import decoder_pictures, plots
+from lago_skills.stages import collect, plan, segment
+from lago_skills.stages.job import Job
+from lago_skills.stages.planning import phrases
+from lago_skills.stages.workspace import Workspace
 from lago_skills.study import load_study
 from tests.conftest import ROOT
 

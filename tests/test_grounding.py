@@ -9,12 +9,12 @@ import pytest
 from numpy.typing import NDArray
 
 from lago_skills.core import ANCHORS
-from lago_skills.envs.grounding import MetaWorldGrounding
-from lago_skills.envs.metaworld import DEMO_SEED, EVAL_SEED, SCENE_SEED, TRAIN_SEED, MetaWorldEnv, demonstrate
-from lago_skills.envs.tasks import GROUPS, METAWORLD_TASKS, expand, find_task
 from lago_skills.errors import ShapeError, StudyError
 from lago_skills.planner import scenes
-from lago_skills.stages.scenes import measure
+from lago_skills.stages.planning.scenes import measure
+from lago_skills.worlds.metaworld.env import DEMO_SEED, EVAL_SEED, SCENE_SEED, TRAIN_SEED, MetaWorldEnv, demonstrate
+from lago_skills.worlds.metaworld.grounding import MetaWorldGrounding
+from lago_skills.worlds.metaworld.tasks import GROUPS, METAWORLD_TASKS, expand, find_task
 from tests.conftest import ROOT
 
 
@@ -171,7 +171,7 @@ def test_wrong_sizes_and_nan_are_refused(grounding: MetaWorldGrounding) -> None:
 def test_measured_scenes_are_the_committed_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     """A demonstrated task and one whose first observation after a reset is stale."""
     chosen = {name: find_task(name) for name in ("reach", "window-close")}
-    monkeypatch.setattr("lago_skills.stages.scenes.METAWORLD_TASKS", chosen)
+    monkeypatch.setattr("lago_skills.stages.planning.scenes.METAWORLD_TASKS", chosen)
     committed = scenes.load(ROOT / "data/scenes/metaworld.json")
     for scene in measure((chosen["reach"],)):
         assert (scene.demonstrations is None) == (scene.task_id == "window-close")

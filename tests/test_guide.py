@@ -10,16 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lago_skills.artifacts.folder import writing
 from lago_skills.core import Playbook
 from lago_skills.decoder.runtime import DecoderWeights
-from lago_skills.envs.grounding import MetaWorldGrounding
-from lago_skills.envs.tasks import find_task
 from lago_skills.errors import ArtifactCorrupt, LibraryConflict, ShapeError, StudyError
 from lago_skills.guide.bundle import load_bundle, write_bundle
 from lago_skills.guide.guides import LibraryGuide, NullGuide, RetrievalConfig
 from lago_skills.library import NewSkill, SkillLibrary
 from lago_skills.rl.metaworld import metaworld_problem
-from lago_skills.store import writing
+from lago_skills.worlds.metaworld.grounding import MetaWorldGrounding
+from lago_skills.worlds.metaworld.tasks import find_task
 from tests.conftest import random_decoder
 
 

@@ -22,13 +22,14 @@ from lago_skills.errors import (
     LibraryReadOnly,
     ShapeError,
 )
-from lago_skills.library import NewSkill, SkillLibrary, index, snapshot
+from lago_skills.library import NewSkill, SkillLibrary, index
 from lago_skills.library.duplicates import near_duplicates
 from lago_skills.library.exchange import copy, diff, export, fingerprint, import_, open_any
-from lago_skills.library.lock import write_lock
 from lago_skills.library.shards import SHARD_BITS, ShardedLibrary
-from lago_skills.library.store import SkillStore
-from lago_skills.library.verify import verify
+from lago_skills.library.storage import snapshot
+from lago_skills.library.storage.lock import write_lock
+from lago_skills.library.storage.store import SkillStore
+from lago_skills.library.storage.verify import verify
 
 Z = 8
 
@@ -445,7 +446,7 @@ def test_a_read_only_folder_can_be_read_and_says_why_it_cannot_be_written(
 
 def test_a_clock_that_jumps_back_changes_no_order(library: SkillLibrary, monkeypatch: pytest.MonkeyPatch) -> None:
     times = iter([f"{year}-01-01T00:00:00+00:00" for year in (2031, 1999, 2005, 2000)])
-    monkeypatch.setattr("lago_skills.library.sqlite_file.now", lambda: next(times))
+    monkeypatch.setattr("lago_skills.library.storage.sqlite_file.now", lambda: next(times))
     library.disable(1)
     library.enable(1)
     library.disable(1)
@@ -512,7 +513,7 @@ def test_exports_come_back_and_copies_go_their_own_way(library: SkillLibrary, tm
 
 
 def test_libraries_of_format_1_are_read(tmp_path: Path) -> None:
-    from lago_skills.tensors import save_arrays
+    from lago_skills.artifacts.tensors import save_arrays
 
     records = [
         {

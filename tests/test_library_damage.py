@@ -15,8 +15,8 @@ from lago_skills.errors import LibraryDamaged, LibraryReadOnly
 from lago_skills.library import NewSkill, SkillLibrary
 from lago_skills.library import follower as module
 from lago_skills.library.exchange import fingerprint
-from lago_skills.library.repair import Report, repair
-from lago_skills.library.verify import verify
+from lago_skills.library.storage.repair import Report, repair
+from lago_skills.library.storage.verify import verify
 from tests.test_library import Z, unit
 
 N = 300
@@ -350,6 +350,6 @@ def test_a_library_whose_log_cannot_be_merged_says_so(folder: Path, monkeypatch:
 
         return Refusing()  # pyright: ignore[reportReturnType]
 
-    monkeypatch.setattr("lago_skills.library.sqlite_file.connect", refuse)
+    monkeypatch.setattr("lago_skills.library.storage.sqlite_file.connect", refuse)
     with pytest.raises(LibraryReadOnly, match="its log has not been merged yet"):
         SkillLibrary.open(folder)

@@ -27,9 +27,10 @@ from hypothesis.stateful import (
 )
 
 from lago_skills.errors import LibraryConflict
-from lago_skills.library import NewSkill, SkillLibrary, index, snapshot
+from lago_skills.library import NewSkill, SkillLibrary, index
 from lago_skills.library import follower as module
-from lago_skills.library.verify import verify
+from lago_skills.library.storage import snapshot
+from lago_skills.library.storage.verify import verify
 
 Z = 4
 PROGRAMS = int(os.environ.get("LAGO_PROGRAMS", "120"))

@@ -23,7 +23,7 @@ from lago_skills.llm.spending import Budget
 from lago_skills.llm.transcripts import Request, TranscriptFile
 from lago_skills.planner.ask import Plan
 from lago_skills.stages import plan
-from lago_skills.stages.job import Workspace
+from lago_skills.stages.workspace import Workspace
 from lago_skills.study import load_study
 from tests.endpoint import PLAYBOOK, Behaviour, Endpoint, Reply, study_toml
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from lago_skills.envs.metaworld import MetaWorldEnv, scripted
-from lago_skills.envs.metaworld_step import RotationMatrix
-from lago_skills.envs.tasks import METAWORLD_TASKS, find_task
+from lago_skills.worlds.metaworld.env import MetaWorldEnv, scripted
+from lago_skills.worlds.metaworld.step import RotationMatrix
+from lago_skills.worlds.metaworld.tasks import METAWORLD_TASKS, find_task
 
 
 def _inside(env: MetaWorldEnv) -> Any:

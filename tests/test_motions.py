@@ -14,24 +14,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from lago_skills.change_points import cut, signals
-from lago_skills.cli import main
+from lago_skills.commands.cli import main
+from lago_skills.commands.stages import STAGES
 from lago_skills.core import Episode, Feature, Segment
-from lago_skills.data.dataset import labelled_steps
+from lago_skills.data.change_points import cut, signals
 from lago_skills.data.episodes import save_episodes
+from lago_skills.data.motion_clusters import Motions, find_motions, motion_segments
 from lago_skills.decoder.config import DecoderConfig
-from lago_skills.envs.grounding import MetaWorldGrounding
-from lago_skills.envs.metaworld import MetaWorldEnv, demonstrate
-from lago_skills.envs.own import NamedEntries
-from lago_skills.envs.tasks import find_task
+from lago_skills.decoder.dataset import labelled_steps
 from lago_skills.errors import PlanError
 from lago_skills.llm.transcripts import TranscriptFile, answered
-from lago_skills.motions import Motions, find_motions, motion_segments
-from lago_skills.planner.motions import GROUP, naming_request, parse_names, read_names
-from lago_skills.stages import collect, motions, plan, segment
-from lago_skills.stages.job import Workspace
-from lago_skills.stages.order import STAGES
+from lago_skills.planner.motion_names import GROUP, naming_request, parse_names, read_names
+from lago_skills.stages import collect, plan, segment
+from lago_skills.stages.planning import motions
+from lago_skills.stages.workspace import Workspace
 from lago_skills.study import load_study
+from lago_skills.worlds.metaworld.env import MetaWorldEnv, demonstrate
+from lago_skills.worlds.metaworld.grounding import MetaWorldGrounding
+from lago_skills.worlds.metaworld.tasks import find_task
+from lago_skills.worlds.own import NamedEntries
 from tests.endpoint import PLAYBOOK, Endpoint, Reply, study_toml
 
 Lago = Callable[..., tuple[int, str, str]]

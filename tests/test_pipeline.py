@@ -14,13 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lago_skills.envs.metaworld import EVAL_SEED
-from lago_skills.envs.tasks import find_task
-from lago_skills.evaluate.rollouts import rollouts
 from lago_skills.guide.bundle import load_bundle
 from lago_skills.guide.guides import LibraryGuide
-from lago_skills.stages.job import exclusive
-from lago_skills.stages.pool import open_workspace
+from lago_skills.stages.workspace import exclusive, open_workspace
+from lago_skills.worlds.metaworld.env import EVAL_SEED
+from lago_skills.worlds.metaworld.tasks import find_task
+from lago_skills.worlds.rollouts import rollouts
 from tests.conftest import ROOT, random_decoder
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]

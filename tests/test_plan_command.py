@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from lago_skills.cli import main
+from lago_skills.commands.cli import main
 from lago_skills.llm.transcripts import Request, TranscriptFile, answered
 from lago_skills.stages import plan
-from lago_skills.stages.job import Workspace
+from lago_skills.stages.workspace import Workspace
 from lago_skills.study import load_study
 from tests.endpoint import PLAYBOOK, study_toml
 
@@ -190,7 +190,7 @@ def test_findings_of_logic_open_a_repair_and_are_shown(lago: Lago, tmp_path: Pat
 
 
 def test_sentences_find_their_task_and_are_scored(lago: Lago, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lago_skills.stages.wordings.N_UPDATES", 20)
+    monkeypatch.setattr("lago_skills.stages.planning.wordings.N_UPDATES", 20)
     answer_all(lago, tmp_path)
     transcripts = TranscriptFile(plan.transcripts_path(space_of(tmp_path)))
     texts = {

@@ -11,9 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lago_skills.core import ANCHORS, Condition, Feature, Playbook, Step, Target, Task, Vocabulary
-from lago_skills.envs.grounding import METAWORLD_FEATURES, MetaWorldGrounding
-from lago_skills.envs.own import NamedEntries, load_grounding
-from lago_skills.envs.tasks import GROUPS, expand
 from lago_skills.errors import ArtifactCorrupt, PlanError, StudyError, TranscriptMissing
 from lago_skills.llm.batch import export_requests, import_responses
 from lago_skills.llm.transcripts import HUMAN, Request, Transcript, TranscriptFile, answered
@@ -26,8 +23,11 @@ from lago_skills.planner.requests import playbook_request
 from lago_skills.planner.scenes import Scene
 from lago_skills.planner.wordings import Wordings, wordings_requests
 from lago_skills.playbook import CompiledPlaybook, playbook_from
-from lago_skills.stages import motions
-from lago_skills.stages.pool import open_workspace
+from lago_skills.stages.planning import motions
+from lago_skills.stages.workspace import open_workspace
+from lago_skills.worlds.metaworld.grounding import METAWORLD_FEATURES, MetaWorldGrounding
+from lago_skills.worlds.metaworld.tasks import GROUPS, expand
+from lago_skills.worlds.own import NamedEntries, load_grounding
 from tests.conftest import ROOT
 
 TEN, EIGHT = expand(list(GROUPS["ten"])), expand(list(GROUPS["eight"]))
@@ -96,7 +96,7 @@ def test_a_request_depends_on_nothing_but_its_arguments(committed_planner: Plann
 
 
 def test_the_committed_scenes_are_what_the_simulator_shows(committed_planner: Planner) -> None:
-    from lago_skills.envs.metaworld import SCENE_SEED, MetaWorldEnv
+    from lago_skills.worlds.metaworld.env import SCENE_SEED, MetaWorldEnv
 
     env = MetaWorldEnv(TEN[1])
     grounding = committed_planner.grounding
@@ -591,7 +591,7 @@ def test_inconsistent_names_are_refused(changes: dict[str, Any], message: str) -
 
 
 def test_a_grounding_class_is_loaded_and_checked() -> None:
-    assert load_grounding("lago_skills.envs.grounding:MetaWorldGrounding").observation_size == 39
+    assert load_grounding("lago_skills.worlds.grounding:MetaWorldGrounding").observation_size == 39
     with pytest.raises(StudyError, match="cannot be loaded"):
         load_grounding("no_such_module:Thing")
     with pytest.raises(StudyError, match="without observation_size"):

@@ -12,15 +12,15 @@ import pytest
 import torch
 
 from lago_skills.prior import ActionPrior
-from lago_skills.rl.advice import DiscreteLayout, Layout
 from lago_skills.rl.config import PPOConfig
-from lago_skills.rl.distributions import Categorical, Gaussian
-from lago_skills.rl.ppo import PPO, Rows
-from lago_skills.rl.ppo_networks import Forward, Network, Normalizer
+from lago_skills.rl.guidance.advice import DiscreteLayout, Layout
+from lago_skills.rl.guidance.trial import Trial
+from lago_skills.rl.ppo.distributions import Categorical, Gaussian
+from lago_skills.rl.ppo.networks import Forward, Network, Normalizer
+from lago_skills.rl.ppo.rollout import advantages
+from lago_skills.rl.ppo.train import PPOLoop, train
+from lago_skills.rl.ppo.update import PPO, Rows
 from lago_skills.rl.problem import Problem
-from lago_skills.rl.rollout import advantages
-from lago_skills.rl.train_ppo import PPOLoop, train
-from lago_skills.rl.trial import Trial
 from tests.ppo_envs import (
     HORIZON,
     KINDS,

@@ -18,26 +18,26 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lago_skills import bench_train
 from lago_skills.core import Playbook
-from lago_skills.envs.grounding import MetaWorldGrounding
-from lago_skills.envs.tasks import expand
 from lago_skills.errors import DiskFull, ShapeError, StudyError, TrainingStopped
+from lago_skills.experiments.benches import train as bench_train
 from lago_skills.prior import ActionPrior, DiscretePrior
-from lago_skills.rl import ppo
-from lago_skills.rl.advisers import GuideAdviser, by_task
 from lago_skills.rl.checkpoint import Checkpoint
 from lago_skills.rl.config import PPOConfig, SACConfig
+from lago_skills.rl.guidance.advisers import GuideAdviser, by_task
 from lago_skills.rl.metaworld import metaworld_problem
 from lago_skills.rl.methods import METHODS
-from lago_skills.rl.ppo import LOG_KEYS, PPO
+from lago_skills.rl.ppo import update as ppo
+from lago_skills.rl.ppo.rollout import Rollout, advantages_and_targets
+from lago_skills.rl.ppo.train import PPOLoop, train
+from lago_skills.rl.ppo.update import LOG_KEYS, PPO
 from lago_skills.rl.problem import Problem, evaluate
-from lago_skills.rl.rollout import Rollout, advantages_and_targets
 from lago_skills.rl.runlog import Row
-from lago_skills.rl.train_ppo import PPOLoop, train
 from lago_skills.stages import train as stage
-from lago_skills.stages.job import Workspace
+from lago_skills.stages.workspace import Workspace
 from lago_skills.study import load_study
+from lago_skills.worlds.metaworld.grounding import MetaWorldGrounding
+from lago_skills.worlds.metaworld.tasks import expand
 from tests.ppo_envs import (
     HORIZON,
     KINDS,

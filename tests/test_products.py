@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lago_skills import processor
+from lago_skills.artifacts import processor
 from lago_skills.rl import products
 
 

@@ -12,26 +12,28 @@ import numpy as np
 import pytest
 import torch
 
+from lago_skills.artifacts.folder import verify, writing
 from lago_skills.core import Condition, Episode, Feature, Playbook, Step, Vocabulary
-from lago_skills.data.dataset import label_episodes
-from lago_skills.data.query_steps import query_steps
+from lago_skills.decoder.dataset import label_episodes
 from lago_skills.decoder.runtime import Linear
-from lago_skills.envs.grounding import MetaWorldGrounding, goals
-from lago_skills.envs.own import NamedEntries
-from lago_skills.envs.tasks import GROUPS
 from lago_skills.errors import ArtifactCorrupt, ShapeError, StudyError
 from lago_skills.guide.bundle import QUERY_FILE, RETRIEVAL_FILE, load_bundle, write_bundle
 from lago_skills.guide.guides import LibraryGuide, RetrievalConfig, between
 from lago_skills.library import NewSkill, SkillLibrary
 from lago_skills.playbook import CompiledPlaybook
 from lago_skills.query.config import QueryConfig
+from lago_skills.query.dataset import query_steps
 from lago_skills.query.runtime import LearnedQuery, QueryNetwork
 from lago_skills.query.steps import QuerySteps
 from lago_skills.query.training import figures, train
 from lago_skills.stages import build, collect, plan, pretrain, query, segment
-from lago_skills.stages.job import Job, Workspace
-from lago_skills.store import verify, writing
+from lago_skills.stages.job import Job
+from lago_skills.stages.workspace import Workspace
 from lago_skills.study import load_study
+from lago_skills.worlds.grounding import goals
+from lago_skills.worlds.metaworld.grounding import MetaWorldGrounding
+from lago_skills.worlds.metaworld.tasks import GROUPS
+from lago_skills.worlds.own import NamedEntries
 from tests.conftest import ROOT, random_decoder
 
 INPUTS, EMBEDDING, Z = 28, 384, 8
@@ -169,8 +171,8 @@ def test_steps_that_do_not_fit_are_refused(changes: dict[str, Any], said: str) -
 
 
 def demonstrations(names: list[str], n: int = 3) -> dict[str, list[Episode]]:
-    from lago_skills.envs.metaworld import DEMO_SEED, MetaWorldEnv, demonstrate
-    from lago_skills.envs.tasks import expand
+    from lago_skills.worlds.metaworld.env import DEMO_SEED, MetaWorldEnv, demonstrate
+    from lago_skills.worlds.metaworld.tasks import expand
 
     found: dict[str, list[Episode]] = {}
     for task in expand(names):

@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from lago_skills.prior import ActionPrior, DiscretePrior
-from lago_skills.rl.advice import Layout, pack_discrete
 from lago_skills.rl.config import LEADERS
-from lago_skills.rl.leaders import Leaders
-from lago_skills.rl.replay import Batch, Columns, Replay, Running
+from lago_skills.rl.guidance.advice import Layout, pack_discrete
+from lago_skills.rl.guidance.leaders import Leaders
+from lago_skills.rl.sac.replay import Batch, Columns, Replay, Running
 
 # Replay -----------------------------------------------------------------------------------------------------------------
 

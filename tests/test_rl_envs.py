@@ -15,17 +15,17 @@ import pytest
 from numpy.typing import NDArray
 
 from lago_skills.core import Playbook
-from lago_skills.envs.grounding import MetaWorldGrounding
-from lago_skills.envs.tasks import find_task
 from lago_skills.errors import ShapeError, StudyError, TrainingStopped
-from lago_skills.evaluate.rollouts import rollouts
 from lago_skills.guide.guides import NullGuide
 from lago_skills.rl.checkpoint import Checkpoint
 from lago_skills.rl.envs import MAX_CRASHES, Envs, Watched
 from lago_skills.rl.metaworld import metaworld_problem
 from lago_skills.rl.problem import evaluate
-from lago_skills.rl.replay import Batch, Columns
-from lago_skills.rl.train_sac import SACLoop, train
+from lago_skills.rl.sac.replay import Batch, Columns
+from lago_skills.rl.sac.train import SACLoop, train
+from lago_skills.worlds.metaworld.grounding import MetaWorldGrounding
+from lago_skills.worlds.metaworld.tasks import find_task
+from lago_skills.worlds.rollouts import rollouts
 from tests.small_envs import SMALL, Pointing, Walk, problem, same
 from tests.test_guide import guide as random_guide
 

@@ -17,12 +17,12 @@ from lago_skills.errors import ArtifactCorrupt
 from lago_skills.guide.guides import NullGuide
 from lago_skills.prior import ActionPrior
 from lago_skills.rl.adam import Adam, ScalarAdam
-from lago_skills.rl.advice import Layout
 from lago_skills.rl.checkpoint import Checkpoint
 from lago_skills.rl.config import LEADERS
+from lago_skills.rl.guidance.advice import Layout
 from lago_skills.rl.networks import Actor, Critics, load_networks, save_networks
-from lago_skills.rl.replay import Batch, Columns
-from lago_skills.rl.sac import SAC
+from lago_skills.rl.sac.replay import Batch, Columns
+from lago_skills.rl.sac.update import SAC
 from tests.small_envs import SMALL
 
 

@@ -20,13 +20,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from lago_skills import bench_train
 from lago_skills.core import Episode, Playbook
-from lago_skills.envs.grounding import MetaWorldGrounding
-from lago_skills.envs.tasks import find_task
 from lago_skills.errors import ArtifactCorrupt, DiskFull, StudyError
+from lago_skills.experiments.benches import train as bench_train
 from lago_skills.guide.guides import NullGuide
-from lago_skills.rl import checkpoint, runlog, sac
+from lago_skills.rl import checkpoint, runlog
 from lago_skills.rl.checkpoint import Checkpoint
 from lago_skills.rl.config import LEADERS, PPOConfig, SACConfig
 from lago_skills.rl.metaworld import metaworld_problem
@@ -34,8 +32,11 @@ from lago_skills.rl.methods import METHODS, method
 from lago_skills.rl.policy import greedy_policy
 from lago_skills.rl.problem import Problem, evaluate
 from lago_skills.rl.runlog import RunLog
-from lago_skills.rl.sac import LOG_KEYS
-from lago_skills.rl.train_sac import train
+from lago_skills.rl.sac import update as sac
+from lago_skills.rl.sac.train import train
+from lago_skills.rl.sac.update import LOG_KEYS
+from lago_skills.worlds.metaworld.grounding import MetaWorldGrounding
+from lago_skills.worlds.metaworld.tasks import find_task
 from tests.fading import Nearby, steps_to_stay
 from tests.small_envs import SMALL, Echo, Pointing, Walk, problem, same, timeless
 from tests.test_guide import guide as random_guide

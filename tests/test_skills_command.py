@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from flows.main import run_stages
-from lago_skills import bench_library
-from lago_skills.cli import main
-from lago_skills.embed import embed
+from lago_skills.artifacts.folder import file_hash
+from lago_skills.artifacts.tensors import save_arrays
+from lago_skills.commands.cli import main
+from lago_skills.experiments.benches import library as bench_library
 from lago_skills.library import NewSkill, SkillLibrary
-from lago_skills.store import file_hash
-from lago_skills.tensors import save_arrays
+from lago_skills.text.embed import embed
 from tests.conftest import random_decoder
 
 SENTENCES = ("open the door", "close the door", "press the button", "lift the puck")

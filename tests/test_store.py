@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lago_skills.artifacts.folder import fingerprint, is_current, read_manifest, verify, writing
+from lago_skills.artifacts.tensors import load_arrays, save_arrays
 from lago_skills.core import Episode
 from lago_skills.data.episodes import load_episodes, save_episodes
 from lago_skills.errors import ArtifactCorrupt, ArtifactMissing, DiskFull, FormatTooNew, ShapeError
-from lago_skills.store import fingerprint, is_current, read_manifest, verify, writing
-from lago_skills.tensors import load_arrays, save_arrays
 
 RECIPE: dict[str, object] = {"stage": "x", "version": 1}
 

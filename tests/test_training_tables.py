@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lago_skills.cli import main
+from lago_skills.commands.cli import main
+from lago_skills.commands.train import TABLE_NAMES
 from lago_skills.errors import ArtifactCorrupt, StudyError
-from lago_skills.evaluate.curves import (
+from lago_skills.experiments.baselines.nearest import NearestStepGuide
+from lago_skills.experiments.curves import (
     CurveCell,
     CurveRow,
     improvements,
@@ -24,19 +26,17 @@ from lago_skills.evaluate.curves import (
     steps_to,
     summary,
 )
-from lago_skills.evaluate.intervals import iqm, probability_of_improvement, stratified_iqm
-from lago_skills.evaluate.nearest import NearestStepGuide
-from lago_skills.evaluate.rows import RowFile
+from lago_skills.experiments.intervals import iqm, probability_of_improvement, stratified_iqm
+from lago_skills.experiments.result_file import RowFile
+from lago_skills.experiments.tables import training as training_tables
+from lago_skills.experiments.tables.specs import TABLES
+from lago_skills.experiments.tables.training import Bench
+from lago_skills.experiments.tables.training_guides import ClonedGuide, Seed
+from lago_skills.experiments.tables.zero_shot import Variant, variant
 from lago_skills.guide.guides import LibraryGuide
 from lago_skills.rl.methods import METHODS
-from lago_skills.stages import collect, segment, training_tables
-from lago_skills.stages.job import Workspace
-from lago_skills.stages.pool import open_workspace
-from lago_skills.stages.table_specs import TABLES
-from lago_skills.stages.training_guides import ClonedGuide, Seed
-from lago_skills.stages.training_tables import Bench
-from lago_skills.stages.zero_shot_table import Variant, variant
-from lago_skills.training_command import TABLE_NAMES
+from lago_skills.stages import collect, segment
+from lago_skills.stages.workspace import Workspace, open_workspace
 from tests.test_zero_shot_table import STUDY, never, study_in
 
 TEN = STUDY.replace('"reach", "push"', '"ten"').replace("per_task = 2", "per_task = 1") + "[query]\nn_updates = 20\n"
@@ -460,8 +460,8 @@ def test_a_check_is_of_a_trained_run_and_copes_with_evaluations_that_one_side_la
     ],
 )
 def test_what_there_is_not_is_told(space: Workspace, more: list[str], message: str) -> None:
-    from lago_skills.cli import parser
-    from lago_skills.training_command import evaluate_training
+    from lago_skills.commands.cli import parser
+    from lago_skills.commands.train import evaluate_training
 
     options = parser().parse_args(["evaluate", "small", "--table", "T2", *more])
     with pytest.raises(StudyError, match=message):
@@ -471,7 +471,7 @@ def test_what_there_is_not_is_told(space: Workspace, more: list[str], message: s
 @pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_a_report_of_no_runs_is_refused(space: Workspace) -> None:
-    from lago_skills.training_command import report_training
+    from lago_skills.commands.train import report_training
 
     with pytest.raises(StudyError, match="found no run of study 'small'"):
         report_training(space, "T2", as_json=True)
@@ -480,14 +480,21 @@ def test_a_report_of_no_runs_is_refused(space: Workspace) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_workers_share_the_runs(space: Workspace) -> None:
-    """What a worker is given; that workers run side by side is tested by the pool of the stages."""
-    cell = CurveCell("T2", "small", "library", "reach-wall", 0)
-    told = training_tables._run_there(space.root, space.study_file, "T2", cell)  # pyright: ignore[reportPrivateUsage]
-    assert told.endswith(" s")
-    again = training_tables._run_there(space.root, space.study_file, "T2", cell)  # pyright: ignore[reportPrivateUsage]
+    """Two processes, two runs; what is on record is not measured again."""
+    chosen = [CurveCell("T2", "small", method, "reach-wall", 0) for method in ("library", "plan-controller-10")]
+    said: list[str] = []
+    training_tables.run(space, "T2", chosen, said.append, n_workers=2)
+    assert [text.split(":")[0] for text in said] == [f"{i}/2 {cell.name}" for i, cell in enumerate(chosen, 1)]
+    assert all(text.endswith(" s") for text in said)
+    assert set(chosen) <= training_tables.recorded(space, "T2")
+    again = training_tables._run_there(space.root, space.study_file, "T2", chosen[0], _silent)  # pyright: ignore[reportPrivateUsage]
     assert again == "measured by another process"
     assert not list(space.artifact("unfinished", "T2").iterdir())  # no lock is left behind
-    assert isinstance(Bench(space, "T2", lambda text: None).measure(cell)[0], CurveRow)
+    assert isinstance(Bench(space, "T2", lambda text: None).measure(chosen[0])[0], CurveRow)
+
+
+def _silent(done: int, note: str) -> None:
+    """No progress is shown."""
 
 
 def _claim(root: Path, study_file: Path, cell: CurveCell, has: Any, done: Any) -> None:
@@ -506,7 +513,7 @@ def test_a_run_that_another_process_is_at_is_left_to_it(space: Workspace) -> Non
     other.start()
     try:
         assert has.wait(60)
-        told = training_tables._run_there(space.root, space.study_file, "T2", cell)  # pyright: ignore[reportPrivateUsage]
+        told = training_tables._run_there(space.root, space.study_file, "T2", cell, _silent)  # pyright: ignore[reportPrivateUsage]
         assert told == "left to another process, which is at it"
         other.kill()  # a claim goes with its process
         other.join()

@@ -9,15 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lago_skills.cli import main
-from lago_skills.envs.grounding import MetaWorldGrounding
-from lago_skills.envs.metaworld import EVAL_SEED, MetaWorldEnv
-from lago_skills.envs.tasks import find_task
+from lago_skills.commands.cli import main
 from lago_skills.errors import PlanError, StudyError, TranscriptMissing
-from lago_skills.evaluate.rollouts import full_rollouts
+from lago_skills.experiments.baselines import direct
+from lago_skills.experiments.tables import latent as latent_table
 from lago_skills.planner.waypoints import MOST, PATIENCE, Waypoint, read_waypoints, waypoints_request
-from lago_skills.stages import direct, latent_table
-from lago_skills.stages.pool import open_workspace
+from lago_skills.stages.workspace import open_workspace
+from lago_skills.worlds.metaworld.env import EVAL_SEED, MetaWorldEnv
+from lago_skills.worlds.metaworld.grounding import MetaWorldGrounding
+from lago_skills.worlds.metaworld.tasks import find_task
+from lago_skills.worlds.rollouts import full_rollouts
 from tests.conftest import ROOT
 
 GROUNDING = MetaWorldGrounding()

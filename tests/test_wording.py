@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lago_skills.envs.tasks import expand
 from lago_skills.errors import ArtifactCorrupt, PlanError, ShapeError
 from lago_skills.llm.transcripts import Request, TranscriptFile, answered
 from lago_skills.planner.wordings import NONE, Wordings, check_wordings, read_wordings, wordings_requests
-from lago_skills.wording import WordingMatcher, train_matcher, variants
+from lago_skills.text.matcher import WordingMatcher, train_matcher, variants
+from lago_skills.worlds.metaworld.tasks import expand
 from tests.conftest import ROOT
 
 EVERY = expand(["ten", "eight", "twelve", "twenty"])
@@ -102,7 +102,7 @@ def small() -> WordingMatcher:
 
 
 def test_opposites_are_told_apart_where_cosine_cannot(small: WordingMatcher) -> None:
-    from lago_skills.embed import embed
+    from lago_skills.text.embed import embed
 
     asked = ["open that drawer please", "close that drawer please"]
     rows = embed(asked)

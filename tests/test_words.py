@@ -12,18 +12,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lago_skills.cli import main
+from lago_skills.artifacts.folder import writing
+from lago_skills.commands.cli import main
 from lago_skills.core import RELATIONS, Feature, Playbook, Relation, Step
 from lago_skills.decoder.config import DecoderConfig
 from lago_skills.decoder.pretrain import pretrain
 from lago_skills.decoder.runtime import DecoderWeights
-from lago_skills.envs.grounding import MetaWorldGrounding, anchored
-from lago_skills.envs.metaworld import DEMO_SEED, EVAL_SEED, MetaWorldEnv, demonstrate
-from lago_skills.envs.own import NamedEntries
-from lago_skills.envs.tasks import GROUPS, expand, find_task
 from lago_skills.errors import ArtifactCorrupt, DataError, PlanError, StudyError
-from lago_skills.evaluate.controllers import METRES, NumbersController, WordsController, act
-from lago_skills.evaluate.rollouts import full_rollouts
+from lago_skills.experiments import imperfect
+from lago_skills.experiments.baselines.controllers import METRES, NumbersController, WordsController, act
+from lago_skills.experiments.tables import latent as latent_table
 from lago_skills.guide.bundle import load_bundle, write_bundle
 from lago_skills.guide.guides import LibraryGuide, RetrievalConfig
 from lago_skills.library import NewSkill, SkillLibrary
@@ -31,14 +29,18 @@ from lago_skills.planner.ask import Planner, playbook_json
 from lago_skills.planner.lint import lint_words_form
 from lago_skills.planner.parse import parse_playbook, read_answer
 from lago_skills.playbook import playbook_from, playbook_to
-from lago_skills.rl.advisers import LibraryAdviser
-from lago_skills.stages import imperfect, latent_table
-from lago_skills.store import writing
+from lago_skills.rl.guidance.advisers import LibraryAdviser
 from lago_skills.words.alignment import LEAST_STEPS, Alignment, align
 from lago_skills.words.ends import ENDS_FILE, Ends
 from lago_skills.words.geometry import MEANINGS, from_frame, locate, to_frame
 from lago_skills.words.learning import learn
 from lago_skills.words.plan import WordsPlan
+from lago_skills.worlds.grounding import anchored
+from lago_skills.worlds.metaworld.env import DEMO_SEED, EVAL_SEED, MetaWorldEnv, demonstrate
+from lago_skills.worlds.metaworld.grounding import MetaWorldGrounding
+from lago_skills.worlds.metaworld.tasks import GROUPS, expand, find_task
+from lago_skills.worlds.own import NamedEntries
+from lago_skills.worlds.rollouts import full_rollouts
 from tests.conftest import ROOT, random_decoder
 from tests.decoder_data import followers
 
@@ -269,8 +271,8 @@ def test_a_thing_that_slips_away_hands_over_to_an_earlier_step(
 def test_labels_agree_with_the_plan_in_numbers(
     episodes: list[Any], aligned: Alignment, playbooks: dict[str, Playbook]
 ) -> None:
+    from lago_skills.data.labels import label
     from lago_skills.playbook import CompiledPlaybook
-    from lago_skills.segment import label
 
     numbers = CompiledPlaybook(playbooks["push"], VOCABULARY)
     same, total = 0, 0
@@ -408,7 +410,7 @@ def test_faults_change_a_plan_and_keep_it_a_plan(
 
 
 def test_other_words_for_a_plan(recorded: dict[str, Playbook]) -> None:
-    from lago_skills.stages.phrases import MOTIONS
+    from lago_skills.stages.planning.phrases import MOTIONS
 
     after = imperfect.reworded(recorded["push"], MOTIONS, 0)
     assert [a.until for a in after.steps] == [b.until for b in recorded["push"].steps]

@@ -10,20 +10,25 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lago_skills.cli import main
+from lago_skills.commands.cli import main
 from lago_skills.core import Playbook, Step
-from lago_skills.envs.grounding import MetaWorldGrounding
-from lago_skills.envs.metaworld import DEMO_SEED, MetaWorldEnv, demonstrate
-from lago_skills.envs.tasks import find_task
 from lago_skills.errors import ArtifactCorrupt, StudyError
-from lago_skills.evaluate.controllers import ControllerGuide, NumbersController
+from lago_skills.experiments.baselines.controllers import ControllerGuide, NumbersController
+from lago_skills.experiments.tables import latent as latent_table
+from lago_skills.experiments.tables import latent_learners
+from lago_skills.experiments.tables import skills as skills_table
+from lago_skills.experiments.tables.zero_shot import Variant, variant
 from lago_skills.llm.transcripts import Request
 from lago_skills.planner.findings import Finding
 from lago_skills.planner.lint import Trace, lint_alignment, lint_rollouts
 from lago_skills.planner.requests import repair_request
-from lago_skills.stages import collect, latent_learners, latent_table, lint, plan, skills_table, table_pictures
-from lago_skills.stages.pool import open_workspace
-from lago_skills.stages.zero_shot_table import Variant, variant
+from lago_skills.report import table_pictures
+from lago_skills.stages import collect, plan
+from lago_skills.stages.planning import lint
+from lago_skills.stages.workspace import open_workspace
+from lago_skills.worlds.metaworld.env import DEMO_SEED, MetaWorldEnv, demonstrate
+from lago_skills.worlds.metaworld.grounding import MetaWorldGrounding
+from lago_skills.worlds.metaworld.tasks import find_task
 from tests.conftest import ROOT
 
 GROUNDING = MetaWorldGrounding()

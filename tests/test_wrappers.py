@@ -19,12 +19,12 @@ from gymnasium.utils.env_checker import check_env
 from numpy.typing import NDArray
 
 from lago_skills.core import Playbook
-from lago_skills.envs.metaworld import MetaWorldEnv
-from lago_skills.envs.tasks import find_task
 from lago_skills.errors import ShapeError, StudyError
 from lago_skills.guide.guides import NullGuide
 from lago_skills.prior import ActionPrior
 from lago_skills.rl.wrappers import PriorObservation, ResidualAction
+from lago_skills.worlds.metaworld.env import MetaWorldEnv
+from lago_skills.worlds.metaworld.tasks import find_task
 from tests.test_guide import guide as random_guide
 
 EXAMPLES = Path(__file__).parent.parent / "examples"

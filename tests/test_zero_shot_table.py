@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -13,21 +14,21 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lago_skills import evaluate_command
-from lago_skills.cli import main, parser
+from lago_skills.commands import evaluate as evaluate_command
+from lago_skills.commands.cli import main, parser
 from lago_skills.core import Condition, Episode, Playbook, Segment, Step, Target
-from lago_skills.envs.grounding import MetaWorldGrounding
-from lago_skills.envs.metaworld import EVAL_SEED, MetaWorldEnv, scripted
-from lago_skills.envs.tasks import find_task
 from lago_skills.errors import ArtifactCorrupt, LagoError, StudyError
-from lago_skills.evaluate import cells
-from lago_skills.evaluate.baselines import ClonedTask, Demonstrated, Forgetful, Replay, Uniform
-from lago_skills.evaluate.cells import Cell, ResultFile, Row
-from lago_skills.evaluate.intervals import stratified_mean
-from lago_skills.evaluate.rollouts import full_rollouts, rollouts
-from lago_skills.stages import cloning, zero_shot_table
-from lago_skills.stages.job import Workspace
-from lago_skills.stages.pool import open_workspace
+from lago_skills.experiments import cells
+from lago_skills.experiments.baselines import cloning
+from lago_skills.experiments.baselines.cloning_policies import ClonedTask, Demonstrated, Forgetful, Replay, Uniform
+from lago_skills.experiments.cells import Cell, ResultFile, Row
+from lago_skills.experiments.intervals import stratified_mean
+from lago_skills.experiments.tables import zero_shot as zero_shot_table
+from lago_skills.stages.workspace import Workspace, open_workspace
+from lago_skills.worlds.metaworld.env import EVAL_SEED, MetaWorldEnv, scripted
+from lago_skills.worlds.metaworld.grounding import MetaWorldGrounding
+from lago_skills.worlds.metaworld.tasks import find_task
+from lago_skills.worlds.rollouts import full_rollouts, rollouts
 from tests.conftest import ROOT, random_decoder
 
 STUDY = """
@@ -462,9 +463,13 @@ def _the_shuffled_library_asks_for_other_skills(space: Workspace) -> None:
         assert {tuple(z) for z in wrong[name].tolist()} <= known
 
 
+def _killed(*_: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def test_a_killed_worker_is_an_error_that_says_so(space: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(zero_shot_table, "become_worker", os.abort)
+    monkeypatch.setattr(zero_shot_table, "_run_there", _killed)
     file = ResultFile(space.root / zero_shot_table.RESULTS, Row)
     chosen = [(Cell("small", "random", "reach", 0, 0), 1)]
-    with pytest.raises(LagoError, match="finished cells are kept"):
+    with pytest.raises(LagoError, match=r"was killed.*what is finished is kept"):
         zero_shot_table.run(space, file, chosen, lambda text: None, 2)

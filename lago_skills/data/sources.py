@@ -16,7 +16,7 @@ from lago_skills.data.config import SourceConfig
 from lago_skills.data.episodes import read_npz
 from lago_skills.data.raw import RawDataset, RawEpisode
 from lago_skills.errors import DataError, ShapeError
-from lago_skills.store import file_hash, fingerprint
+from lago_skills.artifacts.folder import file_hash, fingerprint
 
 TOLERANCE = 1e-5
 """Actions may leave their range by this share of it: rounding, not meaning. They are then clipped."""

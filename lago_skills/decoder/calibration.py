@@ -291,3 +291,11 @@ def _frequencies(
         own = groups[rows] == group
         total[own] = np.log(counts / counts.sum())[steps.actions[rows[own], 0].astype(int)]
     return total
+
+
+def uncalibrated(decoder: DecoderWeights) -> DecoderWeights:
+    """The decoder as it was trained: spreads neither fitted nor widened."""
+    thetas, novelty = decoder.network.calibration, decoder.network.novelty
+    none = replace(thetas, thetas=thetas.thetas * 0, overall=thetas.overall * 0)
+    narrow = Novelty(novelty.centres, novelty.near, np.zeros(1, np.float32))
+    return replace(decoder, network=replace(decoder.network, calibration=none, novelty=narrow))

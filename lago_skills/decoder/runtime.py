@@ -15,10 +15,10 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from lago_skills.artifacts.tensors import load_arrays, save_arrays
 from lago_skills.core import check_finite
 from lago_skills.errors import ArtifactCorrupt, ShapeError
 from lago_skills.prior import Components
-from lago_skills.tensors import load_arrays, save_arrays
 
 Array = NDArray[np.float32]
 

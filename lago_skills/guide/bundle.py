@@ -13,18 +13,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lago_skills.artifacts.folder import verify
+from lago_skills.artifacts.tensors import load_arrays, save_arrays
 from lago_skills.core import Playbook
 from lago_skills.decoder.runtime import DecoderWeights
-from lago_skills.envs.grounding import Grounding, MetaWorldGrounding, check_identity, identity
 from lago_skills.errors import ArtifactCorrupt
 from lago_skills.guide.guides import LibraryGuide, RetrievalConfig
 from lago_skills.library import SkillLibrary
 from lago_skills.library.exchange import copy, open_any
 from lago_skills.playbook import playbook_from, playbook_to
 from lago_skills.query.runtime import LearnedQuery, QueryNetwork
-from lago_skills.store import verify
-from lago_skills.tensors import load_arrays, save_arrays
 from lago_skills.words.ends import ENDS_FILE, Ends
+from lago_skills.worlds.grounding import Grounding, check_identity, identity
+from lago_skills.worlds.metaworld.grounding import MetaWorldGrounding
 
 LIBRARY_DIR = "library"
 DECODER_FILE, PLAYBOOKS_FILE, LATENTS_FILE, RETRIEVAL_FILE = (

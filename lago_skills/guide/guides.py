@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from lago_skills.core import Neighbors, Playbook, check_observations
 from lago_skills.decoder.runtime import DecoderWeights
-from lago_skills.envs.grounding import Grounding, anchored, goals
 from lago_skills.errors import LibraryConflict, StudyError
 from lago_skills.library import SkillLibrary
 from lago_skills.playbook import CompiledPlaybook
@@ -19,6 +18,7 @@ from lago_skills.query.runtime import LearnedQuery
 from lago_skills.words.ends import Ends
 from lago_skills.words.order import Ordered, in_order
 from lago_skills.words.plan import WordsPlan
+from lago_skills.worlds.grounding import Grounding, anchored, goals
 
 QueryMode = Literal["playbook", "learned", "blend"]
 

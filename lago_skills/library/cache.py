@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
+from lago_skills.artifacts.folder import file_hash, write_text
 from lago_skills.library import index
-from lago_skills.library.snapshot import Base
-from lago_skills.library.sqlite_file import sync_folder
-from lago_skills.store import file_hash, write_text
+from lago_skills.library.storage.snapshot import Base
+from lago_skills.library.storage.sqlite_file import sync_folder
 
 INDEX_DIR, MANIFEST_FILE = "index", "index.json"
 CACHE_FORMAT = 1

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lago_skills.library import schema
 from lago_skills.library.library import SkillLibrary
+from lago_skills.library.storage import schema
 
 Behaviour = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """(N, Z) latents -> (N, P, A) mean actions in P probe states."""

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from lago_skills.core import skill_name
 from lago_skills.errors import LibraryConflict, ShapeError
-from lago_skills.library import schema
-from lago_skills.library.checks import check_embedding, check_latents, check_sentence, details_json
-from lago_skills.library.schema import Row, compact_json
-from lago_skills.library.store import SkillStore
-from lago_skills.library.transaction import Transaction
+from lago_skills.library.storage import schema
+from lago_skills.library.storage.checks import check_embedding, check_latents, check_sentence, details_json
+from lago_skills.library.storage.schema import Row, compact_json
+from lago_skills.library.storage.store import SkillStore
+from lago_skills.library.storage.transaction import Transaction
 
 Encoder = Callable[[list[str], NDArray[np.float32]], NDArray[np.float32]]
 """(sentences, their (N, D) embeddings) -> (N, Z) unit latents of a new latent space."""

@@ -13,15 +13,15 @@ from typing import Any
 
 import numpy as np
 
+from lago_skills.artifacts.folder import verify, writing
+from lago_skills.artifacts.tensors import load_arrays, save_arrays
 from lago_skills.core import skill_name
 from lago_skills.errors import ArtifactCorrupt, LibraryConflict
-from lago_skills.library import schema
-from lago_skills.library.checks import NewSkill, check_embedding, check_latents, check_sentence
 from lago_skills.library.library import SkillLibrary
-from lago_skills.library.schema import Row, compact_json
-from lago_skills.library.sqlite_file import STORE_FILE, sync_folder
-from lago_skills.store import verify, writing
-from lago_skills.tensors import load_arrays, save_arrays
+from lago_skills.library.storage import schema
+from lago_skills.library.storage.checks import NewSkill, check_embedding, check_latents, check_sentence
+from lago_skills.library.storage.schema import Row, compact_json
+from lago_skills.library.storage.sqlite_file import STORE_FILE, sync_folder
 
 RECORDS_FILE, VECTORS_FILE = "skills.jsonl", "vectors.safetensors"
 OLD_RECORDS_FILE, OLD_LATENTS_FILE = "skills.json", "latents.safetensors"

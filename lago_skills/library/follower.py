@@ -16,9 +16,10 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
-from lago_skills.library import cache, index, schema
-from lago_skills.library.snapshot import DELTA_MAX, SMALL, Base, Snapshot, Subset, advance, from_base
-from lago_skills.library.store import SkillStore
+from lago_skills.library import cache, index
+from lago_skills.library.storage import schema
+from lago_skills.library.storage.snapshot import DELTA_MAX, SMALL, Base, Snapshot, Subset, advance, from_base
+from lago_skills.library.storage.store import SkillStore
 
 POLL_S = 0.2
 """How often a reader looks whether another process has changed the library."""

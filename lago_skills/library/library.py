@@ -22,13 +22,14 @@ from numpy.typing import NDArray
 
 from lago_skills.core import Neighbors, Skill, skill_name
 from lago_skills.errors import ShapeError
-from lago_skills.library import edits, index, schema, sqlite_file, store
-from lago_skills.library.checks import NewSkill, check_embedding, check_latents, check_sentence
+from lago_skills.library import edits, index
 from lago_skills.library.edits import Encoder
 from lago_skills.library.follower import Follower
-from lago_skills.library.schema import provenance_tasks
-from lago_skills.library.store import Change, Mode, SkillStore
-from lago_skills.library.transaction import Transaction
+from lago_skills.library.storage import schema, sqlite_file, store
+from lago_skills.library.storage.checks import NewSkill, check_embedding, check_latents, check_sentence
+from lago_skills.library.storage.schema import provenance_tasks
+from lago_skills.library.storage.store import Change, Mode, SkillStore
+from lago_skills.library.storage.transaction import Transaction
 
 
 class SkillLibrary:

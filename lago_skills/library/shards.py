@@ -16,12 +16,12 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from lago_skills.artifacts.folder import write_text
 from lago_skills.core import Neighbors, Skill
 from lago_skills.errors import ArtifactCorrupt, LibraryConflict
 from lago_skills.library.library import SkillLibrary
-from lago_skills.library.lock import write_lock
-from lago_skills.library.store import Mode
-from lago_skills.store import write_text
+from lago_skills.library.storage.lock import write_lock
+from lago_skills.library.storage.store import Mode
 
 SHARDS_FILE = "shards.json"
 SHARD_BITS = 40

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from lago_skills.core import PlanForm, Playbook, Task
-from lago_skills.envs.grounding import Grounding
 from lago_skills.errors import PlanError, TranscriptMissing
 from lago_skills.llm.transcripts import HUMAN, Request, Transcript, TranscriptFile
 from lago_skills.planner.findings import Finding, LintFile
@@ -23,6 +22,7 @@ from lago_skills.planner.lint import lint_logic, lint_words_form
 from lago_skills.planner.parse import read_answer
 from lago_skills.planner.requests import playbook_request, repair_request
 from lago_skills.planner.scenes import Scene
+from lago_skills.worlds.grounding import Grounding
 
 FIRST_ROUNDS, ROUND_SIZE = 2, 2
 """The first two tasks are planned alone, to settle the words; later ones in pairs, so that two can be asked at once."""

@@ -9,11 +9,11 @@ from typing import Any
 import jinja2
 
 from lago_skills.core import RELATIONS, PlanForm, Task, Vocabulary
-from lago_skills.envs.grounding import Grounding
 from lago_skills.errors import PlanError
 from lago_skills.llm.transcripts import Request
 from lago_skills.planner.findings import Finding
 from lago_skills.planner.scenes import COURSE_TIMES, Scene
+from lago_skills.worlds.grounding import Grounding
 
 MAX_REPEATED_CHARS = 8_000
 """A repair request repeats at most so much of the answer that it is about."""

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lago_skills.core import Task
-from lago_skills.envs.grounding import Grounding
 from lago_skills.errors import PlanError
 from lago_skills.llm.transcripts import Request
 from lago_skills.planner.requests import template
+from lago_skills.worlds.grounding import Grounding
 
 MOST = 12
 """Waypoints of one motion."""

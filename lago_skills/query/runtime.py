@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lago_skills.artifacts.tensors import load_arrays, save_arrays
 from lago_skills.core import check_finite
 from lago_skills.decoder.runtime import Array, Linear
 from lago_skills.errors import ArtifactCorrupt, ShapeError, StudyError
-from lago_skills.tensors import load_arrays, save_arrays
 
 GAIN = 2.0
 """The task enters at this length, so that it weighs as much as the standardised state."""

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from lago_skills.artifacts.folder import disk_is_full, fingerprint, sweep, verify, writing
 from lago_skills.errors import ArtifactCorrupt, ArtifactMissing, DiskFull
-from lago_skills.store import disk_is_full, fingerprint, sweep, verify, writing
 
 ARRAYS_FILE, VALUES_FILE = "arrays.safetensors", "values.json"
 

@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lago_skills.core import Task
-from lago_skills.envs.grounding import Grounding, check_identity, goals, identity
-from lago_skills.envs.metaworld import EVAL_SEED, TRAIN_SEED, MetaWorldEnv, Reward
 from lago_skills.guide.guides import Guide, LibraryGuide
-from lago_skills.rl.advisers import GuideAdviser, LibraryAdviser
 from lago_skills.rl.envs import MakeEnv
+from lago_skills.rl.guidance.advisers import GuideAdviser, LibraryAdviser
 from lago_skills.rl.problem import Adviser, Problem, See
+from lago_skills.worlds.grounding import Grounding, check_identity, goals, identity
+from lago_skills.worlds.metaworld.env import EVAL_SEED, TRAIN_SEED, MetaWorldEnv, Reward
 
 SEEDS_PER_RUN = 10_000
 """Start states of training kept for each seed of a run."""

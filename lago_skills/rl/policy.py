@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from lago_skills.errors import ShapeError
 from lago_skills.prior import ActionPrior, DiscretePrior
-from lago_skills.rl.advice import DiscreteLayout, Layout
 from lago_skills.rl.config import Leader
+from lago_skills.rl.guidance.advice import DiscreteLayout, Layout
 from lago_skills.rl.problem import Act, Problem
 
 

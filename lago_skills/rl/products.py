@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lago_skills.processor import is_amd, is_zen5
+from lago_skills.artifacts.processor import is_amd, is_zen5
 
 SMALLEST = 64
 """Where a side is shorter, nothing is gained."""

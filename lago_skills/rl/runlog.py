@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lago_skills.artifacts.folder import disk_is_full, write_text
 from lago_skills.errors import StudyError
-from lago_skills.store import disk_is_full, write_text
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter

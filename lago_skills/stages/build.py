@@ -9,23 +9,25 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from lago_skills.artifacts.folder import ArtifactWriter, file_hash
+from lago_skills.artifacts.folder import fingerprint as json_fingerprint
+from lago_skills.artifacts.tensors import save_arrays
+from lago_skills.artifacts.workers import Progress
 from lago_skills.core import Playbook, Segment, Skill
 from lago_skills.decoder.runtime import DecoderWeights
-from lago_skills.envs.grounding import Grounding, anchored
 from lago_skills.guide.bundle import LIBRARY_DIR, load_bundle, write_bundle
 from lago_skills.guide.guides import LibraryGuide, RetrievalConfig
 from lago_skills.library import NewSkill, SkillLibrary
 from lago_skills.library.exchange import fingerprint
-from lago_skills.library.sqlite_file import STORE_FILE
+from lago_skills.library.storage.sqlite_file import STORE_FILE
 from lago_skills.playbook import CompiledPlaybook
 from lago_skills.query.runtime import LearnedQuery
 from lago_skills.stages import collect, plan, pretrain, query, segment
-from lago_skills.stages.job import Job, Progress, Workspace, digest
-from lago_skills.store import ArtifactWriter, file_hash
-from lago_skills.store import fingerprint as json_fingerprint
-from lago_skills.tensors import save_arrays
+from lago_skills.stages.job import Job, digest
+from lago_skills.stages.workspace import Workspace
 from lago_skills.words.ends import Ends, targets_in
 from lago_skills.words.geometry import subjects_of
+from lago_skills.worlds.grounding import Grounding, anchored
 
 VERSION = 2
 BUILDER = "build"
@@ -242,7 +244,7 @@ def _embed_missing(library: SkillLibrary) -> None:
     known = library.store.embeddings([skill.sentence for skill in skills])
     missing = [skill for skill in skills if skill.sentence not in known]
     if missing:
-        from lago_skills.embed import embed
+        from lago_skills.text.embed import embed
 
         for skill, vector in zip(missing, embed([skill.sentence for skill in missing]), strict=True):
             with library.changing("embed", BUILDER) as change:

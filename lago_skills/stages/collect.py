@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from lago_skills.artifacts.folder import ArtifactWriter, verify
+from lago_skills.artifacts.workers import Progress
 from lago_skills.core import Episode, Task
 from lago_skills.data.config import SourceConfig
 from lago_skills.data.episodes import EPISODES_FILE, load_episodes, save_episodes
 from lago_skills.data.sources import Sizes, episodes_of, read, source_hash
 from lago_skills.errors import DataError, StudyError
-from lago_skills.stages.job import Job, Progress, Workspace
-from lago_skills.store import ArtifactWriter, verify
+from lago_skills.stages.job import Job
+from lago_skills.stages.workspace import Workspace
 
 VERSION = 1
 
@@ -76,7 +78,7 @@ def _job(space: Workspace, task: Task) -> Job:
 
 def _scripted(space: Workspace, task: Task, n_episodes: int, progress: Progress) -> tuple[list[Episode], int]:
     """Successful episodes of the scripted policy, and how many were tried."""
-    from lago_skills.envs.metaworld import DEMO_SEED, MetaWorldEnv, demonstrate
+    from lago_skills.worlds.metaworld.env import DEMO_SEED, MetaWorldEnv, demonstrate
 
     config = space.study.collect
     env = MetaWorldEnv(task)

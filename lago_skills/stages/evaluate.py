@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from lago_skills.artifacts.folder import ArtifactWriter
+from lago_skills.artifacts.workers import Progress
 from lago_skills.core import Task
 from lago_skills.stages import build
-from lago_skills.stages.job import Job, Progress, Workspace, digest
-from lago_skills.store import ArtifactWriter
+from lago_skills.stages.job import Job, digest
+from lago_skills.stages.workspace import Workspace
 
 VERSION = 1
 RESULTS_FILE = "episodes.csv"
@@ -26,8 +28,8 @@ def _job(space: Workspace, task: Task, bundle: str) -> Job:
     n_episodes = space.study.zero_shot.episodes
 
     def make(writer: ArtifactWriter, progress: Progress) -> None:
-        from lago_skills.envs.metaworld import EVAL_SEED
-        from lago_skills.evaluate.rollouts import rollouts
+        from lago_skills.worlds.metaworld.env import EVAL_SEED
+        from lago_skills.worlds.rollouts import rollouts
 
         guide = build.guide(space)
         taken = 0

@@ -7,6 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from lago_skills.artifacts.folder import ArtifactWriter, verify
+from lago_skills.artifacts.workers import Progress
 from lago_skills.core import Playbook, Task
 from lago_skills.errors import PlanError
 from lago_skills.llm.transcripts import TranscriptFile
@@ -15,9 +17,9 @@ from lago_skills.planner.ask import Plan, Planner
 from lago_skills.planner.findings import LintFile
 from lago_skills.planner.scenes import Scene
 from lago_skills.playbook import playbook_from, playbook_to
-from lago_skills.stages import motions
-from lago_skills.stages.job import Job, Progress, Workspace
-from lago_skills.store import ArtifactWriter, verify
+from lago_skills.stages.job import Job
+from lago_skills.stages.planning import motions
+from lago_skills.stages.workspace import Workspace
 
 VERSION = 2
 PLAYBOOKS_FILE, LINT_FILE = "playbooks.json", "lint.json"

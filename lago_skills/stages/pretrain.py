@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lago_skills.data.dataset import labelled_steps
+from lago_skills.artifacts.folder import ArtifactWriter, verify
+from lago_skills.artifacts.workers import Progress
+from lago_skills.decoder.dataset import labelled_steps
 from lago_skills.decoder.runtime import DecoderWeights
 from lago_skills.stages import collect, plan, segment
-from lago_skills.stages.job import Job, Progress, Workspace, digest
-from lago_skills.store import ArtifactWriter, verify
+from lago_skills.stages.job import Job, digest
+from lago_skills.stages.workspace import Workspace
 
 VERSION = 3
 DECODER_FILE = "decoder.safetensors"
@@ -25,7 +27,7 @@ def job(space: Workspace, seed: int, folder: Path, *, learn_text: bool = True) -
 
     def make(writer: ArtifactWriter, progress: Progress) -> None:
         from lago_skills.decoder.pretrain import pretrain
-        from lago_skills.stages.phrases import phrases
+        from lago_skills.stages.planning.phrases import phrases
 
         found, embeddings = segment.load(space)
         steps = labelled_steps(

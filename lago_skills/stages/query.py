@@ -8,15 +8,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lago_skills.artifacts.folder import ArtifactWriter, verify
+from lago_skills.artifacts.tensors import load_arrays, save_arrays
+from lago_skills.artifacts.workers import Progress
 from lago_skills.core import Task
-from lago_skills.data.query_steps import query_steps
 from lago_skills.planner.wordings import read_wordings
+from lago_skills.query.dataset import query_steps
 from lago_skills.query.runtime import LearnedQuery, QueryNetwork
 from lago_skills.query.steps import QuerySteps
 from lago_skills.stages import collect, plan, pretrain, segment
-from lago_skills.stages.job import Job, Progress, Workspace, digest
-from lago_skills.store import ArtifactWriter, verify
-from lago_skills.tensors import load_arrays, save_arrays
+from lago_skills.stages.job import Job, digest
+from lago_skills.stages.workspace import Workspace
 
 VERSION = 1
 QUERY_FILE, TASKS_FILE = "query.safetensors", "task_embeddings.safetensors"
@@ -87,7 +89,7 @@ def training_steps(space: Workspace, decoder_dir: Path) -> tuple[QuerySteps, dic
     Raises:
         ArtifactMissing: the decoder or what it was made from is not there.
     """
-    from lago_skills.embed import embed
+    from lago_skills.text.embed import embed
 
     decoder, study = pretrain.load(decoder_dir), space.study
     found, embeddings = segment.load(space)

@@ -10,16 +10,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lago_skills.artifacts.folder import ArtifactWriter, verify
+from lago_skills.artifacts.tensors import load_arrays, save_arrays
+from lago_skills.artifacts.workers import Progress
 from lago_skills.core import Episode, Playbook, Segment
-from lago_skills.data.dataset import label_episodes
-from lago_skills.envs.grounding import anchored
+from lago_skills.decoder.dataset import label_episodes
 from lago_skills.llm.transcripts import TranscriptFile
-from lago_skills.planner.motions import Naming
-from lago_skills.stages import collect, motions, plan
-from lago_skills.stages.job import Job, Progress, Workspace, digest
-from lago_skills.store import ArtifactWriter, verify
-from lago_skills.tensors import load_arrays, save_arrays
+from lago_skills.planner.motion_names import Naming
+from lago_skills.stages import collect, plan
+from lago_skills.stages.job import Job, digest
+from lago_skills.stages.planning import motions
+from lago_skills.stages.workspace import Workspace
 from lago_skills.words.ends import Ends
+from lago_skills.worlds.grounding import anchored
 
 if TYPE_CHECKING:
     from lago_skills.words.alignment import Alignment
@@ -41,7 +44,7 @@ def jobs(space: Workspace) -> list[Job]:
         names = motions.complete(space, TranscriptFile(plan.transcripts_path(space)))
 
     def make(writer: ArtifactWriter, progress: Progress) -> None:
-        from lago_skills.embed import MODEL_SHA256, embed
+        from lago_skills.text.embed import MODEL_SHA256, embed
 
         books, episodes = plan.playbooks(space), collect.episodes(space)
         planned = {name: runs for name, runs in episodes.items() if name not in unplanned}

@@ -12,23 +12,25 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lago_skills.artifacts.folder import ArtifactWriter, fingerprint, verify
+from lago_skills.artifacts.workers import Progress
 from lago_skills.core import Task
 from lago_skills.data.episodes import EPISODES_FILE, save_episodes
-from lago_skills.envs.tasks import expand
 from lago_skills.rl import methods
 from lago_skills.rl.config import PPOConfig, SACConfig
 from lago_skills.rl.runlog import CURVE_FILE, Row
 from lago_skills.stages import build
-from lago_skills.stages.job import Job, Progress, Workspace, digest
-from lago_skills.store import ArtifactWriter, fingerprint, verify
+from lago_skills.stages.job import Job, digest
+from lago_skills.stages.workspace import Workspace
+from lago_skills.worlds.metaworld.tasks import expand
 
 if TYPE_CHECKING:
     from torch import nn
 
     from lago_skills.rl.drive import TrainResult
-    from lago_skills.rl.ppo import PPO
+    from lago_skills.rl.ppo.update import PPO
     from lago_skills.rl.problem import Problem
-    from lago_skills.rl.sac import SAC
+    from lago_skills.rl.sac.update import SAC
 
 VERSION = 4
 FINAL_FILE, ACTOR_FILE = "final_episodes.csv", "agent.safetensors"
@@ -82,11 +84,11 @@ def problem(space: Workspace, cell: Cell) -> Problem:
 
 def learned(space: Workspace, cell: Cell) -> tuple[Callable[[NDArray[Any]], NDArray[np.float32]], str]:
     """What a finished run has learned: (B, S) observations -> (B, A) actions without exploring; and who leads."""
-    from lago_skills.rl.advice import Layout
+    from lago_skills.rl.guidance.advice import Layout
     from lago_skills.rl.networks import load_networks
     from lago_skills.rl.policy import greedy_policy
-    from lago_skills.rl.ppo import PPO
-    from lago_skills.rl.sac import SAC
+    from lago_skills.rl.ppo.update import PPO
+    from lago_skills.rl.sac.update import SAC
 
     folder, made = space.artifact("runs", cell.name), problem(space, cell)
     grounding, config = space.study.grounding, learner_config(space, cell.algorithm)
@@ -106,7 +108,7 @@ def learned(space: Workspace, cell: Cell) -> tuple[Callable[[NDArray[Any]], NDAr
 
 def networks_of(agent: SAC | PPO) -> dict[str, nn.Module]:
     """What an agent needs to act, by name."""
-    from lago_skills.rl.ppo import PPO
+    from lago_skills.rl.ppo.update import PPO
 
     return agent.networks() if isinstance(agent, PPO) else {"actor": agent.actor, "critics": agent.critics}
 
@@ -115,7 +117,8 @@ def run(
     problem: Problem, config: SACConfig | PPOConfig, seed: int, **options: Any
 ) -> TrainResult[SAC] | TrainResult[PPO]:
     """Train by the algorithm that the settings are of; options are those of its `train`."""
-    from lago_skills.rl import train_ppo, train_sac
+    from lago_skills.rl.ppo import train as train_ppo
+    from lago_skills.rl.sac import train as train_sac
 
     if isinstance(config, PPOConfig):
         return train_ppo.train(problem, config, seed, **options)

@@ -20,9 +20,9 @@ import numpy as np
 from scipy.optimize import least_squares
 
 from lago_skills.core import Episode, Playbook, Step
-from lago_skills.envs.grounding import AnchoredGrounding
 from lago_skills.errors import DataError
 from lago_skills.words.geometry import Floats, Located, locate, meaning, to_frame
+from lago_skills.worlds.grounding import AnchoredGrounding
 
 LEAST_STEPS = 3
 """A step lasts at least so many control steps."""

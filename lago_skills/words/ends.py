@@ -22,12 +22,12 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from lago_skills.artifacts.tensors import load_arrays, save_arrays
 from lago_skills.core import Episode, Playbook, Segment
-from lago_skills.envs.grounding import AnchoredGrounding
 from lago_skills.errors import ArtifactCorrupt
-from lago_skills.tensors import load_arrays, save_arrays
 from lago_skills.words.geometry import Floats, Located, locate, meaning, to_frame
 from lago_skills.words.order import Order
+from lago_skills.worlds.grounding import AnchoredGrounding
 
 if TYPE_CHECKING:
     from lago_skills.words.alignment import Alignment

@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 
 from lago_skills.core import Episode, Playbook, Segment
-from lago_skills.envs.grounding import AnchoredGrounding
 from lago_skills.words.alignment import Alignment
 from lago_skills.words.ends import Ends, learn_ends
 from lago_skills.words.geometry import Floats, locate
 from lago_skills.words.plan import WordsPlan, tolerances
+from lago_skills.worlds.grounding import AnchoredGrounding
 
 
 def learn(

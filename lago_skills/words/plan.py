@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lago_skills.core import Playbook
-from lago_skills.envs.grounding import AnchoredGrounding
 from lago_skills.words.ends import SLACK_M, TOLERANCE_M, Ends, Which
 from lago_skills.words.geometry import Floats, Located, distance_to_way, from_frame, locate, meaning, subjects_of
+from lago_skills.worlds.grounding import AnchoredGrounding
 
 MOVING_M, ENGAGED_M = 1e-3, 0.08
 """While its thing moves faster than the first (metres a step), a step that moves it goes on within the second distance."""

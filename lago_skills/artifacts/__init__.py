@@ -1,0 +1,1 @@
+"""Artifacts: folders with a manifest that says what they were made from."""

@@ -1,0 +1,85 @@
+"""`lago bench`: speed, beside the peer that a user would pick, in one run."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def add_parser(commands: Any) -> None:
+    """The command line of `lago bench`."""
+    top = commands.add_parser("bench", help="speed, beside the peer a user would pick, in one run")
+    top.add_argument(
+        "what",
+        choices=["library", "decoder", "train"],
+        help="library: searches, adds, size, beside plain FAISS; decoder: seconds to label, embed and train as demonstrations grow; train: guided PPO and SAC beside "
+        "Stable-Baselines3's plain ones",
+    )
+    top.add_argument("--sizes", type=_sizes, help="library: numbers of skills (default: 1000,10000,100000,1000000)")
+    top.add_argument("--demos", type=_counts, help="decoder: demonstrations of each task (default: 1,2,5,10)")
+    top.add_argument("--study", default="metaworld", help="decoder: whose tasks and settings (default: metaworld)")
+    top.add_argument("--bundle", type=Path, help="train: what guides (default: checkpoints/demo/bundle)")
+    top.add_argument("--json", action="store_true", help="print one JSON object, nothing else, on standard output")
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    sizes = tuple(int(float(part)) for part in text.split(","))
+    if not sizes or sizes[0] < 100 or list(sizes) != sorted(set(sizes)):
+        raise argparse.ArgumentTypeError(
+            f"found {text!r}; expected growing numbers of at least 100, such as 1000,100000"
+        )
+    return sizes
+
+
+def _counts(text: str) -> tuple[int, ...]:
+    counts = tuple(int(part) for part in text.split(","))
+    if not all(1 <= count <= 1000 for count in counts):
+        raise argparse.ArgumentTypeError(f"found {text!r}; expected numbers from 1 to 1000, such as 1,10")
+    return counts
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+
+def _measure(options: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    if options.what == "library":
+        from lago_skills.experiments.benches import library as bench_library
+
+        return bench_library.bench(options.sizes or bench_library.SIZES, _say)
+    if options.what == "train":
+        import torch
+
+        from lago_skills.experiments.benches import train as bench_train
+
+        torch.set_num_threads(1)
+        return bench_train.bench(options.bundle or options.root.resolve() / "checkpoints/demo/bundle", say=_say)
+    from lago_skills.experiments.benches import decoder as bench_decoder
+    from lago_skills.stages.workspace import Workspace
+    from lago_skills.study import load_study, study_path
+
+    root = options.root.resolve()
+    path = study_path(options.study, root)
+    return bench_decoder.bench(
+        Workspace(root, path.resolve(), load_study(path)), options.demos or bench_decoder.COUNTS, _say
+    )
+
+
+def bench_command(options: argparse.Namespace) -> None:
+    """Measure and print."""
+    rows, summary = _measure(options)
+    if options.json:
+        print(json.dumps({"rows": rows, "summary": summary}))  # noqa: T201
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    first = next(iter(rows[0]))
+    table = Table(first, *(f"{row[first]:,}" for row in rows))
+    for name in rows[0]:
+        if name != first:
+            table.add_row(name, *(f"{row[name]:,}" if isinstance(row[name], int) else str(row[name]) for row in rows))
+    Console().print(table)

@@ -1,0 +1,274 @@
+"""`lago`: one program for the whole pipeline. Nothing heavy is imported until a command needs it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import lago_skills
+from lago_skills.commands import bench as bench_command
+from lago_skills.commands import evaluate as evaluate_command
+from lago_skills.commands import skills_options
+from lago_skills.commands.train import TABLE_NAMES, report_training
+from lago_skills.errors import LagoError
+
+if TYPE_CHECKING:
+    from lago_skills.stages.workspace import Workspace
+
+StageRunner = Callable[["Workspace", list[str]], None]
+"""Runs stages of a study in order; given by the package's entry point, so that this module knows nothing of Prefect."""
+
+STAGE_NAMES = ("collect", "plan", "segment", "pretrain", "build", "evaluate", "train")
+STAGE_HELP = {
+    "collect": "collect demonstrations of the training tasks",
+    "segment": "label the demonstrations by the playbooks and embed the skill sentences",
+    "pretrain": "pretrain the decoder",
+    "build": "build the skill library and the bundle",
+    "evaluate": "score the library alone on the unseen tasks",
+    "train": "train online, guided and plain",
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    root = argparse.ArgumentParser(
+        prog="lago",
+        description=lago_skills.__doc__,
+        epilog="A STUDY is a name (data/studies/NAME.toml) or the path of a TOML file. Errors exit with code 2.",
+    )
+    root.add_argument("--version", action="version", version=f"lago-skills {lago_skills.__version__}")
+    root.add_argument("--root", type=Path, default=Path(), help="project folder (default: this one)")
+    commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    commands.add_parser("demo", help="the whole idea, small, on real Meta-World tasks, offline, in minutes")
+    run = commands.add_parser("run", help="every stage of a study; skips what is done")
+    run.add_argument("study")
+    _add_stages(commands)
+    plan = commands.add_parser(
+        "plan",
+        help="playbooks: replay recorded answers, ask a language model; show, edit, lint, find",
+        usage="lago plan STUDY [options]\n       lago plan {show,edit,lint} TASK [--study STUDY]\n"
+        '       lago plan find "SENTENCE" [--study STUDY]',
+    )
+    plan.add_argument("study", help="a study; or show, edit, lint (TASK may be `all`), find")
+    plan.add_argument("what", nargs="?", help="the task, or for `find` any sentence")
+    plan.add_argument("--study", dest="of_study", default="metaworld", help="study of the task (default: metaworld)")
+    way = plan.add_mutually_exclusive_group()
+    way.add_argument("--live", action="store_true", help="ask an OpenAI-compatible endpoint what is not recorded yet")
+    way.add_argument("--export", type=Path, metavar="REQUESTS.jsonl", help="write the requests that have no answer yet")
+    way.add_argument("--import", type=Path, metavar="RESPONSES.jsonl", dest="import_", help="record answers")
+    way.add_argument("--scenes", action="store_true", help="measure the feature ranges that requests show, again")
+    way.add_argument("--prompt", metavar="TASK", help="print what the model is told about a task")
+    plan.add_argument("--model", help="name of the model that is asked, or that answered")
+    plan.add_argument("--source", default="recorded by hand", help="with --import: how the answers were got")
+    plan.add_argument(
+        "--no-repair", dest="repair", action="store_false", help="leave answers with findings as they are"
+    )
+    plan.add_argument(
+        "--wordings",
+        action="store_true",
+        help="with --live, --export, --import: other words for the tasks too, for `find`",
+    )
+    plan.add_argument(
+        "--direct",
+        action="store_true",
+        help="with --live, --export, --import: whole motions in numbers too, one for each start state of the latent table's row `waypoints`",
+    )
+    plan.add_argument(
+        "--segments",
+        action="store_true",
+        help="measure the motions of data without playbooks again; with --live, --export: then ask for their names",
+    )
+    plan.add_argument("--file", type=Path, help="with edit: the new playbook; with find: sentences by task, to score")
+    plan.add_argument(
+        "--seeds",
+        type=_numbers,
+        default=[0, 1, 2, 3, 4],
+        help="with lint: decoder seeds for rollouts (default: 0,1,2,3,4)",
+    )
+    skills_options.add_parser(commands)
+    bench_command.add_parser(commands)
+    report = commands.add_parser("report", help="one HTML page: tables, curves, skill map, animation")
+    report.add_argument("study")
+    report.add_argument(
+        "--table", choices=TABLE_NAMES, help="what the training runs on record say, instead of the page"
+    )
+    data = commands.add_parser("data", help="offline data: list a study's, show a file's, export to Minari, NPZ, HDF5")
+    data.add_argument("action", choices=("list", "show", "export"))
+    data.add_argument("what", help="a study; for show a file, a Minari dataset's folder or its id")
+    data.add_argument(
+        "--format", choices=("minari", "npz", "hdf5"), default="minari", help="with export (default: minari)"
+    )
+    data.add_argument("--to", type=Path, help="with export: a folder (default: Minari's own, or data/exports)")
+    data.add_argument("--task", help="with list and export: one task only")
+    for command in (plan, report, data):
+        command.add_argument(
+            "--json", action="store_true", help="print one JSON object, nothing else, on standard output"
+        )
+    return root
+
+
+def _add_stages(commands: Any) -> None:
+    for stage in STAGE_NAMES:
+        if stage == "plan":
+            continue
+        command = commands.add_parser(stage, help=STAGE_HELP[stage])
+        command.add_argument("study")
+        if stage == "evaluate":
+            evaluate_command.add_options(command)
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(part) for part in text.split(",")]
+
+
+def main(arguments: list[str], run_stages: StageRunner) -> int:
+    """Run one command; returns the exit code: 0 done, 2 something the reader can fix."""
+    options = parser().parse_args(arguments)
+    try:
+        return _run(options, run_stages)
+    except LagoError as error:
+        print(f"lago: {error}", file=sys.stderr)  # noqa: T201
+        return 2
+    except KeyboardInterrupt:
+        print(  # noqa: T201
+            "lago: interrupted before the study was finished; what was finished is kept; "
+            f"go on with: lago {' '.join(arguments)}",
+            file=sys.stderr,
+        )
+        return 2
+    except BrokenPipeError:  # the reader of our output, `head` perhaps, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        import errno
+
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        print(  # noqa: T201
+            f"lago: found the disk full ({error}); expected room to write; free some space and run the same command again "
+            "(finished stages are kept)",
+            file=sys.stderr,
+        )
+        return 2
+
+
+def _run(options: argparse.Namespace, run_stages: StageRunner) -> int:
+    command = str(options.command)
+    if command == "skills":
+        from lago_skills.commands.skills import skills_command
+
+        return skills_command(options)
+    if command == "data":
+        from lago_skills.commands.data import data_command
+
+        data_command(options)
+        return 0
+    if command == "bench":
+        from lago_skills.commands.bench import bench_command
+
+        bench_command(options)
+        return 0
+    return _run_study(options, command, run_stages)
+
+
+def _run_study(options: argparse.Namespace, command: str, run_stages: StageRunner) -> int:
+    space = _workspace(options)
+    if command == "evaluate" and evaluate_command.wanted(options):
+        return evaluate_command.evaluate_command(space, options)
+    if command in ("demo", "run"):
+        _pipeline(space, run_stages)
+    elif command == "plan":
+        from lago_skills.commands.plan import plan_command
+
+        plan_command(space, options, run_stages)
+    elif command == "report":
+        if options.table:
+            report_training(space, options.table, as_json=bool(options.json))
+        else:
+            _report(space, run_stages, as_json=bool(options.json))
+    else:
+        run_stages(space, [command])
+    return 0
+
+
+def _workspace(options: argparse.Namespace) -> Workspace:
+    from lago_skills.stages.workspace import Workspace
+    from lago_skills.study import load_study, study_path
+
+    root = options.root.resolve()
+    if options.command == "plan":
+        _plan_action(options)
+    path = study_path("demo" if options.command == "demo" else options.study, root)
+    return Workspace(root, path.resolve(), load_study(path))
+
+
+def _plan_action(options: argparse.Namespace) -> None:
+    """`lago plan show TASK` and its kin name their study with --study."""
+    from lago_skills.commands.plan import ACTIONS
+
+    options.action = options.study if options.study in ACTIONS else None
+    if options.action:
+        options.study = options.of_study
+    elif options.what:
+        from lago_skills.errors import PlanError
+
+        raise PlanError(
+            f"found lago plan {options.study} {options.what}; expected a study, or one of {', '.join(ACTIONS)} and a task; "
+            "correct it"
+        )
+
+
+def _pipeline(space: Workspace, run_stages: StageRunner) -> None:
+    from lago_skills.commands.stages import STAGES, first_unfinished
+    from lago_skills.report.study_page import REPORT_FILE
+
+    first = first_unfinished(space)  # before any server is started
+    if first is None:
+        print(f"{space.study.name}: all stages are already done, nothing to run", file=sys.stderr)  # noqa: T201
+    else:
+        names = list(STAGES)
+        run_stages(space, names[names.index(first) :])
+    rows, summary = _results(space)
+    _print_table(rows)
+    print(json.dumps(summary))  # noqa: T201
+    print(f"report: {space.artifact('report') / REPORT_FILE}")  # noqa: T201
+
+
+def _report(space: Workspace, run_stages: StageRunner, *, as_json: bool) -> None:
+    from lago_skills.commands.stages import require_earlier
+    from lago_skills.report import study_page as report
+
+    require_earlier(space, "report")
+    if not all(job.done for job in report.jobs(space)):
+        run_stages(space, ["report"])
+    rows, summary = _results(space)
+    if as_json:
+        print(json.dumps({"rows": rows, "summary": summary}))  # noqa: T201
+    else:
+        _print_table(rows)
+        print(f"report: {space.artifact('report') / report.REPORT_FILE}")  # noqa: T201
+
+
+def _results(space: Workspace) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    from lago_skills.report import study_page as report
+
+    return report.results(space)
+
+
+def _print_table(rows: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("task", "method", "steps", "seed", "success", "episodes")
+    for row in rows:
+        seed = "" if row["seed"] is None else str(row["seed"])
+        table.add_row(
+            row["task"], row["method"], f"{row['steps']:,}", seed, f"{row['success']:.2f}", str(row["episodes"])
+        )
+    Console().print(table)

@@ -1,0 +1,287 @@
+"""`lago data`: what a study's offline data is, what a file holds, and export to Minari, NPZ and HDF5."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import lago_skills
+from lago_skills.artifacts.folder import Manifest, verify
+from lago_skills.core import Episode, Task
+from lago_skills.data.config import SourceConfig
+from lago_skills.data.episodes import EPISODES_FILE, load_episodes, save_episodes
+from lago_skills.data.raw import RawEpisode
+from lago_skills.data.sources import constant_entries, problems, read, source_hash
+from lago_skills.errors import ArtifactMissing, StudyError
+from lago_skills.stages.workspace import Workspace
+from lago_skills.study import load_study, study_path
+
+EXPORTS_DIR = Path("data/exports")
+Row = dict[str, Any]
+
+
+def data_command(options: argparse.Namespace) -> None:
+    """Do what the options of `lago data` say.
+
+    Raises:
+        DataError: a file cannot be read.
+        ArtifactMissing: the study's data has not been collected.
+        StudyError: no such study, or no such task in it.
+    """
+    root = options.root.resolve()
+    if options.action == "show":
+        rows, summary = show(options.what, root)
+    else:
+        path = study_path(options.what, root)
+        space = Workspace(root, path.resolve(), load_study(path))
+        tasks = _tasks(space, options.task)
+        if options.action == "list":
+            rows, summary = list_data(space, tasks)
+        else:
+            rows, summary = export(space, tasks, options.format, options.to)
+    if options.json:
+        print(json.dumps({"rows": rows, "summary": summary}))  # noqa: T201
+    else:
+        _print_table(rows, summary)
+
+
+def _tasks(space: Workspace, name: str | None) -> list[Task]:
+    tasks = list(space.study.seen)
+    if name is None:
+        return tasks
+    if name not in {task.id for task in tasks}:
+        raise StudyError(
+            f"found --task {name}; expected a seen task of study {space.study.name!r}, one of {[task.id for task in tasks]}, since "
+            "only those have data; correct it"
+        )
+    return [task for task in tasks if task.id == name]
+
+
+def _collected(space: Workspace, task: Task) -> tuple[Manifest, list[Episode]]:
+    folder = space.episodes(task.id)
+    try:
+        manifest = verify(folder)
+    except ArtifactMissing as error:
+        raise ArtifactMissing(
+            f"found no collected data of task {task.id!r} in {str(folder)!r}; expected some; run: lago collect {space.study.name}"
+        ) from error
+    return manifest, load_episodes(folder / EPISODES_FILE)
+
+
+# A study's data ------------------------------------------------------------------------------------------------------
+
+
+def list_data(space: Workspace, tasks: list[Task]) -> tuple[list[Row], Row]:
+    """A row per task: `task, episodes, steps, success, scripted, sources, digest`."""
+    rows: list[Row] = []
+    for task in tasks:
+        manifest, episodes = _collected(space, task)
+        counts = dict(manifest.summary.get("from", {"scripted": len(episodes)}))
+        rows.append(
+            {
+                "task": task.id,
+                "episodes": len(episodes),
+                "steps": sum(len(episode.actions) for episode in episodes),
+                "success": round(float(np.mean([episode.success for episode in episodes])), 4),
+                "scripted": counts.pop("scripted"),
+                "sources": counts,
+                "digest": manifest.digest,
+            }
+        )
+    return rows, {"study": space.study.name, **_totals(rows)}
+
+
+def _totals(rows: list[Row]) -> Row:
+    return {"episodes": sum(row["episodes"] for row in rows), "steps": sum(row["steps"] for row in rows)}
+
+
+# A file --------------------------------------------------------------------------------------------------------------
+
+
+def show(what: str, root: Path) -> tuple[list[Row], Row]:
+    """A row per task that a file names (null where it names none), and what is wrong with it.
+
+    Rows: `task, episodes, steps, shortest, longest, observation_size, action_size (0 where discrete), success (null where
+    nobody recorded it), mean_return, action_low, action_high`.
+
+    Raises:
+        DataError: there is no such file or dataset, or it cannot be read at all.
+    """
+    here = root / Path(what).expanduser()
+    config = SourceConfig(path=what) if here.exists() or not _is_id(what) else SourceConfig(minari=what)
+    data = read(config, root)
+    by_task: dict[str | None, list[RawEpisode]] = {}
+    for raw in data.episodes:
+        by_task.setdefault(raw.task, []).append(raw)
+    rows = [_shown(task, found) for task, found in by_task.items()]
+    bounds = data.action_bounds
+    summary: Row = {
+        "data": data.name,
+        "format": data.kind,
+        "sha256": source_hash(config, root),
+        "environment": data.environment,
+        "action_bounds": None if bounds is None else [bound.tolist() for bound in bounds],
+        **_totals(rows),
+        "constant_entries": constant_entries(data),
+        "problems": problems(data, config),
+    }
+    return rows, summary
+
+
+def _is_id(what: str) -> bool:
+    return "." not in Path(what).name and not what.startswith(("/", "~"))
+
+
+def _shown(task: str | None, found: list[RawEpisode]) -> Row:
+    lengths = [len(raw.actions) for raw in found]
+    known = [raw.success for raw in found if raw.success is not None]
+    discrete = found[0].actions.ndim == 1
+    return {
+        "task": task,
+        "episodes": len(found),
+        "steps": sum(lengths),
+        "shortest": min(lengths),
+        "longest": max(lengths),
+        "observation_size": int(np.prod(found[0].observations.shape[1:])),
+        "action_size": 0 if discrete else int(np.prod(found[0].actions.shape[1:])),
+        "success": round(float(np.mean(known)), 4) if known else None,
+        "mean_return": _figure(np.mean, [np.array([_finite(raw.rewards).sum()]) for raw in found]),
+        "action_low": _figure(np.min, [raw.actions for raw in found]),
+        "action_high": _figure(np.max, [raw.actions for raw in found]),
+    }
+
+
+def _finite(values: NDArray[Any]) -> NDArray[np.float64]:
+    """The finite numbers among some values; none where they are no numbers."""
+    if values.dtype.kind not in "fiub":
+        return np.zeros(0)
+    numbers = values.astype(np.float64).reshape(-1)
+    return numbers[np.isfinite(numbers)]
+
+
+def _figure(of: Callable[[NDArray[np.float64]], Any], arrays: list[NDArray[Any]]) -> float | None:
+    numbers = np.concatenate([_finite(array) for array in arrays])
+    return round(float(of(numbers)), 4) if len(numbers) else None
+
+
+# Export --------------------------------------------------------------------------------------------------------------
+
+
+def export(space: Workspace, tasks: list[Task], format: str, to: Path | None) -> tuple[list[Row], Row]:
+    """Write each task's episodes as a dataset of its own; rows: `task, episodes, steps, format, dataset, new`.
+
+    Minari datasets go to Minari's own folder or to the folder `to`, as `lago/<study>-<task>-v<N>`: a new version where the
+    episodes have changed. Files go to `to`, or to `data/exports`.
+    """
+    rows: list[Row] = []
+    for task in tasks:
+        manifest, episodes = _collected(space, task)
+        stem = f"{space.study.name}-{task.id}"
+        if format == "minari":
+            dataset, new = _to_minari(space, task, stem, manifest, episodes, to)
+        else:
+            dataset, new = str(_to_file(to or space.root / EXPORTS_DIR, stem, format, episodes)), True
+        rows.append(
+            {
+                "task": task.id,
+                "episodes": len(episodes),
+                "steps": sum(len(episode.actions) for episode in episodes),
+                "format": format,
+                "dataset": dataset,
+                "new": new,
+            }
+        )
+    return rows, {"study": space.study.name, **_totals(rows)}
+
+
+def _to_file(folder: Path, stem: str, format: str, episodes: list[Episode]) -> Path:
+    from lago_skills.data.hdf5_files import write_hdf5
+
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{stem}.{'npz' if format == 'npz' else 'h5'}"
+    temporary = folder / f".{stem}.tmp{path.suffix}"
+    try:
+        (save_episodes if format == "npz" else write_hdf5)(temporary, episodes)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def _to_minari(
+    space: Workspace, task: Task, stem: str, manifest: Manifest, episodes: list[Episode], to: Path | None
+) -> tuple[str, bool]:
+    from lago_skills.data.minari_files import About, registered_spec, write_minari
+    from lago_skills.worlds.metaworld.env import env_spec
+
+    in_metaworld = task.env_id.startswith("metaworld/")
+    about = About(
+        algorithm=_origin(manifest),
+        description=(
+            f"{len(episodes)} episodes of task {task.id!r} ({task.sentence}) from study {space.study.name!r}, seed "
+            f"{space.study.seed}; {sum(e.success for e in episodes)} succeed. At most {task.horizon_steps} steps each, an episode "
+            f"ends at success. Written by lago-skills {lago_skills.__version__}."
+        ),
+        requirements=[f"metaworld=={version('metaworld')}"] if in_metaworld else [],
+        author=_git("user.name", space.root),
+        author_email=_git("user.email", space.root),
+        env_spec=env_spec(task) if in_metaworld else registered_spec(task.env_id),
+    )
+    return write_minari(f"lago/{stem}", episodes, manifest.digest, about, to)
+
+
+def _origin(manifest: Manifest) -> str:
+    """How the episodes were made: of which policies and from which files."""
+    n_scripted = int(manifest.recipe["episodes_per_task"])
+    noise = manifest.recipe["action_noise_std"]
+    parts: list[str] = []
+    if n_scripted:
+        parts.append(
+            f"scripted policy of metaworld {version('metaworld')} with Gaussian action noise {noise:g}, successes only"
+        )
+    parts += [f"episodes of a file with SHA-256 {source['sha256']}" for source in manifest.recipe.get("data", [])]
+    return "; ".join(parts)
+
+
+def _git(key: str, folder: Path) -> str | None:
+    """A setting of git, or None without git or the setting."""
+    try:
+        found = subprocess.run(["git", "config", key], cwd=folder, capture_output=True, text=True, check=False)
+    except OSError:
+        return None
+    return found.stdout.strip() or None
+
+
+def _print_table(rows: list[Row], summary: Row) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    table = Table(*names)
+    for row in rows:
+        table.add_row(*(_cell(row[name]) for name in names))
+    console = Console()
+    if rows:
+        console.print(table)
+    for name, value in summary.items():
+        if name == "problems":
+            for problem in value:
+                console.print(f"problem: {problem}", markup=False, highlight=False)
+        elif value not in (None, []):
+            console.print(f"{name}: {_cell(value)}", markup=False, highlight=False)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, dict):
+        return ", ".join(f"{str(key)[:12]}: {count}" for key, count in value.items())  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]  (whatever a row holds)
+    return str(value)

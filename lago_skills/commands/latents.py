@@ -1,0 +1,69 @@
+"""The decoder beside a library: sentences to latents, and latents to what they do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lago_skills.artifacts.folder import file_hash
+from lago_skills.artifacts.tensors import load_arrays
+from lago_skills.decoder.runtime import DecoderWeights
+from lago_skills.errors import LibraryConflict
+from lago_skills.library import SkillLibrary
+from lago_skills.library.duplicates import Behaviour
+
+DECODER_FILE, PROBES_FILE = "decoder.safetensors", "probes.safetensors"
+
+
+def decoder_of(folder: Path, library: SkillLibrary) -> DecoderWeights:
+    """The decoder beside a library (or in its bundle), which must be the one that its latents are for.
+
+    Raises:
+        LibraryConflict: it is missing, or another.
+    """
+    for path in (folder / DECODER_FILE, folder.parent / DECODER_FILE):
+        if path.is_file():
+            if library.decoder not in ("", file_hash(path)):
+                raise LibraryConflict(
+                    f"library {str(folder)!r}: found a decoder beside it that its latents are not for; expected {library.decoder[:12]}; "
+                    "run lago build again"
+                )
+            return DecoderWeights.load(path)
+    raise LibraryConflict(
+        f"library {str(folder)!r}: found no {DECODER_FILE} beside it; expected the decoder that turns words into its latents; "
+        "run lago build, or copy it there"
+    )
+
+
+def encode_sentence(
+    folder: Path, library: SkillLibrary, sentence: str
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """(embedding, latent) of a sentence, by the text model of this machine and the library's decoder.
+
+    Raises:
+        LibraryConflict: there is no decoder beside the library.
+    """
+    from lago_skills.text.embed import embed
+
+    decoder = decoder_of(folder, library)
+    known = library.store.embeddings([sentence])
+    embedding = known[sentence] if sentence in known else embed([sentence])[0]
+    return embedding, decoder.latents(embedding[None])[0]
+
+
+def behaviour_of(folder: Path, library: SkillLibrary) -> Behaviour | None:
+    """What skills do in demonstrated states, if the states are kept beside the library."""
+    path = folder / PROBES_FILE
+    if not path.is_file():
+        return None
+    decoder = decoder_of(folder, library)
+    inputs = load_arrays(path)["inputs"]
+
+    def actions(latents: NDArray[np.float32]) -> NDArray[np.float32]:
+        repeated = np.broadcast_to(latents[None], (len(inputs), *latents.shape))
+        decoded = decoder.decode(inputs, repeated)
+        return np.einsum("pkm,pkma->kpa", decoded.weights, decoded.means).astype(np.float32)
+
+    return actions

@@ -1,0 +1,278 @@
+"""`lago plan STUDY`: replay, ask, export and import answers; the table of a study's playbooks."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from lago_skills.commands.playbook import playbook_command
+from lago_skills.core import Task
+from lago_skills.errors import EndpointError, LagoError, PlanError
+from lago_skills.llm.transcripts import Request
+from lago_skills.planner.ask import Plan
+from lago_skills.stages import plan
+from lago_skills.stages.planning import motions
+from lago_skills.stages.workspace import Workspace
+
+ACTIONS = ("show", "edit", "lint", "find")
+DEFAULT_STUDY = "metaworld"
+CHARS_PER_TOKEN = 4.0
+"""For exchanges whose tokens nobody counted."""
+
+
+def plan_command(
+    space: Workspace, options: argparse.Namespace, run_stages: Callable[[Workspace, list[str]], None]
+) -> None:
+    """Do what the options of `lago plan` say.
+
+    Raises:
+        TranscriptMissing: an answer has not been recorded (replay).
+        PlanError: an answer, a responses file or an option is not valid.
+        EndpointError: a live endpoint refused or did not answer.
+    """
+    if options.action is not None:
+        playbook_command(space, options)
+    elif options.export is not None:
+        _export(space, options)
+    elif options.import_ is not None:
+        _import(space, options)
+    elif options.scenes:
+        _scenes(space)
+    elif options.segments and not options.live:
+        motions.measure(space, _say, again=True)
+    elif options.prompt is not None:
+        _prompt(space, options.prompt)
+    else:
+        _replay(space, options, run_stages)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+
+def _tell(text: str) -> None:
+    print(text)  # noqa: T201
+
+
+# A study's playbooks -------------------------------------------------------------------------------------------------
+
+
+def _replay(space: Workspace, options: argparse.Namespace, run_stages: Callable[[Workspace, list[str]], None]) -> None:
+    failed: list[str] = []
+    if options.live:
+        failed = _live(space, options)
+    problems = _problems(space)
+    if not problems:
+        run_stages(space, ["plan"])
+    rows, summary = rows_of(space)
+    if options.json:
+        _tell(json.dumps({"rows": rows, "summary": {**summary, "problems": problems}}))
+    else:
+        _print_table(rows, summary)
+    if failed or problems:
+        raise (EndpointError if failed else PlanError)(" | ".join(failed + [p for p in problems if p not in failed]))
+
+
+def _problems(space: Workspace) -> list[str]:
+    """Why tasks have no playbook: one sentence for each, or one for all whose answers are merely missing."""
+    planner = plan.planner(space)
+    tasks = _tasks(space)
+    known = planner.plans(*tasks)
+    problems: list[str] = []
+    for found in known.values():
+        if found.versions and found.chosen is None:
+            try:
+                if found.open_repair is not None:
+                    planner.transcripts.replay(found.open_repair, planner.study)
+                _ = found.book
+            except LagoError as error:
+                problems.append(str(error))
+    try:
+        motions.complete(space, planner.transcripts)
+        if not problems:
+            planner.playbooks(*tasks)
+    except LagoError as error:
+        problems.append(str(error))
+    return problems
+
+
+def rows_of(space: Workspace) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """A row per task that has a playbook: `task, model, n_steps, n_findings, repaired, n_reused, tokens`."""
+    known: set[str] = set()
+    rows: list[dict[str, Any]] = []
+    for name, found in plan.plans(space).items():
+        if found.chosen is None or found.chosen.playbook is None:
+            continue
+        book = found.chosen.playbook
+        skills = {step.skill for step in book.steps}
+        rows.append(
+            {
+                "task": name,
+                "model": book.model,
+                "n_steps": len(book.steps),
+                "n_findings": len(found.chosen.findings),
+                "repaired": found.repaired,
+                "n_reused": len(skills & known),
+                "tokens": found.tokens or _estimated_tokens(found),
+                "tokens_estimated": not found.tokens,
+                "version": found.versions.index(found.chosen) + 1,
+                "score": found.chosen.score,
+            }
+        )
+        if name in {task.id for task in space.study.seen}:
+            known |= skills
+    summary = {
+        "playbooks": len(rows),
+        "skills": len(known),
+        "models": _models(space, rows),
+        "tokens": sum(int(row["tokens"]) for row in rows),
+    }
+    return rows, summary
+
+
+def _estimated_tokens(found: Plan) -> int:
+    said = 0
+    for version in found.versions:
+        messages = version.transcript.request["messages"]
+        said += sum(len(message["content"]) for message in messages) + len(version.transcript.response)
+    return int(said / CHARS_PER_TOKEN)
+
+
+def _models(space: Workspace, rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Models side by side, each over all tasks that it answered."""
+    from dataclasses import replace
+
+    planner = plan.planner(space)
+    found: dict[str, dict[str, float]] = {}
+    for model in planner.transcripts.models():
+        plans = replace(planner, model=model).plans(*_tasks(space)).values()
+        answered = [p for p in plans if p.versions]
+        chosen = [p.chosen for p in answered if p.chosen is not None]
+        scores = [v.score for v in chosen if v.score is not None]
+        found[model] = {
+            "answered": len(answered),
+            "playbooks": len(chosen),
+            "in_use": sum(row["model"] == model for row in rows),
+            "findings": sum(len(v.findings) for v in chosen),
+            "repaired": sum(p.repaired for p in answered),
+            **({"score": round(sum(scores) / len(scores), 4)} if scores else {}),
+        }
+    return found
+
+
+def _print_table(rows: list[dict[str, Any]], summary: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("task", "model", "version", "steps", "findings", "repaired", "reused", "tokens")
+    for row in rows:
+        tokens = f"{'~' * row['tokens_estimated']}{row['tokens']:,}"
+        repaired = "yes" if row["repaired"] else ""
+        cells = [row["version"], row["n_steps"], row["n_findings"], repaired, row["n_reused"], tokens]
+        table.add_row(row["task"], row["model"], *map(str, cells))
+    Console().print(table)
+    _tell(f"{summary['playbooks']} playbooks, {summary['skills']} skill sentences in the training tasks")
+    for model, figures in summary["models"].items():
+        _tell(f"{model}: " + ", ".join(f"{name} {value:g}" for name, value in figures.items()))
+
+
+# Asking ---------------------------------------------------------------------------------------------------------------
+
+
+def _tasks(space: Workspace) -> tuple[tuple[Task, ...], tuple[Task, ...]]:
+    return plan.demonstrated(space), plan.undemonstrated(space)
+
+
+def _live(space: Workspace, options: argparse.Namespace) -> list[str]:
+    """Ask all open requests, round by round; returns what went wrong, a sentence per request."""
+    from lago_skills.llm.asker import ask
+    from lago_skills.llm.live import Event
+
+    config = space.study.plan.live
+    if options.model:
+        config = config.model_copy(update={"model": options.model})
+    if space.study.plan.model not in (None, "best", config.model):
+        raise PlanError(
+            f"found plan.model = {space.study.plan.model!r} and a live model {config.model!r}; expected the same, since answers "
+            "of another model would not be used; correct the study or --model"
+        )
+    failed: dict[str, str] = {}
+
+    def report(event: Event) -> None:
+        if event.kind == "failed":
+            failed[event.name] = f"{event.name}: {event.text}"
+        _say(f"{event.kind:<9} {event.name} {event.text}{f'{event.tokens:,} tokens' if event.tokens else ''}".rstrip())
+
+    motions.measure(space, _say, again=bool(options.segments))
+    asked: set[str] = set()
+    while True:
+        todo = [r for r in _missing(space, options) if r.name not in failed and r.key not in asked]
+        if not todo:
+            return list(failed.values())
+        asked |= {request.key for request in todo}
+        _say(f"asking    {len(todo)} requests of {config.model}")
+        ask(todo, config, plan.transcripts_path(space), report)
+
+
+def _missing(space: Workspace, options: argparse.Namespace) -> list[Request]:
+    """Every request that can be asked now: names of motions, playbooks, repairs and, where wanted, other words for the tasks."""
+    from lago_skills.planner.wordings import read_wordings, wordings_requests
+
+    planner = plan.planner(space)
+    missing = planner.missing(*_tasks(space), repairs=options.repair)
+    names = motions.naming(space, planner.transcripts)
+    if names.open is not None:
+        missing.append(names.open)
+    if options.wordings:
+        tasks = (*space.study.seen, *plan.undemonstrated(space))
+        in_use = (*space.study.seen, *space.study.unseen)
+        missing += wordings_requests(tasks, in_use, read_wordings(planner.transcripts, tasks))
+    if options.direct:
+        from lago_skills.experiments.baselines import direct
+
+        missing += direct.missing(space, planner.transcripts)
+    return missing
+
+
+def _export(space: Workspace, options: argparse.Namespace) -> None:
+    from lago_skills.llm.batch import export_requests
+
+    motions.measure(space, _say, again=bool(options.segments))
+    missing = _missing(space, options)
+    export_requests(missing, options.export, options.model)
+    _say(f"{len(missing)} open requests written to {options.export}")
+
+
+def _import(space: Workspace, options: argparse.Namespace) -> None:
+    from lago_skills.llm.batch import import_responses
+
+    planner = plan.planner(space)
+    n = import_responses(options.import_, _missing(space, options), planner.transcripts, options.model, options.source)
+    left = _missing(space, options)
+    _say(f"{n} answers recorded; {len(left)} requests are open now")
+    for found in plan.plans(space).values():
+        if found.versions and found.open_repair is not None:
+            wrong = "; ".join(finding.line() for finding in found.versions[-1].findings)
+            _say(f"{found.task.id}: a repair is open: {wrong}")
+
+
+def _scenes(space: Workspace) -> None:
+    from lago_skills.planner import scenes
+    from lago_skills.stages.planning.scenes import measure, measure_own
+
+    path = plan.scenes_path(space)
+    scenes.save(path, measure_own(space) if space.study.environment else measure(space.study.seen))
+    _say(f"feature ranges written to {path}; requests, and with them recorded answers, may change")
+
+
+def _prompt(space: Workspace, task: str) -> None:
+    known = {t.id: request for t, request in plan.planner(space).requests(*_tasks(space))}
+    if task not in known:
+        raise PlanError(
+            f"found no request for task {task!r} in study {space.study.name!r}; expected one of {sorted(known)} (later "
+            "training tasks are asked once the earlier ones have been answered)"
+        )
+    _tell(known[task].prompt)

@@ -1,0 +1,192 @@
+"""`lago plan show|edit|lint|find`: one playbook as text, a person's edits, its faults, and how a sentence finds it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from lago_skills.errors import PlanError
+from lago_skills.planner.ask import Plan, Version, playbook_json
+from lago_skills.stages import plan
+from lago_skills.stages.workspace import Workspace
+
+
+def playbook_command(space: Workspace, options: argparse.Namespace) -> None:
+    """Do what `lago plan ACTION TASK` says.
+
+    Raises:
+        PlanError: no such task, a playbook or a file that is not valid.
+        ArtifactCorrupt: an artifact that is needed is damaged.
+    """
+    {"show": _show, "edit": _edit, "lint": _lint, "find": _find}[str(options.action)](space, options)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+
+def _tell(text: str) -> None:
+    print(text)  # noqa: T201
+
+
+def _target_task(options: argparse.Namespace) -> str:
+    if not options.what:
+        raise PlanError(f"found lago plan {options.action} without a task; expected its name; add it")
+    return str(options.what)
+
+
+def _show(space: Workspace, options: argparse.Namespace) -> None:
+    found = plan.find_plan(space, _target_task(options))
+    _tell(describe(found))
+
+
+def describe(found: Plan) -> str:
+    """A plan as text: versions, findings, and the steps of the playbook in use with their authors."""
+    lines = [f"{found.task.id}: {found.task.sentence}"]
+    for number, version in enumerate(found.versions, start=1):
+        in_use = " <- in use" if version is found.chosen else ""
+        t = version.transcript
+        score = "" if version.score is None else f", score {version.score:.2f}"
+        lines.append(f"version {number}: {t.model}, {t.source}, {t.recorded_at} ({t.id}){score}{in_use}")
+        lines += [f"  {finding.kind}: {finding.line()}" for finding in version.findings]
+    if found.open_repair is not None:
+        lines.append("a repair is open: lago plan STUDY --live, or --export")
+    if found.chosen is not None and found.chosen.playbook is not None:
+        lines += _steps(found.chosen)
+    return "\n".join(lines)
+
+
+def _steps(version: Version) -> list[str]:
+    assert version.playbook is not None
+    lines: list[str] = []
+    for number, (step, author) in enumerate(zip(version.playbook.steps, version.authors, strict=True), start=1):
+        lines.append(f"{number}. {step.skill}  [{author}]")
+        if version.playbook.form == "words":
+            lines.append(f"   about {' and '.join(step.about) or 'nothing'}, until {step.until or 'it is done'}")
+            continue
+        when = " and ".join(f"{c.feature} {c.op} {c.value:g}" for c in step.when) or "nothing above holds"
+        if step.target is not None:
+            lines.append("   heads for " + " ".join([step.target.anchor, *(f"{v:+.2f}" for v in step.target.offset)]))
+        lines.append(f"   when {when}")
+    return lines
+
+
+def _edit(space: Workspace, options: argparse.Namespace) -> None:
+    """A person's version of a playbook: checked, recorded beside the model's, never instead of it."""
+    from lago_skills.llm.transcripts import HUMAN, answered
+
+    found = plan.find_plan(space, _target_task(options))
+    parent = found.chosen or found.versions[-1]
+    before = playbook_json(parent.playbook) if parent.playbook else parent.transcript.response
+    text = options.file.read_text(encoding="utf-8") if options.file else _from_editor(before)
+    if text == before:
+        _say("nothing was changed; nothing is recorded")
+        return
+    planner = plan.planner(space)
+    edit = answered(found.request, text, HUMAN, f"edit of {parent.transcript.id}", parent=parent.transcript.id)
+    version = planner.version(edit, found.task)
+    if version.playbook is None:
+        kept = Path(tempfile.gettempdir()) / f"{found.task.id}.playbook.json"
+        kept.write_text(text, encoding="utf-8")
+        raise PlanError(
+            f"the edited playbook of {found.task.id!r} is not valid: "
+            + "; ".join(finding.line() for finding in version.findings)
+            + f"; expected a playbook; your text is kept in {kept}: correct it and run lago plan edit {found.task.id} --file {kept}"
+        )
+    planner.transcripts.append(edit)
+    _tell(describe(plan.find_plan(space, found.task.id)))
+
+
+def _from_editor(text: str) -> str:
+    editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
+    with tempfile.NamedTemporaryFile("w+", suffix=".json", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        try:
+            subprocess.run([*shlex.split(editor), file.name], check=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            raise PlanError(
+                f"the editor {editor!r} failed ({error}); expected it to edit a file; set EDITOR, or pass --file FILE"
+            ) from error
+        return Path(file.name).read_text(encoding="utf-8")
+
+
+def _lint(space: Workspace, options: argparse.Namespace) -> None:
+    from lago_skills.stages.planning.lint import lint
+
+    task = _target_task(options)
+    tasks = [t.id for t in (*space.study.seen, *space.study.unseen)] if task == "all" else [task]
+    lint(space, tasks, options.seeds, _say)
+    known = plan.plans(space)
+    for name in tasks:
+        found = known[name]
+        for number, version in enumerate(found.versions, start=1):
+            score = "" if version.score is None else f", score {version.score:.2f}"
+            in_use = ", in use" if version is found.chosen else ""
+            _tell(
+                f"{name}, version {number} ({version.transcript.model}{score}{in_use}): {len(version.findings)} findings"
+            )
+            for finding in version.findings:
+                _tell(f"  {finding.kind}: {finding.line()}")
+
+
+def _find(space: Workspace, options: argparse.Namespace) -> None:
+    from lago_skills.stages.planning.wordings import find
+
+    if options.file is not None:
+        _score_sentences(space, options)
+        return
+    row = find(space, [_target_task(options)], _say)[0]
+    if options.json:
+        _tell(json.dumps({"rows": [row], "summary": {"threshold": row["threshold"]}}))
+        return
+    runner_up = f"runner-up {row['runner_up']} ({row['runner_up_score']:.2f})"
+    if row["task"] is None:
+        _tell(f"no playbook is near; the nearest is {row['nearest']} ({row['score']:.2f}), {runner_up}")
+    else:
+        _tell(f"{row['task']} ({row['score']:.2f}); {runner_up}")
+
+
+def _score_sentences(space: Workspace, options: argparse.Namespace) -> None:
+    """How well sentences of known meaning find their task: `{"task": ["sentence", ...], "none": [...]}`."""
+    from lago_skills.planner.wordings import NONE
+    from lago_skills.stages.planning.wordings import find
+
+    try:
+        raw: dict[str, list[str]] = json.loads(options.file.read_text(encoding="utf-8"))
+        meant = [(task, text) for task, texts in raw.items() for text in texts]
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise PlanError(
+            f'sentence file {str(options.file)!r} cannot be read ({error}); expected {{"task": ["sentence", ...], "none": [...]}}'
+        ) from error
+    rows = find(space, [text for _, text in meant], _say)
+    rows = [{"meant": task, **row} for (task, _), row in zip(meant, rows, strict=True)]
+    tasks, none = [r for r in rows if r["meant"] != NONE], [r for r in rows if r["meant"] == NONE]
+    confusion: dict[str, dict[str, int]] = {}
+    for row in rows:
+        line = confusion.setdefault(row["meant"], {})
+        answer = row["task"] or NONE
+        line[answer] = line.get(answer, 0) + 1
+    summary: dict[str, Any] = {
+        "sentences": len(tasks),
+        "top1": round(sum(r["nearest"] == r["meant"] for r in tasks) / max(len(tasks), 1), 4),
+        "accepted": round(sum(r["task"] == r["meant"] for r in tasks) / max(len(tasks), 1), 4),
+        "wrong": round(sum(r["task"] not in (None, r["meant"]) for r in tasks) / max(len(tasks), 1), 4),
+        "unrelated": len(none),
+        "rejected": round(sum(r["task"] is None for r in none) / max(len(none), 1), 4),
+        "threshold": round(float(rows[0]["threshold"]), 4) if rows else None,
+        "confusion": confusion,
+    }
+    if options.json:
+        _tell(json.dumps({"rows": rows, "summary": summary}))
+        return
+    for task, line in confusion.items():
+        _tell(f"{task:<20} " + ", ".join(f"{answer} {n}" for answer, n in sorted(line.items(), key=lambda a: -a[1])))
+    _tell(", ".join(f"{name} {value}" for name, value in summary.items() if name != "confusion"))

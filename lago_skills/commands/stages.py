@@ -1,0 +1,99 @@
+"""All stages in the order of the pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from lago_skills.artifacts.folder import Manifest
+from lago_skills.artifacts.workers import Progress
+from lago_skills.errors import ArtifactMissing, StudyError
+from lago_skills.report import study_page as report
+from lago_skills.stages import build, collect, evaluate, plan, pretrain, segment, train
+from lago_skills.stages.job import Job
+from lago_skills.stages.workspace import Workspace, open_workspace
+
+STAGES: dict[str, Callable[[Workspace], list[Job]]] = {
+    "collect": collect.jobs,
+    "plan": plan.jobs,
+    "segment": segment.jobs,
+    "pretrain": pretrain.jobs,
+    "build": build.jobs,
+    "evaluate": evaluate.jobs,
+    "train": train.jobs,
+    "report": report.jobs,
+}
+"""A stage's jobs can be listed only when the stages before it are done: recipes name inputs by digest."""
+
+
+INDEPENDENT = ("collect", "plan")
+"""Stages that need no other; each of the rest needs all before it."""
+
+
+def require_earlier(space: Workspace, stage: str) -> None:
+    """Refuse to build a stage on artifacts that are missing or were made from another form of the study.
+
+    Raises:
+        ArtifactMissing: naming the first earlier stage that has work to do.
+        ArtifactCorrupt: a finished artifact is damaged.
+    """
+    if stage in INDEPENDENT:
+        return
+    unfinished = first_unfinished(space)
+    names = list(STAGES)
+    if unfinished is not None and names.index(unfinished) < names.index(stage):
+        name = space.study.name
+        raise ArtifactMissing(
+            f"stage {stage!r} needs the stages before it, and {unfinished!r} is not done for the study as it stands; "
+            f"run: lago {unfinished} {name}, or all of them: lago run {name}"
+        )
+
+
+def first_unfinished(space: Workspace) -> str | None:
+    """The first stage with work to do, or None when the study is finished.
+
+    Raises:
+        ArtifactCorrupt: a finished artifact is damaged.
+    """
+    for stage, jobs in STAGES.items():
+        if not all(job.done for job in jobs(space)):
+            return stage
+    return None
+
+
+@dataclass(frozen=True)
+class JobAddress:
+    """Names a job so that another process can find and run it."""
+
+    root: str
+    study_file: str
+    stage: str
+    name: str
+
+    def __str__(self) -> str:
+        """For error messages."""
+        return f"job {self.name!r} (stage {self.stage!r})"
+
+    def __call__(self, progress: Progress) -> Manifest:
+        """Run the job.
+
+        Raises:
+            LagoError: what the job raised.
+        """
+        return find_job(self).run(progress)
+
+
+def find_job(address: JobAddress) -> Job:
+    """The job of that name.
+
+    Raises:
+        StudyError: the study has no such job.
+    """
+    space = open_workspace(Path(address.root), Path(address.study_file))
+    for job in STAGES[address.stage](space):
+        if job.name == address.name:
+            return job
+    raise StudyError(
+        f"stage {address.stage!r} has no job {address.name!r}; expected one of the study's; check the study"
+    )

@@ -1,0 +1,199 @@
+"""From labelled episodes to the arrays that the decoder is trained on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lago_skills.core import Episode, Playbook, Segment
+from lago_skills.data.config import WeightingConfig
+from lago_skills.data.labels import label, segments
+from lago_skills.decoder.config import DecoderConfig
+from lago_skills.decoder.steps import LabelledSteps
+from lago_skills.errors import DataError
+from lago_skills.playbook import CompiledPlaybook
+from lago_skills.words.ends import Ends, targets_in
+from lago_skills.words.geometry import subjects_of
+from lago_skills.worlds.grounding import Grounding, anchored
+
+N_VARIANTS, HINDSIGHT_STEPS = 8, 25
+"""Variants of each step for training, and how many control steps ahead within the segment hindsight looks at most."""
+
+
+def label_episodes(
+    episodes: dict[str, list[Episode]], playbooks: dict[str, Playbook], grounding: Grounding
+) -> list[Segment]:
+    """Segments of all episodes, by the playbook of each episode's task."""
+    found: list[Segment] = []
+    for task, runs in episodes.items():
+        book = CompiledPlaybook(playbooks[task], grounding.vocabulary)
+        for index, episode in enumerate(runs):
+            found.extend(segments(label(episode, book, grounding), index, book))
+    return found
+
+
+def episode_weights(episodes: list[Episode], config: WeightingConfig) -> NDArray[np.float64]:
+    """(n,) how much each episode of one task counts in imitation: exp((s - 1) / temperature), at most 1.
+
+    The score s is 1 for a success and 0 for a failure where there are both; where all fail it is the return, scaled to 0..1
+    over the episodes; where all succeed it is 1. A temperature of 0 keeps the best alone.
+
+    Source: reward-weighted regression (Peters and Schaal 2007, "Reinforcement learning by reward-weighted regression for
+    operational space control", eq. 10), with a whole episode's score for the reward, as filtered and return-weighted
+    behaviour cloning have it; AWR (Peng et al. 2019, arXiv 1910.00177, eq. 9) puts an advantage in its place.
+    """
+    scores = np.array([float(episode.success) for episode in episodes])
+    if not scores.any():
+        returns = np.array([float(episode.rewards.sum()) for episode in episodes])
+        spread = float(np.ptp(returns))
+        scores = (returns - returns.min()) / spread if spread > 0 else np.ones(len(episodes))
+    if config.temperature == 0:
+        return (scores == scores.max()).astype(np.float64)
+    return np.exp((scores - scores.max()) / config.temperature)
+
+
+def held_out_episodes(episodes: list[Episode], share: float) -> set[int]:
+    """Which episodes of one task are kept for calibration: the last successful ones; at least one of two, never all.
+
+    Where fewer than two succeed, the last of those that do not.
+    """
+    good = [i for i, episode in enumerate(episodes) if episode.success]
+    bad = [i for i, episode in enumerate(episodes) if not episode.success]
+    pool = good if len(good) > 1 else bad
+    spare = len(pool) - 1 if len(pool) == len(episodes) or pool is good else len(pool)
+    n_held_out = min(int(np.ceil(share * len(pool))), spare)
+    return set(pool[len(pool) - n_held_out :])
+
+
+def labelled_steps(
+    episodes: dict[str, list[Episode]],
+    playbooks: dict[str, Playbook],
+    found: list[Segment],
+    embeddings: dict[str, NDArray[np.float32]],
+    grounding: Grounding,
+    config: DecoderConfig,
+    weighting: WeightingConfig | None = None,
+    ends: Ends | None = None,
+) -> LabelledSteps:
+    """All steps of all segments. Every task weighs the same, whatever the length of its episodes.
+
+    Each step comes in variants: seen from a frame turned about the vertical, and heading for its target or for a point the
+    gripper really came to later in the same segment (hindsight). The target is the playbook's; of a segment between change
+    points it is where the gripper really went, at the segment's end.
+
+    Raises:
+        DataError: actions are discrete.
+    """
+    weights = {task: episode_weights(runs, weighting or WeightingConfig()) for task, runs in episodes.items()}
+    totals = {
+        task: sum(weight * len(run.actions) for weight, run in zip(weights[task], runs, strict=True))
+        for task, runs in episodes.items()
+    }
+    held_out = {task: held_out_episodes(runs, config.held_out_share) for task, runs in episodes.items()}
+    known = {sentence: number for number, sentence in enumerate(dict.fromkeys(item.skill for item in found))}
+    columns: dict[str, list[Any]] = {}
+    rng = np.random.default_rng(0)
+    for number, segment in enumerate(found):
+        episode = episodes[segment.task_id][segment.episode]
+        n_steps = segment.stop - segment.start
+        # A skill has done its part at the end of its segment, unless the episode just ran out of time.
+        ended = np.zeros(n_steps, np.bool_)
+        ended[-1] = segment.stop < len(episode.actions) or episode.success
+        aims = _Aims(segment, episode, playbooks, grounding, ends.fitted[number] if ends is not None else None)
+        made = _segment_rows(segment, episode, aims, grounding, config, rng)
+        made |= {
+            "skills": np.full(n_steps, known[segment.skill]),
+            "segments": np.full(n_steps, number),
+            "rewards": ended.astype(np.float32),
+            "terminals": ended,
+            "held_out": np.full(n_steps, segment.episode in held_out[segment.task_id]),
+            "weights": np.full(n_steps, weights[segment.task_id][segment.episode] / totals[segment.task_id]),
+        }
+        for name, column in made.items():
+            columns.setdefault(name, []).append(column)
+    arrays: dict[str, Any] = {name: np.concatenate(parts) for name, parts in columns.items()}
+    n_heading = 6 if ends is None else anchored(grounding).n_heading
+    return LabelledSteps(
+        embeddings=np.stack([embeddings[sentence] for sentence in known]), n_heading=n_heading, **arrays
+    )
+
+
+class _Aims:
+    """Where a segment headed, and how the decoder sees it: by its plan in numbers, by a plan in words, or by where the gripper went."""
+
+    def __init__(
+        self,
+        segment: Segment,
+        episode: Episode,
+        playbooks: dict[str, Playbook],
+        grounding: Grounding,
+        heads: NDArray[np.float64] | None,
+    ) -> None:
+        self.grounding, self.subjects = grounding, None
+        rows = np.arange(segment.start, segment.stop)
+        self.path = _path(episode, grounding)
+        if segment.cut == "alignment" and heads is not None:
+            step, names = playbooks[segment.task_id].steps[segment.step], grounding.vocabulary.anchors
+            self.subjects = np.repeat([subjects_of(step, names)], len(rows), axis=0)
+            self.planned = targets_in(episode, segment, playbooks[segment.task_id], heads, anchored(grounding))
+        elif segment.cut == "playbook":
+            book = CompiledPlaybook(playbooks[segment.task_id], grounding.vocabulary)
+            anchors = grounding.anchors(episode.observations[rows].astype(np.float64))
+            self.planned = book.targets(np.full(len(rows), segment.step), anchors)
+        else:
+            self.planned = np.repeat(self.path[segment.stop][None], len(rows), axis=0)
+
+    def inputs(self, observations: NDArray[Any], targets: NDArray[Any]) -> NDArray[np.float32]:
+        """(T, S), (T, 3) -> (T, I)."""
+        if self.subjects is None:
+            return self.grounding.inputs(observations, targets)
+        return anchored(self.grounding).subject_inputs(observations, targets, self.subjects)
+
+
+def _segment_rows(
+    segment: Segment,
+    episode: Episode,
+    aims: _Aims,
+    grounding: Grounding,
+    config: DecoderConfig,
+    rng: np.random.Generator,
+) -> dict[str, NDArray[Any]]:
+    """Inputs and actions of each step of a segment, as they were and in variants."""
+    rows = np.arange(segment.start, segment.stop)
+    observations = episode.observations[rows].astype(np.float64)
+    after = episode.observations[rows + 1].astype(np.float64)
+    actions = _continuous(episode)[rows]
+    path, planned = aims.path, aims.planned
+    variants: dict[str, list[NDArray[np.float32]]] = {"variants": [], "variant_actions": [], "next_variants": []}
+    for _ in range(N_VARIANTS):
+        later = np.minimum(rows + rng.integers(1, HINDSIGHT_STEPS + 1, len(rows)), segment.stop)
+        hindsight = rng.random(len(rows)) < config.hindsight_share
+        angles = rng.uniform(-np.pi, np.pi, len(rows)) * (rng.random(len(rows)) < config.turned_share)
+        heading = np.where(hindsight[:, None], path[later], planned)
+        turned, targets, turned_actions = grounding.turn(observations, heading, actions, angles)
+        following, _, _ = grounding.turn(after, heading, actions, angles)
+        variants["variants"].append(aims.inputs(turned, targets))
+        variants["variant_actions"].append(turned_actions)
+        variants["next_variants"].append(aims.inputs(following, targets))
+    return {
+        "inputs": aims.inputs(observations, planned),
+        "actions": actions,
+        **{name: np.stack(columns, axis=1) for name, columns in variants.items()},
+    }
+
+
+def _path(episode: Episode, grounding: Grounding) -> NDArray[np.float64]:
+    """(T+1, 3) where the gripper was; zeros where the environment has no points."""
+    anchors = grounding.anchors(episode.observations.astype(np.float64))
+    return anchors[:, 0] if anchors.shape[1] else np.zeros((len(anchors), 3))
+
+
+def _continuous(episode: Episode) -> NDArray[np.float32]:
+    if episode.discrete:
+        raise DataError(
+            f"task {episode.task_id!r}, episode with seed {episode.seed}: found discrete actions; expected (T, A) numbers, since the "
+            "decoder gives densities of continuous actions; use data of an environment with a Box action space"
+        )
+    return np.asarray(episode.actions, np.float32)

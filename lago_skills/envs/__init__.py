@@ -1,1 +1,0 @@
-"""Environments, their named features, and their demonstrators."""

@@ -1,1 +1,0 @@
-"""Rollouts, tables with intervals, and the report."""

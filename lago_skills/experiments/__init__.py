@@ -1,0 +1,1 @@
+"""What a paper's tables need: cells, result files, statistics."""

@@ -1,0 +1,147 @@
+"""Behaviour cloning of whole tasks, without playbooks and without skills: what the library is compared with.
+
+A task is one skill that heads for the goal. All else is the decoder's: inputs, network, updates, the door to d3rlpy. The text of a
+state is the task's sentence (`bc-text`), in its recorded wordings too, or the task's number (`bc-onehot`); a task without
+demonstrations has its own sentence, or the number of the demonstrated task whose sentence is nearest.
+
+What differs from the decoder's settings is in `SETTINGS`, each entry for the baseline's good. Turned frames stay: with five
+demonstrations of seed 10, which no table shows, `bc-text` reached .99 on the ten seen tasks with them and .90 without (ten
+episodes of each). A task that is cloned by itself from three demonstrations is tuned by itself, with and without turned frames (seed 10, twenty
+episodes): pushes, windows and placing gain by them (push-wall .95 and .40), the door to be closed is closed only without (`UNTURNED`).
+"""
+
+from __future__ import annotations
+
+from itertools import cycle, islice
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lago_skills.artifacts.folder import ArtifactWriter, verify
+from lago_skills.artifacts.workers import Progress
+from lago_skills.core import Episode, Playbook, Segment, Step, Target, Task
+from lago_skills.decoder.config import DecoderConfig
+from lago_skills.decoder.dataset import labelled_steps
+from lago_skills.decoder.runtime import DecoderWeights
+from lago_skills.decoder.steps import Phrases
+from lago_skills.experiments.baselines.cloning_policies import ClonedTask
+from lago_skills.llm.transcripts import TranscriptFile
+from lago_skills.planner.wordings import read_wordings
+from lago_skills.stages import collect, plan
+from lago_skills.stages.job import Job, digest
+from lago_skills.stages.planning import phrases
+from lago_skills.stages.workspace import Workspace
+from lago_skills.text.embed import MODEL_SHA256, embed
+
+VERSION = 1
+DECODER_FILE = "decoder.safetensors"
+ANCHOR = "goal"
+"""What inputs head for. The vector to the object, and from it to the goal, is in the inputs anyway: the goal adds what is not."""
+Kind = Literal["bc-text", "bc-onehot"]
+KINDS: tuple[Kind, ...] = ("bc-text", "bc-onehot")
+SETTINGS: dict[str, Any] = {
+    "hindsight_share": 0.0,  # where the gripper went later is not the task's goal
+    "context_swap_share": 0.0,  # without a playbook, what to do next is in the context alone
+    "held_out_share": 0.0,  # the mean needs no calibration, so every demonstration is trained on
+    "calibrate": False,
+}
+
+UNTURNED = ("door-close",)
+"""Tasks that are cloned better without turned frames where they are cloned by themselves (1.00 against 0.00)."""
+
+
+def config(space: Workspace, kind: Kind) -> DecoderConfig:
+    """The study's decoder, as it is trained for a baseline."""
+    words = {} if kind == "bc-text" else {"phrase_share": 0.0, "contrast_every": 0, "text_dropout": 0.0}
+    turned = {"turned_share": 0.0} if set(space.study.tasks.seen) <= set(UNTURNED) else {}
+    return space.study.decoder.model_copy(update={**SETTINGS, **words, **turned})
+
+
+def job(space: Workspace, kind: Kind) -> Job:
+    """Clone the demonstrated tasks of a study."""
+    chosen = config(space, kind)
+
+    def make(writer: ArtifactWriter, progress: Progress) -> None:
+        from lago_skills.decoder.pretrain import pretrain
+
+        episodes = collect.episodes(space)
+        books, found = one_step(space.study.seen, episodes)
+        embeddings = texts(space.study.seen, kind)
+        steps = labelled_steps(episodes, books, found, embeddings, space.study.grounding, chosen, space.study.weighting)
+        words = _words(space) if chosen.uses_phrases else None
+        decoder, figures = pretrain(
+            steps, chosen, space.study.seed, lambda update, m: progress(update, f"loss {m['loss']:.2f}"), words
+        )
+        decoder.save(writer.path / DECODER_FILE)
+        writer.summary = {"steps": len(steps.actions), **{name: round(value, 4) for name, value in figures.items()}}
+
+    recipe: dict[str, Any] = {
+        "stage": "clone",
+        "version": VERSION,
+        "kind": kind,
+        "anchor": ANCHOR,
+        "episodes": {task.id: digest(space.episodes(task.id)) for task in space.study.seen},
+        "sentences": [task.sentence for task in space.study.seen],
+        "embedding_model": MODEL_SHA256,
+        "seed": space.study.seed,
+        **chosen.model_dump(mode="json"),
+    }
+    return Job("clone", kind, space.artifact(kind), recipe, chosen.n_updates, "updates", make)
+
+
+def one_step(tasks: tuple[Task, ...], episodes: dict[str, list[Episode]]) -> tuple[dict[str, Playbook], list[Segment]]:
+    """Each task as a playbook of one step, the task's sentence, and each episode as one segment of it."""
+    books = {
+        task.id: Playbook(task.id, (Step(task.sentence, Target(ANCHOR, (0.0, 0.0, 0.0))),), "", "") for task in tasks
+    }
+    found = [
+        Segment(task.id, number, 0, len(episode.actions), 0, task.sentence)
+        for task in tasks
+        for number, episode in enumerate(episodes[task.id])
+    ]
+    return books, found
+
+
+def texts(tasks: tuple[Task, ...], kind: Kind) -> dict[str, NDArray[np.float32]]:
+    """What the network is told each demonstrated task by, by sentence."""
+    sentences = [task.sentence for task in tasks]
+    rows = embed(sentences) if kind == "bc-text" else np.eye(len(sentences), dtype=np.float32)
+    return dict(zip(sentences, rows, strict=True))
+
+
+def _words(space: Workspace) -> Phrases | None:
+    """The recorded wordings of the demonstrated tasks, and the groups of sentences that the decoder's text head has too."""
+    study = space.study
+    tasks = study.seen + study.unseen + study.planned
+    known = read_wordings(TranscriptFile(plan.transcripts_path(space)), tasks)
+    if not known.texts:
+        return None
+    own = [[task.sentence, *known.texts.get(task.id, [])] for task in study.seen]
+    _, groups = phrases.texts([], known, tasks)
+    return phrases.embedded([list(islice(cycle(words), phrases.N_PHRASES)) for words in own], groups)
+
+
+def stand_in(task: Task, seen: tuple[Task, ...]) -> Task:
+    """The task itself if it is demonstrated, else the demonstrated one whose sentence is nearest to its own, by embedding."""
+    if task in seen:
+        return task
+    vectors = embed([task.sentence, *(other.sentence for other in seen)])
+    return seen[int(np.argmax(vectors[1:] @ vectors[0]))]
+
+
+def load(space: Workspace, kind: Kind, task: Task) -> ClonedTask:
+    """The policy of a task.
+
+    Raises:
+        ArtifactMissing: the tasks have not been cloned.
+        ArtifactCorrupt: the network is damaged.
+    """
+    verify(space.artifact(kind))
+    decoder = DecoderWeights.load(space.artifact(kind) / DECODER_FILE)
+    seen = space.study.seen
+    if kind == "bc-text":
+        text = embed([task.sentence])[0]
+    else:
+        text = np.eye(len(seen), dtype=np.float32)[seen.index(stand_in(task, seen))]
+    return ClonedTask(space.study.grounding, decoder, decoder.latents(text[None])[0], ANCHOR)

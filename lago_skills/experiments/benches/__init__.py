@@ -1,0 +1,1 @@
+"""Speed, beside the peer that a user would pick."""

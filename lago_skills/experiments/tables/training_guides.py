@@ -1,0 +1,201 @@
+"""Who advises the training runs of a table: the library, what it is compared with, and the library with a part taken away."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from lago_skills.artifacts.folder import ArtifactWriter, fingerprint
+from lago_skills.artifacts.tensors import load_arrays, save_arrays
+from lago_skills.artifacts.workers import Progress
+from lago_skills.core import Episode, Task
+from lago_skills.decoder.dataset import labelled_steps
+from lago_skills.experiments.baselines import cloning
+from lago_skills.experiments.baselines.cloning_policies import ClonedTask
+from lago_skills.experiments.baselines.nearest import NearestStepGuide
+from lago_skills.experiments.tables.zero_shot import Say, Variant, VariantSpace
+from lago_skills.guide.guides import Guide, LibraryGuide
+from lago_skills.playbook import playbook_from, playbook_to
+from lago_skills.prior import ActionPrior
+from lago_skills.query.runtime import LearnedQuery
+from lago_skills.rl import methods
+from lago_skills.stages import build, collect, plan, pretrain, segment
+from lago_skills.stages import query as query_stage
+from lago_skills.stages.job import Job, digest
+
+BRIEF_FILE, EMBEDDINGS_FILE = "playbooks.json", "embeddings.safetensors"
+
+
+class ClonedGuide:
+    """The prior of a policy cloned from demonstrations, without language and without library; by task."""
+
+    def __init__(self, cloned: dict[str, ClonedTask], floor: float) -> None:
+        self.cloned, self.floor = cloned, floor
+
+    def prior(self, observations: NDArray[Any], task: str) -> ActionPrior:
+        """(B, S) observations -> prior over (B, A) actions."""
+        return self.cloned[task].prior(observations, self.floor)
+
+
+class Seed:
+    """What the runs of one seed need, made once, when it is first needed."""
+
+    def __init__(self, made: Variant, say: Say) -> None:
+        self.variant, self._say = made, say
+        self._targets: dict[tuple[str, int], Variant] = {}
+
+    def guide(self, adviser: methods.Adviser, tasks: tuple[Task, ...], demos: int) -> Guide | None:
+        """Who advises; nobody where the language model's answer was not a playbook."""
+        made: dict[methods.Adviser, Callable[[], Guide | None]] = {
+            "none": lambda: None,
+            "library": lambda: self.variant.guide,
+            "shuffled": lambda: self.variant.shuffled,
+            "learned query": lambda: self.learned_query,
+            "cloned": lambda: self.cloned(tasks, demos),
+            "one skill": lambda: self._changed(self.variant.guide, k=1),
+            "fixed text": lambda: self.fixed_text,
+            "nearest step": lambda: self.nearest_step,
+            "brief prompt": lambda: self.brief(tasks),
+        }
+        return made[adviser]()
+
+    def bundle(self, adviser: methods.Adviser, tasks: tuple[Task, ...], demos: int) -> str:
+        """Fingerprint of all that this adviser was made from, empty where there is none; call it after `guide`."""
+        if adviser == "none":
+            return ""
+        if adviser == "cloned":
+            spaces = [self._target(task, demos).space for task in tasks] if demos else [self.variant.space]
+            return fingerprint({"cloned": [digest(space.artifact("bc-onehot")) for space in spaces]})[:12]
+        whole = self.variant.bundle("library")
+        parts = {"fixed text": "decoder-fixed-text", "brief prompt": "playbooks-brief"}
+        if adviser in ("library", "shuffled", "learned query"):
+            return whole
+        changed = digest(self.variant.space.artifact(parts[adviser])) if adviser in parts else ""
+        return fingerprint({"library": whole, "adviser": adviser, "changed": changed})[:12]
+
+    @staticmethod
+    def _changed(guide: LibraryGuide, learned: LearnedQuery | None = None, **settings: Any) -> LibraryGuide:
+        config, parts = replace(guide.config, **settings), (guide.grounding, guide.decoder, guide.library)
+        return LibraryGuide(*parts, guide.books, guide.step_latents, config, learned, guide.ends)
+
+    @cached_property
+    def fixed_text(self) -> LibraryGuide:
+        """Latents are the sentence embeddings: a decoder trained on them, a library of them."""
+        space = self.variant.segmented
+        job = pretrain.job(space, space.study.seed, space.artifact("decoder-fixed-text"), learn_text=False)
+        self.variant.make(lambda: [job])
+        return build.assemble(space, pretrain.load(job.folder))
+
+    @cached_property
+    def nearest_step(self) -> NearestStepGuide:
+        """No decoder: each skill does what the nearest of its demonstrated steps did."""
+        guide, space = self.variant.guide, self.variant.space
+        found, embeddings = segment.load(space)
+        study, runs = space.study, collect.episodes(space)
+        books, ends = plan.playbooks(space), segment.ends(space)
+        steps = labelled_steps(runs, books, found, embeddings, study.grounding, study.decoder, ends=ends)
+        return NearestStepGuide(guide, steps, list(dict.fromkeys(item.skill for item in found)))
+
+    def brief(self, tasks: tuple[Task, ...]) -> LibraryGuide | None:
+        """The same library; playbooks of tasks without demonstrations are answers to one sentence of instructions.
+
+        Raises:
+            TranscriptMissing: an answer has not been recorded.
+        """
+        guide, space = self.variant.guide, self.variant.space
+        self.variant.make(lambda: [brief_job(space)])
+        folder = space.artifact("playbooks-brief")
+        books = {
+            name: playbook_from(entry)
+            for name, entry in json.loads((folder / BRIEF_FILE).read_text(encoding="utf-8")).items()
+        }
+        if any(task.id not in books for task in tasks):
+            return None
+        vectors = load_arrays(folder / EMBEDDINGS_FILE)
+        latents = {name: guide.decoder.latents(vectors[name]) for name in books}
+        return LibraryGuide(guide.grounding, guide.decoder, guide.library, books, latents, guide.config)
+
+    @cached_property
+    def learned_query(self) -> LibraryGuide:
+        """The same library, decoder and playbooks; skills are looked up by the learned query alone."""
+        guide, space = self.variant.guide, self.variant.space
+        learned = query_stage.learned(space, space.artifact("decoder"), space.study.seed)
+        return self._changed(guide, learned, query="learned")
+
+    def _target(self, task: Task, demos: int) -> Variant:
+        """The task by itself, as if it were the only one that is demonstrated."""
+        key = (task.id, demos)
+        if key not in self._targets:
+            study = self.variant.space.study
+            alone = study.model_copy(
+                update={
+                    "tasks": study.tasks.model_copy(update={"seen": [task.id], "unseen": [], "planned": []}),
+                    "collect": study.collect.model_copy(update={"episodes_per_task": demos}),
+                }
+            )
+            space = TargetSpace(self.variant.space.root, self.variant.space.study_file, alone)
+            made = Variant(space, self._say)
+            made.make(lambda: collect.jobs(space))
+            self._targets[key] = made
+        return self._targets[key]
+
+    def demonstrations(self, task: Task, demos: int) -> list[Episode]:
+        """Of the task itself."""
+        return collect.episodes(self._target(task, demos).space)[task.id]
+
+    def cloned(self, tasks: tuple[Task, ...], demos: int) -> ClonedGuide:
+        """Policies cloned from demonstrations of the tasks themselves: of each by itself, or, without a number of them, of the seen tasks together."""
+        floor = self.variant.space.study.guide.floor
+        if not demos:
+            return ClonedGuide({task.id: self.variant.cloned("bc-onehot", task) for task in tasks}, floor)
+        found: dict[str, ClonedTask] = {}
+        for task in tasks:
+            made = self._target(task, demos)
+            made.make(lambda made=made: [cloning.job(made.space, "bc-onehot")])
+            found[task.id] = cloning.load(made.space, "bc-onehot", task)
+        return ClonedGuide(found, floor)
+
+
+@dataclass(frozen=True)
+class TargetSpace(VariantSpace):
+    """The workspace of one task that is demonstrated by itself."""
+
+    @property
+    def place(self) -> Path:
+        """The folder that holds everything of it."""
+        task = self.study.seen[0].id
+        return super().place.with_name(f"{super().place.name}-{task}")
+
+
+def brief_job(space: VariantSpace) -> Job:
+    """Playbooks of the unseen tasks by the brief prompt, with the embeddings of their sentences; answers that are no playbooks are left out.
+
+    Raises:
+        TranscriptMissing: an answer has not been recorded.
+    """
+    wanted = space.study.plan.model_copy(update={"prompt": "brief", "repair": False})
+    asked = VariantSpace(space.root, space.study_file, space.study.model_copy(update={"plan": wanted}))
+    planner, tasks = plan.planner(asked), asked.study.unseen
+    known = {task.id: planner.plan(task, request) for task, request in planner.requests(asked.study.seen, tasks)}
+    for found in (known[task.id] for task in tasks):
+        if not found.versions:
+            planner.transcripts.replay(found.request, f"{asked.study.name}-brief")
+    chosen = {task.id: found.chosen for task in tasks for found in [known[task.id]]}
+    books = {name: playbook_to(v.playbook) for name, v in chosen.items() if v is not None and v.playbook is not None}
+
+    def make(writer: ArtifactWriter, progress: Progress) -> None:
+        from lago_skills.text.embed import embed
+
+        (writer.path / BRIEF_FILE).write_text(json.dumps(books, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        vectors = {name: embed([step["skill"] for step in book["steps"]]) for name, book in books.items()}
+        save_arrays(vectors, writer.path / EMBEDDINGS_FILE)
+        writer.summary = {"playbooks": len(books), "tasks": len(tasks)}
+
+    recipe = {"stage": "plan", "version": plan.VERSION, "prompt": "brief", "playbooks": books}
+    return Job("plan", "playbooks-brief", space.artifact("playbooks-brief"), recipe, 1, "playbooks", make)

@@ -1,0 +1,1 @@
+"""Where skills last: SQLite, its locks, snapshots, checks and repair."""

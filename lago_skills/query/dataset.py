@@ -1,0 +1,74 @@
+"""From labelled episodes to the arrays that a query network is trained on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lago_skills.core import Episode, Segment
+from lago_skills.data.config import WeightingConfig
+from lago_skills.decoder.dataset import N_VARIANTS, episode_weights, held_out_episodes
+from lago_skills.query.config import QueryConfig
+from lago_skills.query.steps import QuerySteps
+from lago_skills.worlds.grounding import Grounding, goals
+
+
+def query_steps(
+    episodes: dict[str, list[Episode]],
+    found: list[Segment],
+    latents: dict[str, NDArray[np.float32]],
+    words: dict[str, NDArray[np.float32]],
+    grounding: Grounding,
+    config: QueryConfig,
+    held_out_share: float,
+    weighting: WeightingConfig | None = None,
+) -> QuerySteps:
+    """All steps of all segments, with their skill's latent and their task's (P, D) wordings, own sentence first.
+
+    Every task weighs the same, as for the decoder, and the same episodes are held out.
+    """
+    names = list(episodes)
+    weights = {task: episode_weights(runs, weighting or WeightingConfig()) for task, runs in episodes.items()}
+    held_out = {task: held_out_episodes(runs, held_out_share) for task, runs in episodes.items()}
+    known = {sentence: number for number, sentence in enumerate(dict.fromkeys(item.skill for item in found))}
+    totals = dict.fromkeys(names, 0.0)
+    for item in found:
+        totals[item.task_id] += weights[item.task_id][item.episode] * (item.stop - item.start)
+    columns: dict[str, list[Any]] = {}
+    rng = np.random.default_rng(0)
+    for item in found:
+        n_steps = item.stop - item.start
+        episode = episodes[item.task_id][item.episode]
+        observations = episode.observations[item.start : item.stop].astype(np.float64)
+        made = {
+            **_states(observations, grounding, config, rng),
+            "tasks": np.full(n_steps, names.index(item.task_id)),
+            "skills": np.full(n_steps, known[item.skill]),
+            "held_out": np.full(n_steps, item.episode in held_out[item.task_id]),
+            "weights": np.full(n_steps, weights[item.task_id][item.episode] / totals[item.task_id]),
+        }
+        for name, column in made.items():
+            columns.setdefault(name, []).append(column)
+    n_words = max(len(words[name]) for name in names)
+    return QuerySteps(
+        words=np.stack([words[name][np.arange(n_words) % len(words[name])] for name in names]).astype(np.float32),
+        latents=np.stack([latents[sentence] for sentence in known]),
+        **{name: np.concatenate(parts) for name, parts in columns.items()},
+    )
+
+
+def _states(
+    observations: NDArray[np.float64], grounding: Grounding, config: QueryConfig, rng: np.random.Generator
+) -> dict[str, NDArray[Any]]:
+    """Decoder inputs towards the goal of each step, as they were and from turned frames."""
+    aims = goals(grounding, observations)
+    still = np.zeros((len(observations), grounding.action_size), np.float32)
+    variants: list[NDArray[np.float32]] = []
+    for _ in range(N_VARIANTS):
+        turned = rng.random(len(observations)) < config.turned_share
+        angles = rng.uniform(-np.pi, np.pi, len(observations)) * turned
+        seen, targets, _ = grounding.turn(observations, aims, still, angles)
+        variants.append(grounding.inputs(seen, targets))
+    return {"inputs": grounding.inputs(observations, aims), "variants": np.stack(variants, axis=1)}

@@ -1,0 +1,291 @@
+"""Report: one HTML page, and the table behind it."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import json
+from dataclasses import asdict
+from datetime import datetime
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import lago_skills
+from lago_skills.artifacts.folder import ArtifactWriter, Manifest, fingerprint, verify
+from lago_skills.artifacts.workers import Progress
+from lago_skills.core import Playbook
+from lago_skills.errors import RenderingUnavailable
+from lago_skills.experiments.intervals import wilson
+from lago_skills.experiments.tables.specs import TABLES
+from lago_skills.guide.guides import LibraryGuide
+from lago_skills.report import table_page, table_pictures
+from lago_skills.rl.runlog import CURVE_FILE
+from lago_skills.stages import build, evaluate, plan, train
+from lago_skills.stages.job import Job, digest
+from lago_skills.stages.workspace import Workspace
+from lago_skills.worlds.metaworld.tasks import METAWORLD_TASKS
+
+VERSION = 4
+REPORT_FILE, ROWS_FILE = "report.html", "rows.json"
+Row = dict[str, Any]
+
+
+def jobs(space: Workspace) -> list[Job]:
+    """One job: the page, and the pages of the study's tables of training runs that it links to."""
+    tables = {name: found for name, found in table_page.on_record(space).items() if found}
+
+    def make(writer: ArtifactWriter, progress: Progress) -> None:
+        rows, summary = results(space)
+        progress(1, "table")
+        for table, found in tables.items():
+            table_page.write_page(space, table, found)
+        page = _page(space, rows, summary, {name: TABLES[name].question for name in tables}, progress)
+        (writer.path / ROWS_FILE).write_text(json.dumps({"rows": rows, "summary": summary}) + "\n", encoding="utf-8")
+        (writer.path / REPORT_FILE).write_text(page, encoding="utf-8")
+        progress(4, "page")
+        writer.summary = summary
+
+    recipe: Row = {
+        "stage": "report",
+        "version": VERSION,
+        "zero_shot": {task.id: digest(space.artifact("zero-shot", task.id)) for task in space.study.unseen},
+        "runs": {cell.name: digest(space.artifact("runs", cell.name)) for cell in train.cells(space)},
+        "bundle": digest(space.artifact("bundle")),
+        "playbooks": digest(space.artifact("playbooks")),
+        "tables": {name: fingerprint([asdict(row) for row in found]) for name, found in tables.items()},
+    }
+    if drawn := table_pictures.recipe(space):
+        recipe["pictures"] = drawn
+    return [Job("report", "report", space.artifact("report"), recipe, 4, "parts", make)]
+
+
+def results(space: Workspace) -> tuple[list[Row], Row]:
+    """The study's table and its summary.
+
+    Rows: `task, method, steps, seed, success, episodes` and the interval `low, high`. Summary: `zero_shot_mean` over the
+    unseen tasks, and the mean over seeds of the trained tasks, `guided_success` and `plain_success`.
+
+    Raises:
+        ArtifactMissing: a stage before has not run.
+        ArtifactCorrupt: a result is damaged.
+    """
+    rows: list[Row] = []
+    for task in space.study.unseen:
+        folder = space.artifact("zero-shot", task.id)
+        verify(folder)
+        rows.append(_row(task.id, "library", 0, None, _successes(folder / evaluate.RESULTS_FILE)))
+    summary: Row = {"study": space.study.name}
+    if rows:
+        summary["zero_shot_mean"] = round(float(np.mean([row["success"] for row in rows])), 4)
+    by_method: dict[str, list[float]] = {}
+    for cell in train.cells(space):
+        folder = space.artifact("runs", cell.name)
+        figures = verify(folder).summary
+        steps = int(figures["steps"])
+        row = _row(cell.task.id, cell.algorithm, steps, cell.seed, _successes(folder / train.FINAL_FILE))
+        rows.append({**row, **{name: figures[name] for name in ("leader", "steps_per_s", "guide_share")}})
+        by_method.setdefault(cell.algorithm, []).append(row["success"])
+    summary["stage_seconds"] = _stage_seconds(space)
+    for name, method in (("guided_success", "guided-sac"), ("plain_success", "sac")):
+        if method in by_method:
+            summary[name] = round(float(np.mean(by_method[method])), 4)
+    return rows, summary
+
+
+def _stage_seconds(space: Workspace) -> dict[str, float]:
+    """Wall time of each stage, from the start of its first artifact to the end of its last."""
+    spans: dict[str, list[tuple[float, float]]] = {}
+    for _, manifest in _manifests(space):
+        start = datetime.fromisoformat(manifest.created_at).timestamp()
+        spans.setdefault(manifest.kind, []).append((start, start + manifest.seconds))
+    return {kind: round(max(b for _, b in s) - min(a for a, _ in s), 1) for kind, s in spans.items()}
+
+
+def _successes(path: Path) -> list[bool]:
+    with path.open(encoding="utf-8") as stream:
+        return [row["success"] == "1" for row in csv.DictReader(stream)]
+
+
+def _row(task: str, method: str, steps: int, seed: int | None, successes: list[bool]) -> Row:
+    low, high = wilson(sum(successes), len(successes))
+    return {
+        "task": task,
+        "method": method,
+        "steps": steps,
+        "seed": seed,
+        "success": round(sum(successes) / len(successes), 4),
+        "episodes": len(successes),
+        "low": round(low, 4),
+        "high": round(high, 4),
+    }
+
+
+def _page(space: Workspace, rows: list[Row], summary: Row, tables: dict[str, str], progress: Progress) -> str:
+    import jinja2
+
+    from lago_skills.report import decoder_pictures, plots
+
+    guide = build.guide(space)
+    zero_shot = [row for row in rows if row["method"] == "library"]
+    trained = [row for row in rows if row["method"] != "library"]
+    skills = guide.library.list(enabled=True)
+    skill_map = plots.skill_map(
+        np.stack([skill.latent for skill in skills]),
+        [skill.sentence for skill in skills],
+        [", ".join(skill.provenance["tasks"]) for skill in skills],
+    )
+    progress(2, "pictures")
+    films = [_film(space, guide, cell) for cell in _filmed(space)]
+    progress(3, "animation")
+    books, lint = plan.playbooks(space), plan.lint_summaries(space)
+    text = files("lago_skills.report").joinpath("study_page.html").read_text(encoding="utf-8")
+    template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(text)
+    return template.render(
+        study=space.study.name,
+        version=lago_skills.__version__,
+        bundle=digest(space.artifact("bundle")),
+        n_seen=len(space.study.seen),
+        demos=space.study.collect.episodes_per_task,
+        horizon=space.study.seen[0].horizon_steps,
+        n_skills=len(skills),
+        summary=summary,
+        zero_shot=zero_shot,
+        failing=[row["task"] for row in zero_shot if row["success"] == 0.0],
+        trained=trained,
+        tables=tables,
+        final_episodes=space.study.train.final_episodes,
+        curves=[_base64(_curves(space, task, zero_shot)) for task in dict.fromkeys(row["task"] for row in trained)],
+        films=films,
+        skill_map=_base64(skill_map),
+        acting={title: _base64(png) for title, png in table_pictures.pictures(space).items()},
+        decoder_pictures={
+            title: _base64(png) for title, png in decoder_pictures.pictures(space, guide.decoder).items()
+        },
+        models=sorted({book.model for book in books.values()}),
+        by_model=_by_model(zero_shot, books, lint),
+        books=[_explain(book, lint[name]) for name, book in books.items()],
+        stages=[{"name": name, **_stage(manifest)} for name, manifest in _manifests(space)],
+    )
+
+
+def _curves(space: Workspace, task: str, zero_shot: list[Row]) -> bytes:
+    from lago_skills.report import plots
+
+    curves: dict[str, list[Any]] = {}
+    for cell in train.cells(space):
+        if cell.task.id == task:
+            with (space.artifact("runs", cell.name) / CURVE_FILE).open(encoding="utf-8") as stream:
+                points = [(float(row["step"]), float(row["eval/success"])) for row in csv.DictReader(stream)]
+            curves.setdefault(cell.algorithm, []).append(np.array(points))
+    library = next((float(row["success"]) for row in zero_shot if row["task"] == task), None)
+    return plots.learning_curves(curves, library, task)
+
+
+def _filmed(space: Workspace) -> list[train.Cell]:
+    """The first guided run of each trained task."""
+    first: dict[str, train.Cell] = {}
+    for cell in train.cells(space):
+        if cell.algorithm == "guided-sac":
+            first.setdefault(cell.task.id, cell)
+    return list(first.values())
+
+
+def _film(space: Workspace, guide: LibraryGuide, cell: train.Cell) -> Row:
+    """One greedy episode of a run, drawn every second step."""
+    from lago_skills.report.plots import Frame, animation
+    from lago_skills.worlds.metaworld.env import EVAL_SEED, MetaWorldEnv, prepare_rendering
+
+    prepare_rendering()
+    env = MetaWorldEnv(cell.task)
+    policy, leader = train.learned(space, cell)
+    observation, _ = env.reset(seed=EVAL_SEED)
+    frames: list[Frame] = []
+    terminated = truncated = False
+    step = 0
+    while not (terminated or truncated):
+        found = guide.retrieve(observation[None], cell.task.id)
+        if step % 2 == 0:
+            try:
+                picture = env.render()
+            except RenderingUnavailable:
+                picture = None
+            best = guide.library.get(int(found.neighbors.ids[0, 0]))
+            frames.append(
+                Frame(
+                    picture,
+                    guide.grounding.anchors(observation[None])[0],
+                    found.targets[0],
+                    best.sentence,
+                    f"step {step}   skill s{best.id:04d}   similarity {float(found.neighbors.scores[0, 0]):.2f}",
+                )
+            )
+        observation, _, terminated, truncated, _ = env.step(policy(observation[None])[0])
+        step += 1
+    env.close()
+    return {
+        "task": cell.task.id,
+        "leader": leader,
+        "seed": cell.seed,
+        "data": _base64(animation(frames)),
+    }
+
+
+def _by_model(zero_shot: list[Row], books: dict[str, Playbook], lint: dict[str, Row]) -> list[Row]:
+    """Models side by side: playbooks in use, what lint says of them, success of the library with them."""
+    found: list[Row] = []
+    for model in sorted({book.model for book in books.values()}):
+        own = [name for name, book in books.items() if book.model == model]
+        scored = [row["success"] for row in zero_shot if row["task"] in own]
+        found.append(
+            {
+                "model": model,
+                "playbooks": len(own),
+                "findings": sum(len(lint[name]["findings"]) for name in own),
+                "repaired": sum(bool(lint[name]["repaired"]) for name in own),
+                "tasks": len(scored),
+                "success": round(float(np.mean(scored)), 4) if scored else None,
+            }
+        )
+    return found
+
+
+def _explain(book: Playbook, lint: Row) -> Row:
+    return {
+        "task": book.task_id,
+        "sentence": METAWORLD_TASKS[book.task_id].sentence,
+        "version": lint["version"],
+        "source": lint["source"],
+        "findings": [f"{finding['kind']}: {finding['text']}" for finding in lint["findings"]],
+        "steps": [
+            {
+                "skill": step.skill,
+                "author": author,
+                "target": f"{step.target.anchor} {' '.join(f'{v:+.2f}' for v in step.target.offset)}"
+                if step.target
+                else "where it was learned",
+                "when": f"about {' and '.join(step.about)}, until {step.until}"
+                if step.about
+                else " and ".join(f"{c.feature} {c.op} {c.value:g}" for c in step.when) or "nothing above holds",
+            }
+            for step, author in zip(book.steps, lint["authors"], strict=True)
+        ],
+    }
+
+
+def _manifests(space: Workspace) -> list[tuple[str, Manifest]]:
+    folders = {f"episodes/{task.id}": space.episodes(task.id) for task in space.study.seen}
+    folders |= {name: space.artifact(name) for name in ("playbooks", "segments", "decoder", "bundle")}
+    folders |= {f"zero-shot/{task.id}": space.artifact("zero-shot", task.id) for task in space.study.unseen}
+    folders |= {f"runs/{cell.name}": space.artifact("runs", cell.name) for cell in train.cells(space)}
+    return [(name, verify(folder)) for name, folder in folders.items()]
+
+
+def _stage(manifest: Manifest) -> Row:
+    return {"seconds": manifest.seconds, "created_at": manifest.created_at, "digest": manifest.digest}
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")

@@ -1,0 +1,87 @@
+"""Pictures of the tables that say whether the skills act, for the report: of the rows that are on record."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from lago_skills.artifacts.folder import fingerprint
+from lago_skills.experiments.cells import ResultFile
+from lago_skills.experiments.tables import latent as latent_table
+from lago_skills.experiments.tables import skills as skills_table
+from lago_skills.stages.workspace import Workspace
+
+SHOWN = ("disabled", "opposite", "neighbour", "slowly", "from the left")
+
+
+def recipe(space: Workspace) -> dict[str, str]:
+    """What the pictures are drawn from, by table; nothing for studies that these tables are not about."""
+    found = {"latent": _latent(space), "skills": _skills(space)}
+    return {name: fingerprint([asdict(row) for row in rows]) for name, rows in found.items() if rows}
+
+
+def pictures(space: Workspace) -> dict[str, bytes]:
+    """PNG images by title."""
+    from lago_skills.report import plots
+
+    found: dict[str, bytes] = {}
+    if rows := _latent(space):
+        entries = sorted(latent_table.summary(rows), key=_rank)
+        names = list(dict.fromkeys(_name(entry) for entry in entries))
+        values = {level: [_value(entries, name, level) for name in names] for level in latent_table.GROUPS}
+        found["Plans in numbers and in words, followed by a controller of a few lines and by the library"] = (
+            plots.horizontal_bars(names, values, "success at any step")
+        )
+    if rows := _skills(space):
+        found["What it costs to change a skill: success lost on its worst task"] = _costs(rows)
+    return found
+
+
+def _latent(space: Workspace) -> list[latent_table.Row]:
+    if space.study.name not in ("metaworld", latent_table.WORDS_STUDY):
+        return []
+    return ResultFile(space.root / latent_table.RESULTS, latent_table.Row).rows()
+
+
+def _skills(space: Workspace) -> list[skills_table.Row]:
+    if space.study.plan.form != "words":
+        return []
+    rows = ResultFile(space.root / skills_table.RESULTS, skills_table.Row).rows()
+    return [row for row in rows if row.cell.study == space.study.name]
+
+
+def _rank(entry: dict[str, Any]) -> tuple[Any, ...]:
+    """Plans as they are before those with faults, controllers before the library."""
+    names = (entry["noise"], entry["plan_form"], entry["actor"], entry["prior_of"])
+    return entry["noise"] != "", names[1], names[2] == latent_table.LIBRARY, *names, entry["steps"]
+
+
+def _name(entry: dict[str, Any]) -> str:
+    learner = f", prior of {entry['prior_of']}, {entry['steps']:,} steps" if entry["prior_of"] else ""
+    return f"{entry['plan_form']}, {entry['actor']}{learner}{', ' * bool(entry['noise'])}{entry['noise']}"
+
+
+def _value(entries: list[dict[str, Any]], name: str, level: str) -> float:
+    return next((e["success"] for e in entries if _name(e) == name and e["level"] == level), float("nan"))
+
+
+def _costs(rows: list[skills_table.Row]) -> bytes:
+    from lago_skills.report import plots
+
+    as_is = {(row.skill, row.task, row.seed): row.success for row in rows if row.change == "as it is"}
+    skills = list(dict.fromkeys(row.skill for row in rows))
+    values = np.full((len(skills), len(SHOWN)), np.nan)
+    for row in rows:
+        key = (row.skill, row.task, row.seed)
+        if row.change in SHOWN and key in as_is:
+            place = skills.index(row.skill), SHOWN.index(row.change)
+            values[place] = np.nanmax([values[place], as_is[key] - row.success])
+    return plots.grid([_short(skill) for skill in skills], list(SHOWN), values)
+
+
+def _short(skill: str) -> str:
+    """The first words of a sentence, and how it ends."""
+    words, _, ending = skill.rpartition(", until ")
+    return f"{' '.join(words.split()[:7])} ..., until {ending}"

@@ -1,0 +1,1 @@
+"""Who advises a learner, what the advice is worth, and who leads an episode."""

@@ -1,0 +1,1 @@
+"""Rooms around the plan stage: ranges of features, lint, other words, motions without a playbook."""

@@ -1,0 +1,194 @@
+"""Lint playbooks against demonstrations and against rollouts of the library; the results are committed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lago_skills.core import Episode, Playbook, Task
+from lago_skills.errors import ArtifactMissing, DataError
+from lago_skills.guide.guides import LibraryGuide
+from lago_skills.planner.ask import Plan, Version
+from lago_skills.planner.findings import Finding, LintRecord
+from lago_skills.planner.lint import Trace, lint_alignment, lint_demonstrations, lint_rollouts, lint_words
+from lago_skills.stages import build, collect, plan, pretrain, query
+from lago_skills.stages.workspace import Workspace
+from lago_skills.worlds.grounding import anchored
+
+N_ROLLOUTS = 5
+"""Rollouts of each decoder."""
+
+
+def lint(space: Workspace, tasks: list[str], seeds: list[int], say: Callable[[str], None]) -> None:
+    """Check every version of these tasks' playbooks that has not been checked yet, and keep the findings.
+
+    Demonstrations are used where the study has some. Rollouts need the bundle; they are made for seen and unseen tasks,
+    never for those that are only planned. Beside the bundle's decoder they use others, pretrained with `seeds`: a plan that
+    only a lucky decoder can follow is not a good plan.
+
+    Raises:
+        PlanError: a task has no recorded playbook.
+        ArtifactCorrupt: demonstrations or the bundle are damaged.
+    """
+    planner = plan.planner(space)
+    guides: list[LibraryGuide] | None = None
+    for name in tasks:
+        found = plan.find_plan(space, name)
+        for version in found.versions:
+            if version.playbook is None or planner.lint.get(version.transcript.id):
+                continue
+            guides = _guides(space, seeds, say) if guides is None else guides
+            say(f"{name}: looking at version {found.versions.index(version) + 1}")
+            planner.lint.append(check(space, found, version, guides))
+
+
+def _guides(space: Workspace, seeds: list[int], say: Callable[[str], None]) -> list[LibraryGuide]:
+    """The bundle's guide, and the same library with decoders of other seeds."""
+    try:
+        bundle = build.guide(space)
+    except ArtifactMissing:
+        say(f"no bundle yet, so no rollouts; build it with: lago run {space.study.name}")
+        return []
+    guides = [bundle]
+    for seed in seeds:
+        if seed != space.study.seed:
+            guides.append(_another(space, seed, say))
+    return guides
+
+
+def _another(space: Workspace, seed: int, say: Callable[[str], None]) -> LibraryGuide:
+    """A guide whose decoder was pretrained with another seed; it is kept beside the study's own artifacts."""
+    job = pretrain.job(space, seed, space.artifact("lint", f"decoder-{seed}"))
+    if not job.done:
+        say(f"pretraining a decoder with seed {seed}, to lint with")
+        job.run(lambda done, note: None)
+    return build.assemble(space, pretrain.load(job.folder), query.wanted(space, job.folder, seed))
+
+
+def check(space: Workspace, found: Plan, version: Version, guides: list[LibraryGuide]) -> LintRecord:
+    """What demonstrations and rollouts say about one version of a playbook."""
+    book, grounding = version.playbook, space.study.grounding
+    assert book is not None
+    shown = _shown(space, found.task) if found.task in space.study.seen else []
+    rolled: list[Trace] = []
+    if not space.study.environment and found.task not in space.study.planned:
+        for number, guide in enumerate(guides):
+            rolled += rollout_traces(with_playbook(guide, book), found.task, number * N_ROLLOUTS)
+    findings = _against(space, book, shown)
+    faults = lint_rollouts(book, grounding.vocabulary, rolled)
+    if faults or not rolled:
+        findings += _out_of_order(guides, book)
+    findings += faults
+    if guides and (faults or (book.form == "words" and not rolled)):
+        findings += lint_words(book, _undemonstrated(guides[0], book))
+    return LintRecord(
+        answer=version.transcript.id,
+        task_id=found.task.id,
+        findings=findings,
+        demonstrations=len(shown),
+        rollouts=len(rolled),
+        solved=sum(trace.ended for trace in rolled),
+        environment_steps=sum(len(trace.values) - 1 for trace in rolled),
+    )
+
+
+def _undemonstrated(guide: LibraryGuide, book: Playbook) -> dict[str, list[tuple[str, float]]]:
+    """For each sentence that is not in the library: the learned ones that answer for it, and their weights.
+
+    A skill that was learned with another ending is in the library.
+    """
+    sentences = {skill.id: skill.sentence for skill in guide.library.list(enabled=True)}
+    known = {
+        *sentences.values(),
+        *(step.skill for steps in (guide.ends.order.plans if guide.ends else ()) for step in steps),
+    }
+    followed = with_playbook(guide, book)
+    found, weights = followed.neighbors(book.task_id)
+    return {
+        step.sentence: [
+            (sentences[int(i)], round(float(weight), 2))
+            for i, weight in zip(found.ids[row], weights[row], strict=True)
+            if i >= 0 and weight >= 0.1
+        ]
+        for row, step in enumerate(followed.books[book.task_id].steps)
+        if not {step.sentence, step.skill} & known
+    }
+
+
+def _shown(space: Workspace, task: Task) -> list[Episode]:
+    try:
+        return collect.episodes(space)[task.id]
+    except ArtifactMissing:
+        return []
+
+
+def _against(space: Workspace, book: Playbook, episodes: list[Episode]) -> tuple[Finding, ...]:
+    """What demonstrations say: of plans in numbers when their conditions held, of plans in words how they can be laid over the episodes."""
+    grounding = space.study.grounding
+    if not episodes:
+        return ()
+    if book.form == "numbers":
+        traces = [Trace(grounding.values(e.observations[:-1].astype(np.float64)), ended=e.success) for e in episodes]
+        return lint_demonstrations(book, grounding.vocabulary, traces)
+    from lago_skills.words.alignment import align
+
+    try:
+        found = align(episodes, book, anchored(grounding))
+    except DataError as error:
+        return (Finding("unaligned", 0, str(error)),)
+    return lint_alignment(book, np.diff(np.array(found.ends), axis=1), np.array(found.scores))
+
+
+def _out_of_order(guides: list[LibraryGuide], book: Playbook) -> tuple[Finding, ...]:
+    """What is corrected of a plan in words before it is followed."""
+    if book.form == "numbers" or not guides:
+        return ()
+    ordered = with_playbook(guides[0], book).corrections.get(book.task_id)
+    return tuple(Finding("out-of-order", change.step, change.text) for change in ordered.changes) if ordered else ()
+
+
+def with_playbook(guide: LibraryGuide, book: Playbook) -> LibraryGuide:
+    """The same guide following another playbook for that task."""
+    from lago_skills.text.embed import embed
+
+    latents = guide.decoder.latents(embed([step.sentence for step in book.steps]))
+    return LibraryGuide(
+        guide.grounding,
+        guide.decoder,
+        guide.library,
+        {book.task_id: book},
+        {book.task_id: latents},
+        guide.config,
+        guide.learned,
+        guide.ends,
+    )
+
+
+def rollout_traces(guide: LibraryGuide, task: Task, first: int, n_episodes: int = N_ROLLOUTS) -> list[Trace]:
+    """Episodes of the library alone, at start states that nothing else uses."""
+    from lago_skills.worlds.metaworld.env import LINT_SEED, MetaWorldEnv
+
+    env = MetaWorldEnv(task)
+    traces: list[Trace] = []
+    for number in range(first, first + n_episodes):
+        observation, _ = env.reset(seed=LINT_SEED + number)
+        seen = [observation]
+        ended = truncated = False
+        while not (ended or truncated):
+            action = guide.prior(observation[None], task.id).mean()[0]
+            observation, _, ended, truncated, _ = env.step(action)
+            seen.append(observation)
+        states = np.stack(seen)
+        steps = _written_steps(guide, states, task.id) if task.id in guide.words else None
+        traces.append(Trace(guide.grounding.values(states), ended, steps))
+    env.close()
+    return traces
+
+
+def _written_steps(guide: LibraryGuide, states: NDArray[np.float64], task: str) -> NDArray[np.int64]:
+    """(T,) which step of a plan in words was at work, as the plan was written."""
+    steps, _ = guide.read_words(states, task)
+    ordered = guide.corrections.get(task)
+    return np.array(ordered.written)[steps] if ordered else steps

@@ -1,0 +1,63 @@
+"""A project folder and one study in it: where its artifacts are, and who is at work on it."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from lago_skills.errors import StudyBusy
+from lago_skills.study import Study, load_study
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A project folder and one study in it."""
+
+    root: Path
+    study_file: Path
+    study: Study
+
+    def episodes(self, task: str) -> Path:
+        """Where the demonstrations of a task are kept."""
+        return self.root / "data" / "episodes" / self.study.name / task
+
+    @property
+    def library(self) -> Path:
+        """Where the study's skill library is: it outlives what it was built from."""
+        return self.root / "data" / "libraries" / self.study.name
+
+    def artifact(self, *parts: str) -> Path:
+        """Where any other artifact of the study is kept."""
+        return self.root.joinpath("checkpoints", self.study.name, *parts)
+
+
+def open_workspace(root: Path, study_file: Path) -> Workspace:
+    """The workspace of a study file.
+
+    Raises:
+        StudyError: the file is missing or wrong.
+    """
+    return Workspace(root, study_file, load_study(study_file))
+
+
+@contextmanager
+def exclusive(space: Workspace) -> Generator[None]:
+    """Hold the study for one command; the lock goes with the process, however it ends.
+
+    Raises:
+        StudyBusy: another command holds it.
+    """
+    path = space.artifact(".lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StudyBusy(
+                f"found another command at work on study {space.study.name!r}; expected one at a time, since they would make "
+                "the same artifacts; wait for it to end and run this one again"
+            ) from error
+        yield

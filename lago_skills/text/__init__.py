@@ -1,0 +1,1 @@
+"""Text models, offline: sentence embeddings, and which task a new wording means."""

@@ -1,0 +1,1 @@
+"""Meta-World's fifty tasks: one arm at a table."""

@@ -1,0 +1,103 @@
+"""Groundings that users bring: a class of their own, or names for entries of the observation in the study file."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lago_skills.core import Feature, Vocabulary, check_observations
+from lago_skills.errors import StudyError
+from lago_skills.worlds.grounding import Grounding
+
+PARTS = ("observation_size", "action_size", "vocabulary", "features", "world", "values", "anchors", "inputs", "turn")
+
+
+class NamedEntries:
+    """Features that are entries of the observation; there are no points to head for, so steps have no target.
+
+    Raises:
+        StudyError: no feature, an entry that the observation does not have, a range that is empty, or two names for one entry.
+    """
+
+    def __init__(
+        self, entries: dict[str, tuple[int, Feature]], world: str, observation_size: int, action_size: int
+    ) -> None:
+        if not entries:
+            raise StudyError(
+                "found [environment] without features; expected names for entries of the observation; add "
+                "[environment.features.NAME], or name a class with environment.grounding"
+            )
+        taken: dict[int, str] = {}
+        for name, (index, feature) in entries.items():
+            if index >= observation_size:
+                raise StudyError(
+                    f"found environment.features.{name}.index = {index}; expected 0 to {observation_size - 1}, as "
+                    f"environment.observation_size is {observation_size}; correct one of them"
+                )
+            if not feature.low < feature.high:
+                raise StudyError(
+                    f"found environment.features.{name}.range = [{feature.low:g}, {feature.high:g}]; expected the smallest "
+                    "value first; correct it"
+                )
+            if index in taken:
+                raise StudyError(
+                    f"found environment.features.{name} and .{taken[index]} both with index {index}; expected one name each; "
+                    "remove one"
+                )
+            taken[index] = name
+        self.observation_size, self.action_size, self.world = observation_size, action_size, world
+        self.vocabulary = Vocabulary(tuple(feature for _, feature in entries.values()), ())
+        self.features = self.vocabulary.features
+        self._index = np.array([index for index, _ in entries.values()])
+        low = np.array([feature.low for feature in self.features])
+        high = np.array([feature.high for feature in self.features])
+        self._middle, self._half = (low + high) / 2, (high - low) / 2
+
+    def values(self, observations: NDArray[Any]) -> NDArray[np.float64]:
+        """(B, S) observations -> (B, F) features.
+
+        Raises:
+            ShapeError: wrong observation size, or values that are not finite.
+        """
+        check_observations(observations, self.observation_size)
+        return observations[:, self._index].astype(np.float64)
+
+    def anchors(self, observations: NDArray[Any]) -> NDArray[np.float64]:
+        """(B, S) observations -> (B, 0, 3): there is nothing to head for."""
+        return np.zeros((len(observations), 0, 3))
+
+    def inputs(self, observations: NDArray[Any], targets: NDArray[Any]) -> NDArray[np.float32]:
+        """(B, S) observations -> (B, F) features, each scaled by its range to -1..1."""
+        return ((self.values(observations) - self._middle) / self._half).astype(np.float32)
+
+    def turn(
+        self, observations: NDArray[Any], targets: NDArray[Any], actions: NDArray[Any], angles: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float32]]:
+        """No symmetry is known: the arguments."""
+        return np.asarray(observations, np.float64), np.asarray(targets, np.float64), np.asarray(actions, np.float32)
+
+
+def load_grounding(path: str) -> Grounding:
+    """An object of the class at `module:Class`, made without arguments.
+
+    Raises:
+        StudyError: it cannot be imported or made, or lacks a part of a grounding.
+    """
+    module, _, name = path.partition(":")
+    try:
+        made: Any = getattr(importlib.import_module(module), name)()
+    except Exception as error:  # whatever a user's module does at import
+        raise StudyError(
+            f"found environment.grounding = {path!r}, which cannot be loaded ({type(error).__name__}: {error}); expected "
+            "MODULE:CLASS, importable from here and made without arguments; correct it or install the package"
+        ) from error
+    missing = [part for part in PARTS if not hasattr(made, part)]
+    if missing:
+        raise StudyError(
+            f"found environment.grounding = {path!r} without {', '.join(missing)}; expected the parts of "
+            "lago_skills.worlds.grounding.Grounding; add them"
+        )
+    return cast("Grounding", made)

@@ -1,0 +1,142 @@
+"""Episodes of a policy under the protocol's rules, several environments in step so that the policy is called in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lago_skills.core import Task
+from lago_skills.worlds.metaworld.env import MetaWorldEnv
+
+Policy = Callable[[NDArray[np.float64]], NDArray[np.float32]]
+"""(B, S) observations -> (B, A) actions."""
+EpisodePolicy = Callable[[NDArray[np.float64], NDArray[np.int64]], NDArray[np.float32]]
+"""(B, S) observations and (B,) numbers of the episodes they are of -> (B, A) actions: for policies that remember."""
+
+
+@dataclass(frozen=True)
+class EpisodeResult:
+    """How one evaluation episode ended."""
+
+    seed: int
+    success: bool
+    """Whether the package's success flag was up at any step: there the episode ends."""
+    steps: int
+    """Control steps up to the first success, or the horizon."""
+    success_last: bool | None = None
+    """The flag at the horizon's last step, where the policy went on after its first success; None where it did not."""
+
+
+def rollouts(
+    task: Task,
+    policy: Policy,
+    seeds: list[int],
+    report: Callable[[int], None],
+    n_envs: int = 4,
+    envs: list[MetaWorldEnv] | None = None,
+) -> list[EpisodeResult]:
+    """One episode per start-state seed, in the order of `seeds`; `report(n)` after each n environment steps.
+
+    `envs` are environments of the task to play in; they stay open, and making one takes as long as a hundred steps.
+    """
+
+    def by_state(observations: NDArray[np.float64], _: NDArray[np.int64]) -> NDArray[np.float32]:
+        return policy(observations)
+
+    if envs is not None:
+        return _play(envs, by_state, seeds, report, to_horizon=False)
+    with _opened(task, min(n_envs, len(seeds))) as made:
+        return _play(made, by_state, seeds, report, to_horizon=False)
+
+
+@contextmanager
+def _opened(task: Task, n_envs: int) -> Generator[list[MetaWorldEnv]]:
+    envs = [MetaWorldEnv(task) for _ in range(n_envs)]
+    try:
+        yield envs
+    finally:
+        for env in envs:
+            env.close()
+
+
+def full_rollouts(
+    task: Task, policy: EpisodePolicy, seeds: list[int], report: Callable[[int], None], n_envs: int = 10
+) -> list[EpisodeResult]:
+    """As `rollouts`, but each episode is played to the horizon, whatever happens: one pass gives both readings of success.
+
+    Up to the first success nothing differs, so `success` and `steps` are those of the episode that ends there. `success_last` says
+    whether what was reached still held at the last step, the policy having gone on acting all the while: it implies
+    `success`, and falls short of it by what is let go of, overshot or knocked away again.
+    """
+    with _opened(task, min(n_envs, len(seeds))) as envs:
+        return _play(envs, policy, seeds, report, to_horizon=True)
+
+
+def _play(
+    envs: list[MetaWorldEnv],
+    policy: EpisodePolicy,
+    seeds: list[int],
+    report: Callable[[int], None],
+    *,
+    to_horizon: bool,
+) -> list[EpisodeResult]:
+    waiting = list(enumerate(seeds))[::-1]
+    results: dict[int, EpisodeResult] = {}
+    running: list[_Running] = []
+    for env in envs[: len(seeds)]:
+        running.append(_Running.start(env, *waiting.pop(), to_horizon))
+    while running:
+        numbers = np.array([run.index for run in running])
+        actions = policy(np.stack([run.observation for run in running]), numbers)
+        for run, action in zip(running, actions, strict=True):
+            run.step(action)
+        report(len(running))
+        still: list[_Running] = []
+        for run in running:
+            if not run.done:
+                still.append(run)
+                continue
+            results[run.index] = run.result()
+            if waiting:
+                still.append(_Running.start(run.env, *waiting.pop(), to_horizon))
+        running = still
+    return [results[i] for i in range(len(seeds))]
+
+
+@dataclass
+class _Running:
+    env: MetaWorldEnv
+    index: int
+    seed: int
+    to_horizon: bool
+    observation: NDArray[np.float64]
+    steps: int = 0
+    first_success: int | None = None
+    flag: bool = False
+    done: bool = False
+
+    @staticmethod
+    def start(env: MetaWorldEnv, index: int, seed: int, to_horizon: bool) -> _Running:
+        observation, _ = env.reset(seed=seed)
+        return _Running(env, index, seed, to_horizon, observation)
+
+    def step(self, action: NDArray[Any]) -> None:
+        self.observation, _, self.flag, truncated, _ = self.env.step(action)
+        self.steps += 1
+        if self.flag and self.first_success is None:
+            self.first_success = self.steps
+        at_horizon = truncated or self.steps >= self.env.task.horizon_steps
+        self.done = at_horizon or (self.flag and not self.to_horizon)
+
+    def result(self) -> EpisodeResult:
+        return EpisodeResult(
+            self.seed,
+            self.first_success is not None,
+            self.steps if self.first_success is None else self.first_success,
+            self.flag if self.to_horizon else None,
+        )
