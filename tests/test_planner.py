@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from lago_skills.core import ANCHORS, Condition, Feature, Playbook, Step, Target, Task, Vocabulary
 from lago_skills.errors import ArtifactCorrupt, PlanError, StudyError, TranscriptMissing
+from lago_skills.experiments.baselines import direct
 from lago_skills.llm.batch import export_requests, import_responses
 from lago_skills.llm.transcripts import HUMAN, Request, Transcript, TranscriptFile, answered
 from lago_skills.planner import scenes
@@ -74,6 +75,8 @@ def test_no_transcript_is_orphaned(committed_planner: Planner) -> None:
     wordings = {request.key for request in wordings_requests(every, every[:18], Wordings())}
     study = open_workspace(ROOT, ROOT / "data/studies/motions.toml")
     used |= {answer.id for answer in motions.naming(study, committed_planner.transcripts).answers.values()}
+    starts = open_workspace(ROOT, ROOT / "data/studies/metaworld.toml")
+    wordings |= {request.key for request in direct.requests(starts)}
     for transcript in committed_planner.transcripts.all():
         assert transcript.id in used or transcript.key in wordings, transcript.name
 
@@ -591,7 +594,7 @@ def test_inconsistent_names_are_refused(changes: dict[str, Any], message: str) -
 
 
 def test_a_grounding_class_is_loaded_and_checked() -> None:
-    assert load_grounding("lago_skills.worlds.grounding:MetaWorldGrounding").observation_size == 39
+    assert load_grounding("lago_skills.worlds.metaworld.grounding:MetaWorldGrounding").observation_size == 39
     with pytest.raises(StudyError, match="cannot be loaded"):
         load_grounding("no_such_module:Thing")
     with pytest.raises(StudyError, match="without observation_size"):
