@@ -16,8 +16,9 @@ import numpy as np
 
 from lago_skills.guide.bundle import load_bundle
 from lago_skills.rl.wrappers import PriorObservation
-from lago_skills.worlds.metaworld.env import EVAL_SEED, MetaWorldEnv
+from lago_skills.worlds.metaworld.env import MetaWorldEnv
 from lago_skills.worlds.metaworld.tasks import find_task
+from lago_skills.worlds.seeds import EVAL_SEED
 
 
 class SinglePrecision(gymnasium.ObservationWrapper[Any, Any, Any]):

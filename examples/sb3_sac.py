@@ -18,8 +18,9 @@ from stable_baselines3 import SAC
 from lago_skills.guide.bundle import load_bundle
 from lago_skills.guide.guides import Guide
 from lago_skills.rl.wrappers import PriorObservation, ResidualAction
-from lago_skills.worlds.metaworld.env import EVAL_SEED, MetaWorldEnv
+from lago_skills.worlds.metaworld.env import MetaWorldEnv
 from lago_skills.worlds.metaworld.tasks import find_task
+from lago_skills.worlds.seeds import EVAL_SEED
 
 
 def make(task: str, guide: Guide, how: str) -> gymnasium.Env[Any, Any]:

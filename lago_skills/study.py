@@ -19,9 +19,8 @@ from lago_skills.query.config import QueryConfig
 from lago_skills.rl.config import PPOConfig, SACConfig
 from lago_skills.rl.methods import TRAINABLE
 from lago_skills.worlds.grounding import Grounding
-from lago_skills.worlds.metaworld.grounding import MetaWorldGrounding
-from lago_skills.worlds.metaworld.tasks import expand
-from lago_skills.worlds.own import NamedEntries, load_grounding
+from lago_skills.worlds.own import NamedEntries, OwnWorld, load_grounding
+from lago_skills.worlds.world import DEFAULT, World, find_world
 
 MAX_SEED = 99
 """Seeds up to here keep the start states of demonstrations, training and evaluation in ranges of their own."""
@@ -101,6 +100,13 @@ class EnvironmentConfig(_Section):
         return NamedEntries(features, self.world, self.observation_size, self.action_size)
 
 
+class WorldConfig(_Section):
+    """Which world the tasks are of."""
+
+    use: str = DEFAULT
+    """A registered name, or the import path of a class that is made without arguments, such as `my_lab.arm:ArmWorld`."""
+
+
 class CollectConfig(_Section):
     """Demonstrations from scripted policies."""
 
@@ -115,7 +121,7 @@ class PlanConfig(_Section):
     """Language-model answers: where they are recorded, whose count, how they are asked for."""
 
     name: str | None = None
-    """What the files below are called; without it `metaworld`, or the study's name if it brings its own environment."""
+    """What the files below are called; without it the world's name, or the study's if it brings its own environment."""
     model: str | None = None
     """Use only this model's answers; without it the latest recorded ones; `best` takes, task by task, the one with the
     best score in rollouts and the fewest findings."""
@@ -172,8 +178,9 @@ class Study(_Section):
     workers: int = Field(default=2, ge=1, le=64)
     """Processes that work at the same time."""
     tasks: TasksConfig
+    world: WorldConfig = WorldConfig()
     environment: EnvironmentConfig | None = None
-    """Without it, Meta-World."""
+    """One's own environment instead of a world."""
     collect: CollectConfig = CollectConfig()
     data: list[SourceConfig] = Field(default_factory=list[SourceConfig])
     """Offline data from files, instead of scripted demonstrations or beside them."""
@@ -198,16 +205,7 @@ class Study(_Section):
         Raises:
             StudyError: an unknown name.
         """
-        own = self.own_tasks
-        if not self.environment:
-            return expand(names, own)
-        unknown = [name for name in names if name not in own]
-        if unknown:
-            raise StudyError(
-                f"study {self.name!r}: found task {unknown[0]!r}, expected one of its own environment's tasks {sorted(own)}; "
-                "add it as [[tasks.own]]"
-            )
-        return tuple(own[name] for name in dict.fromkeys(names))
+        return self.load_world().find(names)
 
     @property
     def seen(self) -> tuple[Task, ...]:
@@ -246,12 +244,22 @@ class Study(_Section):
         Raises:
             StudyError: the study's own grounding cannot be loaded.
         """
-        return self.environment.load() if self.environment else MetaWorldGrounding()
+        return self.load_world().grounding
+
+    def load_world(self) -> World:
+        """The world of the study's tasks.
+
+        Raises:
+            StudyError: it cannot be found or made, or the study's own grounding cannot be loaded.
+        """
+        if self.environment is not None:
+            return OwnWorld(self.name, self.own_tasks, self.environment.load)
+        return find_world(self.world.use, **({"own": self.own_tasks} if self.tasks.own else {}))
 
     @property
     def recordings(self) -> str:
         """What the files of recorded answers, scenes and lint results are called."""
-        return self.plan.name or (self.name if self.environment else "metaworld")
+        return self.plan.name or (self.name if self.environment else self.world.use.partition(":")[0])
 
 
 STUDIES_DIR = Path("data/studies")

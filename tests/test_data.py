@@ -25,7 +25,7 @@ from lago_skills.core import Episode, Playbook, Segment, Step
 from lago_skills.data.config import SourceConfig, WeightingConfig
 from lago_skills.data.episodes import load_episodes, save_episodes
 from lago_skills.data.hdf5_files import write_hdf5
-from lago_skills.data.minari_files import About, registered_spec, write_minari
+from lago_skills.data.minari_files import About, write_minari
 from lago_skills.data.sources import Sizes, episodes_of, read, source_hash, tasks_of
 from lago_skills.decoder.config import DecoderConfig
 from lago_skills.decoder.dataset import episode_weights, held_out_episodes, labelled_steps
@@ -35,7 +35,7 @@ from lago_skills.stages.workspace import Workspace, open_workspace
 from lago_skills.study import load_study
 from lago_skills.worlds.metaworld.env import MetaWorldEnv, demonstrate
 from lago_skills.worlds.metaworld.tasks import find_task
-from lago_skills.worlds.own import NamedEntries
+from lago_skills.worlds.own import NamedEntries, registered_spec
 
 SIZES = Sizes(observation=3, action=2)
 

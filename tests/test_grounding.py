@@ -12,9 +12,11 @@ from lago_skills.core import ANCHORS
 from lago_skills.errors import ShapeError, StudyError
 from lago_skills.planner import scenes
 from lago_skills.stages.planning.scenes import measure
-from lago_skills.worlds.metaworld.env import DEMO_SEED, EVAL_SEED, SCENE_SEED, TRAIN_SEED, MetaWorldEnv, demonstrate
+from lago_skills.worlds.metaworld.env import MetaWorldEnv, demonstrate
 from lago_skills.worlds.metaworld.grounding import MetaWorldGrounding
 from lago_skills.worlds.metaworld.tasks import GROUPS, METAWORLD_TASKS, expand, find_task
+from lago_skills.worlds.metaworld.world import MetaWorld
+from lago_skills.worlds.seeds import DEMO_SEED, EVAL_SEED, SCENE_SEED, TRAIN_SEED
 from tests.conftest import ROOT
 
 
@@ -168,12 +170,12 @@ def test_wrong_sizes_and_nan_are_refused(grounding: MetaWorldGrounding) -> None:
         grounding.inputs(bad, np.zeros((2, 3)))
 
 
-def test_measured_scenes_are_the_committed_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_measured_scenes_are_the_committed_ones() -> None:
     """A demonstrated task and one whose first observation after a reset is stale."""
-    chosen = {name: find_task(name) for name in ("reach", "window-close")}
-    monkeypatch.setattr("lago_skills.stages.planning.scenes.METAWORLD_TASKS", chosen)
+    world = MetaWorld()
+    world.tasks = chosen = {name: find_task(name) for name in ("reach", "window-close")}
     committed = scenes.load(ROOT / "data/scenes/metaworld.json")
-    for scene in measure((chosen["reach"],)):
+    for scene in measure(world, (chosen["reach"],)):
         assert (scene.demonstrations is None) == (scene.task_id == "window-close")
         for name, bounds in scene.start.items():
             np.testing.assert_allclose(bounds, committed[scene.task_id].start[name], atol=0.011)

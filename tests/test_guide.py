@@ -17,9 +17,10 @@ from lago_skills.errors import ArtifactCorrupt, LibraryConflict, ShapeError, Stu
 from lago_skills.guide.bundle import load_bundle, write_bundle
 from lago_skills.guide.guides import LibraryGuide, NullGuide, RetrievalConfig
 from lago_skills.library import NewSkill, SkillLibrary
-from lago_skills.rl.metaworld import metaworld_problem
+from lago_skills.rl.world_problem import world_problem
 from lago_skills.worlds.metaworld.grounding import MetaWorldGrounding
 from lago_skills.worlds.metaworld.tasks import find_task
+from lago_skills.worlds.metaworld.world import MetaWorld
 from tests.conftest import random_decoder
 
 
@@ -127,18 +128,19 @@ class OtherArm(MetaWorldGrounding):
 
 
 def test_a_bundle_of_another_environment_is_refused(tmp_path: Path, playbooks: dict[str, Playbook]) -> None:
-    built, own = guide(playbooks), OtherArm()
+    built, own, world = guide(playbooks), OtherArm(), MetaWorld()
+    world.grounding = own
     with writing(tmp_path / "bundle", "build", {}) as writer:
         write_bundle(
-            writer.path, built.decoder, built.library, playbooks, built.step_latents, RetrievalConfig(), grounding=own
+            writer.path, built.decoder, built.library, playbooks, built.step_latents, RetrievalConfig(), world=world
         )
     with pytest.raises(StudyError, match=r"bundle'.* was made for another environment: found features \['other_"):
         load_bundle(tmp_path / "bundle")
     again = load_bundle(tmp_path / "bundle", grounding=own)
     assert again.grounding is own
     with pytest.raises(StudyError, match="guide was made for another environment"):
-        metaworld_problem([find_task("push")], MetaWorldGrounding(), again, 0)
-    assert metaworld_problem([find_task("push")], own, again, 0).adviser is not None
+        world_problem(MetaWorld(), [find_task("push")], MetaWorldGrounding(), again, 0)
+    assert world_problem(MetaWorld(), [find_task("push")], own, again, 0).adviser is not None
 
 
 def test_the_run_time_part_loads_no_text_model_no_torch_and_no_client() -> None:

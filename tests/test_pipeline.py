@@ -17,9 +17,10 @@ import pytest
 from lago_skills.guide.bundle import load_bundle
 from lago_skills.guide.guides import LibraryGuide
 from lago_skills.stages.workspace import exclusive, open_workspace
-from lago_skills.worlds.metaworld.env import EVAL_SEED
 from lago_skills.worlds.metaworld.tasks import find_task
+from lago_skills.worlds.metaworld.world import MetaWorld
 from lago_skills.worlds.rollouts import rollouts
+from lago_skills.worlds.seeds import EVAL_SEED
 from tests.conftest import ROOT, random_decoder
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
@@ -187,6 +188,7 @@ def test_skills_carry_over_to_tasks_without_demonstrations_and_random_ones_do_no
         shares: list[float] = []
         for each in (guide, untrained, shuffled):
             results = rollouts(
+                MetaWorld(),
                 find_task(name),
                 lambda obs, each=each, name=name: each.prior(obs, name).mean(),
                 [EVAL_SEED + i for i in range(10)],

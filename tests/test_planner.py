@@ -99,7 +99,8 @@ def test_a_request_depends_on_nothing_but_its_arguments(committed_planner: Plann
 
 
 def test_the_committed_scenes_are_what_the_simulator_shows(committed_planner: Planner) -> None:
-    from lago_skills.worlds.metaworld.env import SCENE_SEED, MetaWorldEnv
+    from lago_skills.worlds.metaworld.env import MetaWorldEnv
+    from lago_skills.worlds.seeds import SCENE_SEED
 
     env = MetaWorldEnv(TEN[1])
     grounding = committed_planner.grounding

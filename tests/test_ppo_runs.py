@@ -25,7 +25,6 @@ from lago_skills.prior import ActionPrior, DiscretePrior
 from lago_skills.rl.checkpoint import Checkpoint
 from lago_skills.rl.config import PPOConfig, SACConfig
 from lago_skills.rl.guidance.advisers import GuideAdviser, by_task
-from lago_skills.rl.metaworld import metaworld_problem
 from lago_skills.rl.methods import METHODS
 from lago_skills.rl.ppo import update as ppo
 from lago_skills.rl.ppo.rollout import Rollout, advantages_and_targets
@@ -33,11 +32,13 @@ from lago_skills.rl.ppo.train import PPOLoop, train
 from lago_skills.rl.ppo.update import LOG_KEYS, PPO
 from lago_skills.rl.problem import Problem, evaluate
 from lago_skills.rl.runlog import Row
+from lago_skills.rl.world_problem import world_problem
 from lago_skills.stages import train as stage
 from lago_skills.stages.workspace import Workspace
 from lago_skills.study import load_study
 from lago_skills.worlds.metaworld.grounding import MetaWorldGrounding
 from lago_skills.worlds.metaworld.tasks import expand
+from lago_skills.worlds.metaworld.world import MetaWorld
 from tests.ppo_envs import (
     HORIZON,
     KINDS,
@@ -255,7 +256,7 @@ def test_a_run_on_several_metaworld_tasks_with_a_library(
 ) -> None:
     guide = random_guide(playbooks)
     tasks = expand(list(guide.playbooks))[:2]
-    problem = metaworld_problem(tasks, grounding, guide, 0)
+    problem = world_problem(MetaWorld(), tasks, grounding, guide, 0)
     settings = config(n_steps=200, rollout_steps=50, eval_every=200, eval_episodes=1, n_epochs=1)
     result = train(problem, settings, 0)
     assert result.curve[-1]["time/guide_share"] > 0.0

@@ -19,12 +19,13 @@ from lago_skills.errors import ShapeError, StudyError, TrainingStopped
 from lago_skills.guide.guides import NullGuide
 from lago_skills.rl.checkpoint import Checkpoint
 from lago_skills.rl.envs import MAX_CRASHES, Envs, Watched
-from lago_skills.rl.metaworld import metaworld_problem
 from lago_skills.rl.problem import evaluate
 from lago_skills.rl.sac.replay import Batch, Columns
 from lago_skills.rl.sac.train import SACLoop, train
+from lago_skills.rl.world_problem import world_problem
 from lago_skills.worlds.metaworld.grounding import MetaWorldGrounding
 from lago_skills.worlds.metaworld.tasks import find_task
+from lago_skills.worlds.metaworld.world import MetaWorld
 from lago_skills.worlds.rollouts import rollouts
 from tests.small_envs import SMALL, Pointing, Walk, problem, same
 from tests.test_guide import guide as random_guide
@@ -232,7 +233,7 @@ def test_a_guide_for_other_actions_is_refused() -> None:
 
 def test_a_task_without_playbook_is_refused(playbooks: dict[str, Playbook]) -> None:
     with pytest.raises(StudyError, match="found no playbook for 'soccer'"):
-        metaworld_problem([find_task("soccer")], MetaWorldGrounding(), random_guide(playbooks), 0)
+        world_problem(MetaWorld(), [find_task("soccer")], MetaWorldGrounding(), random_guide(playbooks), 0)
 
 
 def test_rollouts_do_not_depend_on_how_many_run_side_by_side() -> None:
@@ -243,12 +244,12 @@ def test_rollouts_do_not_depend_on_how_many_run_side_by_side() -> None:
         return np.clip(np.concatenate([heading, np.zeros((len(heading), 1))], 1), -1, 1).astype(np.float32)
 
     steps: list[int] = []
-    one = rollouts(task, goal_seeking, [5, 6, 7], steps.append, n_envs=1)
-    three = rollouts(task, goal_seeking, [5, 6, 7], lambda n: None, n_envs=3)
+    one = rollouts(MetaWorld(), task, goal_seeking, [5, 6, 7], steps.append, n_envs=1)
+    three = rollouts(MetaWorld(), task, goal_seeking, [5, 6, 7], lambda n: None, n_envs=3)
     assert one == three
     assert [r.seed for r in one] == [5, 6, 7]
     assert all(r.success for r in one)
     assert sum(steps) == sum(r.steps for r in one)
-    made = metaworld_problem([task], MetaWorldGrounding(), None, 0)
+    made = world_problem(MetaWorld(), [task], MetaWorldGrounding(), None, 0)
     outcomes = evaluate(made, lambda observations, tasks: goal_seeking(observations), 3, n_envs=2)
     assert [(o.success, o.seed) for o in outcomes] == [(True, made.eval_seed + i) for i in range(3)]

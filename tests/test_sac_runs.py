@@ -27,7 +27,6 @@ from lago_skills.guide.guides import NullGuide
 from lago_skills.rl import checkpoint, runlog
 from lago_skills.rl.checkpoint import Checkpoint
 from lago_skills.rl.config import LEADERS, PPOConfig, SACConfig
-from lago_skills.rl.metaworld import metaworld_problem
 from lago_skills.rl.methods import METHODS, method
 from lago_skills.rl.policy import greedy_policy
 from lago_skills.rl.problem import Problem, evaluate
@@ -35,8 +34,10 @@ from lago_skills.rl.runlog import RunLog
 from lago_skills.rl.sac import update as sac
 from lago_skills.rl.sac.train import train
 from lago_skills.rl.sac.update import LOG_KEYS
+from lago_skills.rl.world_problem import world_problem
 from lago_skills.worlds.metaworld.grounding import MetaWorldGrounding
 from lago_skills.worlds.metaworld.tasks import find_task
+from lago_skills.worlds.metaworld.world import MetaWorld
 from tests.fading import Nearby, steps_to_stay
 from tests.small_envs import SMALL, Echo, Pointing, Walk, problem, same, timeless
 from tests.test_guide import guide as random_guide
@@ -144,7 +145,7 @@ def test_a_run_that_was_killed_goes_on_as_if_it_had_not_been(tmp_path: Path) -> 
 
 def test_a_run_on_the_simulator_goes_on_exactly(tmp_path: Path, playbooks: dict[str, Playbook]) -> None:
     config = SMALL.model_copy(update={"n_steps": 500, "eval_every": 250, "plan_noise_m": 0.05})
-    made = metaworld_problem([find_task("door-lock")], MetaWorldGrounding(), random_guide(playbooks), 0)
+    made = world_problem(MetaWorld(), [find_task("door-lock")], MetaWorldGrounding(), random_guide(playbooks), 0)
     recipe = {"same": True}
     train(made, config.model_copy(update={"n_steps": 250}), 0, folder=tmp_path, recipe=recipe)
     went_on, whole = train(made, config, 0, folder=tmp_path, recipe=recipe), train(made, config, 0)

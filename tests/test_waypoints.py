@@ -15,10 +15,12 @@ from lago_skills.experiments.baselines import direct
 from lago_skills.experiments.tables import latent as latent_table
 from lago_skills.planner.waypoints import MOST, PATIENCE, Waypoint, read_waypoints, waypoints_request
 from lago_skills.stages.workspace import open_workspace
-from lago_skills.worlds.metaworld.env import EVAL_SEED, MetaWorldEnv
+from lago_skills.worlds.metaworld.env import MetaWorldEnv
 from lago_skills.worlds.metaworld.grounding import MetaWorldGrounding
 from lago_skills.worlds.metaworld.tasks import find_task
+from lago_skills.worlds.metaworld.world import MetaWorld
 from lago_skills.worlds.rollouts import full_rollouts
+from lago_skills.worlds.seeds import EVAL_SEED
 from tests.conftest import ROOT
 
 GROUNDING = MetaWorldGrounding()
@@ -79,7 +81,9 @@ def test_a_motion_is_followed_point_by_point() -> None:
         x, y, z = (float(value) for value in GROUNDING.anchors(observation[None])[0, -1])
         far, aside = Waypoint((3.0, 0.6, 0.2), True, 0), Waypoint((x, y - 0.1, z), False, 5)
         motions.append((far, aside, Waypoint((x, y, z), False, 0)))
-    results = full_rollouts(task, direct.WaypointController(motions, GROUNDING, 10.0), seeds, lambda n: None)
+    results = full_rollouts(
+        MetaWorld(), task, direct.WaypointController(motions, GROUNDING, 10.0), seeds, lambda n: None
+    )
     assert [result.success for result in results] == [True, True]
     assert min(result.steps for result in results) > PATIENCE + 5
 

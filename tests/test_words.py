@@ -36,11 +36,13 @@ from lago_skills.words.geometry import MEANINGS, from_frame, locate, to_frame
 from lago_skills.words.learning import learn
 from lago_skills.words.plan import WordsPlan
 from lago_skills.worlds.grounding import anchored
-from lago_skills.worlds.metaworld.env import DEMO_SEED, EVAL_SEED, MetaWorldEnv, demonstrate
+from lago_skills.worlds.metaworld.env import MetaWorldEnv, demonstrate
 from lago_skills.worlds.metaworld.grounding import MetaWorldGrounding
 from lago_skills.worlds.metaworld.tasks import GROUPS, expand, find_task
+from lago_skills.worlds.metaworld.world import MetaWorld
 from lago_skills.worlds.own import NamedEntries
 from lago_skills.worlds.rollouts import full_rollouts
+from lago_skills.worlds.seeds import DEMO_SEED, EVAL_SEED
 from tests.conftest import ROOT, random_decoder
 from tests.decoder_data import followers
 
@@ -241,7 +243,7 @@ def _play(plan: WordsPlan, weights: Any, seeds: list[int]) -> float:
         closed = np.array([step.skill in (GRIP, SLIDE) for step in plan.playbook.steps])[found.steps]
         return act(10.0 * (found.targets - GROUNDING.anchors(observations)[:, 0]), closed)
 
-    results = full_rollouts(find_task("push"), policy, seeds, lambda n: None, n_envs=5)
+    results = full_rollouts(MetaWorld(), find_task("push"), policy, seeds, lambda n: None, n_envs=5)
     return float(np.mean([result.success for result in results]))
 
 
@@ -388,7 +390,7 @@ def test_controllers_follow_both_forms(playbooks: dict[str, Playbook], recorded:
     seeds = [EVAL_SEED, EVAL_SEED + 1]
 
     def success(policy: Any, task: str) -> float:
-        results = full_rollouts(find_task(task), policy, seeds, lambda n: None, n_envs=2)
+        results = full_rollouts(MetaWorld(), find_task(task), policy, seeds, lambda n: None, n_envs=2)
         return float(np.mean([result.success for result in results]))
 
     assert success(NumbersController(playbooks["push"], GROUNDING, 10.0), "push") == 1.0

@@ -25,10 +25,12 @@ from lago_skills.experiments.cells import Cell, ResultFile, Row
 from lago_skills.experiments.intervals import stratified_mean
 from lago_skills.experiments.tables import zero_shot as zero_shot_table
 from lago_skills.stages.workspace import Workspace, open_workspace
-from lago_skills.worlds.metaworld.env import EVAL_SEED, MetaWorldEnv, scripted
+from lago_skills.worlds.metaworld.env import MetaWorldEnv, scripted
 from lago_skills.worlds.metaworld.grounding import MetaWorldGrounding
 from lago_skills.worlds.metaworld.tasks import find_task
+from lago_skills.worlds.metaworld.world import MetaWorld
 from lago_skills.worlds.rollouts import full_rollouts, rollouts
+from lago_skills.worlds.seeds import EVAL_SEED
 from tests.conftest import ROOT, random_decoder
 
 STUDY = """
@@ -194,9 +196,9 @@ def test_one_pass_to_the_horizon_gives_first_success_and_the_last_flag() -> None
                 actions[number] = (0.0, 0.0, 1.0, 0.0)
         return actions
 
-    ended = rollouts(task, towards, seeds, lambda n: None)
-    stayed = full_rollouts(task, Forgetful(towards), seeds, taken.append, n_envs=2)
-    left = full_rollouts(task, away_in_the_end, seeds, lambda n: None, n_envs=2)
+    ended = rollouts(MetaWorld(), task, towards, seeds, lambda n: None)
+    stayed = full_rollouts(MetaWorld(), task, Forgetful(towards), seeds, taken.append, n_envs=2)
+    left = full_rollouts(MetaWorld(), task, away_in_the_end, seeds, lambda n: None, n_envs=2)
     assert [r.success for r in ended] == [True] * 3
     assert [(r.seed, r.success, r.steps) for r in stayed] == [(r.seed, r.success, r.steps) for r in ended]
     assert [(r.seed, r.success, r.steps) for r in left] == [(r.seed, r.success, r.steps) for r in ended]
@@ -208,8 +210,10 @@ def test_one_pass_to_the_horizon_gives_first_success_and_the_last_flag() -> None
     assert counts == {0: 90, 1: 90, 2: 90}
     kept = [MetaWorldEnv(task) for _ in range(5)]  # more than there are episodes
     for _ in range(2):  # whatever was played in them before
-        assert rollouts(task, towards, seeds, lambda n: None, envs=kept) == ended
-    still = full_rollouts(task, Forgetful(lambda o: np.zeros((len(o), 4), np.float32)), seeds[:1], lambda n: None)
+        assert rollouts(MetaWorld(), task, towards, seeds, lambda n: None, envs=kept) == ended
+    still = full_rollouts(
+        MetaWorld(), task, Forgetful(lambda o: np.zeros((len(o), 4), np.float32)), seeds[:1], lambda n: None
+    )
     assert (still[0].success, still[0].steps, still[0].success_last) == (False, 90, False)
 
 

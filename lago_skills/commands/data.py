@@ -6,7 +6,6 @@ import argparse
 import json
 import subprocess
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -219,34 +218,31 @@ def _to_file(folder: Path, stem: str, format: str, episodes: list[Episode]) -> P
 def _to_minari(
     space: Workspace, task: Task, stem: str, manifest: Manifest, episodes: list[Episode], to: Path | None
 ) -> tuple[str, bool]:
-    from lago_skills.data.minari_files import About, registered_spec, write_minari
-    from lago_skills.worlds.metaworld.env import env_spec
+    from lago_skills.data.minari_files import About, write_minari
 
-    in_metaworld = task.env_id.startswith("metaworld/")
+    origin = space.world.provenance(task.id)
     about = About(
-        algorithm=_origin(manifest),
+        algorithm=_origin(manifest, origin.demonstrator),
         description=(
             f"{len(episodes)} episodes of task {task.id!r} ({task.sentence}) from study {space.study.name!r}, seed "
             f"{space.study.seed}; {sum(e.success for e in episodes)} succeed. At most {task.horizon_steps} steps each, an episode "
             f"ends at success. Written by lago-skills {lago_skills.__version__}."
         ),
-        requirements=[f"metaworld=={version('metaworld')}"] if in_metaworld else [],
+        requirements=list(origin.requirements),
         author=_git("user.name", space.root),
         author_email=_git("user.email", space.root),
-        env_spec=env_spec(task) if in_metaworld else registered_spec(task.env_id),
+        env_spec=origin.env_spec,
     )
     return write_minari(f"lago/{stem}", episodes, manifest.digest, about, to)
 
 
-def _origin(manifest: Manifest) -> str:
+def _origin(manifest: Manifest, demonstrator: str) -> str:
     """How the episodes were made: of which policies and from which files."""
     n_scripted = int(manifest.recipe["episodes_per_task"])
     noise = manifest.recipe["action_noise_std"]
     parts: list[str] = []
     if n_scripted:
-        parts.append(
-            f"scripted policy of metaworld {version('metaworld')} with Gaussian action noise {noise:g}, successes only"
-        )
+        parts.append(f"{demonstrator} with Gaussian action noise {noise:g}, successes only")
     parts += [f"episodes of a file with SHA-256 {source['sha256']}" for source in manifest.recipe.get("data", [])]
     return "; ".join(parts)
 

@@ -261,10 +261,10 @@ def _import(space: Workspace, options: argparse.Namespace) -> None:
 
 def _scenes(space: Workspace) -> None:
     from lago_skills.planner import scenes
-    from lago_skills.stages.planning.scenes import measure, measure_own
+    from lago_skills.stages.planning.scenes import measure
 
     path = plan.scenes_path(space)
-    scenes.save(path, measure_own(space) if space.study.environment else measure(space.study.seen))
+    scenes.save(path, measure(space.world, space.study.seen))
     _say(f"feature ranges written to {path}; requests, and with them recorded answers, may change")
 
 

@@ -149,14 +149,6 @@ class About:
     """Makes the environment that the episodes come from."""
 
 
-def registered_spec(env_id: str) -> EnvSpec | None:
-    """The specification of a Gymnasium id; None where nobody has registered it here."""
-    try:
-        return gymnasium.spec(env_id)
-    except gymnasium.error.Error:
-        return None
-
-
 def write_minari(stem: str, episodes: list[Episode], digest: str, about: About, root: Path | None) -> tuple[str, bool]:
     """Add a dataset `<stem>-v<N>` to Minari's folder (or another one); returns its id and whether it is new.
 

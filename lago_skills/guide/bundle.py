@@ -17,7 +17,7 @@ from lago_skills.artifacts.folder import verify
 from lago_skills.artifacts.tensors import load_arrays, save_arrays
 from lago_skills.core import Playbook
 from lago_skills.decoder.runtime import DecoderWeights
-from lago_skills.errors import ArtifactCorrupt
+from lago_skills.errors import ArtifactCorrupt, StudyError
 from lago_skills.guide.guides import LibraryGuide, RetrievalConfig
 from lago_skills.library import SkillLibrary
 from lago_skills.library.exchange import copy, open_any
@@ -25,7 +25,7 @@ from lago_skills.playbook import playbook_from, playbook_to
 from lago_skills.query.runtime import LearnedQuery, QueryNetwork
 from lago_skills.words.ends import ENDS_FILE, Ends
 from lago_skills.worlds.grounding import Grounding, check_identity, identity
-from lago_skills.worlds.metaworld.grounding import MetaWorldGrounding
+from lago_skills.worlds.world import DEFAULT, World, find_world
 
 LIBRARY_DIR = "library"
 DECODER_FILE, PLAYBOOKS_FILE, LATENTS_FILE, RETRIEVAL_FILE = (
@@ -48,19 +48,19 @@ def write_bundle(
     step_latents: dict[str, NDArray[np.float32]],
     config: RetrievalConfig,
     learned: LearnedQuery | None = None,
-    grounding: Grounding | None = None,
+    world: World | None = None,
     ends: Ends | None = None,
 ) -> None:
-    """Fill a folder with everything a guide needs at run time; without a grounding, it is for Meta-World."""
+    """Fill a folder with everything a guide needs at run time, for a world; without one, for the default one."""
+    world = world or find_world(DEFAULT)
     decoder.save(folder / DECODER_FILE)
     copy(library, folder / LIBRARY_DIR, frozen=True)
     books = {name: playbook_to(book) for name, book in playbooks.items()}
     (folder / PLAYBOOKS_FILE).write_text(json.dumps(books, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     save_arrays(step_latents, folder / LATENTS_FILE)
     (folder / RETRIEVAL_FILE).write_text(json.dumps(asdict(config)) + "\n", encoding="utf-8")
-    (folder / GROUNDING_FILE).write_text(
-        json.dumps(identity(grounding or MetaWorldGrounding())) + "\n", encoding="utf-8"
-    )
+    made_for = {**identity(world.grounding), "world": world.spec()}
+    (folder / GROUNDING_FILE).write_text(json.dumps(made_for) + "\n", encoding="utf-8")
     if ends is not None:
         ends.save(folder)
     if learned is not None:
@@ -71,7 +71,7 @@ def write_bundle(
 def load_bundle(folder: Path, library: SkillLibrary | None = None, grounding: Grounding | None = None) -> LibraryGuide:
     """The guide in a bundle, after its hashes have been checked; with a `library` of the same decoder, that one instead of its own.
 
-    `grounding` is of the environment that it shall advise in, by default Meta-World's.
+    `grounding` is of the environment that it shall advise in, by default that of the world it was made for.
 
     Raises:
         ArtifactMissing: there is no bundle in that folder.
@@ -79,9 +79,7 @@ def load_bundle(folder: Path, library: SkillLibrary | None = None, grounding: Gr
         StudyError: it was made for another environment.
     """
     verify(folder)
-    grounding = grounding or MetaWorldGrounding()
-    if (folder / GROUNDING_FILE).is_file():  # bundles of before they said so load as they did
-        check_identity(f"bundle {str(folder)!r}", _read(folder / GROUNDING_FILE), grounding)
+    grounding = _grounding(folder, grounding)
     try:
         books: dict[str, dict[str, Any]] = _read(folder / PLAYBOOKS_FILE)
         retrieval = _read(folder / RETRIEVAL_FILE)
@@ -100,6 +98,22 @@ def load_bundle(folder: Path, library: SkillLibrary | None = None, grounding: Gr
             f"bundle {str(folder)!r} cannot be read ({error}); expected the files that the build stage writes; "
             "delete the folder and build again"
         ) from error
+
+
+def _grounding(folder: Path, grounding: Grounding | None) -> Grounding:
+    """The grounding asked for, if the bundle was made for such a one; or that of the bundle's own world."""
+    made_for = _read(folder / GROUNDING_FILE) if (folder / GROUNDING_FILE).is_file() else {}
+    if grounding is None:
+        spec = made_for.get("world", {"use": DEFAULT})
+        if spec["use"] == "own":
+            raise StudyError(
+                f"bundle {str(folder)!r}: found one made for an environment that a study file describes; expected its grounding beside "
+                "it; pass grounding=load_study(PATH).grounding"
+            )
+        grounding = find_world(**spec).grounding
+    if made_for:  # bundles of before they said so load as they did
+        check_identity(f"bundle {str(folder)!r}", made_for, grounding)
+    return grounding
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import numpy as np
 import lago_skills
 from lago_skills.artifacts.folder import ArtifactWriter, Manifest, fingerprint, verify
 from lago_skills.artifacts.workers import Progress
-from lago_skills.core import Playbook
+from lago_skills.core import Playbook, Task
 from lago_skills.errors import RenderingUnavailable
 from lago_skills.experiments.intervals import wilson
 from lago_skills.experiments.tables.specs import TABLES
@@ -26,7 +26,6 @@ from lago_skills.rl.runlog import CURVE_FILE
 from lago_skills.stages import build, evaluate, plan, train
 from lago_skills.stages.job import Job, digest
 from lago_skills.stages.workspace import Workspace
-from lago_skills.worlds.metaworld.tasks import METAWORLD_TASKS
 
 VERSION = 4
 REPORT_FILE, ROWS_FILE = "report.html", "rows.json"
@@ -166,7 +165,7 @@ def _page(space: Workspace, rows: list[Row], summary: Row, tables: dict[str, str
         },
         models=sorted({book.model for book in books.values()}),
         by_model=_by_model(zero_shot, books, lint),
-        books=[_explain(book, lint[name]) for name, book in books.items()],
+        books=[_explain(space.world.tasks[name], book, lint[name]) for name, book in books.items()],
         stages=[{"name": name, **_stage(manifest)} for name, manifest in _manifests(space)],
     )
 
@@ -196,10 +195,9 @@ def _filmed(space: Workspace) -> list[train.Cell]:
 def _film(space: Workspace, guide: LibraryGuide, cell: train.Cell) -> Row:
     """One greedy episode of a run, drawn every second step."""
     from lago_skills.report.plots import Frame, animation
-    from lago_skills.worlds.metaworld.env import EVAL_SEED, MetaWorldEnv, prepare_rendering
+    from lago_skills.worlds.seeds import EVAL_SEED
 
-    prepare_rendering()
-    env = MetaWorldEnv(cell.task)
+    env = space.world.make(cell.task.id, rendered=True)
     policy, leader = train.learned(space, cell)
     observation, _ = env.reset(seed=EVAL_SEED)
     frames: list[Frame] = []
@@ -209,7 +207,7 @@ def _film(space: Workspace, guide: LibraryGuide, cell: train.Cell) -> Row:
         found = guide.retrieve(observation[None], cell.task.id)
         if step % 2 == 0:
             try:
-                picture = env.render()
+                picture = np.asarray(env.render(), np.uint8)
             except RenderingUnavailable:
                 picture = None
             best = guide.library.get(int(found.neighbors.ids[0, 0]))
@@ -252,10 +250,10 @@ def _by_model(zero_shot: list[Row], books: dict[str, Playbook], lint: dict[str, 
     return found
 
 
-def _explain(book: Playbook, lint: Row) -> Row:
+def _explain(task: Task, book: Playbook, lint: Row) -> Row:
     return {
         "task": book.task_id,
-        "sentence": METAWORLD_TASKS[book.task_id].sentence,
+        "sentence": task.sentence,
         "version": lint["version"],
         "source": lint["source"],
         "findings": [f"{finding['kind']}: {finding['text']}" for finding in lint["findings"]],

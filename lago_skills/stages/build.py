@@ -52,8 +52,8 @@ def jobs(space: Workspace) -> list[Job]:
             library.compact()
             latents = _step_latents(books, decoder, embeddings)
             settings = RetrievalConfig(**config.model_dump())
-            grounding, ends = space.study.grounding, segment.ends(space)
-            write_bundle(writer.path, decoder, library, books, latents, settings, learned, grounding, ends)
+            ends = segment.ends(space)
+            write_bundle(writer.path, decoder, library, books, latents, settings, learned, space.world, ends)
             for path in (writer.path / LIBRARY_DIR).rglob("*"):  # the copy's own name and times are not what it says
                 writer.content[path.relative_to(writer.path).as_posix()] = ""
             writer.content[f"{LIBRARY_DIR}/{STORE_FILE}"] = fingerprint(library)

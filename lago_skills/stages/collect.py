@@ -13,6 +13,7 @@ from lago_skills.data.sources import Sizes, episodes_of, read, source_hash
 from lago_skills.errors import DataError, StudyError
 from lago_skills.stages.job import Job
 from lago_skills.stages.workspace import Workspace
+from lago_skills.worlds.seeds import DEMO_SEED
 
 VERSION = 1
 
@@ -78,10 +79,16 @@ def _job(space: Workspace, task: Task) -> Job:
 
 def _scripted(space: Workspace, task: Task, n_episodes: int, progress: Progress) -> tuple[list[Episode], int]:
     """Successful episodes of the scripted policy, and how many were tried."""
-    from lago_skills.worlds.metaworld.env import DEMO_SEED, MetaWorldEnv, demonstrate
+    from lago_skills.worlds.rollouts import record
 
-    config = space.study.collect
-    env = MetaWorldEnv(task)
+    config, world = space.study.collect, space.world
+    demonstrator = world.demonstrator(task.id)
+    if demonstrator is None:
+        raise StudyError(
+            f"collect: found no demonstrator of task {task.id!r} in world {world.name!r}; expected one, or episodes; add [[data]] of "
+            "the task, with collect.episodes_per_task = 0"
+        )
+    env = world.make(task.id)
     kept: list[Episode] = []
     steps = tried = 0
     first = DEMO_SEED + 10_000 * space.study.seed
@@ -91,7 +98,7 @@ def _scripted(space: Workspace, task: Task, n_episodes: int, progress: Progress)
                 f"collect: the scripted policy of task {task.id!r} succeeded in {len(kept)} of {tried} episodes; "
                 f"expected {n_episodes} successes; lower collect.action_noise_std"
             )
-        episode = demonstrate(env, first + tried, config.action_noise_std)
+        episode = record(env, demonstrator, task.id, first + tried, config.action_noise_std, world.success)
         tried += 1
         steps += len(episode.actions)
         if episode.success:

@@ -28,8 +28,8 @@ def _job(space: Workspace, task: Task, bundle: str) -> Job:
     n_episodes = space.study.zero_shot.episodes
 
     def make(writer: ArtifactWriter, progress: Progress) -> None:
-        from lago_skills.worlds.metaworld.env import EVAL_SEED
         from lago_skills.worlds.rollouts import rollouts
+        from lago_skills.worlds.seeds import EVAL_SEED
 
         guide = build.guide(space)
         taken = 0
@@ -40,7 +40,9 @@ def _job(space: Workspace, task: Task, bundle: str) -> Job:
             progress(min(taken, n_episodes * task.horizon_steps), task.id)
 
         seeds = [EVAL_SEED + i for i in range(n_episodes)]
-        results = rollouts(task, lambda observations: guide.prior(observations, task.id).mean(), seeds, report)
+        results = rollouts(
+            space.world, task, lambda observations: guide.prior(observations, task.id).mean(), seeds, report
+        )
         with (writer.path / RESULTS_FILE).open("w", newline="", encoding="utf-8") as stream:
             table = csv.writer(stream)
             table.writerow(["task", "method", "start_seed", "success", "steps"])

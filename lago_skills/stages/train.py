@@ -22,7 +22,6 @@ from lago_skills.rl.runlog import CURVE_FILE, Row
 from lago_skills.stages import build
 from lago_skills.stages.job import Job, digest
 from lago_skills.stages.workspace import Workspace
-from lago_skills.worlds.metaworld.tasks import expand
 
 if TYPE_CHECKING:
     from torch import nn
@@ -56,7 +55,7 @@ def cells(space: Workspace) -> list[Cell]:
     return [
         Cell(task, algorithm, seed)
         for seed in config.seeds
-        for task in expand(config.tasks)
+        for task in space.study.find(config.tasks)
         for algorithm in config.algorithms
     ]
 
@@ -75,11 +74,11 @@ def jobs(space: Workspace) -> list[Job]:
 
 def problem(space: Workspace, cell: Cell) -> Problem:
     """What a run learns."""
-    from lago_skills.rl.metaworld import metaworld_problem
+    from lago_skills.rl.world_problem import world_problem
 
     adviser = methods.method(cell.algorithm).adviser
     guide = build.guide(space) if adviser == "library" else None
-    return metaworld_problem([cell.task], space.study.grounding, guide, cell.seed)
+    return world_problem(space.world, [cell.task], space.study.grounding, guide, cell.seed)
 
 
 def learned(space: Workspace, cell: Cell) -> tuple[Callable[[NDArray[Any]], NDArray[np.float32]], str]:

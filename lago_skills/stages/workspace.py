@@ -10,6 +10,7 @@ from pathlib import Path
 
 from lago_skills.errors import StudyBusy
 from lago_skills.study import Study, load_study
+from lago_skills.worlds.world import World
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,15 @@ class Workspace:
     root: Path
     study_file: Path
     study: Study
+
+    @property
+    def world(self) -> World:
+        """The world that the study's tasks are of.
+
+        Raises:
+            StudyError: it cannot be found or made.
+        """
+        return self.study.load_world()
 
     def episodes(self, task: str) -> Path:
         """Where the demonstrations of a task are kept."""

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
+import gymnasium
 import numpy as np
+from gymnasium.envs.registration import EnvSpec
 from numpy.typing import NDArray
 
-from lago_skills.core import Feature, Vocabulary, check_observations
+from lago_skills.core import Feature, Task, Vocabulary, check_observations
 from lago_skills.errors import StudyError
 from lago_skills.worlds.grounding import Grounding
+from lago_skills.worlds.world import Demonstrator, Env, EpisodeSoFar, Provenance
 
 PARTS = ("observation_size", "action_size", "vocabulary", "features", "world", "values", "anchors", "inputs", "turn")
 
@@ -78,6 +82,99 @@ class NamedEntries:
     ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float32]]:
         """No symmetry is known: the arguments."""
         return np.asarray(observations, np.float64), np.asarray(targets, np.float64), np.asarray(actions, np.float32)
+
+
+class OwnWorld:
+    """The tasks and the environment that a study file describes."""
+
+    groups: Mapping[str, tuple[str, ...]] = {}
+    plays_on = False
+    settle = None
+
+    def __init__(self, name: str, tasks: Mapping[str, Task], load: Callable[[], Grounding]) -> None:
+        self.name, self.tasks, self._load = name, tasks, load
+        self._grounding: Grounding | None = None
+
+    @property
+    def grounding(self) -> Grounding:
+        """How its observations are read.
+
+        Raises:
+            StudyError: it cannot be loaded.
+        """
+        if self._grounding is None:
+            self._grounding = self._load()
+        return self._grounding
+
+    def find(self, names: list[str]) -> tuple[Task, ...]:
+        """Tasks by name.
+
+        Raises:
+            StudyError: an unknown name.
+        """
+        unknown = [name for name in names if name not in self.tasks]
+        if unknown:
+            raise StudyError(
+                f"study {self.name!r}: found task {unknown[0]!r}, expected one of its own environment's tasks {sorted(self.tasks)}; "
+                "add it as [[tasks.own]]"
+            )
+        return tuple(self.tasks[name] for name in dict.fromkeys(names))
+
+    def make(self, task: str, *, reward: str = "sparse", rendered: bool = False) -> Env:
+        """The environment of a task, with its own reward.
+
+        Raises:
+            StudyError: no such task, it cannot be made, or its observation is not what the grounding was made for.
+        """
+        (known,) = self.find([task])
+        try:
+            env: Env = gymnasium.make(known.env_id, render_mode="rgb_array" if rendered else None)
+        except Exception as error:  # each environment package fails in its own way
+            raise StudyError(
+                f"task {task!r}: found env_id = {known.env_id!r}, which cannot be made ({type(error).__name__}: {error}); "
+                "expected a Gymnasium id; correct it or install the package"
+            ) from error
+        expected = (self.grounding.observation_size,)
+        if env.observation_space.shape != expected:
+            found = env.observation_space.shape or env.observation_space
+            env.close()
+            raise StudyError(
+                f"task {task!r}: found observations of shape {found}; expected {expected}, as [environment] says; correct "
+                "environment.observation_size"
+            )
+        return env
+
+    def success(self, so_far: EpisodeSoFar) -> bool:
+        """What success is nobody has said.
+
+        Raises:
+            StudyError: always.
+        """
+        raise StudyError(
+            f"study {self.name!r}: found an environment of one's own without a rule of success; expected a world that says when a "
+            "task is solved; name its class with [world] use = 'MODULE:CLASS'"
+        )
+
+    def demonstrator(self, task: str) -> Demonstrator | None:
+        """Nobody."""
+        return None
+
+    def provenance(self, task: str) -> Provenance:
+        """What Gymnasium knows of the environment."""
+        (known,) = self.find([task])
+        return Provenance("the study's own demonstrator", (), registered_spec(known.env_id))
+
+    def spec(self) -> dict[str, Any]:
+        """The study file describes it."""
+        return {"use": "own"}
+
+
+def registered_spec(env_id: str) -> EnvSpec | None:
+    """The specification of a Gymnasium id; None where nobody has registered it here."""
+    try:
+        return gymnasium.spec(env_id)
+    except gymnasium.error.Error:
+        return None
 
 
 def load_grounding(path: str) -> Grounding:

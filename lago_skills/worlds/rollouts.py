@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lago_skills.core import Task
-from lago_skills.worlds.metaworld.env import MetaWorldEnv
+from lago_skills.core import Episode, Task
+from lago_skills.worlds.world import Demonstrator, Env, EpisodeSoFar, World
 
 Policy = Callable[[NDArray[np.float64]], NDArray[np.float32]]
 """(B, S) observations -> (B, A) actions."""
@@ -25,20 +25,21 @@ class EpisodeResult:
 
     seed: int
     success: bool
-    """Whether the package's success flag was up at any step: there the episode ends."""
+    """Whether the task was solved, by the world's rule, at any step: there the episode ends."""
     steps: int
     """Control steps up to the first success, or the horizon."""
     success_last: bool | None = None
-    """The flag at the horizon's last step, where the policy went on after its first success; None where it did not."""
+    """Whether it was solved at the horizon's last step, where the policy went on after its first success; None where it did not."""
 
 
 def rollouts(
+    world: World,
     task: Task,
     policy: Policy,
     seeds: list[int],
     report: Callable[[int], None],
     n_envs: int = 4,
-    envs: list[MetaWorldEnv] | None = None,
+    envs: Sequence[Env] | None = None,
 ) -> list[EpisodeResult]:
     """One episode per start-state seed, in the order of `seeds`; `report(n)` after each n environment steps.
 
@@ -49,14 +50,14 @@ def rollouts(
         return policy(observations)
 
     if envs is not None:
-        return _play(envs, by_state, seeds, report, to_horizon=False)
-    with _opened(task, min(n_envs, len(seeds))) as made:
-        return _play(made, by_state, seeds, report, to_horizon=False)
+        return _play(world, task, envs, by_state, seeds, report, to_horizon=False)
+    with _opened(world, task, min(n_envs, len(seeds))) as made:
+        return _play(world, task, made, by_state, seeds, report, to_horizon=False)
 
 
 @contextmanager
-def _opened(task: Task, n_envs: int) -> Generator[list[MetaWorldEnv]]:
-    envs = [MetaWorldEnv(task) for _ in range(n_envs)]
+def _opened(world: World, task: Task, n_envs: int) -> Generator[list[Env]]:
+    envs = [world.make(task.id) for _ in range(n_envs)]
     try:
         yield envs
     finally:
@@ -65,7 +66,7 @@ def _opened(task: Task, n_envs: int) -> Generator[list[MetaWorldEnv]]:
 
 
 def full_rollouts(
-    task: Task, policy: EpisodePolicy, seeds: list[int], report: Callable[[int], None], n_envs: int = 10
+    world: World, task: Task, policy: EpisodePolicy, seeds: list[int], report: Callable[[int], None], n_envs: int = 10
 ) -> list[EpisodeResult]:
     """As `rollouts`, but each episode is played to the horizon, whatever happens: one pass gives both readings of success.
 
@@ -73,12 +74,14 @@ def full_rollouts(
     whether what was reached still held at the last step, the policy having gone on acting all the while: it implies
     `success`, and falls short of it by what is let go of, overshot or knocked away again.
     """
-    with _opened(task, min(n_envs, len(seeds))) as envs:
-        return _play(envs, policy, seeds, report, to_horizon=True)
+    with _opened(world, task, min(n_envs, len(seeds))) as envs:
+        return _play(world, task, envs, policy, seeds, report, to_horizon=True)
 
 
 def _play(
-    envs: list[MetaWorldEnv],
+    world: World,
+    task: Task,
+    envs: Sequence[Env],
     policy: EpisodePolicy,
     seeds: list[int],
     report: Callable[[int], None],
@@ -89,7 +92,7 @@ def _play(
     results: dict[int, EpisodeResult] = {}
     running: list[_Running] = []
     for env in envs[: len(seeds)]:
-        running.append(_Running.start(env, *waiting.pop(), to_horizon))
+        running.append(_Running.start(world, task, env, *waiting.pop(), to_horizon))
     while running:
         numbers = np.array([run.index for run in running])
         actions = policy(np.stack([run.observation for run in running]), numbers)
@@ -103,35 +106,41 @@ def _play(
                 continue
             results[run.index] = run.result()
             if waiting:
-                still.append(_Running.start(run.env, *waiting.pop(), to_horizon))
+                still.append(_Running.start(world, task, run.env, *waiting.pop(), to_horizon))
         running = still
     return [results[i] for i in range(len(seeds))]
 
 
 @dataclass
 class _Running:
-    env: MetaWorldEnv
+    world: World
+    task: Task
+    env: Env
     index: int
     seed: int
     to_horizon: bool
     observation: NDArray[np.float64]
+    so_far: EpisodeSoFar
     steps: int = 0
     first_success: int | None = None
     flag: bool = False
     done: bool = False
 
     @staticmethod
-    def start(env: MetaWorldEnv, index: int, seed: int, to_horizon: bool) -> _Running:
+    def start(world: World, task: Task, env: Env, index: int, seed: int, to_horizon: bool) -> _Running:
         observation, _ = env.reset(seed=seed)
-        return _Running(env, index, seed, to_horizon, observation)
+        return _Running(world, task, env, index, seed, to_horizon, observation, EpisodeSoFar())
 
     def step(self, action: NDArray[Any]) -> None:
-        self.observation, _, self.flag, truncated, _ = self.env.step(action)
+        self.observation, reward, terminated, truncated, info = self.env.step(action)
+        self.so_far.add(float(reward), info, terminated=terminated, truncated=truncated)
+        self.flag = self.world.success(self.so_far)
         self.steps += 1
         if self.flag and self.first_success is None:
             self.first_success = self.steps
-        at_horizon = truncated or self.steps >= self.env.task.horizon_steps
-        self.done = at_horizon or (self.flag and not self.to_horizon)
+        over = truncated or self.steps >= self.task.horizon_steps
+        over = over or (terminated and not (self.flag and self.world.plays_on))
+        self.done = over or (self.flag and not self.to_horizon)
 
     def result(self) -> EpisodeResult:
         return EpisodeResult(
@@ -140,3 +149,35 @@ class _Running:
             self.steps if self.first_success is None else self.first_success,
             self.flag if self.to_horizon else None,
         )
+
+
+def record(
+    env: Env,
+    policy: Demonstrator,
+    task: str,
+    seed: int,
+    noise_std: float,
+    success: Callable[[EpisodeSoFar], bool],
+) -> Episode:
+    """One episode of a policy with Gaussian action noise, clipped to [-1, 1]; the recorded action is the executed one.
+
+    It ends where the environment ends it. Failed episodes are returned too: the caller keeps only successes.
+    """
+    rng = np.random.default_rng(seed)
+    observation, _ = env.reset(seed=seed)
+    observations, actions, so_far = [observation], list[NDArray[np.float32]](), EpisodeSoFar()
+    while not (so_far.terminated or so_far.truncated):
+        chosen = policy(observation)
+        action = np.clip(chosen + rng.normal(0.0, noise_std, chosen.shape), -1.0, 1.0).astype(np.float32)
+        observation, reward, terminated, truncated, info = env.step(action)
+        so_far.add(float(reward), info, terminated=terminated, truncated=truncated)
+        observations.append(observation)
+        actions.append(action)
+    return Episode(
+        task_id=task,
+        seed=seed,
+        observations=np.asarray(observations, dtype=np.float32),
+        actions=np.asarray(actions, dtype=np.float32),
+        rewards=np.asarray(so_far.rewards, dtype=np.float32),
+        success=success(so_far),
+    )

@@ -24,7 +24,7 @@ STARTS = 10
 
 def requests(space: Workspace) -> list[Request]:
     """One request for each task and start state that the study has."""
-    from lago_skills.worlds.metaworld.env import EVAL_SEED
+    from lago_skills.worlds.seeds import EVAL_SEED
 
     ours = {task.id: task for task in (*space.study.seen, *plan.undemonstrated(space))}
     chosen = [ours[name] for name in TASKS if name in ours]
@@ -59,9 +59,7 @@ def motions(space: Workspace, task: Task, seeds: list[int]) -> list[tuple[Waypoi
 
 
 def _requests(space: Workspace, task: Task, seeds: list[int]) -> list[Request]:
-    from lago_skills.worlds.metaworld.env import MetaWorldEnv
-
-    env = MetaWorldEnv(task)
+    env = space.world.make(task.id)
     starts = [env.reset(seed=seed)[0] for seed in seeds]
     env.close()
     return [

@@ -26,12 +26,11 @@ from lago_skills.errors import StudyError
 from lago_skills.guide.bundle import load_bundle
 from lago_skills.rl.config import PPOConfig, SACConfig
 from lago_skills.rl.envs import MakeEnv
-from lago_skills.rl.metaworld import metaworld_problem
 from lago_skills.rl.ppo.train import PPOLoop
 from lago_skills.rl.problem import Problem
 from lago_skills.rl.sac.train import SACLoop
-from lago_skills.worlds.metaworld.env import MetaWorldEnv
-from lago_skills.worlds.metaworld.tasks import expand, find_task
+from lago_skills.rl.world_problem import world_problem
+from lago_skills.worlds.world import DEFAULT, find_world
 
 if TYPE_CHECKING:
     from stable_baselines3 import PPO, SAC
@@ -116,17 +115,18 @@ def bench(
     """
     require_peer()
     guide = load_bundle(bundle)
-    tasks = expand(["ten"])
-    whole = metaworld_problem(tasks, guide.grounding, guide, seed=0)
+    world = find_world(DEFAULT)
+    tasks, (sac_task,) = world.find(["ten"]), world.find([SAC_TASK])
+    whole = world_problem(world, tasks, guide.grounding, guide, seed=0)
 
     def make(number: int) -> MakeEnv:
         return lambda: ToHorizon(whole.make(number)(), tasks[number].horizon_steps)
 
     problem = replace(whole, make=make)
-    alone = metaworld_problem([find_task(SAC_TASK)], guide.grounding, guide, seed=0)
+    alone = world_problem(world, [sac_task], guide.grounding, guide, seed=0)
 
     def make_alone(number: int) -> MakeEnv:
-        return lambda: ToHorizon(MetaWorldEnv(find_task(SAC_TASK)), tasks[number].horizon_steps)
+        return lambda: ToHorizon(world.make(SAC_TASK), sac_task.horizon_steps)
 
     alone = replace(alone, make=make_alone)
     usual = sac or SACConfig()

@@ -41,8 +41,9 @@ from lago_skills.stages.planning.phrases import phrases
 from lago_skills.stages.workspace import Workspace
 from lago_skills.study import MAX_SEED, GuideConfig
 from lago_skills.worlds.grounding import Grounding
-from lago_skills.worlds.metaworld.env import EVAL_SEED, MetaWorldEnv
 from lago_skills.worlds.rollouts import rollouts
+from lago_skills.worlds.seeds import EVAL_SEED
+from lago_skills.worlds.world import Env, World
 
 if TYPE_CHECKING:
     from lago_skills.prior import ActionPrior
@@ -236,7 +237,7 @@ class Bench:
     def __init__(self, space: Workspace, say: Say) -> None:
         self.space, self._say, self._commit = space, say, commit()
         self._grounds: dict[tuple[int, int], Ground] = {}
-        self._envs: dict[str, list[MetaWorldEnv]] = {}
+        self._envs: dict[str, list[Env]] = {}
 
     def measure(self, cell: Cell, n_episodes: int) -> Row:
         """The row of a cell."""
@@ -247,7 +248,7 @@ class Bench:
         decoder, train_s = ground.decoder(chosen)
         guide = ground.guide(chosen, decoder)
         started = time.monotonic()
-        play = Play(guide, chosen, cell.seed, n_episodes, self._envs)
+        play = Play(self.space.world, guide, chosen, cell.seed, n_episodes, self._envs)
         success = {task.id: play.success(task) for task in (*self.space.study.seen, *self.space.study.unseen)}
         weakest = min(success, key=success.__getitem__)
         figures: dict[str, Any] = {name: round(value, 4) for name, value in ground.densities(chosen, decoder).items()}
@@ -276,9 +277,9 @@ class Play:
     """Episodes of one variant, in environments that are kept for the next one."""
 
     def __init__(
-        self, guide: LibraryGuide, chosen: Variant, seed: int, n_episodes: int, envs: dict[str, list[MetaWorldEnv]]
+        self, world: World, guide: LibraryGuide, chosen: Variant, seed: int, n_episodes: int, envs: dict[str, list[Env]]
     ) -> None:
-        self.guide, self.chosen, self.envs = guide, chosen, envs
+        self.world, self.guide, self.chosen, self.envs = world, guide, chosen, envs
         self.seeds = [EVAL_SEED + EVAL_SPAN * seed + i for i in range(n_episodes)]
         self.rng = np.random.default_rng(seed)
         self._agreed: defaultdict[str, list[NDArray[np.bool_]]] = defaultdict(list)
@@ -286,7 +287,7 @@ class Play:
     def success(self, task: Task) -> float:
         """Share of episodes with success at any step."""
         if task.id not in self.envs:
-            self.envs[task.id] = [MetaWorldEnv(task) for _ in range(N_ENVS)]
+            self.envs[task.id] = [self.world.make(task.id) for _ in range(N_ENVS)]
         book, planned = self.guide.playbooks[task.id], self.guide.neighbors(task.id)[0].ids[:, 0]
 
         def policy(observations: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -296,7 +297,7 @@ class Play:
                 self._agreed[task.id].append(found.neighbors.ids[:, 0] == planned[active])
             return self._act(self.guide.decode(observations, found))
 
-        results = rollouts(task, policy, self.seeds, lambda n: None, envs=self.envs[task.id])
+        results = rollouts(self.world, task, policy, self.seeds, lambda n: None, envs=self.envs[task.id])
         return float(np.mean([result.success for result in results]))
 
     def _act(self, prior: ActionPrior) -> NDArray[np.float32]:

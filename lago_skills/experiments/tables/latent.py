@@ -138,8 +138,8 @@ class Bench:
 
     def measure(self, cell: Cell, n_episodes: int) -> Row:
         """The row of a cell."""
-        from lago_skills.worlds.metaworld.env import EVAL_SEED
         from lago_skills.worlds.rollouts import full_rollouts
+        from lago_skills.worlds.seeds import EVAL_SEED
 
         space = self._spaces[cell.plan_form]
         (task,) = space.study.find([cell.task])
@@ -147,7 +147,7 @@ class Bench:
             return self._learned(cell, task, n_episodes)
         seeds = [EVAL_SEED + EVAL_SPAN * cell.seed + i for i in range(n_episodes)]
         policy, taken, started = self._policy(cell, task, seeds), list[int](), time.monotonic()
-        results = full_rollouts(task, policy, seeds, taken.append)
+        results = full_rollouts(space.world, task, policy, seeds, taken.append)
         return Row(
             table=TABLE,
             task=task.id,

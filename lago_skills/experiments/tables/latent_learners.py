@@ -35,14 +35,14 @@ class Learned:
 def learn(space: Workspace, task: Task, guide: Guide, method: str, seed: int, n_episodes: int) -> dict[int, Learned]:
     """Train on one task with the settings of the other tables; evaluations by number of steps."""
     from lago_skills.rl import methods
-    from lago_skills.rl.metaworld import metaworld_problem
+    from lago_skills.rl.world_problem import world_problem
 
     usual = train.learner_config(space, method)
     settings: dict[str, Any] = COMMON | ALONE[methods.method(method).algorithm] | {"eval_episodes": LAST_EPISODES}
     settings["eval_every"] = EVAL_EVERY
     settings.pop("eval_early", None)
     config = type(usual).model_validate(usual.model_dump() | settings)
-    problem, started = metaworld_problem([task], space.study.grounding, guide, seed), time.monotonic()
+    problem, started = world_problem(space.world, [task], space.study.grounding, guide, seed), time.monotonic()
     result = train.run(problem, config, seed, final_episodes=1)
     found = {
         int(row["step"]): Learned(row["eval/success"], None, LAST_EPISODES, time.monotonic() - started)
@@ -58,12 +58,13 @@ def _play(space: Workspace, problem: Any, result: Any, task: Task, seed: int, n_
     """Greedy episodes of what was learned, played on to the horizon."""
     from lago_skills.experiments.tables.zero_shot import EVAL_SPAN
     from lago_skills.rl.policy import greedy_policy
-    from lago_skills.worlds.metaworld.env import EVAL_SEED
     from lago_skills.worlds.rollouts import full_rollouts
+    from lago_skills.worlds.seeds import EVAL_SEED
 
     act = greedy_policy(problem, result.agent, result.leader)
     seeds = [EVAL_SEED + EVAL_SPAN * seed + i for i in range(n_episodes)]
     return full_rollouts(
+        space.world,
         task,
         lambda observations, episodes: act(observations, np.zeros(len(observations), np.int64)),
         seeds,

@@ -128,15 +128,19 @@ class Bench:
 
     def measure(self, cell: Cell, n_episodes: int) -> Row:
         """The row of a cell."""
-        from lago_skills.worlds.metaworld.env import EVAL_SEED
         from lago_skills.worlds.rollouts import rollouts
+        from lago_skills.worlds.seeds import EVAL_SEED
 
         known, started = self.behaviour(cell.seed), time.monotonic()
         (task,) = self.space.study.find([cell.task])
         seeds = [EVAL_SEED + EVAL_SPAN * cell.seed + i for i in range(n_episodes)]
         with known.changed(cell.skill, cell.change, task) as guide:
             played = rollouts(
-                task, lambda observations: guide.prior(observations, task.id).mean(), seeds, lambda n: None
+                self.space.world,
+                task,
+                lambda observations: guide.prior(observations, task.id).mean(),
+                seeds,
+                lambda n: None,
             )
             moves = known.moves(cell.skill, cell.change)
         direction = alike(known.moves(cell.skill, "as it is"), moves)

@@ -29,7 +29,7 @@ from lago_skills.experiments.curves import CurveCell, CurveRow
 from lago_skills.experiments.result_file import RowFile
 from lago_skills.experiments.tables.specs import TABLES, TOGETHER, UNTRAINED
 from lago_skills.experiments.tables.training_guides import Seed
-from lago_skills.experiments.tables.zero_shot import Say, Variant, commit, variant
+from lago_skills.experiments.tables.zero_shot import Say, Variant, commit, demonstrator, variant
 from lago_skills.guide.guides import Guide, NullGuide
 from lago_skills.rl import methods
 from lago_skills.stages import train
@@ -61,9 +61,9 @@ class Bench:
         return self._trained(cell, made, tasks, started)
 
     def _problem(self, tasks: tuple[Task, ...], guide: Guide | None, seed: int) -> Problem:
-        from lago_skills.rl.metaworld import metaworld_problem
+        from lago_skills.rl.world_problem import world_problem
 
-        return metaworld_problem(tasks, self.space.study.grounding, guide, seed)
+        return world_problem(self.space.world, tasks, self.space.study.grounding, guide, seed)
 
     def _untrained(self, cell: CurveCell, made: Seed, tasks: tuple[Task, ...], started: float) -> list[CurveRow]:
         from lago_skills.rl.problem import evaluate
@@ -91,9 +91,7 @@ class Bench:
             followed = [made.variant.policy(cell.method, task) for task in tasks]
             return lambda observations, numbers: followed[int(numbers[0])](observations, numbers)
         if cell.method == "scripted":
-            from lago_skills.worlds.metaworld.env import scripted
-
-            experts = [scripted(task) for task in tasks]
+            experts = [demonstrator(self.space, task) for task in tasks]
 
             def expert(observations: NDArray[Any], numbers: NDArray[np.int64]) -> NDArray[np.float32]:
                 rows = [experts[int(number)](row) for row, number in zip(observations, numbers, strict=True)]

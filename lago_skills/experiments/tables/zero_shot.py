@@ -37,6 +37,7 @@ from lago_skills.guide.guides import LibraryGuide
 from lago_skills.stages import build, collect, plan, pretrain, segment
 from lago_skills.stages.job import Job, digest
 from lago_skills.stages.workspace import Workspace, open_workspace
+from lago_skills.worlds.world import Demonstrator
 
 if TYPE_CHECKING:
     from lago_skills.worlds.rollouts import EpisodePolicy
@@ -182,9 +183,7 @@ class Variant:
             return controller(book, grounding, GAINS[method])
         if method == "random":
             return Uniform(self.space.study.grounding.action_size, self.space.study.seed)
-        from lago_skills.worlds.metaworld.env import scripted
-
-        expert = scripted(task)
+        expert = demonstrator(self.space, task)
         return Forgetful(lambda observations: np.stack([expert(row) for row in observations]).astype(np.float32))
 
     def bundle(self, method: str) -> str:
@@ -205,17 +204,32 @@ class Variant:
         return fingerprint(made)[:12]
 
 
+def demonstrator(space: Workspace, task: Task) -> Demonstrator:
+    """Who shows the task.
+
+    Raises:
+        StudyError: nobody does.
+    """
+    found = space.world.demonstrator(task.id)
+    if found is None:
+        raise StudyError(
+            f"found method 'scripted' and no demonstrator of task {task.id!r} in world {space.world.name!r}; expected one; leave that "
+            "method out with --methods"
+        )
+    return found
+
+
 def measure(made: Variant, cell: Cell, task: Task, n_episodes: int, commit: str) -> Row:
     """Play the episodes of a cell."""
-    from lago_skills.worlds.metaworld.env import EVAL_SEED
     from lago_skills.worlds.rollouts import full_rollouts
+    from lago_skills.worlds.seeds import EVAL_SEED
 
     policy = made.policy(cell.method, task)
     bundle = made.bundle(cell.method)
     taken: list[int] = []
     started = time.monotonic()
     seeds = [EVAL_SEED + EVAL_SPAN * cell.seed + i for i in range(n_episodes)]
-    results = full_rollouts(task, policy, seeds, taken.append)
+    results = full_rollouts(made.space.world, task, policy, seeds, taken.append)
     flags: NDArray[Any] = np.array([[result.success, bool(result.success_last)] for result in results])
     return Row(
         table=TABLE,

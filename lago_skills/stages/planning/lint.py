@@ -16,6 +16,8 @@ from lago_skills.planner.lint import Trace, lint_alignment, lint_demonstrations,
 from lago_skills.stages import build, collect, plan, pretrain, query
 from lago_skills.stages.workspace import Workspace
 from lago_skills.worlds.grounding import anchored
+from lago_skills.worlds.seeds import LINT_SEED
+from lago_skills.worlds.world import World
 
 N_ROLLOUTS = 5
 """Rollouts of each decoder."""
@@ -75,7 +77,7 @@ def check(space: Workspace, found: Plan, version: Version, guides: list[LibraryG
     rolled: list[Trace] = []
     if not space.study.environment and found.task not in space.study.planned:
         for number, guide in enumerate(guides):
-            rolled += rollout_traces(with_playbook(guide, book), found.task, number * N_ROLLOUTS)
+            rolled += rollout_traces(space.world, with_playbook(guide, book), found.task, number * N_ROLLOUTS)
     findings = _against(space, book, shown)
     faults = lint_rollouts(book, grounding.vocabulary, rolled)
     if faults or not rolled:
@@ -166,11 +168,11 @@ def with_playbook(guide: LibraryGuide, book: Playbook) -> LibraryGuide:
     )
 
 
-def rollout_traces(guide: LibraryGuide, task: Task, first: int, n_episodes: int = N_ROLLOUTS) -> list[Trace]:
+def rollout_traces(
+    world: World, guide: LibraryGuide, task: Task, first: int, n_episodes: int = N_ROLLOUTS
+) -> list[Trace]:
     """Episodes of the library alone, at start states that nothing else uses."""
-    from lago_skills.worlds.metaworld.env import LINT_SEED, MetaWorldEnv
-
-    env = MetaWorldEnv(task)
+    env = world.make(task.id)
     traces: list[Trace] = []
     for number in range(first, first + n_episodes):
         observation, _ = env.reset(seed=LINT_SEED + number)

@@ -22,12 +22,9 @@ from lago_skills.core import Episode, Task
 from lago_skills.errors import RenderingUnavailable, StudyError
 from lago_skills.worlds.metaworld.step import quicken
 from lago_skills.worlds.metaworld.tasks import find_task
+from lago_skills.worlds.rollouts import record
 
 Reward = Literal["sparse", "dense", "delta"]
-DEMO_SEED, EVAL_SEED, TRAIN_SEED, SCENE_SEED, LINT_SEED = (n * 1_000_000 for n in range(1, 6))
-"""First start-state seed of demonstrations, evaluation, online training, scene summaries and lint: disjoint ranges."""
-
-
 RENDER_HEIGHT, RENDER_WIDTH = 240, 320
 
 
@@ -188,26 +185,5 @@ def scripted(task: Task) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 
 def demonstrate(env: MetaWorldEnv, seed: int, noise_std: float) -> Episode:
-    """One episode of the package's scripted policy with Gaussian action noise, clipped to [-1, 1].
-
-    The recorded action is the executed one. Failed episodes are returned too: the caller keeps only successes.
-    """
-    policy = scripted(env.task)
-    rng = np.random.default_rng(seed)
-    observation, _ = env.reset(seed=seed)
-    observations, actions, rewards = [observation], list[NDArray[np.float32]](), list[float]()
-    terminated = truncated = False
-    while not (terminated or truncated):
-        action = np.clip(policy(observation) + rng.normal(0.0, noise_std, 4), -1.0, 1.0).astype(np.float32)
-        observation, reward, terminated, truncated, _ = env.step(action)
-        observations.append(observation)
-        actions.append(action)
-        rewards.append(reward)
-    return Episode(
-        task_id=env.task.id,
-        seed=seed,
-        observations=np.asarray(observations, dtype=np.float32),
-        actions=np.asarray(actions, dtype=np.float32),
-        rewards=np.asarray(rewards, dtype=np.float32),
-        success=terminated,
-    )
+    """One episode of the package's scripted policy with Gaussian action noise; failed ones are returned too."""
+    return record(env, scripted(env.task), env.task.id, seed, noise_std, lambda so_far: so_far.infos[-1]["success"])

@@ -14,7 +14,8 @@ from lago_skills.rl.envs import MakeEnv
 from lago_skills.rl.guidance.advisers import GuideAdviser, LibraryAdviser
 from lago_skills.rl.problem import Adviser, Problem, See
 from lago_skills.worlds.grounding import Grounding, check_identity, goals, identity
-from lago_skills.worlds.metaworld.env import EVAL_SEED, TRAIN_SEED, MetaWorldEnv, Reward
+from lago_skills.worlds.seeds import EVAL_SEED, TRAIN_SEED
+from lago_skills.worlds.world import World
 
 SEEDS_PER_RUN = 10_000
 """Start states of training kept for each seed of a run."""
@@ -22,8 +23,8 @@ EVALS_PER_RUN = 1_000
 """Start states of evaluation kept for each seed of a run."""
 
 
-def metaworld_problem(
-    tasks: Sequence[Task], grounding: Grounding, guide: Guide | None, seed: int, *, reward: Reward = "sparse"
+def world_problem(
+    world: World, tasks: Sequence[Task], grounding: Grounding, guide: Guide | None, seed: int, *, reward: str = "sparse"
 ) -> Problem:
     """One environment per task side by side; networks see the decoder's inputs towards the goal and, of several tasks, which one it is.
 
@@ -37,7 +38,7 @@ def metaworld_problem(
     names = tuple(task.id for task in tasks)
 
     def make(number: int) -> MakeEnv:
-        return lambda: MetaWorldEnv(tasks[number], reward)
+        return lambda: world.make(names[number], reward=reward)
 
     return Problem(
         name="+".join(names),

@@ -1,0 +1,79 @@
+"""Meta-World as a world."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, cast, get_args
+
+import numpy as np
+
+from lago_skills.core import Task
+from lago_skills.errors import StudyError
+from lago_skills.worlds.metaworld.grounding import MetaWorldGrounding
+from lago_skills.worlds.metaworld.tasks import GROUPS, METAWORLD_TASKS, expand
+from lago_skills.worlds.world import Demonstrator, EpisodeSoFar, Provenance
+
+if TYPE_CHECKING:
+    from lago_skills.worlds.metaworld.env import MetaWorldEnv
+
+
+class MetaWorld:
+    """The fifty tasks, and those that a study defines beside them."""
+
+    name = "metaworld"
+    groups: Mapping[str, tuple[str, ...]] = GROUPS
+    plays_on = True
+    settle = np.array([0, 0, 0, -1], np.float32)
+    """Observations right after a reset show some things (windows, faucets, doors) where the last episode left them."""
+
+    def __init__(self, own: Mapping[str, Task] | None = None) -> None:
+        self._own = dict(own or {})
+        self.tasks: Mapping[str, Task] = METAWORLD_TASKS | self._own
+        self.grounding = MetaWorldGrounding()
+
+    def find(self, names: list[str]) -> tuple[Task, ...]:
+        """Tasks for names of tasks and groups.
+
+        Raises:
+            StudyError: an unknown name.
+        """
+        return expand(names, self._own)
+
+    def make(self, task: str, *, reward: str = "sparse", rendered: bool = False) -> MetaWorldEnv:
+        """An environment of a task.
+
+        Raises:
+            StudyError: no such task or reward.
+        """
+        from lago_skills.worlds.metaworld.env import MetaWorldEnv, Reward, prepare_rendering
+
+        if reward not in get_args(Reward):
+            raise StudyError(f"found reward {reward!r}; expected one of {', '.join(get_args(Reward))}; correct it")
+        if rendered:
+            prepare_rendering()
+        (known,) = self.find([task])
+        return MetaWorldEnv(known, cast("Reward", reward))
+
+    def success(self, so_far: EpisodeSoFar) -> bool:
+        """The package's own flag at the last step."""
+        return bool(so_far.infos[-1]["success"])
+
+    def demonstrator(self, task: str) -> Demonstrator:
+        """The package's scripted policy."""
+        from lago_skills.worlds.metaworld.env import scripted
+
+        (known,) = self.find([task])
+        return scripted(known)
+
+    def provenance(self, task: str) -> Provenance:
+        """The package and its policies."""
+        from lago_skills.worlds.metaworld.env import env_spec
+
+        (known,) = self.find([task])
+        package = f"metaworld {version('metaworld')}"
+        return Provenance(f"scripted policy of {package}", (package.replace(" ", "=="),), env_spec(known))
+
+    def spec(self) -> dict[str, Any]:
+        """From which the world can be made again."""
+        return {"use": self.name}

@@ -1,0 +1,6 @@
+"""Which start states are for what, in every world: the ranges are disjoint."""
+
+from __future__ import annotations
+
+DEMO_SEED, EVAL_SEED, TRAIN_SEED, SCENE_SEED, LINT_SEED = (n * 1_000_000 for n in range(1, 6))
+"""First start-state seed of demonstrations, evaluation, online training, scene summaries and lint."""

@@ -1,0 +1,180 @@
+"""A world: one family of environments, as everything outside its folder sees it."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lago_skills.core import Task
+from lago_skills.errors import StudyError
+from lago_skills.worlds.grounding import Grounding
+
+if TYPE_CHECKING:
+    import gymnasium
+    from gymnasium.envs.registration import EnvSpec
+
+Env: TypeAlias = "gymnasium.Env[Any, Any]"
+"""A name alone: who loads a guide needs no Gymnasium."""
+Demonstrator = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+"""(S,) observation -> action of one control step; it remembers nothing."""
+ENTRY_POINTS = "lago_skills.worlds"
+DEFAULT = "metaworld"
+"""The world of a study that names none, and of bundles of before they named one."""
+
+
+@dataclass
+class EpisodeSoFar:
+    """What a success rule may look at: everything that the environment returned since the last reset."""
+
+    rewards: list[float] = field(default_factory=list[float])
+    infos: list[Mapping[str, Any]] = field(default_factory=list[Mapping[str, Any]])
+    terminated: bool = False
+    truncated: bool = False
+
+    def add(self, reward: float, info: Mapping[str, Any], *, terminated: bool, truncated: bool) -> None:
+        """One more control step."""
+        self.rewards.append(reward)
+        self.infos.append(info)
+        self.terminated, self.truncated = terminated, truncated
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where episodes of a task come from, for those who get them."""
+
+    demonstrator: str
+    """Whose actions they are, in words."""
+    requirements: tuple[str, ...] = ()
+    """Packages that make the environment, as pip writes them."""
+    env_spec: EnvSpec | None = None
+    """From which Gymnasium makes it; None where nobody knows."""
+
+
+@runtime_checkable
+class World(Protocol):
+    """One environment family."""
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        ...
+
+    @property
+    def tasks(self) -> Mapping[str, Task]:
+        """All tasks, by id."""
+        ...
+
+    @property
+    def groups(self) -> Mapping[str, tuple[str, ...]]:
+        """Names for sets of tasks."""
+        ...
+
+    @property
+    def plays_on(self) -> bool:
+        """Whether an environment that ended solved may be stepped further, to see whether that holds."""
+        ...
+
+    @property
+    def settle(self) -> NDArray[Any] | None:
+        """Action of an idle control step after which a start state shows things where they are; None where it does at once."""
+        ...
+
+    @property
+    def grounding(self) -> Grounding:
+        """How its observations are read."""
+        ...
+
+    def find(self, names: list[str]) -> tuple[Task, ...]:
+        """Tasks for names of tasks and groups, in order, without repeats.
+
+        Raises:
+            StudyError: an unknown name.
+        """
+        ...
+
+    def make(self, task: str, *, reward: str = "sparse", rendered: bool = False) -> Env:
+        """An environment of a task; `rendered` where `render()` will be called.
+
+        Raises:
+            StudyError: no such task or reward, or the environment cannot be made.
+        """
+        ...
+
+    def success(self, so_far: EpisodeSoFar) -> bool:
+        """Whether the task is solved at the last step of an episode so far.
+
+        Raises:
+            StudyError: the world has no rule for that.
+        """
+        ...
+
+    def demonstrator(self, task: str) -> Demonstrator | None:
+        """Who can show the task; None where nobody can."""
+        ...
+
+    def spec(self) -> dict[str, Any]:
+        """From which the world can be made again."""
+        ...
+
+    def provenance(self, task: str) -> Provenance:
+        """What an exported dataset says of a task's environment."""
+        ...
+
+
+PARTS = (
+    "name",
+    "tasks",
+    "groups",
+    "plays_on",
+    "settle",
+    "grounding",
+    "find",
+    "make",
+    "success",
+    "demonstrator",
+    "spec",
+    "provenance",
+)
+
+
+def find_world(use: str, **settings: Any) -> World:
+    """The world of a registered name, or of a class at `module:Class`, made with these settings.
+
+    Raises:
+        StudyError: no such world, it cannot be imported or made, or lacks a part of a world.
+    """
+    try:
+        world = _class(use)(**settings)
+    except StudyError:
+        raise
+    except Exception as error:  # whatever a user's module does at import
+        raise StudyError(
+            f"found world.use = {use!r}, which cannot be made ({type(error).__name__}: {error}); expected MODULE:CLASS, importable "
+            f"from here and made from {sorted(settings) or 'no arguments'}; correct it or install the package"
+        ) from error
+    missing = [part for part in PARTS if not hasattr(world, part)]
+    if missing:
+        raise StudyError(
+            f"found world.use = {use!r} without {', '.join(missing)}; expected the parts of lago_skills.worlds.world.World; add them"
+        )
+    return cast("World", world)
+
+
+@cache
+def _class(use: str) -> Any:
+    registered = {point.name: point.value for point in entry_points(group=ENTRY_POINTS)}
+    path = use if ":" in use else registered.get(use, "")
+    if not path:
+        raise StudyError(
+            f"found world.use = {use!r}; expected one of {', '.join(sorted(registered))}, or the import path of a class, such as "
+            "'my_lab.arm:ArmWorld'; correct it, or install the package that brings it"
+        )
+    module, _, name = path.partition(":")
+    return getattr(importlib.import_module(module), name)
