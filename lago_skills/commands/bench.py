@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from lago_skills.worlds.world import DEFAULT
+
 
 def add_parser(commands: Any) -> None:
     """The command line of `lago bench`."""
@@ -20,7 +22,7 @@ def add_parser(commands: Any) -> None:
     )
     top.add_argument("--sizes", type=_sizes, help="library: numbers of skills (default: 1000,10000,100000,1000000)")
     top.add_argument("--demos", type=_counts, help="decoder: demonstrations of each task (default: 1,2,5,10)")
-    top.add_argument("--study", default="metaworld", help="decoder: whose tasks and settings (default: metaworld)")
+    top.add_argument("--study", default=DEFAULT, help=f"decoder: whose tasks and settings (default: {DEFAULT})")
     top.add_argument("--bundle", type=Path, help="train: what guides (default: checkpoints/demo/bundle)")
     top.add_argument("--json", action="store_true", help="print one JSON object, nothing else, on standard output")
 

@@ -16,6 +16,7 @@ from lago_skills.commands import evaluate as evaluate_command
 from lago_skills.commands import skills_options
 from lago_skills.commands.train import TABLE_NAMES, report_training
 from lago_skills.errors import LagoError
+from lago_skills.worlds.world import DEFAULT
 
 if TYPE_CHECKING:
     from lago_skills.stages.workspace import Workspace
@@ -57,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
     )
     plan.add_argument("study", help="a study; or show, edit, lint (TASK may be `all`), find")
     plan.add_argument("what", nargs="?", help="the task, or for `find` any sentence")
-    plan.add_argument("--study", dest="of_study", default="metaworld", help="study of the task (default: metaworld)")
+    plan.add_argument("--study", dest="of_study", default=DEFAULT, help=f"study of the task (default: {DEFAULT})")
     way = plan.add_mutually_exclusive_group()
     way.add_argument("--live", action="store_true", help="ask an OpenAI-compatible endpoint what is not recorded yet")
     way.add_argument("--export", type=Path, metavar="REQUESTS.jsonl", help="write the requests that have no answer yet")

@@ -16,9 +16,10 @@ from lago_skills.planner.ask import Plan
 from lago_skills.stages import plan
 from lago_skills.stages.planning import motions
 from lago_skills.stages.workspace import Workspace
+from lago_skills.worlds.world import DEFAULT
 
 ACTIONS = ("show", "edit", "lint", "find")
-DEFAULT_STUDY = "metaworld"
+DEFAULT_STUDY = DEFAULT
 CHARS_PER_TOKEN = 4.0
 """For exchanges whose tokens nobody counted."""
 

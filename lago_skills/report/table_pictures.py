@@ -12,6 +12,7 @@ from lago_skills.experiments.cells import ResultFile
 from lago_skills.experiments.tables import latent as latent_table
 from lago_skills.experiments.tables import skills as skills_table
 from lago_skills.stages.workspace import Workspace
+from lago_skills.worlds.world import DEFAULT
 
 SHOWN = ("disabled", "opposite", "neighbour", "slowly", "from the left")
 
@@ -40,7 +41,7 @@ def pictures(space: Workspace) -> dict[str, bytes]:
 
 
 def _latent(space: Workspace) -> list[latent_table.Row]:
-    if space.study.name not in ("metaworld", latent_table.WORDS_STUDY):
+    if space.study.name not in (DEFAULT, latent_table.WORDS_STUDY):
         return []
     return ResultFile(space.root / latent_table.RESULTS, latent_table.Row).rows()
 

@@ -1,7 +1,7 @@
 """Gymnasium wrappers for people with a training loop of their own: a guide's prior in the observation, or under the action.
 
-    env = PriorObservation(MetaWorldEnv(task), load_bundle(folder), task.id)   # the policy sees what the library would do
-    env = ResidualAction(MetaWorldEnv(task), load_bundle(folder), task.id)     # the policy corrects what the library does
+    env = PriorObservation(world.make(task.id), load_bundle(folder), task.id)   # the policy sees what the library would do
+    env = ResidualAction(world.make(task.id), load_bundle(folder), task.id)     # the policy corrects what the library does
 
 Any environment with a flat Box of observations and actions in [-1, 1], any guide, any learner.
 """

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -157,7 +157,8 @@ class Ground:
 
     def grounding(self, chosen: Variant) -> Grounding:
         """What the decoder sees."""
-        return RawGrounding() if chosen.raw else self.space.study.grounding
+        usual = self.space.study.grounding
+        return cast("Grounding", RawGrounding(usual)) if chosen.raw else usual
 
     def texts(self, chosen: Variant) -> Embeddings:
         """What the decoder is told sentences by."""

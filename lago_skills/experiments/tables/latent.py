@@ -26,6 +26,7 @@ from lago_skills.stages import plan
 from lago_skills.stages.planning.lint import with_playbook
 from lago_skills.stages.workspace import Workspace, open_workspace
 from lago_skills.study import study_path
+from lago_skills.worlds.world import DEFAULT
 
 if TYPE_CHECKING:
     from lago_skills.experiments.tables.latent_learners import Learned
@@ -54,7 +55,7 @@ class Cell:
     noise: str
     task: str
     seed: int
-    study: str = "metaworld"
+    study: str = DEFAULT
     prior_of: str = ""
     steps: int = 0
 

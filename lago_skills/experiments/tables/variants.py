@@ -8,16 +8,23 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from lago_skills.worlds.metaworld.grounding import MetaWorldGrounding
+from lago_skills.worlds.grounding import Grounding
 
 DEFAULT = "default"
 
 
-class RawGrounding(MetaWorldGrounding):
-    """The decoder sees the observation itself and the target: nothing is relative."""
+class RawGrounding:
+    """A grounding in which the decoder sees the observation itself and the target: nothing is relative."""
+
+    def __init__(self, grounding: Grounding) -> None:
+        self._grounding = grounding
+
+    def __getattr__(self, name: str) -> Any:
+        """Everything else is as in the grounding itself."""
+        return getattr(self._grounding, name)
 
     def inputs(self, observations: NDArray[Any], targets: NDArray[Any]) -> NDArray[np.float32]:
-        """(B, 39) observations, (B, 3) targets -> (B, 42)."""
+        """(B, S) observations, (B, 3) targets -> (B, 3 + S)."""
         return np.concatenate([targets, observations], axis=1).astype(np.float32)
 
 
