@@ -6,6 +6,7 @@ import json
 import os
 import re
 import sys
+from collections import defaultdict
 from statistics import mean
 from typing import Any
 
@@ -176,6 +177,33 @@ def latent() -> str:
     return "\n".join(lines)
 
 
+def learners() -> str:
+    """Learners of the latent table, task by task, beside who advises them acting alone."""
+    rows = ResultFile(ROOT / latent_table.RESULTS, latent_table.Row).rows()
+    alone: dict[tuple[Any, ...], float] = {}
+    after: defaultdict[tuple[str, ...], dict[int, list[float]]] = defaultdict(dict)
+    seeds: defaultdict[tuple[str, ...], set[int]] = defaultdict(set)
+    for row in rows:
+        key = (row.plan_form, row.actor, row.noise, row.task)
+        if row.prior_of:
+            after[*key, row.prior_of].setdefault(row.steps, []).append(row.success)
+            seeds[*key, row.prior_of].add(row.seed)
+        else:
+            alone[*key, row.seed] = row.success
+    steps = sorted({step for found in after.values() for step in found})
+    lines = [
+        f"| task | plan | prior | fault | learner | prior alone | {' | '.join(f'{step:,} steps' for step in steps)} |",
+        f"|---|---|---|---|---|---|{'---|' * len(steps)}",
+    ]
+    for form, actor, noise, task, learner in sorted(after, key=lambda key: (key[3], key[0], key[1], key[2])):
+        found = after[form, actor, noise, task, learner]
+        same = [(form, actor, noise, task, seed) for seed in seeds[form, actor, noise, task, learner]]
+        own = [alone[cell] for cell in same if cell in alone]
+        cells = [f"{mean(values):.2f}" if values else "" for values in (own, *(found.get(step, []) for step in steps))]
+        lines.append(f"| {task} | {form} | {actor} | {noise} | {learner} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def skills() -> str:
     """What each skill's changes do, in Markdown."""
     rows = ResultFile(ROOT / skills_table.RESULTS, skills_table.Row).rows()
@@ -339,6 +367,7 @@ def generated() -> str:
     parts |= {
         "zero-shot": zero_shot(),
         "latent": latent(),
+        "learners": learners(),
         "skills": skills(),
         "ablations": ablation_table(),
         "opposites": opposite_pairs(),
