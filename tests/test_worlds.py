@@ -1,0 +1,180 @@
+"""The door to worlds: found by name or import path, refused with a sentence, and nobody outside a world's folder speaks its words."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lago_skills.artifacts.folder import writing
+from lago_skills.core import Task
+from lago_skills.errors import StudyError
+from lago_skills.study import load_study
+from lago_skills.worlds.metaworld.world import MetaWorld
+from lago_skills.worlds.own import NamedEntries, OwnWorld
+from lago_skills.worlds.rollouts import record, rollouts
+from lago_skills.worlds.world import DEFAULT, EpisodeSoFar, World, find_world
+from tests.conftest import ROOT
+
+STUDY = """
+name = "mine"
+[world]
+use = "{use}"
+[tasks]
+seen = ["reach"]
+"""
+
+
+class Half:
+    """A world without most of its parts."""
+
+    name = "half"
+
+
+class Broken:
+    """A world that cannot be made."""
+
+    def __init__(self) -> None:
+        raise OSError("no licence")
+
+
+def test_a_registered_world_is_found_and_can_be_made_again() -> None:
+    world = find_world(DEFAULT)
+    assert isinstance(world, World)
+    again = find_world(**world.spec())
+    assert type(again) is type(world) is MetaWorld
+    assert len(world.tasks) == 50
+    assert [task.id for task in world.find(["ten"])] == list(world.groups["ten"])
+    assert find_world("lago_skills.worlds.metaworld.world:MetaWorld").name == DEFAULT
+
+
+@pytest.mark.parametrize(
+    ("use", "said"),
+    [
+        ("mars", r"found world\.use = 'mars'; expected one of metaworld, or the import path"),
+        ("no_such_module:World", r"cannot be made \(ModuleNotFoundError"),
+        ("tests.test_worlds:NoSuchClass", r"cannot be made \(AttributeError"),
+        ("tests.test_worlds:Broken", r"cannot be made \(OSError: no licence\)"),
+        (
+            "tests.test_worlds:Half",
+            r"without tasks, groups, .*success, demonstrator, spec, provenance; expected the parts",
+        ),
+    ],
+)
+def test_what_is_no_world_is_refused(use: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match=said):
+        find_world(use)
+    path = tmp_path / "mine.toml"
+    path.write_text(STUDY.format(use=use))
+    with pytest.raises(StudyError, match=said):
+        load_study(path)
+
+
+def test_a_study_names_its_world(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(STUDY.format(use=DEFAULT))
+    study = load_study(path)
+    assert study.load_world().name == DEFAULT
+    assert [task.id for task in study.seen] == ["reach"]
+    assert study.recordings == DEFAULT
+
+
+def test_rewards_that_a_world_has_not_are_refused() -> None:
+    with pytest.raises(StudyError, match="found reward 'shaped'; expected one of sparse, dense, delta"):
+        MetaWorld().make("reach", reward="shaped")
+
+
+def test_success_is_the_worlds_to_say() -> None:
+    """The last step's flag of the arm; of an environment without a rule, nobody's."""
+    so_far = EpisodeSoFar()
+    so_far.add(0.0, {"success": True}, terminated=False, truncated=False)
+    assert MetaWorld().success(so_far)
+    so_far.add(0.0, {"success": False}, terminated=False, truncated=True)
+    assert not MetaWorld().success(so_far)
+    assert so_far.truncated
+    with pytest.raises(StudyError, match=r"without a rule of success.*\[world\] use"):
+        own_world().success(so_far)
+
+
+def own_world(env_id: str = "CartPole-v1", size: int = 4) -> OwnWorld:
+    from lago_skills.core import Feature
+
+    entries = {"angle": (2, Feature("angle", "rad", "how far the pole leans", -0.4, 0.4))}
+    task = Task("balance", "keep the pole upright", env_id)
+    return OwnWorld("cart", {"balance": task}, lambda: NamedEntries(entries, "A cart.", size, 1))
+
+
+def test_an_environment_of_ones_own_is_made_and_checked() -> None:
+    world = own_world()
+    assert isinstance(world, World)
+    env = world.make("balance")
+    assert env.reset(seed=0)[0].shape == (4,)
+    env.close()
+    assert world.demonstrator("balance") is None
+    spec = world.provenance("balance").env_spec
+    assert spec is not None
+    assert spec.id == "CartPole-v1"
+    with pytest.raises(StudyError, match=r"found observations of shape \(4,\); expected \(5,\)"):
+        own_world(size=5).make("balance")
+    with pytest.raises(StudyError, match=r"which cannot be made .* expected a Gymnasium id"):
+        own_world("NoSuchThing-v3").make("balance")
+    with pytest.raises(StudyError, match=r"found task 'fly', expected one of .*\['balance'\]"):
+        world.make("fly")
+
+
+class Leaning(OwnWorld):
+    """CartPole whose task it is to fall: the environment ends solved, and may not be stepped after that."""
+
+    def success(self, so_far: EpisodeSoFar) -> bool:
+        """Fallen."""
+        return so_far.terminated
+
+
+def test_an_environment_that_ended_is_not_stepped_further() -> None:
+    own = own_world()
+    world, (task,) = Leaning("cart", own.tasks, lambda: own.grounding), own.find(["balance"])
+    ways: list[Any] = []
+
+    def right(observations: np.ndarray[Any, Any]) -> Any:
+        ways.append(len(observations))
+        return np.ones(len(observations), np.int64)
+
+    results = rollouts(world, task, right, [1, 2, 3], lambda n: None, n_envs=2)
+    assert [result.success for result in results] == [True, True, True]
+    assert all(result.steps < 15 for result in results)
+
+
+def test_a_demonstration_is_what_was_executed() -> None:
+    """With noise, clipped; the seed is that of the start state and of the noise."""
+    world = MetaWorld()
+    env = world.make("reach")
+    first, second = (record(env, world.demonstrator("reach"), "reach", 5, 0.5, world.success) for _ in range(2))
+    env.close()
+    np.testing.assert_array_equal(first.actions, second.actions)
+    assert float(np.abs(first.actions).max()) <= 1.0
+    assert len(first.observations) == len(first.actions) + 1
+    assert first.success == bool(first.rewards[-1])
+
+
+def test_nobody_outside_its_folder_speaks_of_a_world() -> None:
+    """Names of worlds; what an arm is made of is still spoken of where plans in words are followed."""
+    found = [
+        f"{path.relative_to(ROOT)}:{number}"
+        for path in (ROOT / "lago_skills").rglob("*.py")
+        if "worlds" not in path.parts
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if re.search("metaworld|sawyer", line, re.IGNORECASE)
+    ]
+    assert found == []
+
+
+def test_a_bundle_of_an_own_environment_asks_for_its_grounding(tmp_path: Path) -> None:
+    from lago_skills.guide.bundle import GROUNDING_FILE, load_bundle
+
+    with writing(tmp_path / "bundle", "build", {}) as writer:
+        (writer.path / GROUNDING_FILE).write_text('{"world": {"use": "own"}}')
+    with pytest.raises(StudyError, match="expected its grounding beside it; pass grounding="):
+        load_bundle(tmp_path / "bundle")
