@@ -95,7 +95,7 @@ def test_a_run_goes_on_from_its_checkpoint_as_if_it_had_not_been_stopped(at: int
 KILLED = """
 import sys
 from pathlib import Path
-from lago_skills.rl.train_ppo import train
+from lago_skills.rl.ppo.train import train
 from tests.ppo_envs import SHORT, Told, config, identity
 def report(step, row):
     print(step, flush=True)

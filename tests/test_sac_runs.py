@@ -116,7 +116,7 @@ def test_a_warm_start_is_made_where_the_prior_led() -> None:
 GO = """
 import sys
 from pathlib import Path
-from lago_skills.rl.train_sac import SACLoop, train
+from lago_skills.rl.sac.train import SACLoop, train
 from tests.small_envs import SMALL, Pointing, Walk, problem
 train(problem(Walk, Pointing(1.0), n_envs=2), SMALL.model_copy(update={"n_steps": 900}), 0, folder=Path(sys.argv[1]),
       report=lambda step, row: print(step, flush=True))
@@ -186,7 +186,7 @@ FULL = """
 import os, sys
 from pathlib import Path
 from lago_skills.rl.checkpoint import Checkpoint
-from lago_skills.rl.train_sac import SACLoop, train
+from lago_skills.rl.sac.train import SACLoop, train
 from tests.small_envs import SMALL, Walk, problem
 folder, recipe = Path(sys.argv[1]), {"same": True}
 config = SMALL.model_copy(update={"n_steps": 1200})
