@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from collections import defaultdict
+from pathlib import Path
 from statistics import mean
 from typing import Any
 
@@ -350,10 +351,13 @@ def speed(results: list[dict[str, Any]]) -> str:
     return "\n".join([*lines, "", text])
 
 
-def generated() -> str:
-    """README.md with its generated parts made anew."""
+README_BYTES = 10_000
+"""Who has to scroll reads no further."""
+
+
+def parts_by_name() -> dict[str, str]:
+    """Every generated part, by the name of its markers."""
     results = json.loads((ROOT / "data/results/demo.json").read_text(encoding="utf-8"))
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
     parts = {"table": table(results), "stages": stages(results), "help": f"```\n{parser().format_help()}```"}
     for name, make in (
         ("repair", repair),
@@ -372,24 +376,43 @@ def generated() -> str:
         "ablations": ablation_table(),
         "opposites": opposite_pairs(),
     }
-    for name, part in parts.items():
-        pattern = rf"(<!-- {name}:start -->\n).*?(<!-- {name}:end -->)"
-        text, n = re.subn(pattern, lambda m, part=part: f"{m[1]}{part}\n{m[2]}", text, flags=re.S)
-        assert n == 1, f"README.md lacks the markers of {name!r}"
-    return text
+    return parts
+
+
+def documents() -> dict[Path, str]:
+    """README.md and every page of docs/ with their generated parts made anew, by path.
+
+    Raises:
+        ValueError: a part has no place, or two; a link leads nowhere; the README is too long.
+    """
+    pages = {
+        path: path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
+    }
+    for name, part in parts_by_name().items():
+        pattern, places = rf"(<!-- {name}:start -->\n).*?(<!-- {name}:end -->)", 0
+        for path, text in pages.items():
+            pages[path], n = re.subn(pattern, lambda m, part=part: f"{m[1]}{part}\n{m[2]}", text, flags=re.S)
+            places += n
+        if places != 1:
+            raise ValueError(f"found the markers of {name!r} in {places} places; expected one")
+    for path, text in pages.items():
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", text):
+            if not (path.parent / target).exists():
+                raise ValueError(f"{path.relative_to(ROOT)}: found a link to {target!r}; expected a file")
+    if len(pages[ROOT / "README.md"].encode()) > README_BYTES:
+        raise ValueError(f"README.md has more than {README_BYTES:,} bytes; move what is long to docs/")
+    return pages
 
 
 def main() -> int:
     """Check, or write."""
-    path = ROOT / "README.md"
-    wanted = generated()
-    if "--write" in sys.argv:
-        path.write_text(wanted, encoding="utf-8")
-        return 0
-    if path.read_text(encoding="utf-8") != wanted:
-        print("README.md is out of date; run: .venv/bin/python -m tests.docs --write", file=sys.stderr)  # noqa: T201
-        return 1
-    return 0
+    stale = {path: text for path, text in documents().items() if path.read_text(encoding="utf-8") != text}
+    for path, text in stale.items():
+        if "--write" in sys.argv:
+            path.write_text(text, encoding="utf-8")
+        else:
+            pass
+    return int(bool(stale) and "--write" not in sys.argv)
 
 
 if __name__ == "__main__":
