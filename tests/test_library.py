@@ -25,7 +25,6 @@ from lago_skills.errors import (
 from lago_skills.library import NewSkill, SkillLibrary, index
 from lago_skills.library.duplicates import near_duplicates
 from lago_skills.library.exchange import copy, diff, export, fingerprint, import_, open_any
-from lago_skills.library.shards import SHARD_BITS, ShardedLibrary
 from lago_skills.library.storage import snapshot
 from lago_skills.library.storage.lock import write_lock
 from lago_skills.library.storage.store import SkillStore
@@ -558,33 +557,6 @@ def test_near_duplicates_are_told_by_what_they_do(library: SkillLibrary) -> None
     assert same[0].words == pytest.approx(0.995, abs=1e-3)
     assert near_duplicates(SkillLibrary.in_memory(Z), "x", one) == []
     assert near_duplicates(library, "skill 0", one, besides=1) == []
-
-
-def test_shards_by_environment_look_like_one_library(tmp_path: Path) -> None:
-    with ShardedLibrary(tmp_path, mode="write") as whole:
-        whole.create("metaworld", Z).add_many(new_skills(5))
-        whole.create("ball-push", 3).add_many(new_skills(4, seed=1, size=3))
-        with pytest.raises(LibraryConflict, match="already"):
-            whole.create("ball-push", 3)
-        with pytest.raises(LibraryConflict, match=r"environment name '../x'"):
-            whole.create("../x", 3)
-    with ShardedLibrary(tmp_path) as whole:
-        assert (whole.environments, len(whole)) == (["metaworld", "ball-push"], 9)
-        found = whole.search("ball-push", unit(4, seed=1, size=3), 2)
-        assert (found.ids[:, 0] - (1 << SHARD_BITS)).tolist() == [1, 2, 3, 4]
-        assert whole.get(int(found.ids[2, 0])).sentence == "skill 2"
-        np.testing.assert_array_equal(whole.latents(found.ids)[:, 0], unit(4, seed=1, size=3))
-        assert whole.search("metaworld", unit(5), 1, tasks=["push"]).ids.max() <= 5
-        for attempt, message in (
-            (lambda: whole.shard("kitchen"), "no shard for environment 'kitchen'"),
-            (lambda: whole.get(7 << SHARD_BITS), "expected a shard below 2"),
-            (lambda: whole.latents(np.array([1, (1 << SHARD_BITS) + 1])), "ids of 2 shards"),
-        ):
-            with pytest.raises(LibraryConflict, match=message):
-                attempt()
-    (tmp_path / "shards.json").write_text("[")
-    with pytest.raises(Exception, match=r"shards\.json"):
-        ShardedLibrary(tmp_path)
 
 
 def test_every_commit_is_synced(library: SkillLibrary) -> None:

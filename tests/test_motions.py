@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from lago_skills.decoder.dataset import labelled_steps
 from lago_skills.errors import PlanError
 from lago_skills.llm.transcripts import TranscriptFile, answered
 from lago_skills.planner.motion_names import GROUP, naming_request, parse_names, read_names
-from lago_skills.stages import collect, plan, segment
+from lago_skills.stages import build, collect, plan, segment
 from lago_skills.stages.planning import motions
 from lago_skills.stages.workspace import Workspace
 from lago_skills.study import load_study
@@ -271,6 +272,12 @@ def test_from_files_to_labelled_steps_by_recorded_answers(lago: Lago, tmp_path: 
         collect.episodes(space), plan.playbooks(space), found, embeddings, space.study.grounding, DecoderConfig()
     )
     assert len(steps.actions) == sum(len(e.actions) for e in collect.episodes(space)["task-0"])
+    small = space.study.model_copy(update={"decoder": DecoderConfig(n_updates=30, hidden_sizes=(16,), algorithm="bc")})
+    for stage in ("pretrain", "build"):
+        run_stage(replace(space, study=small), stage)
+    guide = build.guide(space)
+    assert {skill.sentence for skill in guide.library.list()} == {"move 1", "move 2", "move 3"}
+    assert guide.prior(np.zeros((2, space.study.grounding.observation_size)), "task-1").mean().shape[0] == 2
     before = motions.motions_path(space).read_text()
     assert lago("plan", "cart", "--segments")[0] == 0
     assert motions.motions_path(space).read_text() == before, "the same data, the same numbers"

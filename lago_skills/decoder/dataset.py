@@ -120,6 +120,19 @@ def labelled_steps(
     )
 
 
+def segment_inputs(
+    segment: Segment,
+    episode: Episode,
+    playbooks: dict[str, Playbook],
+    grounding: Grounding,
+    heads: NDArray[np.float64] | None,
+) -> NDArray[np.float32]:
+    """(T, I) what the decoder sees at each step of a segment; `heads` is the offset that a step in words headed for."""
+    observations = episode.observations[segment.start : segment.stop].astype(np.float64)
+    aims = _Aims(segment, episode, playbooks, grounding, heads)
+    return aims.inputs(observations, aims.planned)
+
+
 class _Aims:
     """Where a segment headed, and how the decoder sees it: by its plan in numbers, by a plan in words, or by where the gripper went."""
 

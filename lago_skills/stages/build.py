@@ -14,20 +14,19 @@ from lago_skills.artifacts.folder import fingerprint as json_fingerprint
 from lago_skills.artifacts.tensors import save_arrays
 from lago_skills.artifacts.workers import Progress
 from lago_skills.core import Playbook, Segment, Skill
+from lago_skills.decoder.dataset import segment_inputs
 from lago_skills.decoder.runtime import DecoderWeights
 from lago_skills.guide.bundle import LIBRARY_DIR, load_bundle, write_bundle
 from lago_skills.guide.guides import LibraryGuide, RetrievalConfig
 from lago_skills.library import NewSkill, SkillLibrary
 from lago_skills.library.exchange import fingerprint
 from lago_skills.library.storage.sqlite_file import STORE_FILE
-from lago_skills.playbook import CompiledPlaybook
 from lago_skills.query.runtime import LearnedQuery
 from lago_skills.stages import collect, plan, pretrain, query, segment
 from lago_skills.stages.job import Job, digest
 from lago_skills.stages.workspace import Workspace
-from lago_skills.words.ends import Ends, targets_in
-from lago_skills.words.geometry import subjects_of
-from lago_skills.worlds.grounding import Grounding, anchored
+from lago_skills.words.ends import Ends
+from lago_skills.worlds.grounding import Grounding
 
 VERSION = 2
 BUILDER = "build"
@@ -110,34 +109,14 @@ def _copy_into_place(source: Path, target: Path) -> None:
 
 def _probes(space: Workspace, found: list[Segment], books: dict[str, Playbook]) -> NDArray[np.float32]:
     """(P, I) decoder inputs in the middle of demonstrated segments, evenly over all of them."""
-    episodes = collect.episodes(space)
-    grounding = space.study.grounding
-    if space.study.plan.form == "words":
-        return _probes_in_words(space, found, books)
-    rows: list[NDArray[np.float32]] = []
-    chosen = np.unique(np.linspace(0, len(found) - 1, N_PROBES).astype(int))
-    for number in chosen:
-        item = found[int(number)]
-        middle = (item.start + item.stop) // 2
-        observation = episodes[item.task_id][item.episode].observations[middle : middle + 1].astype(np.float64)
-        book = CompiledPlaybook(books[item.task_id], grounding.vocabulary)
-        target = book.targets(np.array([item.step]), grounding.anchors(observation))
-        rows.append(grounding.inputs(observation, target))
-    return np.concatenate(rows)
-
-
-def _probes_in_words(space: Workspace, found: list[Segment], books: dict[str, Playbook]) -> NDArray[np.float32]:
-    grounding, ends, episodes = anchored(space.study.grounding), segment.ends(space), collect.episodes(space)
-    assert ends is not None
+    episodes, ends, grounding = collect.episodes(space), segment.ends(space), space.study.grounding
     rows: list[NDArray[np.float32]] = []
     chosen: list[int] = np.unique(np.linspace(0, len(found) - 1, N_PROBES).astype(int)).tolist()
     for number in chosen:
-        item, names = found[number], grounding.vocabulary.anchors
-        episode, book, middle = episodes[item.task_id][item.episode], books[item.task_id], (item.stop - item.start) // 2
-        subjects = np.array([subjects_of(book.steps[item.step], names)])
-        target = targets_in(episode, item, book, ends.fitted[number], grounding)[middle : middle + 1]
-        observation = episode.observations[item.start + middle : item.start + middle + 1].astype(np.float64)
-        rows.append(grounding.subject_inputs(observation, target, subjects))
+        item = found[number]
+        heads = None if ends is None else ends.fitted[number]
+        inputs = segment_inputs(item, episodes[item.task_id][item.episode], books, grounding, heads)
+        rows.append(inputs[len(inputs) // 2][None])
     return np.concatenate(rows)
 
 
