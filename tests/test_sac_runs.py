@@ -382,7 +382,7 @@ def test_a_good_guide_beats_none_and_a_wrong_one_is_overcome() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @pytest.mark.skipif(importlib.util.find_spec("stable_baselines3") is None, reason="needs stable-baselines3")
 @pytest.mark.filterwarnings("ignore:Converting a tensor:UserWarning")
 def test_plain_sac_has_the_curve_of_stable_baselines() -> None:

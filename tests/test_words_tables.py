@@ -13,6 +13,7 @@ import pytest
 from lago_skills.commands.cli import main
 from lago_skills.core import Playbook, Step
 from lago_skills.errors import ArtifactCorrupt, StudyError
+from lago_skills.experiments import behaviour
 from lago_skills.experiments.baselines.controllers import ControllerGuide, NumbersController
 from lago_skills.experiments.tables import latent as latent_table
 from lago_skills.experiments.tables import latent_learners
@@ -170,7 +171,7 @@ def test_the_table_of_skills(root: Path, capsys: pytest.CaptureFixture[str]) -> 
     columns = {"skill", "change", "task", "success", "steps", "direction", "speed"}
     assert all(columns <= set(row) for row in found["rows"])
     rows = {(row["skill"][:20], row["change"]): row for row in found["rows"]}
-    assert {change for _, change in rows} == set(skills_table.CHANGES)
+    assert {change for _, change in rows} == set(behaviour.CHANGES)
     assert all(row["direction"] == pytest.approx(1.0) for (_, change), row in rows.items() if change == "as it is")
     grip, lower = (
         next(skill for skill, _ in rows if skill.startswith(start)) for start in ("Keep the gripper", "Lower the open")
@@ -242,12 +243,12 @@ STUDIES = {"metaworld": ["latent"], "words": ["latent", "skills"], "demo": []}
 
 
 def test_opposites_of_skills_are_of_this_form(tmp_path: Path) -> None:
-    known = skills_table.read_opposites(ROOT)
+    known = behaviour.read_opposites(ROOT)
     assert len(known) == 15
     (tmp_path / "data").mkdir()
     (tmp_path / "data/opposite_skills.json").write_text('[{"skill": "up"}]')
     with pytest.raises(ArtifactCorrupt, match="expected a list of objects with skill, until, opposite"):
-        skills_table.read_opposites(tmp_path)
+        behaviour.read_opposites(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -263,7 +264,7 @@ def test_opposites_of_skills_are_of_this_form(tmp_path: Path) -> None:
     ],
 )
 def test_ways_have_names(move: tuple[float, float, float], placed: bool, way: str) -> None:
-    assert skills_table.way_of(np.array(move), placed=placed) == way
+    assert behaviour.way_of(np.array(move), placed=placed) == way
 
 
 def test_what_a_change_does_is_said_plainly() -> None:

@@ -171,6 +171,7 @@ def _skills(space: Workspace, options: argparse.Namespace) -> int:
     from dataclasses import asdict
 
     from lago_skills.experiments import cells as cells_
+    from lago_skills.experiments.behaviour import CHANGES
     from lago_skills.experiments.tables import skills as skills_table
 
     _refuse("--demos", options.demos or [], "none, since skills are those of the study's demonstrations")
@@ -180,7 +181,7 @@ def _skills(space: Workspace, options: argparse.Namespace) -> int:
     tasks: list[str] = options.tasks or known
     _refuse("task", [name for name in tasks if name not in known], f"one of {', '.join(known)}")
     file = cells_.ResultFile(space.root / skills_table.RESULTS, skills_table.Row)
-    chosen = skills_table.cells(bench, options.methods or list(skills_table.CHANGES), seeds, tasks)
+    chosen = skills_table.cells(bench, options.methods or list(CHANGES), seeds, tasks)
     if options.check:
         stored = _stored(options, [row for row in file.rows() if row.cell in chosen])
         return _checked(options, skills_table.check(space, stored, _say))
