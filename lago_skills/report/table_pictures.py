@@ -29,7 +29,9 @@ def pictures(space: Workspace) -> dict[str, bytes]:
 
     found: dict[str, bytes] = {}
     if rows := _latent(space):
-        entries = sorted(latent_table.summary(rows), key=_rank)
+        groups = space.world.groups
+        whole = [entry for entry in latent_table.summary(rows) if entry["tasks"] == len(groups[entry["level"]])]
+        entries = sorted(whole, key=_rank)  # a part of a group says little
         names = list(dict.fromkeys(_name(entry) for entry in entries))
         values = {level: [_value(entries, name, level) for name in names] for level in latent_table.GROUPS}
         found["Plans in numbers and in words, followed by a controller of a few lines and by the library"] = (
