@@ -299,6 +299,11 @@ def load_study(path: Path) -> Study:
             f"study {str(path)!r}: found name = {study.name!r}; expected {path.stem!r}, as the file is called, since artifacts "
             "are kept by name; rename one of them"
         )
+    if study.environment is not None and "world" in study.model_fields_set:
+        raise StudyError(
+            f"study {str(path)!r}: found [world] use = {study.world.use!r} and [environment]; expected one of them, since both say what the "
+            "tasks are of; remove one"
+        )
     groups = {"seen": study.seen, "unseen": study.unseen, "planned": study.planned}
     names = {task.id for task in (*study.seen, *study.unseen)}
     for (one, first), (two, second) in itertools.combinations(groups.items(), 2):

@@ -82,6 +82,32 @@ def test_a_study_names_its_world(tmp_path: Path) -> None:
     assert study.recordings == DEFAULT
 
 
+def test_a_world_and_an_environment_of_ones_own_exclude_each_other(tmp_path: Path) -> None:
+    """The remedy is followed: without [world] the study is read."""
+    own = """
+[[tasks.own]]
+id = "reach"
+sentence = "keep the pole upright"
+env_id = "CartPole-v1"
+[environment]
+observation_size = 4
+action_size = 1
+[environment.features.angle]
+index = 2
+unit = "rad"
+range = [-0.4, 0.4]
+sentence = "how far the pole leans"
+"""
+    path = tmp_path / "mine.toml"
+    path.write_text(STUDY.format(use=DEFAULT) + own)
+    with pytest.raises(
+        StudyError, match=r"found \[world\] use = 'metaworld' and \[environment\]; expected one of them"
+    ):
+        load_study(path)
+    path.write_text((STUDY.format(use=DEFAULT) + own).replace('[world]\nuse = "metaworld"\n', ""))
+    assert load_study(path).load_world().name == "mine"
+
+
 def test_rewards_that_a_world_has_not_are_refused() -> None:
     with pytest.raises(StudyError, match="found reward 'shaped'; expected one of sparse, dense, delta"):
         MetaWorld().make("reach", reward="shaped")
