@@ -273,7 +273,7 @@ def test_the_nearest_step_says_what_was_done_there(space: Workspace) -> None:
     episode = collect.episodes(made.variant.space)[task.id][0]
     observations = episode.observations[:-1].astype(np.float64)
     found = guide.retrieve(observations, task.id)
-    prior = guide.decode(observations, found)
+    prior = guide.decode(found)
     assert prior.means.shape[:2] == found.neighbors.ids.shape
     book, known = guide.playbooks[task.id].playbook, guide.library.list()
     ids = {skill.sentence: skill.id for skill in known}

@@ -201,6 +201,7 @@ def _film(space: Workspace, guide: LibraryGuide, cell: train.Cell) -> Row:
     policy, leader = train.learned(space, cell)
     observation, _ = env.reset(seed=EVAL_SEED)
     frames: list[Frame] = []
+    names = guide.grounding.vocabulary.anchors
     terminated = truncated = False
     step = 0
     while not (terminated or truncated):
@@ -214,8 +215,7 @@ def _film(space: Workspace, guide: LibraryGuide, cell: train.Cell) -> Row:
             frames.append(
                 Frame(
                     picture,
-                    guide.grounding.anchors(observation[None])[0],
-                    found.targets[0],
+                    dict(zip(names, found.state.anchors[0], strict=True)) | {"target": found.targets[0]},
                     best.sentence,
                     f"step {step}   skill s{best.id:04d}   similarity {float(found.neighbors.scores[0, 0]):.2f}",
                 )
@@ -264,7 +264,7 @@ def _explain(task: Task, book: Playbook, lint: Row) -> Row:
                 "target": f"{step.target.anchor} {' '.join(f'{v:+.2f}' for v in step.target.offset)}"
                 if step.target
                 else "where it was learned",
-                "when": f"about {' and '.join(step.about)}, until {step.until}"
+                "when": f"about {' and '.join(step.about)}, until {step.until.name if step.until else 'it is done'}"
                 if step.about
                 else " and ".join(f"{c.feature} {c.op} {c.value:g}" for c in step.when) or "nothing above holds",
             }

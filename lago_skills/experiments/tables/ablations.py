@@ -179,7 +179,9 @@ class Ground:
     def _default(self) -> tuple[DecoderWeights, float]:
         self._made.make(lambda: pretrain.jobs(self.space))
         folder = self.space.artifact("decoder")
-        return pretrain.load(folder), verify(folder).seconds
+        decoder = pretrain.load(folder)
+        assert isinstance(decoder, DecoderWeights)  # of continuous actions, as this table is
+        return decoder, verify(folder).seconds
 
     def _train(self, chosen: Variant, config: DecoderConfig) -> tuple[DecoderWeights, float]:
         from lago_skills.decoder.pretrain import pretrain as fit
@@ -294,9 +296,9 @@ class Play:
         def policy(observations: NDArray[np.float64]) -> NDArray[np.float32]:
             found = self.guide.retrieve(observations, task.id)
             if self.guide.learned:
-                active = book.active(self.guide.grounding.values(observations))
+                active = book.active(self.guide.grounding.read(observations).values)
                 self._agreed[task.id].append(found.neighbors.ids[:, 0] == planned[active])
-            return self._act(self.guide.decode(observations, found))
+            return self._act(cast("ActionPrior", self.guide.decode(found)))
 
         results = rollouts(self.world, task, policy, self.seeds, lambda n: None, envs=self.envs[task.id])
         return float(np.mean([result.success for result in results]))

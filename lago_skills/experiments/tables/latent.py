@@ -212,7 +212,7 @@ class Bench:
         grounding = self._spaces[cell.plan_form].study.grounding
         if cell.actor == LIBRARY:
             guide = self._guide(cell, book)
-            return lambda observations, episodes: guide.prior(observations, task.id).mean()
+            return lambda observations, episodes: guide.prior(observations, task.id).greedy()
         if cell.plan_form == "numbers":
             return NumbersController(book, grounding, CONTROLLERS[cell.actor])
         guess = METRES if cell.actor == GUESSED else {}
@@ -230,10 +230,10 @@ class Bench:
     def _terms(self, space: Workspace) -> tuple[tuple[str, ...], ...]:
         from lago_skills.llm.transcripts import TranscriptFile
         from lago_skills.planner.wordings import read_wordings
-        from lago_skills.stages.planning.phrases import MOTIONS
+        from lago_skills.stages.planning.phrases import VERBS
 
         known = read_wordings(TranscriptFile(plan.transcripts_path(space)), (*space.study.seen, *space.study.unseen))
-        return (*MOTIONS, *known.terms)
+        return (*VERBS, *space.study.grounding.synonyms, *known.terms)
 
     def _guide(self, cell: Cell, book: Playbook) -> LibraryGuide:
         key = (cell.plan_form, cell.seed)

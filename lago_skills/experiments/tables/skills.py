@@ -123,7 +123,7 @@ class Bench:
             played = rollouts(
                 self.space.world,
                 task,
-                lambda observations: guide.prior(observations, task.id).mean(),
+                lambda observations: guide.prior(observations, task.id).greedy(),
                 seeds,
                 lambda n: None,
             )

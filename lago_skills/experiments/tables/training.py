@@ -83,10 +83,12 @@ class Bench:
 
     def _act(self, cell: CurveCell, tasks: tuple[Task, ...], guide: Guide | None, made: Seed) -> Act:
         """What a method without training does."""
-        size = self.space.study.grounding.action_size
+        actions = self.space.study.grounding.action_space
         if cell.method == "random":
             rng = np.random.default_rng(cell.seed)
-            return lambda observations, numbers: rng.uniform(-1.0, 1.0, (len(observations), size)).astype(np.float32)
+            return lambda observations, numbers: rng.uniform(-1.0, 1.0, (len(observations), actions.size)).astype(
+                np.float32
+            )
         if cell.method in GAINS:
             followed = [made.variant.policy(cell.method, task) for task in tasks]
             return lambda observations, numbers: followed[int(numbers[0])](observations, numbers)
@@ -98,9 +100,9 @@ class Bench:
                 return np.stack(rows).astype(np.float32)
 
             return expert
-        prior = (guide or NullGuide(size)).prior
+        prior = (guide or NullGuide(actions)).prior
         # evaluation plays one task after the other
-        return lambda observations, numbers: prior(observations, tasks[int(numbers[0])].id).mean()
+        return lambda observations, numbers: prior(observations, tasks[int(numbers[0])].id).greedy()
 
     def _trained(self, cell: CurveCell, made: Seed, tasks: tuple[Task, ...], started: float) -> list[CurveRow]:
         from lago_skills.rl.problem import task_keys
