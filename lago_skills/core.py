@@ -79,6 +79,8 @@ class Vocabulary:
     """Names of points to head for, the acting point first; empty where an environment has none, and steps then have no target."""
     target_size: int = 3
     """Coordinates of an anchor, a target and an offset: 2 or 3; 0 where there are no anchors."""
+    unit: str = "m"
+    """Of these coordinates."""
     relations: tuple[Relation, ...] = ()
     """How steps in words may end; none where plans in words cannot be followed by anchors."""
     optional: tuple[str, ...] = ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import itertools
 import tomllib
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -122,6 +123,7 @@ class CollectConfig(_Section):
     episodes_per_task: int = Field(default=5, ge=0, le=1000)
     """May be 0 where every seen task has `[[data]]` of its own."""
     action_noise_std: float = Field(default=0.1, ge=0, le=1)
+    """Of Gaussian noise on the demonstrator's actions; of discrete actions, the share that is drawn at random."""
     max_tries: int = Field(default=3, ge=1, le=10)
     """At most this many episodes are tried per episode kept; failed ones are dropped."""
 
@@ -256,19 +258,23 @@ class Study(_Section):
         return self.load_world().grounding
 
     def load_world(self) -> World:
-        """The world of the study's tasks.
+        """The world of the study's tasks, made once.
 
         Raises:
             StudyError: it cannot be found or made, or the study's own grounding cannot be loaded.
         """
+        return self._world
+
+    @cached_property
+    def _world(self) -> World:
         if self.environment is not None:
-            return OwnWorld(self.name, self.own_tasks, self.environment.load)
+            return OwnWorld(self.name, self.own_tasks, self.environment.load())
         return find_world(self.world.use, **({"own": self.own_tasks} if self.tasks.own else {}))
 
     @property
     def recordings(self) -> str:
         """What the files of recorded answers, scenes and lint results are called."""
-        return self.plan.name or (self.name if self.environment else self.world.use.partition(":")[0])
+        return self.plan.name or (self.name if self.environment else self.load_world().name)
 
 
 STUDIES_DIR = Path("data/studies")

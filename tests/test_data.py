@@ -33,8 +33,9 @@ from lago_skills.errors import DataError, ShapeError, StudyError
 from lago_skills.stages import collect
 from lago_skills.stages.workspace import Workspace, open_workspace
 from lago_skills.study import load_study
-from lago_skills.worlds.metaworld.env import MetaWorldEnv, demonstrate
+from lago_skills.worlds.metaworld.env import MetaWorldEnv
 from lago_skills.worlds.metaworld.tasks import find_task
+from lago_skills.worlds.metaworld.world import demonstrate
 from lago_skills.worlds.own import NamedEntries, registered_spec
 
 SIZES = Sizes(observation=3, actions=ActionSpace(2))

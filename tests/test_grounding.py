@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from lago_skills.errors import ShapeError, StudyError
 from lago_skills.planner import scenes
 from lago_skills.stages.planning.scenes import measure
-from lago_skills.worlds.metaworld.env import MetaWorldEnv, demonstrate
+from lago_skills.worlds.metaworld.env import MetaWorldEnv
 from lago_skills.worlds.metaworld.grounding import ANCHORS, MetaWorldGrounding
 from lago_skills.worlds.metaworld.tasks import GROUPS, METAWORLD_TASKS, expand, find_task
-from lago_skills.worlds.metaworld.world import MetaWorld
+from lago_skills.worlds.metaworld.world import MetaWorld, demonstrate
 from lago_skills.worlds.seeds import DEMO_SEED, EVAL_SEED, SCENE_SEED, TRAIN_SEED
 from tests.conftest import ROOT
 

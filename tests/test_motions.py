@@ -30,9 +30,10 @@ from lago_skills.stages import build, collect, plan, segment
 from lago_skills.stages.planning import motions
 from lago_skills.stages.workspace import Workspace
 from lago_skills.study import load_study
-from lago_skills.worlds.metaworld.env import MetaWorldEnv, demonstrate
+from lago_skills.worlds.metaworld.env import MetaWorldEnv
 from lago_skills.worlds.metaworld.grounding import MetaWorldGrounding
 from lago_skills.worlds.metaworld.tasks import find_task
+from lago_skills.worlds.metaworld.world import demonstrate
 from lago_skills.worlds.own import NamedEntries
 from tests.endpoint import PLAYBOOK, Endpoint, Reply, study_toml
 

@@ -171,8 +171,9 @@ def test_steps_that_do_not_fit_are_refused(changes: dict[str, Any], said: str) -
 
 
 def demonstrations(names: list[str], n: int = 3) -> dict[str, list[Episode]]:
-    from lago_skills.worlds.metaworld.env import MetaWorldEnv, demonstrate
+    from lago_skills.worlds.metaworld.env import MetaWorldEnv
     from lago_skills.worlds.metaworld.tasks import expand
+    from lago_skills.worlds.metaworld.world import demonstrate
     from lago_skills.worlds.seeds import DEMO_SEED
 
     found: dict[str, list[Episode]] = {}

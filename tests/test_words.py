@@ -36,10 +36,10 @@ from lago_skills.words.geometry import from_frame, locate, to_frame
 from lago_skills.words.learning import learn
 from lago_skills.words.plan import WordsPlan
 from lago_skills.worlds.grounding import anchored
-from lago_skills.worlds.metaworld.env import MetaWorldEnv, demonstrate
+from lago_skills.worlds.metaworld.env import MetaWorldEnv
 from lago_skills.worlds.metaworld.grounding import MetaWorldGrounding
 from lago_skills.worlds.metaworld.tasks import GROUPS, expand, find_task
-from lago_skills.worlds.metaworld.world import MetaWorld
+from lago_skills.worlds.metaworld.world import MetaWorld, demonstrate
 from lago_skills.worlds.own import NamedEntries
 from lago_skills.worlds.rollouts import full_rollouts
 from lago_skills.worlds.seeds import DEMO_SEED, EVAL_SEED

@@ -27,9 +27,10 @@ from lago_skills.report import table_pictures
 from lago_skills.stages import collect, plan
 from lago_skills.stages.planning import lint
 from lago_skills.stages.workspace import open_workspace
-from lago_skills.worlds.metaworld.env import MetaWorldEnv, demonstrate
+from lago_skills.worlds.metaworld.env import MetaWorldEnv
 from lago_skills.worlds.metaworld.grounding import MetaWorldGrounding
 from lago_skills.worlds.metaworld.tasks import find_task
+from lago_skills.worlds.metaworld.world import demonstrate
 from lago_skills.worlds.seeds import DEMO_SEED
 from tests.conftest import ROOT
 

@@ -130,7 +130,7 @@ def own_world(env_id: str = "CartPole-v1", size: int = 4) -> OwnWorld:
 
     entries = {"angle": (2, Feature("angle", "rad", "how far the pole leans", -0.4, 0.4))}
     task = Task("balance", "keep the pole upright", env_id)
-    return OwnWorld("cart", {"balance": task}, lambda: NamedEntries(entries, "A cart.", size, ActionSpace(1)))
+    return OwnWorld("cart", {"balance": task}, NamedEntries(entries, "A cart.", size, ActionSpace(1)))
 
 
 def test_an_environment_of_ones_own_is_made_and_checked() -> None:
@@ -161,7 +161,7 @@ class Leaning(OwnWorld):
 
 def test_an_environment_that_ended_is_not_stepped_further() -> None:
     own = own_world()
-    world, (task,) = Leaning("cart", own.tasks, lambda: own.grounding), own.find(["balance"])
+    world, (task,) = Leaning("cart", own.tasks, own.grounding), own.find(["balance"])
     ways: list[Any] = []
 
     def right(observations: np.ndarray[Any, Any]) -> Any:
@@ -177,7 +177,7 @@ def test_a_demonstration_is_what_was_executed() -> None:
     """With noise, clipped; the seed is that of the start state and of the noise."""
     world = MetaWorld()
     env = world.make("reach")
-    first, second = (record(env, world.demonstrator("reach"), "reach", 5, 0.5, world.success) for _ in range(2))
+    first, second = (record(env, world.demonstrator("reach"), "reach", 5, 0.5, world) for _ in range(2))
     env.close()
     np.testing.assert_array_equal(first.actions, second.actions)
     assert float(np.abs(first.actions).max()) <= 1.0

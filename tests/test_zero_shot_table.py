@@ -314,7 +314,7 @@ def test_tasks_are_cloned_as_one_step_towards_the_goal_with_all_demonstrations(s
     episode = Episode(
         "push", 0, np.zeros((6, 39), np.float32), np.zeros((5, 4), np.float32), np.zeros(5, np.float32), True
     )
-    made, found = cloning.one_step((find_task("push"),), {"push": [episode, episode]})
+    made, found = cloning.one_step((find_task("push"),), {"push": [episode, episode]}, MetaWorldGrounding())
     assert made["push"].steps == (Step("push the puck to a goal", Target("goal", (0.0, 0.0, 0.0))),)
     assert [(s.episode, s.start, s.stop) for s in found] == [(0, 0, 5), (1, 0, 5)]
     assert len(runs.segments) == 4

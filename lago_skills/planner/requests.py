@@ -35,13 +35,6 @@ def template(name: str) -> jinja2.Template:
     return environment.from_string(text)
 
 
-def _unit(grounding: Grounding) -> str:
-    """Of the acting point's first coordinate, if that is a feature; metres else."""
-    first = next(iter(grounding.vocabulary.anchors), "")
-    units = {feature.name: feature.unit for feature in grounding.vocabulary.features}
-    return units.get(f"{first}_x", "m")
-
-
 def _show(bounds: tuple[float, float]) -> str:
     return f"{bounds[0]:g}" if bounds[0] == bounds[1] else f"{bounds[0]:g}..{bounds[1]:g}"
 
@@ -108,7 +101,7 @@ def playbook_request(
         world=grounding.world,
         nouns=grounding.nouns,
         target_size=grounding.vocabulary.target_size,
-        unit=UNITS.get(_unit(grounding), _unit(grounding)),
+        unit=UNITS.get(grounding.vocabulary.unit, grounding.vocabulary.unit),
         effector_anchor=next(iter(grounding.vocabulary.anchors), ""),
         sentence=task.sentence,
         demonstrated=scene.demonstrations is not None,

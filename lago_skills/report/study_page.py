@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 import lago_skills
 from lago_skills.artifacts.folder import ArtifactWriter, Manifest, fingerprint, verify
@@ -26,6 +27,7 @@ from lago_skills.rl.runlog import CURVE_FILE
 from lago_skills.stages import build, evaluate, plan, train
 from lago_skills.stages.job import Job, digest
 from lago_skills.stages.workspace import Workspace
+from lago_skills.worlds.world import Env
 
 VERSION = 4
 REPORT_FILE, ROWS_FILE = "report.html", "rows.json"
@@ -192,6 +194,15 @@ def _filmed(space: Workspace) -> list[train.Cell]:
     return list(first.values())
 
 
+def _picture(env: Env) -> NDArray[np.uint8] | None:
+    """(H, W, 3) of the scene; None where this machine or this environment cannot draw one."""
+    try:
+        picture = np.asarray(env.render())
+    except (RenderingUnavailable, NotImplementedError):
+        return None
+    return picture.astype(np.uint8) if picture.ndim == 3 and picture.shape[2] == 3 else None
+
+
 def _film(space: Workspace, guide: LibraryGuide, cell: train.Cell) -> Row:
     """One greedy episode of a run, drawn every second step."""
     from lago_skills.report.plots import Frame, animation
@@ -207,10 +218,7 @@ def _film(space: Workspace, guide: LibraryGuide, cell: train.Cell) -> Row:
     while not (terminated or truncated):
         found = guide.retrieve(observation[None], cell.task.id)
         if step % 2 == 0:
-            try:
-                picture = np.asarray(env.render(), np.uint8)
-            except RenderingUnavailable:
-                picture = None
+            picture = _picture(env)
             best = guide.library.get(int(found.neighbors.ids[0, 0]))
             frames.append(
                 Frame(

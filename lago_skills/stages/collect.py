@@ -93,7 +93,7 @@ def _scripted(space: Workspace, task: Task, n_episodes: int, progress: Progress)
                 f"collect: the scripted policy of task {task.id!r} succeeded in {len(kept)} of {tried} episodes; "
                 f"expected {n_episodes} successes; lower collect.action_noise_std"
             )
-        episode = record(env, demonstrator, task.id, first + tried, config.action_noise_std, world.success)
+        episode = record(env, demonstrator, task.id, first + tried, config.action_noise_std, world)
         tried += 1
         steps += len(episode.actions)
         if episode.success:

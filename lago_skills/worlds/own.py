@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from lago_skills.core import ActionSpace, Feature, Task, Vocabulary, check_observations
 from lago_skills.errors import StudyError
 from lago_skills.worlds.grounding import Grounding
-from lago_skills.worlds.world import Demonstrator, Env, EpisodeSoFar, Provenance
+from lago_skills.worlds.world import Env, EpisodeSoFar, Provenance, World
 
 PARTS = (
     "observation_size",
@@ -98,27 +98,11 @@ class EntriesState:
         return self.scaled
 
 
-class OwnWorld:
+class OwnWorld(World):
     """The tasks and the environment that a study file describes."""
 
-    groups: Mapping[str, tuple[str, ...]] = {}
-    plays_on = False
-    settle = None
-
-    def __init__(self, name: str, tasks: Mapping[str, Task], load: Callable[[], Grounding]) -> None:
-        self.name, self.tasks, self._load = name, tasks, load
-        self._grounding: Grounding | None = None
-
-    @property
-    def grounding(self) -> Grounding:
-        """How its observations are read.
-
-        Raises:
-            StudyError: it cannot be loaded.
-        """
-        if self._grounding is None:
-            self._grounding = self._load()
-        return self._grounding
+    def __init__(self, name: str, tasks: Mapping[str, Task], grounding: Grounding) -> None:
+        self.name, self.tasks, self.grounding = name, tasks, grounding
 
     def find(self, names: list[str]) -> tuple[Task, ...]:
         """Tasks by name.
@@ -126,13 +110,12 @@ class OwnWorld:
         Raises:
             StudyError: an unknown name.
         """
-        unknown = [name for name in names if name not in self.tasks]
-        if unknown:
+        if unknown := [name for name in names if name not in self.tasks]:
             raise StudyError(
                 f"study {self.name!r}: found task {unknown[0]!r}, expected one of its own environment's tasks {sorted(self.tasks)}; "
                 "add it as [[tasks.own]]"
             )
-        return tuple(self.tasks[name] for name in dict.fromkeys(names))
+        return super().find(names)
 
     def make(self, task: str, *, reward: str = "sparse", rendered: bool = False) -> Env:
         """The environment of a task, with its own reward.
@@ -168,10 +151,6 @@ class OwnWorld:
             f"study {self.name!r}: found an environment of one's own without a rule of success; expected a world that says when a "
             "task is solved; name its class with [world] use = 'MODULE:CLASS'"
         )
-
-    def demonstrator(self, task: str) -> Demonstrator | None:
-        """Nobody."""
-        return None
 
     def provenance(self, task: str) -> Provenance:
         """What Gymnasium knows of the environment."""

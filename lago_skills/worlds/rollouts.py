@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lago_skills.core import Episode, Task
+from lago_skills.core import ActionSpace, Episode, Task
 from lago_skills.worlds.world import Demonstrator, Env, EpisodeSoFar, World
 
 Policy = Callable[[NDArray[np.float64]], NDArray[Any]]
@@ -156,19 +156,19 @@ def record(
     policy: Demonstrator,
     task: str,
     seed: int,
-    noise_std: float,
-    success: Callable[[EpisodeSoFar], bool],
+    noise: float,
+    world: World,
 ) -> Episode:
-    """One episode of a policy with Gaussian action noise, clipped to [-1, 1]; the recorded action is the executed one.
+    """One episode of a policy with noise; the recorded action is the executed one.
 
+    Continuous actions get Gaussian noise of that standard deviation and are clipped to [-1, 1]; of discrete ones that share is drawn at random.
     It ends where the environment ends it. Failed episodes are returned too: the caller keeps only successes.
     """
-    rng = np.random.default_rng(seed)
+    rng, space = np.random.default_rng(seed), world.grounding.action_space
     observation, _ = env.reset(seed=seed)
-    observations, actions, so_far = [observation], list[NDArray[np.float32]](), EpisodeSoFar()
+    observations, actions, so_far = [observation], list[Any](), EpisodeSoFar()
     while not (so_far.terminated or so_far.truncated):
-        chosen = policy(observation)
-        action = np.clip(chosen + rng.normal(0.0, noise_std, chosen.shape), -1.0, 1.0).astype(np.float32)
+        action = _with_noise(policy(observation), noise, space, rng)
         observation, reward, terminated, truncated, info = env.step(action)
         so_far.add(float(reward), info, terminated=terminated, truncated=truncated)
         observations.append(observation)
@@ -177,7 +177,16 @@ def record(
         task_id=task,
         seed=seed,
         observations=np.asarray(observations, dtype=np.float32),
-        actions=np.asarray(actions, dtype=np.float32),
+        actions=np.asarray(actions, np.int64) if space.discrete else np.asarray(actions, np.float32),
         rewards=np.asarray(so_far.rewards, dtype=np.float32),
-        success=success(so_far),
+        success=world.success(so_far),
     )
+
+
+def _with_noise(
+    chosen: Any, noise: float, space: ActionSpace, rng: np.random.Generator
+) -> NDArray[np.float32] | np.int64:
+    if space.discrete:
+        return np.int64(rng.integers(space.size) if rng.random() < noise else chosen)
+    usual: NDArray[np.float64] = np.asarray(chosen, np.float64)
+    return np.clip(usual + rng.normal(0.0, noise, usual.shape), -1.0, 1.0).astype(np.float32)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import entry_points
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast, runtime_checkable
 
 import numpy as np
@@ -22,8 +24,8 @@ if TYPE_CHECKING:
 
 Env: TypeAlias = "gymnasium.Env[Any, Any]"
 """A name alone: who loads a guide needs no Gymnasium."""
-Demonstrator = Callable[[NDArray[np.float64]], NDArray[np.float64]]
-"""(S,) observation -> action of one control step; it remembers nothing."""
+Demonstrator = Callable[[NDArray[np.float64]], Any]
+"""(S,) observation -> (A,) action of one control step, or the number of a discrete one; it remembers nothing."""
 ENTRY_POINTS = "lago_skills.worlds"
 DEFAULT = "metaworld"
 """The world of a study that names none, and of bundles of before they named one."""
@@ -59,46 +61,21 @@ class Provenance:
 
 @runtime_checkable
 class World(Protocol):
-    """One environment family."""
+    """One environment family. A class that inherits from it needs `name`, `tasks`, `grounding`, `make` and `success`; the rest has defaults."""
 
-    @property
-    def name(self) -> str:
-        """What it is called."""
-        ...
+    name: str
+    tasks: Mapping[str, Task]
+    """All tasks, by id."""
+    grounding: Grounding
+    """How its observations are read, and which actions it takes."""
+    groups: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+    """Names for sets of tasks."""
+    plays_on: bool = False
+    """Whether an environment that ended solved may be stepped further, to see whether that holds."""
+    settle: NDArray[Any] | None = None
+    """Action of an idle control step after which a start state shows things where they are; None where it does at once."""
 
-    @property
-    def tasks(self) -> Mapping[str, Task]:
-        """All tasks, by id."""
-        ...
-
-    @property
-    def groups(self) -> Mapping[str, tuple[str, ...]]:
-        """Names for sets of tasks."""
-        ...
-
-    @property
-    def plays_on(self) -> bool:
-        """Whether an environment that ended solved may be stepped further, to see whether that holds."""
-        ...
-
-    @property
-    def settle(self) -> NDArray[Any] | None:
-        """Action of an idle control step after which a start state shows things where they are; None where it does at once."""
-        ...
-
-    @property
-    def grounding(self) -> Grounding:
-        """How its observations are read."""
-        ...
-
-    def find(self, names: list[str]) -> tuple[Task, ...]:
-        """Tasks for names of tasks and groups, in order, without repeats.
-
-        Raises:
-            StudyError: an unknown name.
-        """
-        ...
-
+    @abstractmethod
     def make(self, task: str, *, reward: str = "sparse", rendered: bool = False) -> Env:
         """An environment of a task; `rendered` where `render()` will be called.
 
@@ -107,6 +84,7 @@ class World(Protocol):
         """
         ...
 
+    @abstractmethod
     def success(self, so_far: EpisodeSoFar) -> bool:
         """Whether the task is solved at the last step of an episode so far.
 
@@ -115,17 +93,42 @@ class World(Protocol):
         """
         ...
 
+    def find(self, names: list[str]) -> tuple[Task, ...]:
+        """Tasks for names of tasks and groups, in order, without repeats.
+
+        Raises:
+            StudyError: an unknown name.
+        """
+        return find_tasks(self, names)
+
     def demonstrator(self, task: str) -> Demonstrator | None:
         """Who can show the task; None where nobody can."""
-        ...
+        return None
 
     def spec(self) -> dict[str, Any]:
-        """From which the world can be made again."""
-        ...
+        """From which the world can be made again: by default its class, made without arguments."""
+        return {"use": f"{type(self).__module__}:{type(self).__qualname__}"}
 
     def provenance(self, task: str) -> Provenance:
         """What an exported dataset says of a task's environment."""
-        ...
+        return Provenance(f"demonstrator of world {self.name!r}")
+
+
+def find_tasks(world: World, names: list[str]) -> tuple[Task, ...]:
+    """Tasks of a world for names of tasks and groups, in order, without repeats.
+
+    Raises:
+        StudyError: an unknown name.
+    """
+    wanted = [each for name in names for each in world.groups.get(name, (name,))]
+    unknown = [name for name in wanted if name not in world.tasks]
+    if unknown:
+        raise StudyError(
+            f"world {world.name!r}: found task {unknown[0]!r}; expected one of {sorted(world.tasks)}"
+            + (f", or a group, {sorted(world.groups)}" if world.groups else "")
+            + "; correct it"
+        )
+    return tuple(world.tasks[name] for name in dict.fromkeys(wanted))
 
 
 PARTS = (
@@ -159,8 +162,7 @@ def find_world(use: str, **settings: Any) -> World:
             f"found world.use = {use!r}, which cannot be made ({type(error).__name__}: {error}); expected MODULE:CLASS, importable "
             f"from here and made from {sorted(settings) or 'no arguments'}; correct it or install the package"
         ) from error
-    missing = [part for part in PARTS if not hasattr(world, part)]
-    if missing:
+    if missing := [part for part in PARTS if not hasattr(world, part)]:
         raise StudyError(
             f"found world.use = {use!r} without {', '.join(missing)}; expected the parts of lago_skills.worlds.world.World; add them"
         )

@@ -23,7 +23,7 @@ from lago_skills.artifacts.workers import Progress
 from lago_skills.core import Episode, Playbook, Segment, Step, Target, Task
 from lago_skills.decoder.config import DecoderConfig
 from lago_skills.decoder.dataset import labelled_steps
-from lago_skills.decoder.runtime import DecoderWeights
+from lago_skills.decoder.runtime import load_decoder
 from lago_skills.decoder.steps import Phrases
 from lago_skills.experiments.baselines.cloning_policies import ClonedTask
 from lago_skills.llm.transcripts import TranscriptFile
@@ -33,11 +33,12 @@ from lago_skills.stages.job import Job, digest
 from lago_skills.stages.planning import phrases
 from lago_skills.stages.workspace import Workspace
 from lago_skills.text.embed import MODEL_SHA256, embed
+from lago_skills.worlds.grounding import Grounding
 
 VERSION = 1
 DECODER_FILE = "decoder.safetensors"
 ANCHOR = "goal"
-"""What inputs head for. The vector to the object, and from it to the goal, is in the inputs anyway: the goal adds what is not."""
+"""If there is such an anchor, what inputs head for. The vector to the object, and from it to the goal, is in the inputs anyway: the goal adds what is not."""
 Kind = Literal["bc-text", "bc-onehot"]
 KINDS: tuple[Kind, ...] = ("bc-text", "bc-onehot")
 SETTINGS: dict[str, Any] = {
@@ -55,7 +56,9 @@ def config(space: Workspace, kind: Kind) -> DecoderConfig:
     """The study's decoder, as it is trained for a baseline."""
     words = {} if kind == "bc-text" else {"phrase_share": 0.0, "contrast_every": 0, "text_dropout": 0.0}
     turned = {"varied_share": 0.0} if set(space.study.tasks.seen) <= set(UNTURNED) else {}
-    return space.study.decoder.model_copy(update={**SETTINGS, **words, **turned})
+    return space.study.decoder.model_copy(update={**SETTINGS, **words, **turned}).of_actions(
+        space.study.grounding.action_space
+    )
 
 
 def job(space: Workspace, kind: Kind) -> Job:
@@ -66,7 +69,7 @@ def job(space: Workspace, kind: Kind) -> Job:
         from lago_skills.decoder.pretrain import pretrain
 
         episodes = collect.episodes(space)
-        books, found = one_step(space.study.seen, episodes)
+        books, found = one_step(space.study.seen, episodes, space.study.grounding)
         embeddings = texts(space.study.seen, kind)
         steps = labelled_steps(episodes, books, found, embeddings, space.study.grounding, chosen, space.study.weighting)
         words = _words(space) if chosen.uses_phrases else None
@@ -80,7 +83,7 @@ def job(space: Workspace, kind: Kind) -> Job:
         "stage": "clone",
         "version": VERSION,
         "kind": kind,
-        "anchor": ANCHOR,
+        "anchor": anchor_of(space.study.grounding),
         "episodes": {task.id: digest(space.episodes(task.id)) for task in space.study.seen},
         "sentences": [task.sentence for task in space.study.seen],
         "embedding_model": MODEL_SHA256,
@@ -90,11 +93,19 @@ def job(space: Workspace, kind: Kind) -> Job:
     return Job("clone", kind, space.artifact(kind), recipe, chosen.n_updates, "updates", make)
 
 
-def one_step(tasks: tuple[Task, ...], episodes: dict[str, list[Episode]]) -> tuple[dict[str, Playbook], list[Segment]]:
+def anchor_of(grounding: Grounding) -> str | None:
+    """What inputs head for: the goal, else the last anchor; None where there are none."""
+    names = grounding.vocabulary.anchors
+    return ANCHOR if ANCHOR in names else next(iter(names[::-1]), None)
+
+
+def one_step(
+    tasks: tuple[Task, ...], episodes: dict[str, list[Episode]], grounding: Grounding
+) -> tuple[dict[str, Playbook], list[Segment]]:
     """Each task as a playbook of one step, the task's sentence, and each episode as one segment of it."""
-    books = {
-        task.id: Playbook(task.id, (Step(task.sentence, Target(ANCHOR, (0.0, 0.0, 0.0))),), "", "") for task in tasks
-    }
+    anchor = anchor_of(grounding)
+    target = None if anchor is None else Target(anchor, (0.0,) * grounding.vocabulary.target_size)
+    books = {task.id: Playbook(task.id, (Step(task.sentence, target),), "", "") for task in tasks}
     found = [
         Segment(task.id, number, 0, len(episode.actions), 0, task.sentence)
         for task in tasks
@@ -138,10 +149,10 @@ def load(space: Workspace, kind: Kind, task: Task) -> ClonedTask:
         ArtifactCorrupt: the network is damaged.
     """
     verify(space.artifact(kind))
-    decoder = DecoderWeights.load(space.artifact(kind) / DECODER_FILE)
+    decoder = load_decoder(space.artifact(kind) / DECODER_FILE)
     seen = space.study.seen
     if kind == "bc-text":
         text = embed([task.sentence])[0]
     else:
         text = np.eye(len(seen), dtype=np.float32)[seen.index(stand_in(task, seen))]
-    return ClonedTask(space.study.grounding, decoder, decoder.latents(text[None])[0], ANCHOR)
+    return ClonedTask(space.study.grounding, decoder, decoder.latents(text[None])[0], anchor_of(space.study.grounding))

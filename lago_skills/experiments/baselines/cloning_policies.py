@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lago_skills.core import Episode, Playbook, Segment
-from lago_skills.decoder.runtime import DecoderWeights
+from lago_skills.core import ActionSpace, Episode, Playbook, Segment
+from lago_skills.decoder.runtime import Decoder
 from lago_skills.playbook import CompiledPlaybook
-from lago_skills.prior import ActionPrior
+from lago_skills.prior import Prior
 from lago_skills.worlds.grounding import Grounding
 
 LEAST_STD = 1e-2
@@ -39,19 +39,21 @@ class ClonedTask:
     """The mean action of a network that is told the task, without playbook and without library."""
 
     grounding: Grounding
-    decoder: DecoderWeights
+    decoder: Decoder
     latent: NDArray[np.float32]  # (Z,)
-    anchor: str
+    anchor: str | None
+    """What its inputs head for; None where there are no anchors."""
 
-    def __call__(self, observations: NDArray[np.float64], episodes: NDArray[np.int64]) -> NDArray[np.float32]:
-        """(B, S) observations -> (B, A) actions."""
-        return self.prior(observations).mean()
+    def __call__(self, observations: NDArray[np.float64], episodes: NDArray[np.int64]) -> NDArray[Any]:
+        """(B, S) observations -> actions."""
+        return self.prior(observations).greedy()
 
-    def prior(self, observations: NDArray[Any], floor: float = 0.0) -> ActionPrior:
-        """(B, S) observations -> the network's distribution over (B, A) actions."""
+    def prior(self, observations: NDArray[Any], floor: float = 0.0) -> Prior:
+        """(B, S) observations -> the network's distribution over actions."""
         state = self.grounding.read(observations)
-        anchors = state.anchors
-        targets = anchors[:, self.grounding.vocabulary.anchors.index(self.anchor)]
+        targets = np.zeros((len(observations), 0))
+        if self.anchor is not None:
+            targets = state.anchors[:, self.grounding.vocabulary.anchors.index(self.anchor)]
         latents = np.broadcast_to(self.latent, (len(observations), 1, len(self.latent)))
         components = self.decoder.decode(state.inputs(targets), latents)
         return components.flat(np.ones((len(observations), 1)), floor)
@@ -60,14 +62,16 @@ class ClonedTask:
 class Uniform:
     """Uniform actions; an episode's are always the same for one seed."""
 
-    def __init__(self, action_size: int, seed: int) -> None:
-        self.action_size, self.seed = action_size, seed
+    def __init__(self, actions: ActionSpace, seed: int) -> None:
+        self.actions, self.seed = actions, seed
         self._generators: dict[int, np.random.Generator] = {}
 
-    def __call__(self, observations: NDArray[np.float64], episodes: NDArray[np.int64]) -> NDArray[np.float32]:
-        """(B, S) observations -> (B, A) actions."""
-        rows = [self._generator(int(number)).uniform(-1.0, 1.0, self.action_size) for number in episodes]
-        return np.stack(rows).astype(np.float32)
+    def __call__(self, observations: NDArray[np.float64], episodes: NDArray[np.int64]) -> NDArray[Any]:
+        """(B, S) observations -> actions."""
+        generators = [self._generator(int(number)) for number in episodes]
+        if self.actions.discrete:
+            return np.array([each.integers(self.actions.size) for each in generators], np.int64)
+        return np.stack([each.uniform(-1.0, 1.0, self.actions.size) for each in generators]).astype(np.float32)
 
     def _generator(self, episode: int) -> np.random.Generator:
         return self._generators.setdefault(episode, np.random.default_rng((self.seed, episode)))
@@ -138,14 +142,14 @@ class Replay:
         """What an episode is replaying."""
         return self.demonstrated.segments[self._playing[episode].segment]
 
-    def __call__(self, observations: NDArray[np.float64], episodes: NDArray[np.int64]) -> NDArray[np.float32]:
-        """(B, S) observations -> (B, A) actions."""
+    def __call__(self, observations: NDArray[np.float64], episodes: NDArray[np.int64]) -> NDArray[Any]:
+        """(B, S) observations -> actions, as they were demonstrated."""
         grounding = self.demonstrated.grounding
         state = grounding.read(observations)
         steps = self._book.active(state.values)
         inputs = state.inputs(self._book.targets(steps, state.anchors))
         rows = [self._next(*row) for row in zip(episodes.tolist(), steps.tolist(), inputs, strict=True)]
-        return np.stack(rows).astype(np.float32)
+        return np.stack(rows)
 
     def _next(self, episode: int, step: int, inputs: NDArray[np.float32]) -> NDArray[Any]:
         now = self._playing.get(episode)

@@ -22,7 +22,7 @@ from lago_skills.experiments.baselines.nearest import NearestStepGuide
 from lago_skills.experiments.tables.zero_shot import Say, Variant, VariantSpace
 from lago_skills.guide.guides import Guide, LibraryGuide
 from lago_skills.playbook import read_playbook, write_playbook
-from lago_skills.prior import ActionPrior
+from lago_skills.prior import Prior
 from lago_skills.query.runtime import LearnedQuery
 from lago_skills.rl import methods
 from lago_skills.stages import build, collect, plan, pretrain, segment
@@ -38,8 +38,8 @@ class ClonedGuide:
     def __init__(self, cloned: dict[str, ClonedTask], floor: float) -> None:
         self.cloned, self.floor = cloned, floor
 
-    def prior(self, observations: NDArray[Any], task: str) -> ActionPrior:
-        """(B, S) observations -> prior over (B, A) actions."""
+    def prior(self, observations: NDArray[Any], task: str) -> Prior:
+        """(B, S) observations -> prior over actions."""
         return self.cloned[task].prior(observations, self.floor)
 
 

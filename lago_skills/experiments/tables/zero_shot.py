@@ -182,9 +182,9 @@ class Variant:
             controller = WordsController if book.form == "words" else NumbersController
             return controller(book, grounding, GAINS[method])
         if method == "random":
-            return Uniform(self.space.study.grounding.action_space.size, self.space.study.seed)
+            return Uniform(self.space.study.grounding.action_space, self.space.study.seed)
         expert = demonstrator(self.space, task)
-        return Forgetful(lambda observations: np.stack([expert(row) for row in observations]).astype(np.float32))
+        return Forgetful(lambda observations: np.stack([expert(row) for row in observations]))
 
     def bundle(self, method: str) -> str:
         """Fingerprint of all that the method's policy was made from; call it after `policy`."""

@@ -57,7 +57,8 @@ class LibraryAdviser:
                 "plan the task and build the bundle again"
             )
         self.guide, self.tasks = guide, tuple(tasks)
-        self.n_plan_steps = max(len(guide.books[task].steps) for task in tasks)
+        self.target_size = guide.grounding.vocabulary.target_size
+        self.n_plan_steps = max(len(guide.books[task].steps) for task in tasks) if self.target_size else 0
 
     def prior(
         self, observations: NDArray[Any], tasks: NDArray[np.int64], shifts: Sequence[NDArray[np.float64] | None]

@@ -36,7 +36,7 @@ def measure(world: World, demonstrated: tuple[Task, ...]) -> list[Scene]:
         demonstrator = world.demonstrator(task.id) if task in demonstrated else None
         if demonstrator is not None:
             runs = [
-                record(env, demonstrator, task.id, SCENE_SEED + i, ACTION_NOISE_STD, world.success)
+                record(env, demonstrator, task.id, SCENE_SEED + i, ACTION_NOISE_STD, world)
                 for i in range(N_DEMONSTRATIONS)
             ]
             good = [run.observations for run in runs if run.success]

@@ -18,11 +18,10 @@ import numpy as np
 from gymnasium.envs.registration import EnvSpec
 from numpy.typing import NDArray
 
-from lago_skills.core import Episode, Task
+from lago_skills.core import Task
 from lago_skills.errors import RenderingUnavailable, StudyError
 from lago_skills.worlds.metaworld.step import quicken
 from lago_skills.worlds.metaworld.tasks import find_task
-from lago_skills.worlds.rollouts import record
 
 Reward = Literal["sparse", "dense", "delta"]
 RENDER_HEIGHT, RENDER_WIDTH = 240, 320
@@ -182,8 +181,3 @@ def scripted(task: Task) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]
         return np.clip(np.asarray(policy.get_action(observation), dtype=np.float64), -1.0, 1.0)
 
     return act
-
-
-def demonstrate(env: MetaWorldEnv, seed: int, noise_std: float) -> Episode:
-    """One episode of the package's scripted policy with Gaussian action noise; failed ones are returned too."""
-    return record(env, scripted(env.task), env.task.id, seed, noise_std, lambda so_far: so_far.infos[-1]["success"])

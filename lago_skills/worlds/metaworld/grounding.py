@@ -238,7 +238,7 @@ class MetaWorldGrounding(Grounding):
 
     observation_size = 39
     action_space = ActionSpace(4)
-    vocabulary = Vocabulary(METAWORLD_FEATURES, ANCHORS, 3, relations("gripper", "fingers"), ("object2",))
+    vocabulary = Vocabulary(METAWORLD_FEATURES, ANCHORS, 3, "m", relations("gripper", "fingers"), ("object2",))
     world = METAWORLD_WORLD
     heading_size, subject_heading_size = 6, 9
     variation = TurnAboutVertical()

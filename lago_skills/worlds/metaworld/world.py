@@ -7,30 +7,33 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, cast, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
-from lago_skills.core import Task
+from lago_skills.core import Episode, Task
 from lago_skills.errors import StudyError
+from lago_skills.worlds.grounding import Grounding
 from lago_skills.worlds.metaworld.grounding import MetaWorldGrounding
 from lago_skills.worlds.metaworld.tasks import GROUPS, METAWORLD_TASKS, expand
-from lago_skills.worlds.world import Demonstrator, EpisodeSoFar, Provenance
+from lago_skills.worlds.rollouts import record
+from lago_skills.worlds.world import Demonstrator, EpisodeSoFar, Provenance, World
 
 if TYPE_CHECKING:
     from lago_skills.worlds.metaworld.env import MetaWorldEnv
 
 
-class MetaWorld:
+class MetaWorld(World):
     """The fifty tasks, and those that a study defines beside them."""
 
     name = "metaworld"
     groups: Mapping[str, tuple[str, ...]] = GROUPS
-    plays_on = True
-    settle = np.array([0, 0, 0, -1], np.float32)
+    plays_on: bool = True
+    settle: NDArray[Any] | None = np.array([0, 0, 0, -1], np.float32)
     """Observations right after a reset show some things (windows, faucets, doors) where the last episode left them."""
 
     def __init__(self, own: Mapping[str, Task] | None = None) -> None:
         self._own = dict(own or {})
         self.tasks: Mapping[str, Task] = METAWORLD_TASKS | self._own
-        self.grounding = MetaWorldGrounding()
+        self.grounding: Grounding = MetaWorldGrounding()
 
     def find(self, names: list[str]) -> tuple[Task, ...]:
         """Tasks for names of tasks and groups.
@@ -75,5 +78,12 @@ class MetaWorld:
         return Provenance(f"scripted policy of {package}", (package.replace(" ", "=="),), env_spec(known))
 
     def spec(self) -> dict[str, Any]:
-        """From which the world can be made again."""
+        """Its registered name."""
         return {"use": self.name}
+
+
+def demonstrate(env: MetaWorldEnv, seed: int, noise_std: float) -> Episode:
+    """One episode of the package's scripted policy with Gaussian action noise; failed ones are returned too."""
+    from lago_skills.worlds.metaworld.env import scripted
+
+    return record(env, scripted(env.task), env.task.id, seed, noise_std, MetaWorld())
