@@ -51,7 +51,7 @@ def jobs(space: Workspace) -> list[Job]:
         "stage": "report",
         "version": VERSION,
         "zero_shot": {task.id: digest(space.artifact("zero-shot", task.id)) for task in space.study.unseen},
-        "runs": {cell.name: digest(space.artifact("runs", cell.name)) for cell in train.cells(space)},
+        "runs": {run.name: digest(space.artifact("runs", run.name)) for run in train.training_runs(space)},
         "bundle": digest(space.artifact("bundle")),
         "playbooks": digest(space.artifact("playbooks")),
         "tables": {name: fingerprint([asdict(row) for row in found]) for name, found in tables.items()},
@@ -80,13 +80,13 @@ def results(space: Workspace) -> tuple[list[Row], Row]:
     if rows:
         summary["zero_shot_mean"] = round(float(np.mean([row["success"] for row in rows])), 4)
     by_method: dict[str, list[float]] = {}
-    for cell in train.cells(space):
-        folder = space.artifact("runs", cell.name)
+    for run in train.training_runs(space):
+        folder = space.artifact("runs", run.name)
         figures = verify(folder).summary
         steps = int(figures["steps"])
-        row = _row(cell.task.id, cell.algorithm, steps, cell.seed, _successes(folder / train.FINAL_FILE))
+        row = _row(run.task.id, run.algorithm, steps, run.seed, _successes(folder / train.FINAL_FILE))
         rows.append({**row, **{name: figures[name] for name in ("leader", "steps_per_s", "guide_share")}})
-        by_method.setdefault(cell.algorithm, []).append(row["success"])
+        by_method.setdefault(run.algorithm, []).append(row["success"])
     summary["stage_seconds"] = _stage_seconds(space)
     for name, method in (("guided_success", "guided-sac"), ("plain_success", "sac")):
         if method in by_method:
@@ -137,7 +137,7 @@ def _page(space: Workspace, rows: list[Row], summary: Row, tables: dict[str, str
         [", ".join(skill.provenance["tasks"]) for skill in skills],
     )
     progress(2, "pictures")
-    films = [_film(space, guide, cell) for cell in _filmed(space)]
+    films = [_film(space, guide, run) for run in _filmed(space)]
     progress(3, "animation")
     books, lint = plan.playbooks(space), plan.lint_summaries(space)
     text = files("lago_skills.report").joinpath("study_page.html").read_text(encoding="utf-8")
@@ -174,37 +174,37 @@ def _curves(space: Workspace, task: str, zero_shot: list[Row]) -> bytes:
     from lago_skills.report import plots
 
     curves: dict[str, list[Any]] = {}
-    for cell in train.cells(space):
-        if cell.task.id == task:
-            with (space.artifact("runs", cell.name) / CURVE_FILE).open(encoding="utf-8") as stream:
+    for run in train.training_runs(space):
+        if run.task.id == task:
+            with (space.artifact("runs", run.name) / CURVE_FILE).open(encoding="utf-8") as stream:
                 points = [(float(row["step"]), float(row["eval/success"])) for row in csv.DictReader(stream)]
-            curves.setdefault(cell.algorithm, []).append(np.array(points))
+            curves.setdefault(run.algorithm, []).append(np.array(points))
     library = next((float(row["success"]) for row in zero_shot if row["task"] == task), None)
     return plots.learning_curves(curves, library, task)
 
 
-def _filmed(space: Workspace) -> list[train.Cell]:
+def _filmed(space: Workspace) -> list[train.TrainingRun]:
     """The first guided run of each trained task."""
-    first: dict[str, train.Cell] = {}
-    for cell in train.cells(space):
-        if cell.algorithm == "guided-sac":
-            first.setdefault(cell.task.id, cell)
+    first: dict[str, train.TrainingRun] = {}
+    for run in train.training_runs(space):
+        if run.algorithm == "guided-sac":
+            first.setdefault(run.task.id, run)
     return list(first.values())
 
 
-def _film(space: Workspace, guide: LibraryGuide, cell: train.Cell) -> Row:
+def _film(space: Workspace, guide: LibraryGuide, run: train.TrainingRun) -> Row:
     """One greedy episode of a run, drawn every second step."""
     from lago_skills.report.plots import Frame, animation
     from lago_skills.worlds.seeds import EVAL_SEED
 
-    env = space.world.make(cell.task.id, rendered=True)
-    policy, leader = train.learned(space, cell)
+    env = space.world.make(run.task.id, rendered=True)
+    policy, leader = train.learned(space, run)
     observation, _ = env.reset(seed=EVAL_SEED)
     frames: list[Frame] = []
     terminated = truncated = False
     step = 0
     while not (terminated or truncated):
-        found = guide.retrieve(observation[None], cell.task.id)
+        found = guide.retrieve(observation[None], run.task.id)
         if step % 2 == 0:
             try:
                 picture = np.asarray(env.render(), np.uint8)
@@ -224,9 +224,9 @@ def _film(space: Workspace, guide: LibraryGuide, cell: train.Cell) -> Row:
         step += 1
     env.close()
     return {
-        "task": cell.task.id,
+        "task": run.task.id,
         "leader": leader,
-        "seed": cell.seed,
+        "seed": run.seed,
         "data": _base64(animation(frames)),
     }
 
@@ -277,7 +277,7 @@ def _manifests(space: Workspace) -> list[tuple[str, Manifest]]:
     folders = {f"episodes/{task.id}": space.episodes(task.id) for task in space.study.seen}
     folders |= {name: space.artifact(name) for name in ("playbooks", "segments", "decoder", "bundle")}
     folders |= {f"zero-shot/{task.id}": space.artifact("zero-shot", task.id) for task in space.study.unseen}
-    folders |= {f"runs/{cell.name}": space.artifact("runs", cell.name) for cell in train.cells(space)}
+    folders |= {f"runs/{run.name}": space.artifact("runs", run.name) for run in train.training_runs(space)}
     return [(name, verify(folder)) for name, folder in folders.items()]
 
 
