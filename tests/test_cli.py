@@ -119,7 +119,8 @@ def test_pictures_are_pictures() -> None:
         assert skill_map(rng.normal(size=(n, z)).astype(np.float32), ["s"] * n, ["push"] * n)[:4] == b"\x89PNG"
     assert skill_map(rng.normal(size=(5, 8)).astype(np.float32), ["s"] * 5, ["push"] * 5)[:4] == b"\x89PNG"
     picture = rng.integers(0, 255, (240, 320, 3)).astype(np.uint8)
-    frames = [Frame(p, rng.normal(size=(4, 3)), np.zeros(3), "a skill " * 20, "step 1") for p in (picture, None)]
+    names = ("hand", "thing", "place")
+    frames = [Frame(p, rng.normal(size=(3, 3)), np.zeros(3), "a skill " * 20, "step 1", names) for p in (picture, None)]
     assert animation(frames)[:6] == b"GIF89a"
 
 

@@ -15,10 +15,10 @@ from lago_skills.core import Playbook, Step
 from lago_skills.errors import ArtifactCorrupt, StudyError
 from lago_skills.experiments import behaviour
 from lago_skills.experiments.baselines.controllers import ControllerGuide, NumbersController
+from lago_skills.experiments.replicate import Replicate, replicate_space
 from lago_skills.experiments.tables import latent as latent_table
 from lago_skills.experiments.tables import latent_learners
 from lago_skills.experiments.tables import skills as skills_table
-from lago_skills.experiments.tables.zero_shot import Variant, variant
 from lago_skills.llm.transcripts import Request
 from lago_skills.planner.findings import Finding
 from lago_skills.planner.lint import Trace, lint_alignment, lint_rollouts
@@ -32,6 +32,7 @@ from lago_skills.worlds.metaworld.grounding import MetaWorldGrounding
 from lago_skills.worlds.metaworld.tasks import find_task
 from lago_skills.worlds.seeds import DEMO_SEED
 from tests.conftest import ROOT
+from tests.tables import silent
 
 GROUNDING = MetaWorldGrounding()
 PUSH = Playbook(
@@ -127,25 +128,32 @@ def test_a_controller_advises_a_learner(
     monkeypatch.setattr(latent_learners, "EVAL_EVERY", 200)
     space = open_workspace(ROOT, ROOT / "data/studies/metaworld.toml")
     guide = ControllerGuide(playbooks["push"], GROUNDING, 10.0)
-    found = latent_learners.learn(space, find_task("push"), guide, "guided-sac", 0, 3)
-    assert set(found) == {200, 400}
-    assert found[200].success_last is None
-    assert found[400].episodes == 3
-    assert found[400].success == 1.0  # whoever is advised so well does not end below it
+    evaluations = latent_learners.learn(space, find_task("push"), guide, "guided-sac", 0, 3)
+    assert set(evaluations) == {200, 400}
+    assert evaluations[200].success_last is None
+    assert evaluations[400].episodes == 3
+    assert evaluations[400].success == 1.0  # whoever is advised so well does not end below it
 
 
 def test_cells_of_learners_are_named_by_their_steps() -> None:
-    space = open_workspace(ROOT, ROOT / "data/studies/metaworld.toml")
-    found = latent_table.cells(space, ["words/library/dropped+sac", "numbers/controller-20"], [0], ["push"])
-    assert [cell.name for cell in found] == [
+    chosen = latent_table.cells(["words/library/dropped+sac", "numbers/controller-20"], [0], ["push"])
+    assert [cell.name for cell in chosen] == [
         "words/library/dropped+sac@5000/push/0",
         "words/library/dropped+sac@20000/push/0",
         "numbers/controller-20//push/0",
     ]
+    table = latent_table.Latent(open_workspace(ROOT, ROOT / "data/studies/metaworld.toml"), silent)
+    runs = [table.measured_together(cell) for cell in chosen]
+    assert runs[0] == runs[1] != runs[2]  # one training run gives both
     with pytest.raises(StudyError, match="a learner of sac, ppo"):
-        latent_table.cells(space, ["words/library+ddpg"], [0], ["push"])
+        latent_table.cells(["words/library+ddpg"], [0], ["push"])
     with pytest.raises(StudyError, match="of plans in words alone"):
-        latent_table.cells(space, ["numbers/controller-metres"], [0], ["push"])
+        latent_table.cells(["numbers/controller-metres"], [0], ["push"])
+
+
+def test_the_latent_table_is_of_the_study_that_its_rows_are_of() -> None:
+    with pytest.raises(StudyError, match="found study 'words' with --table latent"):
+        latent_table.Latent(open_workspace(ROOT, ROOT / "data/studies/words.toml"), silent)
 
 
 # The table of skills ---------------------------------------------------------------------------------------------------
@@ -167,10 +175,10 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_table_of_skills(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table = ["--root", str(root), "evaluate", "words", "--table", "skills", "--tasks", "push", "--episodes", "2"]
     assert main([*table, "--json"], _ARGS) == 0
-    found = json.loads(capsys.readouterr().out)
+    results = json.loads(capsys.readouterr().out)
     columns = {"skill", "change", "task", "success", "steps", "direction", "speed"}
-    assert all(columns <= set(row) for row in found["rows"])
-    rows = {(row["skill"][:20], row["change"]): row for row in found["rows"]}
+    assert all(columns <= set(row) for row in results["rows"])
+    rows = {(row["skill"][:20], row["change"]): row for row in results["rows"]}
     assert {change for _, change in rows} == set(behaviour.CHANGES)
     assert all(row["direction"] == pytest.approx(1.0) for (_, change), row in rows.items() if change == "as it is")
     grip, lower = (
@@ -178,7 +186,7 @@ def test_the_table_of_skills(root: Path, capsys: pytest.CaptureFixture[str]) -> 
     )
     assert rows[lower, "opposite"]["direction"] < rows[lower, "as it is"]["direction"]
     assert rows[grip, "opposite"]["success"] <= rows[grip, "as it is"]["success"]
-    summary = found["summary"]
+    summary = results["summary"]
     assert len(summary["round_trip"]["confusion"]) == len(summary["skills"]) == 5
     assert sum(map(sum, summary["round_trip"]["confusion"])) == 2 * (1 + 4)  # every segment of the other demonstrations
     assert summary["support"][summary["skills"][2]["skill"]] == {"down": 2}
@@ -200,7 +208,7 @@ def test_plans_in_words_are_linted(root: Path, capsys: pytest.CaptureFixture[str
     """Against demonstrations alone where there is no bundle yet."""
     space = open_workspace(root, root / "data/studies/words.toml")
     for job in (*collect.jobs(space), *plan.jobs(space)):
-        job.run(_silent)
+        job.run(_no_progress)
     assert main(["--root", str(root), "plan", "lint", "push", "--study", "words"], _ARGS) == 0
     printed = capsys.readouterr()
     assert "no bundle yet" in printed.err
@@ -215,18 +223,18 @@ def test_sentences_that_nobody_showed_are_findings(root: Path) -> None:
     """In another language, or of a motion that is in no demonstration: who answers in their stead is said."""
     space = open_workspace(root, root / "data/studies/words.toml")
     for job in (*collect.jobs(space), *plan.jobs(space)):
-        job.run(_silent)
-    guide = Variant(variant(space, 0, 2), lambda text: None).guide
-    found = plan.find_plan(space, "push")
-    said = ("fahre mit offenem Greifer zur Sache", "hurl the thing across the room")
-    book = replace(PUSH, steps=tuple(replace(step, skill=text) for step, text in zip(PUSH.steps, said, strict=True)))
-    record = lint.check(space, found, replace(found.versions[0], playbook=book), [guide])
+        job.run(_no_progress)
+    guide = Replicate(replicate_space(space, 0, 2), silent).guide
+    recorded = plan.find_plan(space, "push")
+    unheard = ("fahre mit offenem Greifer zur Sache", "hurl the thing across the room")
+    book = replace(PUSH, steps=tuple(replace(step, skill=text) for step, text in zip(PUSH.steps, unheard, strict=True)))
+    record = lint.check(space, recorded, replace(recorded.versions[0], playbook=book), [guide])
     findings = {(finding.kind, finding.step): finding.text for finding in record.findings}
-    for step, text in enumerate(said, start=1):
+    for step, text in enumerate(unheard, start=1):
         assert f'no demonstration shows "{text}", so the controller does ' in findings["undemonstrated", step]
 
 
-def _silent(done: float, note: str) -> None:
+def _no_progress(done: float, note: str) -> None:
     """No progress is shown."""
 
 

@@ -22,7 +22,7 @@ from lago_skills.worlds.grounding import Grounding, anchored
 LEVELS = np.linspace(0.05, 0.95, 19)
 N_STRANGE, MAX_NOISE, N_BINS = 4, 6.0, 14
 FIELD_M, FIELD_POINTS = 0.12, 9
-"""Targets of an action field lie up to so far from the gripper, on a square of so many points."""
+"""Targets of an action field lie up to so far from the effector, on a square of so many points."""
 
 
 def pictures(space: Workspace, decoder: DecoderWeights) -> dict[str, bytes]:
@@ -32,17 +32,17 @@ def pictures(space: Workspace, decoder: DecoderWeights) -> dict[str, bytes]:
         ArtifactMissing: a stage before has not run.
         ArtifactCorrupt: its artifact is damaged.
     """
-    found, embeddings = segment.load(space)
+    segments, embeddings = segment.load(space)
     episodes, books = collect.episodes(space), plan.playbooks(space)
     study, ends = space.study, segment.ends(space)
-    steps = labelled_steps(episodes, books, found, embeddings, study.grounding, study.decoder, ends=ends)
+    steps = labelled_steps(episodes, books, segments, embeddings, study.grounding, study.decoder, ends=ends)
     rows = np.flatnonzero(steps.held_out) if steps.held_out.any() else np.arange(len(steps.actions))
     return {
         "Latents of the playbooks' steps": latents(books, embeddings, decoder),
         "Reliability of the spreads": reliability(decoder, steps, rows),
         "New states have a wide prior": novelty(decoder, steps, rows),
         "What the skills do": plots.action_fields(
-            fields(decoder, episodes, found, embeddings, space.study.grounding, books)
+            fields(decoder, episodes, segments, embeddings, space.study.grounding, books)
         ),
     }
 
@@ -98,21 +98,21 @@ def strange(decoder: DecoderWeights, steps: LabelledSteps, rows: NDArray[np.int6
 
 def novelty(decoder: DecoderWeights, steps: LabelledSteps, rows: NDArray[np.int64]) -> bytes:
     """Error and spread over distance."""
-    found = strange(decoder, steps, rows)
-    return plots.novelty(found.pop("distance"), found, float(decoder.network.novelty.near[0]))
+    values = strange(decoder, steps, rows)
+    return plots.novelty(values.pop("distance"), values, float(decoder.network.novelty.near[0]))
 
 
 def fields(
     decoder: DecoderWeights,
     episodes: dict[str, list[Episode]],
-    found: list[Segment],
+    segments: list[Segment],
     embeddings: dict[str, NDArray[np.float32]],
     grounding: Grounding,
     books: dict[str, Playbook],
 ) -> list[Field]:
     """What each skill does at the start of one of its segments, were the target elsewhere."""
     by_sentence: defaultdict[str, list[Segment]] = defaultdict(list)
-    for item in found:
+    for item in segments:
         by_sentence[item.skill].append(item)
     axis = np.linspace(-FIELD_M, FIELD_M, FIELD_POINTS)
     offsets = np.stack([part.ravel() for part in np.meshgrid(axis, axis)], axis=1)

@@ -179,8 +179,8 @@ def reliability(shares: dict[str, NDArray[np.float64]], levels: NDArray[np.float
     """Share of actions inside the central interval of each level; a true density lies on the diagonal."""
     figure, axes = plt.subplots(figsize=(4.6, 4.4))
     axes.plot([0, 1], [0, 1], color="#999999", linewidth=1, linestyle="--", label="a true density")
-    for (name, found), colour in zip(shares.items(), PALETTE, strict=False):
-        axes.plot(levels, found, color=colour, linewidth=2, marker="o", markersize=3, label=name)
+    for (name, covered), colour in zip(shares.items(), PALETTE, strict=False):
+        axes.plot(levels, covered, color=colour, linewidth=2, marker="o", markersize=3, label=name)
     axes.set(xlabel="level of the interval", ylabel="share of held-out actions inside", xlim=(0, 1), ylim=(0, 1))
     axes.grid(alpha=0.25)
     axes.legend(frameon=False, fontsize=8, loc="upper left")
@@ -193,8 +193,8 @@ def novelty(distances: NDArray[np.float64], curves: dict[str, NDArray[np.float64
     `distances` are (n,) bin centres; `near` is where widening begins.
     """
     figure, axes = plt.subplots(figsize=(6.2, 3.8))
-    for (name, found), colour in zip(curves.items(), PALETTE, strict=False):
-        axes.plot(distances, found, color=colour, linewidth=2, marker="o", markersize=3, label=name)
+    for (name, values), colour in zip(curves.items(), PALETTE, strict=False):
+        axes.plot(distances, values, color=colour, linewidth=2, marker="o", markersize=3, label=name)
     axes.axvline(near, color="#999999", linestyle="--", linewidth=1, label="nine in ten held-out states are nearer")
     axes.set(xlabel="distance to the nearest training centre, standard deviations", ylabel="action units")
     axes.set_ylim(bottom=0)
@@ -214,7 +214,7 @@ class Field:
 
 
 def action_fields(fields: list[Field], columns: int = 4) -> bytes:
-    """Arrows of each skill's mean action over where the target lies from the gripper; darker is less certain."""
+    """Arrows of each skill's mean action over where the target lies from the effector; darker is less certain."""
     rows = -(-len(fields) // columns)
     figure, axes = plt.subplots(rows, columns, figsize=(3.1 * columns, 3.7 * rows), squeeze=False)
     for panel in axes.ravel()[len(fields) :]:
@@ -232,15 +232,20 @@ def action_fields(fields: list[Field], columns: int = 4) -> bytes:
     return _png(figure)
 
 
+ANCHOR_COLOURS = ("#b5542b", "#333333", "#8a6d3b", "#4d8b31")
+
+
 @dataclass(frozen=True)
 class Frame:
     """One moment of an animation."""
 
     picture: NDArray[np.uint8] | None  # (H, W, 3), None where this machine cannot render
-    points: NDArray[np.float64]  # (4, 3): gripper, object, second object, goal
+    points: NDArray[np.float64]  # (n_anchors, 3); an anchor that is not in the scene is at zero
     target: NDArray[np.float64]  # (3,)
     caption: str
     detail: str
+    names: tuple[str, ...]
+    """Of the anchors."""
 
 
 def animation(frames: list[Frame], milliseconds: int = 80) -> bytes:
@@ -271,13 +276,12 @@ def _captioned(picture: NDArray[np.uint8], frame: Frame) -> Image.Image:
 
 
 def _schematic(frame: Frame) -> NDArray[np.uint8]:
-    """Top view and front view of gripper, object, goal and target, for machines without OpenGL."""
+    """Top view and front view of the anchors and the target, for machines without OpenGL."""
     canvas = Image.new("RGB", (480, 360), "#f4f1ea")
     draw = ImageDraw.Draw(canvas)
+    anchors = zip(frame.names, frame.points, strict=True)
     dots = [
-        (frame.points[0], "#b5542b", "gripper"),
-        (frame.points[1], "#333333", "object"),
-        (frame.points[3], "#4d8b31", "goal"),
+        (point, ANCHOR_COLOURS[i % len(ANCHOR_COLOURS)], name) for i, (name, point) in enumerate(anchors) if point.any()
     ]
     for left, title, vertical, low, high in ((0, "from above", 1, 0.35, 1.0), (240, "from the front", 2, 0.0, 0.5)):
         draw.rectangle((left + 8, 28, left + 232, 352), outline="#bbbbbb")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import csv
 import json
-from dataclasses import asdict
 from datetime import datetime
 from importlib.resources import files
 from pathlib import Path
@@ -19,7 +18,7 @@ from lago_skills.artifacts.workers import Progress
 from lago_skills.core import Playbook, Task
 from lago_skills.errors import RenderingUnavailable
 from lago_skills.experiments.intervals import wilson
-from lago_skills.experiments.tables.specs import TABLES
+from lago_skills.experiments.tables.specs import SPECS
 from lago_skills.guide.guides import LibraryGuide
 from lago_skills.report import table_page, table_pictures
 from lago_skills.rl.runlog import CURVE_FILE
@@ -34,14 +33,14 @@ Row = dict[str, Any]
 
 def jobs(space: Workspace) -> list[Job]:
     """One job: the page, and the pages of the study's tables of training runs that it links to."""
-    tables = {name: found for name, found in table_page.on_record(space).items() if found}
+    tables = {name: own for name, own in table_page.on_record(space).items() if own}
 
     def make(writer: ArtifactWriter, progress: Progress) -> None:
         rows, summary = results(space)
         progress(1, "table")
-        for table, found in tables.items():
-            table_page.write_page(space, table, found)
-        page = _page(space, rows, summary, {name: TABLES[name].question for name in tables}, progress)
+        for table, own in tables.items():
+            table_page.write_page(space, table, own)
+        page = _page(space, rows, summary, {name: SPECS[name].question for name in tables}, progress)
         (writer.path / ROWS_FILE).write_text(json.dumps({"rows": rows, "summary": summary}) + "\n", encoding="utf-8")
         (writer.path / REPORT_FILE).write_text(page, encoding="utf-8")
         progress(4, "page")
@@ -54,7 +53,7 @@ def jobs(space: Workspace) -> list[Job]:
         "runs": {run.name: digest(space.artifact("runs", run.name)) for run in train.training_runs(space)},
         "bundle": digest(space.artifact("bundle")),
         "playbooks": digest(space.artifact("playbooks")),
-        "tables": {name: fingerprint([asdict(row) for row in found]) for name, found in tables.items()},
+        "tables": {name: fingerprint([dict(row) for row in own]) for name, own in tables.items()},
     }
     if drawn := table_pictures.recipe(space):
         recipe["pictures"] = drawn
@@ -204,20 +203,21 @@ def _film(space: Workspace, guide: LibraryGuide, run: train.TrainingRun) -> Row:
     terminated = truncated = False
     step = 0
     while not (terminated or truncated):
-        found = guide.retrieve(observation[None], run.task.id)
+        retrieval = guide.retrieve(observation[None], run.task.id)
         if step % 2 == 0:
             try:
                 picture = np.asarray(env.render(), np.uint8)
             except RenderingUnavailable:
                 picture = None
-            best = guide.library.get(int(found.neighbors.ids[0, 0]))
+            best = guide.library.get(int(retrieval.neighbors.ids[0, 0]))
             frames.append(
                 Frame(
                     picture,
                     guide.grounding.anchors(observation[None])[0],
-                    found.targets[0],
+                    retrieval.targets[0],
                     best.sentence,
-                    f"step {step}   skill s{best.id:04d}   similarity {float(found.neighbors.scores[0, 0]):.2f}",
+                    f"step {step}   skill s{best.id:04d}   similarity {float(retrieval.neighbors.scores[0, 0]):.2f}",
+                    guide.grounding.vocabulary.anchors,
                 )
             )
         observation, _, terminated, truncated, _ = env.step(policy(observation[None])[0])
@@ -233,11 +233,11 @@ def _film(space: Workspace, guide: LibraryGuide, run: train.TrainingRun) -> Row:
 
 def _by_model(zero_shot: list[Row], books: dict[str, Playbook], lint: dict[str, Row]) -> list[Row]:
     """Models side by side: playbooks in use, what lint says of them, success of the library with them."""
-    found: list[Row] = []
+    models: list[Row] = []
     for model in sorted({book.model for book in books.values()}):
         own = [name for name, book in books.items() if book.model == model]
         scored = [row["success"] for row in zero_shot if row["task"] in own]
-        found.append(
+        models.append(
             {
                 "model": model,
                 "playbooks": len(own),
@@ -247,7 +247,7 @@ def _by_model(zero_shot: list[Row], books: dict[str, Playbook], lint: dict[str, 
                 "success": round(float(np.mean(scored)), 4) if scored else None,
             }
         )
-    return found
+    return models
 
 
 def _explain(task: Task, book: Playbook, lint: Row) -> Row:

@@ -41,7 +41,7 @@ ANCHOR = "goal"
 Kind = Literal["bc-text", "bc-onehot"]
 KINDS: tuple[Kind, ...] = ("bc-text", "bc-onehot")
 SETTINGS: dict[str, Any] = {
-    "hindsight_share": 0.0,  # where the gripper went later is not the task's goal
+    "hindsight_share": 0.0,  # where the effector went later is not the task's goal
     "context_swap_share": 0.0,  # without a playbook, what to do next is in the context alone
     "held_out_share": 0.0,  # the mean needs no calibration, so every demonstration is trained on
     "calibrate": False,
@@ -66,9 +66,11 @@ def job(space: Workspace, kind: Kind) -> Job:
         from lago_skills.decoder.pretrain import pretrain
 
         episodes = collect.episodes(space)
-        books, found = one_step(space.study.seen, episodes)
+        books, segments = one_step(space.study.seen, episodes)
         embeddings = texts(space.study.seen, kind)
-        steps = labelled_steps(episodes, books, found, embeddings, space.study.grounding, chosen, space.study.weighting)
+        steps = labelled_steps(
+            episodes, books, segments, embeddings, space.study.grounding, chosen, space.study.weighting
+        )
         words = _words(space) if chosen.uses_phrases else None
         decoder, figures = pretrain(
             steps, chosen, space.study.seed, lambda update, m: progress(update, f"loss {m['loss']:.2f}"), words
@@ -95,16 +97,16 @@ def one_step(tasks: tuple[Task, ...], episodes: dict[str, list[Episode]]) -> tup
     books = {
         task.id: Playbook(task.id, (Step(task.sentence, Target(ANCHOR, (0.0, 0.0, 0.0))),), "", "") for task in tasks
     }
-    found = [
+    segments = [
         Segment(task.id, number, 0, len(episode.actions), 0, task.sentence)
         for task in tasks
         for number, episode in enumerate(episodes[task.id])
     ]
-    return books, found
+    return books, segments
 
 
 def texts(tasks: tuple[Task, ...], kind: Kind) -> dict[str, NDArray[np.float32]]:
-    """What the network is told each demonstrated task by, by sentence."""
+    """What stands for each demonstrated task where the network reads text, by sentence."""
     sentences = [task.sentence for task in tasks]
     rows = embed(sentences) if kind == "bc-text" else np.eye(len(sentences), dtype=np.float32)
     return dict(zip(sentences, rows, strict=True))

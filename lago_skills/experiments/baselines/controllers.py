@@ -1,6 +1,6 @@
 """What a sceptic would write instead of the library: the same plans with a proportional controller, in a few lines.
 
-Numbers: clip(gain * (target - gripper)), the fingers closed where the sentence says "closing" or "closed". Words: the same towards the
+Numbers: clip(gain * (target - effector)), the fingers closed where the sentence says "closing" or "closed". Words: the same towards the
 anchors themselves, a step being over when its mover is within 3 cm of where it should come, and a grasp after 15 control steps; with
 `METRES`, a person's guess at what each relation means stands in for what the library learned.
 """
@@ -25,7 +25,7 @@ GAINS = {"plan-controller-10": 10.0, "plan-controller-20": 20.0, "plan-controlle
 """What the tables call a proportional controller that follows the recorded plans in numbers, and its gain."""
 NEAR_M, GRASP_STEPS = 0.03, 15
 GRIPPED = 0.75
-"""Without a memory a thing is held where the gripper is near it and less open than this."""
+"""Without a memory a thing is held where the effector is near it and less open than this."""
 PRIOR_STD, PRIOR_FLOOR = 0.3, 0.02
 """A controller as a prior: a Gaussian around its action, and the library's share of the uniform."""
 METRES: dict[str, tuple[float, float, float]] = {
@@ -114,6 +114,6 @@ class ControllerGuide:
 
 
 def act(moves: NDArray[Any], closed: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """(B, 3) moves and which grippers are closed -> (B, 4) actions."""
+    """(B, 3) moves and which effectors are closed -> (B, 4) actions."""
     fingers = np.where(closed, 1.0, -1.0)[:, None]
     return np.clip(np.concatenate([moves, fingers], axis=1), -1.0, 1.0).astype(np.float32)
