@@ -80,7 +80,8 @@ def test_all_methods_of_the_tables_are_known() -> None:
         assert set(spec.methods) <= {*METHODS, *UNTRAINED}
 
 
-def test_of_a_table_of_one_policy_a_run_is_on_record_with_all_its_tasks(space: Workspace) -> None:
+def test_of_a_table_of_one_policy_a_run_is_on_record_with_all_its_tasks(tmp_path: Path) -> None:
+    space = study_in(tmp_path, TEN)
     table = training.table(space, "T1")
     seen = [task.id for task in space.study.seen]
     rows = [row for task in seen for seed in (0, 1) for row in curve_rows("ppo", task, seed, {400: 0.5}, "T1")]
@@ -314,8 +315,6 @@ def test_a_check_is_of_a_trained_run_and_copes_with_evaluations_that_one_side_la
     )
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(180)
 @pytest.mark.parametrize(
     ("more", "message"),
     [
@@ -333,14 +332,14 @@ def test_a_check_is_of_a_trained_run_and_copes_with_evaluations_that_one_side_la
         (["--check", "sac/push/7"], "found no stored row of cell 'sac/push/7'"),
     ],
 )
-def test_what_there_is_not_is_refused(space: Workspace, more: list[str], message: str) -> None:
+def test_what_there_is_not_is_refused(tmp_path: Path, more: list[str], message: str) -> None:
+    space = study_in(tmp_path, TEN)
     options = parser().parse_args(["evaluate", "small", "--table", "T2", *more])
     with pytest.raises(StudyError, match=message):
         evaluate_command(space, options)
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(180)
-def test_a_report_of_no_runs_is_refused(space: Workspace) -> None:
+def test_a_report_of_no_runs_is_refused(tmp_path: Path) -> None:
+    space = study_in(tmp_path, TEN)
     with pytest.raises(StudyError, match="found no run of study 'small'"):
         report_table(space, "T2", as_json=True)
