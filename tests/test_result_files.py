@@ -97,7 +97,19 @@ def test_an_interruption_while_a_row_is_written_leaves_the_file_as_it_was(
     assert len(file.rows()) == 2
 
 
-@pytest.mark.parametrize("text", ["task,seed\npush,0\n", ",".join(zero_shot.SCHEMA.names) + "\n" + "x," * 14 + "x\n"])
+HEADER = ",".join(zero_shot.SCHEMA.names)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "task,seed\npush,0\n",
+        HEADER + "\n" + "x," * 14 + "x\n",  # no numbers
+        HEADER + "\n" + "zero-shot,small\n",
+        HEADER + ",colour\nzero-shot,small,push,seen,library,5,0,1.0,1.0,20,50.0,4000,3.0,abc,f00d,red\n",
+        HEADER + "\nzero-shot,small,push,seen,library,5,0,1.0,1.0,20,50.0,4000,3.0,abc,f00d,red\n",
+    ],
+)
 def test_a_file_of_another_form_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "zero-shot.csv"
     path.write_text(text)

@@ -123,15 +123,14 @@ def _anew(table: Table, cells: list[Cell]) -> list[Row]:
 
 def _check(table: Table, cells: list[Cell], options: argparse.Namespace) -> int:
     """Measure a stored cell again and print both; 1 if they differ."""
+    from lago_skills.experiments.run import on_record
     from lago_skills.experiments.table import refuse
 
     if not table.lasting:
         refuse(f"--table {table.schema.table} with", ["--check"], "none, since it is measured anew each time")
-    wanted = set(cells)
-    known = {cell: rows for cell, rows in table.recorded(table.file.rows()).items() if cell in wanted}
-    stored = (
-        table.checkable(list(known)) if options.check == ANY else [cell for cell in known if cell.name == options.check]
-    )
+    known = on_record(table, cells)
+    named = [cell for cell in known if options.check in (ANY, cell.name)]
+    stored = table.checkable(named)
     if not stored:
         raise StudyError(
             f"found no stored row of {'the chosen cells' if options.check == ANY else 'cell ' + repr(options.check)}; expected "

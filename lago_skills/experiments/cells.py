@@ -116,13 +116,14 @@ class Schema:
         return Row(self.cell(**known), {name: known[name] for name in self.names})
 
     def read(self, texts: Mapping[str, str]) -> Row:
-        """A row of the file.
+        """A row of the file; nothing in it is left out, or it would be lost when the file is written again.
 
         Raises:
-            KeyError: a column is missing.
+            KeyError: there are other columns, or a line is too short or too long.
             ValueError: a value is not of its column's kind.
-            TypeError: a line is too short.
         """
+        if set(texts) != set(self.names) or None in texts.values():
+            raise KeyError(f"columns {', '.join(map(str, texts))}")
         return self.row(**{column.name: column.read(texts[column.name]) for column in self.columns})
 
 

@@ -42,7 +42,7 @@ class ResultFile:
             entries = list(csv.DictReader(stream))
         try:
             return [self.schema.read(entry) for entry in entries]
-        except (KeyError, ValueError, TypeError) as error:
+        except (KeyError, ValueError) as error:
             raise ArtifactCorrupt(
                 f"results {str(self.path)!r} cannot be read ({type(error).__name__}: {error}); expected the columns "
                 f"{', '.join(self.schema.names)}; restore the file, or move it away to measure anew"
