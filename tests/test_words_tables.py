@@ -68,19 +68,19 @@ _ARGS: Any = object()
 
 def test_steps_that_demonstrations_do_not_show_are_faults() -> None:
     lengths, scores = np.array([[3, 40], [3, 30], [20, 30]]), np.array([-1.0, -9.0, -1.5])
-    found = lint_alignment(PUSH, lengths, scores)
-    assert [finding.kind for finding in found] == ["never-active", "unaligned"]
-    assert found[0].step == 1
-    assert "67%" in found[0].text
-    assert "2 (-9.0)" in found[1].text
+    findings = lint_alignment(PUSH, lengths, scores)
+    assert [finding.kind for finding in findings] == ["never-active", "unaligned"]
+    assert findings[0].step == 1
+    assert "67%" in findings[0].text
+    assert "2 (-9.0)" in findings[1].text
     assert lint_alignment(PUSH, np.full((3, 2), 20), np.full(3, -1.0)) == ()
 
 
 def test_rollouts_of_plans_in_words_say_where_they_are_stuck() -> None:
     values = np.zeros((100, len(GROUNDING.features)))
     opening = Trace(values, False, np.zeros(100, int))
-    found = lint_rollouts(PUSH, GROUNDING.vocabulary, [opening] * 3)
-    assert {(finding.kind, finding.step) for finding in found} == {("never-active", 2), ("never-starts", 1)}
+    findings = lint_rollouts(PUSH, GROUNDING.vocabulary, [opening] * 3)
+    assert {(finding.kind, finding.step) for finding in findings} == {("never-active", 2), ("never-starts", 1)}
     late = Trace(values, False, np.repeat([0, 1], 50).astype(int))
     late = Trace(values, False, np.repeat([0, 1], [20, 80]).astype(int))
     assert ("stuck", 2) in {(f.kind, f.step) for f in lint_rollouts(PUSH, GROUNDING.vocabulary, [late] * 3)}
@@ -220,7 +220,7 @@ def test_plans_in_words_are_linted(root: Path, capsys: pytest.CaptureFixture[str
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_sentences_that_nobody_showed_are_findings(root: Path) -> None:
-    """In another language, or of a motion that is in no demonstration: who answers in their stead is said."""
+    """In another language, or of a motion that is in no demonstration: who answers in their stead is named."""
     space = open_workspace(root, root / "data/studies/words.toml")
     for job in (*collect.jobs(space), *plan.jobs(space)):
         job.run(_no_progress)
@@ -242,7 +242,7 @@ def test_pictures_are_of_the_studies_that_the_tables_are_about() -> None:
     names = {
         study: table_pictures.recipe(open_workspace(ROOT, ROOT / f"data/studies/{study}.toml")) for study in STUDIES
     }
-    assert {study: list(found) for study, found in names.items()} == STUDIES
+    assert {study: list(drawn) for study, drawn in names.items()} == STUDIES
     (latent,) = table_pictures.pictures(open_workspace(ROOT, ROOT / "data/studies/metaworld.toml")).values()
     assert latent.startswith(b"\x89PNG")
 

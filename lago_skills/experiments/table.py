@@ -136,8 +136,11 @@ class Table(ABC):
         self.space, self.say = space, say
         self._replicates: dict[Path, Replicate] = {}
 
-    def replicate(self, seed: int, demos: int | None = None, space: Workspace | None = None) -> Replicate:
-        """The study, or another one, with this seed and number of demonstrations; the same for all cells of theirs."""
+    def replicate(self, seed: int, demos: int = 0, space: Workspace | None = None) -> Replicate:
+        """The study, or another one, with this seed and number of demonstrations; the same for all cells of theirs.
+
+        Without a number it has the study's; so have methods that use no demonstration, which share what else there is.
+        """
         space = space or self.space
         own = replicate_space(space, seed, demos or space.study.collect.episodes_per_task)
         return self._replicates.setdefault(own.place, Replicate(own, self.say))
