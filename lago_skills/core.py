@@ -18,39 +18,21 @@ from lago_skills.errors import ShapeError
 FloatArray = NDArray[np.float32] | NDArray[np.float64]
 Comparison = Literal["<", ">"]
 Cut = Literal["playbook", "change points", "alignment"]
-Relation = Literal[
-    "at thing",
-    "above thing",
-    "below thing",
-    "behind thing",
-    "before thing",
-    "around thing",
-    "holding thing",
-    "gripper raised",
-    "thing lifted",
-    "thing at place",
-    "thing above place",
-    "thing behind place",
-]
-"""How things lie when a step in words is over: of the gripper to the thing, or of the thing to the place."""
-RELATIONS: dict[Relation, str] = {
-    "at thing": "the gripper has come to the thing",
-    "above thing": "the gripper is above the thing",
-    "below thing": "the gripper is below the thing",
-    "behind thing": "the gripper is beside the thing, on the side that faces away from the place",
-    "before thing": "the gripper is beside the thing, on the side that faces the place",
-    "around thing": "the fingers are around the thing",
-    "holding thing": "the fingers grip the thing",
-    "gripper raised": "the gripper is high up, straight above where it was",
-    "thing lifted": "the thing is held high up, straight above where it was",
-    "thing at place": "the thing has come to the place",
-    "thing above place": "the thing is above the place",
-    "thing behind place": "the thing is beside the place, on the side from which it comes",
-}
-"""What each relation means, as the planner is told."""
 PlanForm = Literal["numbers", "words"]
 """How a plan says what to do: targets and thresholds in units, or sentences about anchors."""
-ANCHORS = ("gripper", "object", "object2", "goal")
+
+
+@dataclass(frozen=True)
+class ActionSpace:
+    """What an action is: A numbers in [-1, 1], or one of A alternatives, by number."""
+
+    size: int
+    """A."""
+    discrete: bool = False
+
+    def __str__(self) -> str:
+        """For messages."""
+        return f"{self.size} discrete actions" if self.discrete else f"actions of {self.size} numbers in [-1, 1]"
 
 
 @dataclass(frozen=True)
@@ -66,17 +48,67 @@ class Feature:
 
 
 @dataclass(frozen=True)
+class Relation:
+    """How things lie when a step in words is over: the effector has come to the thing, or the thing to the place.
+
+    Offsets between who moves and where to are learned from demonstrations, for each `word`.
+    """
+
+    name: str
+    """What the language model answers with, such as "above thing"."""
+    sentence: str
+    """What it means, as the planner reads it and as it is embedded: "the hand is above the thing"."""
+    mover: Literal["effector", "thing"]
+    word: str
+    """What lies between mover and anchor: `at`, `above`, `behind`, ..."""
+    of: Literal["thing", "place", "ground"]
+    """The anchor; `ground` is the point on the ground below the mover."""
+
+    @property
+    def needs_place(self) -> bool:
+        """Whether it means nothing without a second anchor: something comes there, or it says which side is meant."""
+        return self.of == "place" or self.word in ("behind", "before")
+
+
+@dataclass(frozen=True)
 class Vocabulary:
-    """What a playbook may speak about: features for its conditions, anchors for its targets."""
+    """What a playbook may speak about: features for its conditions, anchors for its targets, relations for ends in words."""
 
     features: tuple[Feature, ...]
     anchors: tuple[str, ...]
     """Names of points to head for, the acting point first; empty where an environment has none, and steps then have no target."""
+    target_size: int = 3
+    """Coordinates of an anchor, a target and an offset: 2 or 3; 0 where there are no anchors."""
+    relations: tuple[Relation, ...] = ()
+    """How steps in words may end; none where plans in words cannot be followed by anchors."""
+    optional: tuple[str, ...] = ()
+    """Anchors that a task may lack; their coordinates are then 0 at all times."""
+
+    def __post_init__(self) -> None:
+        """Check the number of coordinates; without anchors it is 0.
+
+        Raises:
+            ShapeError: anchors are neither in the plane nor in space.
+        """
+        if not self.anchors:
+            object.__setattr__(self, "target_size", 0)
+        elif self.target_size not in (2, 3):
+            raise ShapeError(
+                f"vocabulary: found anchors of {self.target_size} coordinates; expected 2 or 3; correct the grounding"
+            )
 
     @property
     def subjects(self) -> tuple[str, ...]:
         """What a step in words may be about: every anchor but the acting point itself."""
         return self.anchors[1:]
+
+    def relation(self, name: str) -> Relation:
+        """The relation of that name.
+
+        Raises:
+            KeyError: there is none.
+        """
+        return {relation.name: relation for relation in self.relations}[name]
 
 
 @dataclass(frozen=True)
@@ -101,10 +133,10 @@ class Condition:
 
 @dataclass(frozen=True)
 class Target:
-    """A point the gripper should head for: an anchor of the scene plus an offset in metres."""
+    """A point to head for: an anchor of the scene plus an offset in the anchors' unit, one number for each coordinate."""
 
     anchor: str
-    offset: tuple[float, float, float]
+    offset: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -122,7 +154,7 @@ class Step:
     @property
     def sentence(self) -> str:
         """What is embedded: the skill, and of a step in words how it ends."""
-        return self.skill if self.until is None else f"{self.skill.rstrip('.')}, until {RELATIONS[self.until]}"
+        return self.skill if self.until is None else f"{self.skill.rstrip('.')}, until {self.until.sentence}"
 
 
 @dataclass(frozen=True)

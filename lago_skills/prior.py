@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lago_skills.core import ActionSpace
 from lago_skills.errors import ShapeError
 
 LOG_2PI = float(np.log(2.0 * np.pi))
@@ -30,6 +31,25 @@ class Components:
             stds=self.stds.reshape(batch, -1, action_size),
             floor=floor,
         )
+
+    def behaviour(self) -> NDArray[np.float32]:
+        """(B, K, A) what each latent does: its mean action."""
+        return np.einsum("bkm,bkma->bka", self.weights, self.means).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class DiscreteComponents:
+    """What a decoder of discrete actions says of B states and K latents each."""
+
+    log_probs: NDArray[np.float32]  # (B, K, A)
+
+    def flat(self, weights: NDArray[Any], floor: float = 0.0) -> DiscretePrior:
+        """The mixture over all latents, given their (B, K) weights."""
+        return DiscretePrior(weights.astype(np.float32), self.log_probs, floor)
+
+    def behaviour(self) -> NDArray[np.float32]:
+        """(B, K, A) what each latent does: how probable it makes each action."""
+        return np.exp(self.log_probs)
 
 
 @dataclass(frozen=True)
@@ -63,6 +83,10 @@ class ActionPrior:
     def mean(self) -> NDArray[np.float32]:
         """(B, A) mean action of the mixture."""
         return np.einsum("bk,bka->ba", self.weights, self.means)
+
+    def greedy(self) -> NDArray[np.float32]:
+        """(B, A) what a guide does by itself: the mean."""
+        return self.mean()
 
     def std(self) -> NDArray[np.float32]:
         """(B, A) standard deviation of the mixture."""
@@ -137,6 +161,10 @@ class DiscretePrior:
         """(B, A) of the mixture, without the floor."""
         return np.einsum("bk,bka->ba", self.weights, np.exp(self.log_probs.astype(np.float64)))
 
+    def greedy(self) -> NDArray[np.int64]:
+        """(B,) what a guide does by itself: the most probable action."""
+        return self.mode()
+
     def mode(self) -> NDArray[np.int64]:
         """(B,) the most probable action."""
         return np.argmax(self.probabilities(), axis=1)
@@ -154,8 +182,19 @@ class DiscretePrior:
         return np.log(self.floor + (1.0 - self.floor) * ratio + (1e-300 if self.floor == 0.0 else 0.0))
 
 
+Prior = ActionPrior | DiscretePrior
+
+
+def uninformed(batch: int, space: ActionSpace) -> Prior:
+    """A prior that knows nothing, over continuous or discrete actions."""
+    if space.discrete:
+        even = np.full((batch, 1, space.size), -np.log(space.size), np.float32)
+        return DiscretePrior(np.ones((batch, 1), np.float32), even, floor=1.0)
+    return uniform_prior(batch, space.size)
+
+
 def uniform_prior(batch: int, action_size: int) -> ActionPrior:
-    """A prior that knows nothing: full floor, wide components."""
+    """A prior over continuous actions that knows nothing: full floor, wide components."""
     return ActionPrior(
         weights=np.ones((batch, 1), np.float32),
         means=np.zeros((batch, 1, action_size), np.float32),

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from lago_skills.core import Feature, PlanForm, Task
+from lago_skills.core import ActionSpace, Feature, PlanForm, Task
 from lago_skills.data.config import SegmentConfig, SourceConfig, WeightingConfig
 from lago_skills.decoder.config import DecoderConfig
 from lago_skills.errors import StudyError
@@ -83,6 +83,9 @@ class EnvironmentConfig(_Section):
     """What the language model is told about the agent, its units and its actions."""
     observation_size: int = Field(default=0, ge=0)
     action_size: int = Field(default=0, ge=0)
+    """Numbers in an action, for continuous actions."""
+    n_actions: int = Field(default=0, ge=0)
+    """How many actions there are, where an action is one of them."""
     features: dict[str, FeatureConfig] = Field(default_factory=dict[str, FeatureConfig])
 
     def load(self) -> Grounding:
@@ -97,7 +100,13 @@ class EnvironmentConfig(_Section):
             name: (f.index, Feature(name, f.unit, f.sentence, f.range[0], f.range[1]))
             for name, f in self.features.items()
         }
-        return NamedEntries(features, self.world, self.observation_size, self.action_size)
+        if self.action_size and self.n_actions:
+            raise StudyError(
+                f"found environment.action_size = {self.action_size} and environment.n_actions = {self.n_actions}; expected one of them: numbers "
+                "in a continuous action, or how many discrete actions there are; remove the other"
+            )
+        space = ActionSpace(self.n_actions or self.action_size, discrete=self.n_actions > 0)
+        return NamedEntries(features, self.world, self.observation_size, space)
 
 
 class WorldConfig(_Section):

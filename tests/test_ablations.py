@@ -212,7 +212,7 @@ def test_likelihoods_are_of_other_demonstrations_and_simple_densities_of_those_t
     unlike = ablated.decoder(raw)[0]
     assert unlike.input_size == 42
     state = ablated.episodes["push"][0].observations[:2]
-    assert ablated.guide(raw, unlike).prior(state, "reach-wall").mean().shape == (2, 4)
+    assert ablated.guide(raw, unlike).prior(state, "reach-wall").greedy().shape == (2, 4)
     figures = ablated.densities(VARIANTS["default"], decoder)
     assert ablated.densities(VARIANTS["not calibrated"], plain)["nll"] != figures["nll"]
     mean, std = own.actions.mean(axis=0), own.actions.std(axis=0) + 1e-3

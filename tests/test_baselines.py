@@ -149,7 +149,7 @@ def test_a_cloned_task_acts_by_its_text_towards_the_goal(grounding: MetaWorldGro
     one, two = (ClonedTask(grounding, decoder, latent, "goal") for latent in z)
     actions = one(states, np.arange(2))
     targets = states[:, 36:39]
-    wanted = decoder.decode(grounding.inputs(states, targets), np.broadcast_to(z[0], (2, 1, 8)))
+    wanted = decoder.decode(grounding.read(states).inputs(targets), np.broadcast_to(z[0], (2, 1, 8)))
     assert actions == pytest.approx(np.einsum("bm,bma->ba", wanted.weights[:, 0], wanted.means[:, 0]), abs=1e-6)
     assert np.abs(actions - two(states, np.arange(2))).max() > 1e-3
 

@@ -119,9 +119,10 @@ def test_pictures_are_pictures() -> None:
         assert skill_map(rng.normal(size=(n, z)).astype(np.float32), ["s"] * n, ["push"] * n)[:4] == b"\x89PNG"
     assert skill_map(rng.normal(size=(5, 8)).astype(np.float32), ["s"] * 5, ["push"] * 5)[:4] == b"\x89PNG"
     picture = rng.integers(0, 255, (240, 320, 3)).astype(np.uint8)
-    names = ("hand", "thing", "place")
-    frames = [Frame(p, rng.normal(size=(3, 3)), np.zeros(3), "a skill " * 20, "step 1", names) for p in (picture, None)]
-    assert animation(frames)[:6] == b"GIF89a"
+    for size in (3, 2, 0):  # in space, in the plane, and where there is nothing to head for
+        points = {name: rng.normal(size=size) for name in ("hand", "thing", "target")}
+        frames = [Frame(each, points, "a skill " * 20, "step 1") for each in (picture, None)]
+        assert animation(frames)[:6] == b"GIF89a"
 
 
 def test_progress_says_speed_and_time_left(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

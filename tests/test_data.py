@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from lago_skills.commands.cli import main
-from lago_skills.core import Episode, Playbook, Segment, Step
+from lago_skills.core import ActionSpace, Episode, Playbook, Segment, Step
 from lago_skills.data.config import SourceConfig, WeightingConfig
 from lago_skills.data.episodes import load_episodes, save_episodes
 from lago_skills.data.hdf5_files import write_hdf5
@@ -37,7 +37,8 @@ from lago_skills.worlds.metaworld.env import MetaWorldEnv, demonstrate
 from lago_skills.worlds.metaworld.tasks import find_task
 from lago_skills.worlds.own import NamedEntries, registered_spec
 
-SIZES = Sizes(observation=3, action=2)
+SIZES = Sizes(observation=3, actions=ActionSpace(2))
+DISCRETE = Sizes(observation=3, actions=ActionSpace(3, discrete=True))
 
 
 def episode(n: int = 6, *, seed: int = 0, success: bool = True, task: str = "go", discrete: bool = False) -> Episode:
@@ -100,7 +101,7 @@ def flat(n: int = 4, **other: NDArray[Any]) -> dict[str, NDArray[Any]]:
 @pytest.mark.parametrize("kind", ["npz", "hdf5", "minari"])
 def test_what_is_written_is_read_exactly(tmp_path: Path, kind: str, discrete: bool) -> None:
     episodes = some(discrete=discrete)
-    assert same(loaded(written(kind, tmp_path, episodes)), episodes)
+    assert same(loaded(written(kind, tmp_path, episodes), sizes=DISCRETE if discrete else SIZES), episodes)
 
 
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -139,9 +140,27 @@ def test_d3rlpy_reads_what_is_written_and_the_other_way_round(tmp_path: Path) ->
 
 def test_d3rlpys_discrete_actions_are_whole_numbers(tmp_path: Path) -> None:
     episodes = some(discrete=True)
-    found = loaded(written("hdf5", tmp_path, episodes))
+    source = written("hdf5", tmp_path, episodes)
+    found = loaded(source, sizes=DISCRETE)
     assert found[0].discrete
     assert found[0].actions.dtype == np.int64
+    with pytest.raises(DataError, match=r"whole numbers from 0 to 2; expected actions of 2 numbers in \[-1, 1\]"):
+        loaded(source)
+
+
+def test_the_declared_actions_say_how_arrays_are_read(tmp_path: Path) -> None:
+    """One column of whole numbers is discrete where the environment says so, and one axis is one number where it says that."""
+    column = npz(tmp_path, **flat(actions=np.array([[0.0], [2.0], [1.0], [0.0]])))
+    assert loaded(column, sizes=DISCRETE)[0].actions.tolist() == [0, 2, 1]
+    with pytest.raises(DataError, match="whole numbers from 0 to 2; expected 2 discrete actions"):
+        loaded(column, sizes=replace(DISCRETE, actions=ActionSpace(2, discrete=True)))
+    with pytest.raises(DataError, match=r"actions of 1 numbers; expected 3 discrete actions"):
+        loaded(npz(tmp_path, **flat(actions=np.array([[0.5], [2.0], [1.0], [0.0]]))), sizes=DISCRETE)
+    line = npz(tmp_path, **flat(actions=np.array([0, 1, -1, 0])))
+    one = replace(SIZES, actions=ActionSpace(1))
+    assert loaded(line, sizes=one)[0].actions.tolist() == [[0.0], [1.0], [-1.0]]
+    with pytest.raises(DataError, match=r"add environment\.action_size .* or environment\.n_actions"):
+        loaded(line, sizes=replace(SIZES, actions=ActionSpace(0)))
 
 
 def test_flat_arrays_are_split_where_episodes_end(tmp_path: Path) -> None:
@@ -278,7 +297,7 @@ def test_minaris_spaces_say_the_range_and_the_parts(tmp_path: Path, monkeypatch:
 def test_minaris_other_spaces(tmp_path: Path) -> None:
     box, rows = gymnasium.spaces.Box(-9, 9, (3,)), np.zeros((4, 3), np.float32)
     folder = minari_dataset(tmp_path / "a", box, rows, np.array([5, 6, 7]), gymnasium.spaces.Discrete(3, start=5))
-    (found,) = loaded(SourceConfig(path=str(folder), task="go", success="all"))
+    (found,) = loaded(SourceConfig(path=str(folder), task="go", success="all"), sizes=DISCRETE)
     assert found.actions.tolist() == [0, 1, 2]
     several = gymnasium.spaces.MultiDiscrete([2, 2])
     folder = minari_dataset(tmp_path / "b", box, rows, np.zeros((3, 2), np.int64), several)
@@ -310,7 +329,10 @@ def bad(name: str, value: Any, index: Any) -> dict[str, NDArray[Any]]:
         (bad("rewards", np.nan, 1), "found nan in rewards"),
         (bad("actions", 1.5, (0, 0)), r"found 1\.5 as number 0 of action 0; expected values from -1 to 1"),
         (flat(observations=np.zeros((4, 5))), "found observations of 5 numbers; expected 3.*another environment"),
-        (flat(actions=np.zeros((4, 1))), "found actions of 1 numbers; expected 2.*another environment"),
+        (
+            flat(actions=np.zeros((4, 1))),
+            "found actions of 1 numbers; expected actions of 2 numbers.*another environment",
+        ),
         (flat(observations=np.zeros((4, 2, 3))), r"found observations of shape \(4, 2, 3\).*flatten"),
         (flat(actions=np.zeros((4, 2, 1))), r"actions \(4, 2, 1\)"),
         (flat(actions=np.zeros(4)), r"actions \(4,\).*whole numbers"),
@@ -418,7 +440,7 @@ def entries() -> NamedEntries:
     from lago_skills.core import Feature
 
     names = {f"f{i}": (i, Feature(f"f{i}", "1", f"number {i}", -3.0, 3.0)) for i in range(3)}
-    return NamedEntries(names, "A point moves.", 3, 2)
+    return NamedEntries(names, "A point moves.", 3, ActionSpace(2))
 
 
 def test_one_segment_one_step_and_constant_features_can_be_trained_on() -> None:
@@ -438,7 +460,7 @@ def test_one_segment_one_step_and_constant_features_can_be_trained_on() -> None:
     assert steps.weights[-1] == pytest.approx(np.exp(-10.0) * steps.weights[0])
     assert steps.held_out.sum() == 6
     numbered = [episode(discrete=True)]
-    with pytest.raises(DataError, match="found discrete actions"):
+    with pytest.raises(DataError, match=r"found 3 discrete actions; expected actions of 2 numbers"):
         labelled_steps({"go": numbered}, {"go": book}, found[:1], embeddings, entries(), DecoderConfig())
 
 
@@ -527,7 +549,7 @@ def test_sources_together_must_hold_episodes_of_one_kind(space: Workspace, pushe
         collect.jobs(space)[1].run(lambda done, note: None)
     numbered = np.zeros(len(pushes[0].actions), np.int64)
     write_hdf5(space.root / "both.h5", [replace(pushes[0], actions=numbered)])
-    with pytest.raises(DataError, match="observations or actions differ in kind or size"):
+    with pytest.raises(DataError, match="found actions of whole numbers from 0 to 0; expected actions of 4 numbers"):
         collect.jobs(space)[0].run(lambda done, note: None)
 
 
@@ -638,7 +660,7 @@ def test_a_minari_dataset_is_exported_once_and_is_the_same_environment(
     assert shown["rows"][0]["success"] == 0.75
     config = SourceConfig(minari="lago/mine-push-v0")
     episodes = collect.episodes(space)["push"]
-    assert same(loaded(config, "push", Sizes(39, 4)), episodes)
+    assert same(loaded(config, "push", Sizes(39, ActionSpace(4))), episodes)
     dataset = minari.load_dataset("lago/mine-push-v0")
     about = dataset.storage.metadata
     assert about["algorithm_name"].startswith("episodes of a file with SHA-256 ")

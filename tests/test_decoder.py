@@ -172,8 +172,10 @@ def test_contract_bad_steps_are_refused(case: str) -> None:
         replace(steps, held_out=np.ones_like(steps.held_out))
     with pytest.raises(ShapeError, match="embed every sentence"):
         replace(steps, skills=steps.skills + 1)
-    wrong = {"bc": "discrete-bc", "iql": "discrete-cql"}.get(case, "bc")
-    with pytest.raises(StudyError, match="expected an algorithm for"):
+    wrong = {"bc": "discrete-bc", "iql": "discrete-cql"}.get(case, "iql")
+    with pytest.raises(
+        StudyError, match=r"decoder\.algorithm = .* and .*actions.*; expected .*; correct decoder\.algorithm"
+    ):
         pretrain(steps, settings(wrong, n_updates=1), 0, quiet)
     if case.startswith("discrete"):
         with pytest.raises(ShapeError, match="whole numbers"):

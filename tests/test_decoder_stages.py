@@ -24,23 +24,26 @@ from lago_skills.stages.job import Job
 from lago_skills.stages.planning import phrases
 from lago_skills.stages.workspace import Workspace
 from lago_skills.study import load_study
+from lago_skills.worlds.metaworld.grounding import MetaWorldGrounding
 from tests.conftest import ROOT
+
+TERMS = (*phrases.VERBS, *MetaWorldGrounding.synonyms)
 
 
 def test_reworded_sentences_say_the_same_and_repeat_where_words_are_few() -> None:
     sentence = "lower the open gripper straight down around the object, fingers stay open"
-    found = phrases.reword(sentence, phrases.MOTIONS, random.Random(0))
+    found = phrases.reword(sentence, TERMS, random.Random(0))
     assert found[0] == sentence
     assert len(set(found)) == phrases.N_PHRASES
     assert not any("closed" in text or "shut" in text for text in found)  # never the opposite
     assert {"thing", "item", "workpiece"} & {word.strip(",") for text in found for word in text.split()}
-    assert phrases.reword("wait", phrases.MOTIONS, random.Random(0), n=3) == ["wait"] * 3
+    assert phrases.reword("wait", TERMS, random.Random(0), n=3) == ["wait"] * 3
 
 
 def test_texts_are_grouped_by_what_they_ask_for() -> None:
     tasks = (Task("a", "open it", "x"), Task("b", "close it", "x"), Task("c", "unheard of", "x"))
     known = Wordings(texts={"a": ["get it open"], "b": ["shut it"]}, terms=(("cup", "mug"),))
-    words, groups = phrases.texts(["push the cup"], known, tasks)
+    words, groups = phrases.texts(["push the cup"], known, tasks, ())
     assert {"push the mug", "push the cup"} == set(words[0])
     assert groups[:2] == [["open it", "get it open"], ["close it", "shut it"]]
     assert len(groups) == 2 + 2 * len(phrases.OPPOSITES) * len(phrases.NOUNS)

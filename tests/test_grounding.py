@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lago_skills.core import ANCHORS
 from lago_skills.errors import ShapeError, StudyError
 from lago_skills.planner import scenes
 from lago_skills.stages.planning.scenes import measure
 from lago_skills.worlds.metaworld.env import MetaWorldEnv, demonstrate
-from lago_skills.worlds.metaworld.grounding import MetaWorldGrounding
+from lago_skills.worlds.metaworld.grounding import ANCHORS, MetaWorldGrounding
 from lago_skills.worlds.metaworld.tasks import GROUPS, METAWORLD_TASKS, expand, find_task
 from lago_skills.worlds.metaworld.world import MetaWorld
 from lago_skills.worlds.seeds import DEMO_SEED, EVAL_SEED, SCENE_SEED, TRAIN_SEED
@@ -22,7 +21,7 @@ from tests.conftest import ROOT
 
 def test_features_agree_with_the_simulator_for_all_fifty_tasks(grounding: MetaWorldGrounding) -> None:
     """Positions, opening and motion against what the simulator itself holds: bodies, sites and the task's own target."""
-    index = {feature.name: i for i, feature in enumerate(grounding.features)}
+    index = {feature.name: i for i, feature in enumerate(grounding.vocabulary.features)}
     rng = np.random.default_rng(0)
     assert len(METAWORLD_TASKS) == sum(len(names) for names in GROUPS.values()) == 50
     with_second = 0
@@ -33,7 +32,7 @@ def test_features_agree_with_the_simulator_for_all_fifty_tasks(grounding: MetaWo
             before, tip_before = env.simulated(), env.tip_position()
             observation, *_ = env.step(rng.uniform(-1, 1, 4).astype(np.float32))
             truth, tip = env.simulated(), env.tip_position()
-            values = grounding.values(observation[None])[0]
+            values = grounding.read(observation[None]).values[0]
 
             def vector(name: str, values: NDArray[np.float64] = values) -> NDArray[np.float64]:
                 return values[[index[f"{name}_{axis}"] for axis in "xyz"]]
@@ -56,7 +55,7 @@ def test_features_agree_with_the_simulator_for_all_fifty_tasks(grounding: MetaWo
             if "object2" in truth:
                 np.testing.assert_allclose(vector("object2"), truth["object2"], atol=1e-9)
                 with_second += 1
-            for feature, value in zip(grounding.features, values, strict=True):
+            for feature, value in zip(grounding.vocabulary.features, values, strict=True):
                 assert feature.low <= value <= feature.high, (task.id, feature.name, value)
         env.close()
     assert with_second == 3 * 6
@@ -68,10 +67,12 @@ def test_values_cost_less_than_one_distance_a_feature(grounding: MetaWorldGround
     rows = np.random.default_rng(0).normal(size=(256, 39))
 
     def distances() -> object:
-        return np.stack([np.linalg.norm(rows[:, :3] - rows[:, 4:7], axis=1) for _ in grounding.features], axis=1)
+        return np.stack(
+            [np.linalg.norm(rows[:, :3] - rows[:, 4:7], axis=1) for _ in grounding.vocabulary.features], axis=1
+        )
 
     def values() -> object:
-        return grounding.values(rows)
+        return grounding.read(rows).values
 
     best = dict.fromkeys((distances, values), np.inf)
     for _ in range(50):
@@ -86,11 +87,11 @@ def test_values_cost_less_than_one_distance_a_feature(grounding: MetaWorldGround
 def test_a_batch_is_its_rows(grounding: MetaWorldGrounding) -> None:
     rows = np.random.default_rng(1).normal(size=(17, 39))
     targets = np.random.default_rng(2).normal(size=(17, 3))
-    one_by_one = np.concatenate([grounding.values(row[None]) for row in rows])
-    np.testing.assert_array_equal(grounding.values(rows), one_by_one)
-    inputs = np.concatenate([grounding.inputs(r[None], t[None]) for r, t in zip(rows, targets, strict=True)])
-    np.testing.assert_allclose(grounding.inputs(rows, targets), inputs, rtol=1e-6)
-    assert grounding.anchors(rows).shape == (17, len(ANCHORS), 3)
+    one_by_one = np.concatenate([grounding.read(row[None]).values for row in rows])
+    np.testing.assert_array_equal(grounding.read(rows).values, one_by_one)
+    inputs = np.concatenate([grounding.read(r[None]).inputs(t[None]) for r, t in zip(rows, targets, strict=True)])
+    np.testing.assert_allclose(grounding.read(rows).inputs(targets), inputs, rtol=1e-6)
+    assert grounding.read(rows).anchors.shape == (17, len(ANCHORS), 3)
 
 
 def test_turning_by_a_full_circle_or_not_at_all_changes_nothing(grounding: MetaWorldGrounding) -> None:
@@ -98,7 +99,7 @@ def test_turning_by_a_full_circle_or_not_at_all_changes_nothing(grounding: MetaW
     rows, targets = rng.normal(size=(5, 39)), rng.normal(size=(5, 3))
     actions = rng.uniform(-1, 1, (5, 4)).astype(np.float32)
     for angle in (0.0, 2 * np.pi):
-        turned = grounding.turn(rows, targets, actions, np.full(5, angle))
+        turned = grounding.variation.apply(rows, targets, actions, np.full(5, angle))
         for found, expected in zip(turned, (rows, targets, actions), strict=True):
             np.testing.assert_allclose(found, expected, atol=1e-6)
 
@@ -106,12 +107,12 @@ def test_turning_by_a_full_circle_or_not_at_all_changes_nothing(grounding: MetaW
 def test_a_quarter_turn_swaps_x_and_y_and_keeps_heights(grounding: MetaWorldGrounding) -> None:
     rows = np.random.default_rng(0).normal(size=(3, 39))
     targets = np.random.default_rng(1).normal(size=(3, 3))
-    turned, moved, actions = grounding.turn(
+    turned, moved, actions = grounding.variation.apply(
         rows, targets, np.tile([0.5, 0.0, 0.2, -1.0], (3, 1)), np.full(3, np.pi / 2)
     )
     np.testing.assert_allclose(actions, np.tile([0.0, 0.5, 0.2, -1.0], (3, 1)), atol=1e-6)
     np.testing.assert_allclose(moved[:, 2], targets[:, 2])
-    before, after = grounding.inputs(rows, targets), grounding.inputs(turned, moved)
+    before, after = grounding.read(rows).inputs(targets), grounding.read(turned).inputs(moved)
     np.testing.assert_allclose(after[:, 1], before[:, 0], atol=1e-5)
     np.testing.assert_allclose(after[:, 2], before[:, 2], atol=1e-5)
     np.testing.assert_allclose(np.linalg.norm(after[:, 0:3], axis=1), np.linalg.norm(before[:, 0:3], axis=1), rtol=1e-5)
@@ -163,11 +164,11 @@ def test_unknown_tasks_are_named_with_the_nearest() -> None:
 
 def test_wrong_sizes_and_nan_are_refused(grounding: MetaWorldGrounding) -> None:
     with pytest.raises(ShapeError, match="expected \\(B, 39\\)"):
-        grounding.values(np.zeros((2, 40)))
+        grounding.read(np.zeros((2, 40)))
     bad = np.zeros((2, 39))
     bad[1, 3] = np.nan
     with pytest.raises(ShapeError, match="found nan at index \\(1, 3\\)"):
-        grounding.inputs(bad, np.zeros((2, 3)))
+        grounding.read(bad)
 
 
 def test_measured_scenes_are_the_committed_ones() -> None:

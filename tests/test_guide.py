@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from lago_skills.artifacts.folder import writing
-from lago_skills.core import Playbook
+from lago_skills.core import ActionSpace, Playbook, Step, Target
 from lago_skills.decoder.runtime import DecoderWeights
 from lago_skills.errors import ArtifactCorrupt, LibraryConflict, ShapeError, StudyError
 from lago_skills.guide.bundle import load_bundle, write_bundle
@@ -79,7 +79,7 @@ def test_decoding_a_batch_of_neighbours_is_decoding_each(tmp_path: Path) -> None
 
 
 def test_the_null_guide_knows_nothing(grounding: MetaWorldGrounding) -> None:
-    prior = NullGuide(4).prior(np.zeros((3, 39)), "push")
+    prior = NullGuide(ActionSpace(4)).prior(np.zeros((3, 39)), "push")
     assert (prior.log_ratio(np.random.default_rng(0).uniform(-1, 1, (3, 4))) == 0.0).all()
 
 
@@ -124,16 +124,21 @@ def test_a_bundle_round_trips_and_damage_is_found(tmp_path: Path, playbooks: dic
 class OtherArm(MetaWorldGrounding):
     """An environment of the same sizes with features of its own."""
 
-    features = tuple(replace(feature, name=f"other_{feature.name}") for feature in MetaWorldGrounding.features)
+    vocabulary = replace(
+        MetaWorldGrounding.vocabulary,
+        features=tuple(
+            replace(feature, name=f"other_{feature.name}") for feature in MetaWorldGrounding.vocabulary.features
+        ),
+    )
 
 
 def test_a_bundle_of_another_environment_is_refused(tmp_path: Path, playbooks: dict[str, Playbook]) -> None:
     built, own, world = guide(playbooks), OtherArm(), MetaWorld()
     world.grounding = own
+    book = Playbook("push", (Step(playbooks["push"].steps[0].skill, Target("goal", (0.0, 0.0, 0.0))),), "key", "model")
+    latents = {"push": built.step_latents["push"][:1]}
     with writing(tmp_path / "bundle", "build", {}) as writer:
-        write_bundle(
-            writer.path, built.decoder, built.library, playbooks, built.step_latents, RetrievalConfig(), world=world
-        )
+        write_bundle(writer.path, built.decoder, built.library, {"push": book}, latents, RetrievalConfig(), world=world)
     with pytest.raises(StudyError, match=r"bundle'.* was made for another environment: found features \['other_"):
         load_bundle(tmp_path / "bundle")
     again = load_bundle(tmp_path / "bundle", grounding=own)

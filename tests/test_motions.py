@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from lago_skills.commands.cli import main
 from lago_skills.commands.stages import STAGES
-from lago_skills.core import Episode, Feature, Segment
+from lago_skills.core import ActionSpace, Episode, Feature, Segment
 from lago_skills.data.change_points import cut, signals
 from lago_skills.data.episodes import save_episodes
 from lago_skills.data.motion_clusters import Motions, find_motions, motion_segments
@@ -87,7 +87,7 @@ PHASES = ((1.0, 12), (0.0, 10), (-1.0, 12))
 
 
 def line() -> NamedEntries:
-    return NamedEntries(LINE, "A point on a line.", 2, 1)
+    return NamedEntries(LINE, "A point on a line.", 2, ActionSpace(1))
 
 
 def there_and_back(seed: int, task: str = "task-0", *, discrete: bool = False) -> Episode:
@@ -165,7 +165,7 @@ def test_segments_head_for_where_the_gripper_went() -> None:
     embeddings = {name: np.ones(4, np.float32) for name in names.values()}
     config = DecoderConfig(hindsight_share=0.0)
     steps = labelled_steps({"push": [run]}, {}, found, embeddings, grounding, config)
-    path = grounding.anchors(run.observations.astype(np.float64))[:, 0]
+    path = grounding.read(run.observations.astype(np.float64)).anchors[:, 0]
     first = found[0]
     heading = path[first.stop] - path[first.start : first.stop]
     np.testing.assert_allclose(steps.inputs[: first.stop, :3], heading * 5.0, atol=1e-5)

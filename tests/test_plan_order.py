@@ -6,12 +6,16 @@ from dataclasses import replace
 
 import pytest
 
-from lago_skills.core import Playbook, Relation, Step
+from lago_skills.core import Playbook, Step
 from lago_skills.words.order import END, START, Order, in_order
+from lago_skills.worlds.metaworld.grounding import MetaWorldGrounding
+
+VOCABULARY = MetaWorldGrounding.vocabulary
+RELATION = {relation.name: relation for relation in VOCABULARY.relations}
 
 
-def step(skill: str, until: Relation, *about: str) -> Step:
-    return Step(skill, about=about or ("object",), until=until)
+def step(skill: str, until: str, *about: str) -> Step:
+    return Step(skill, about=about or ("object",), until=RELATION[until])
 
 
 OVER = step("move the open gripper over it", "above thing")
@@ -97,11 +101,11 @@ def test_what_nobody_has_shown_is_left_to_the_plan() -> None:
 
 
 def test_a_plan_that_ends_on_its_way_goes_on_to_where_demonstrations_end() -> None:
-    above = replace(SLIDE, until="thing above place")
+    above = replace(SLIDE, until=RELATION["thing above place"])
     found = in_order(
         book(OVER, AROUND, GRIP, above), [each.sentence for each in (OVER, AROUND, GRIP, SLIDE)], ORDER
     ).playbook
-    assert found.steps[-1].until == "thing at place"
+    assert found.steps[-1].until == RELATION["thing at place"]
     assert found.steps[-1].about == ("object", "goal")
 
 
@@ -119,6 +123,6 @@ def test_nothing_is_corrected_by_no_demonstrations() -> None:
 
 
 def test_an_order_is_kept_in_a_file() -> None:
-    again = Order.from_values(ORDER.values())
+    again = Order.from_values(ORDER.values(), VOCABULARY)
     assert again == ORDER
     assert again.way([START], {END}) is not None

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lago_skills.core import ANCHORS, Condition, Feature, Playbook, Step, Target, Task, Vocabulary
+from lago_skills.core import ActionSpace, Condition, Feature, Playbook, Step, Target, Task, Vocabulary
 from lago_skills.errors import ArtifactCorrupt, PlanError, StudyError, TranscriptMissing
 from lago_skills.experiments.baselines import direct
 from lago_skills.llm.batch import export_requests, import_responses
@@ -23,10 +23,10 @@ from lago_skills.planner.parse import parse_playbook
 from lago_skills.planner.requests import playbook_request
 from lago_skills.planner.scenes import Scene
 from lago_skills.planner.wordings import Wordings, wordings_requests
-from lago_skills.playbook import CompiledPlaybook, playbook_from
+from lago_skills.playbook import CompiledPlaybook, read_playbook, write_playbook
 from lago_skills.stages.planning import motions
 from lago_skills.stages.workspace import open_workspace
-from lago_skills.worlds.metaworld.grounding import METAWORLD_FEATURES, MetaWorldGrounding
+from lago_skills.worlds.metaworld.grounding import ANCHORS, METAWORLD_FEATURES, MetaWorldGrounding
 from lago_skills.worlds.metaworld.tasks import GROUPS, expand
 from lago_skills.worlds.own import NamedEntries, load_grounding
 from tests.conftest import ROOT
@@ -105,7 +105,7 @@ def test_the_committed_scenes_are_what_the_simulator_shows(committed_planner: Pl
     env = MetaWorldEnv(TEN[1])
     grounding = committed_planner.grounding
     starts = np.stack([env.reset(seed=SCENE_SEED + i)[0] for i in range(25)])
-    found = scenes.ranges(grounding.values(starts), grounding.features)
+    found = scenes.ranges(grounding.read(starts).values, grounding.vocabulary.features)
     for name, bounds in committed_planner.scenes["push"].start.items():
         np.testing.assert_allclose(found[name], bounds, atol=0.011)
     env.close()
@@ -304,10 +304,28 @@ def test_the_active_step_agrees_with_a_plain_loop(seed: int) -> None:
 
 
 def test_playbooks_survive_json(playbooks: dict[str, Playbook]) -> None:
-    from dataclasses import asdict
-
     for book in playbooks.values():
-        assert playbook_from(json.loads(json.dumps(asdict(book)))) == book
+        assert read_playbook(json.loads(json.dumps(write_playbook(book))), MetaWorldGrounding.vocabulary) == book
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"target": {"anchor": "moon", "offset": [0, 0, 0]}}, r"expected an anchor \(gripper"),
+        ({"target": {"anchor": "goal", "offset": [0, 0]}}, "an offset of three numbers"),
+        ({"when": [{"feature": "warmth", "op": "<", "value": 0}]}, "a condition on 'warmth'"),
+        ({"skill": ""}, "expected a sentence"),
+    ],
+)
+def test_playbooks_on_disk_are_checked_as_answers_are(
+    playbooks: dict[str, Playbook], change: dict[str, Any], message: str
+) -> None:
+    raw = write_playbook(playbooks["push"])
+    raw["steps"][0] |= change
+    with pytest.raises(PlanError, match=message):
+        read_playbook(raw, MetaWorldGrounding.vocabulary)
+    with pytest.raises(PlanError, match="expected task_id, steps, transcript_key and model"):
+        read_playbook({"steps": []}, MetaWorldGrounding.vocabulary)
 
 
 def test_scene_files_that_cannot_be_read_are_refused(tmp_path: Path, grounding: MetaWorldGrounding) -> None:
@@ -557,7 +575,7 @@ def entries(**changes: Any) -> NamedEntries:
         "entries": {"angle": (2, feature)},
         "world": "w",
         "observation_size": 4,
-        "action_size": 1,
+        "action_space": ActionSpace(1),
     }
     return NamedEntries(**{**settings, **changes})
 
@@ -565,11 +583,11 @@ def entries(**changes: Any) -> NamedEntries:
 def test_named_entries_are_features_without_anchors() -> None:
     grounding = entries()
     rows = np.array([[0.0, 0.0, 0.2, 0.0], [0.0, 0.0, -0.4, 9.0]])
-    np.testing.assert_allclose(grounding.values(rows), [[0.2], [-0.4]])
-    np.testing.assert_allclose(grounding.inputs(rows, np.zeros((2, 3))), [[0.5], [-1.0]])
-    assert grounding.anchors(rows).shape == (2, 0, 3)
-    turned = grounding.turn(rows, np.zeros((2, 3)), np.zeros((2, 1)), np.ones(2))
-    np.testing.assert_array_equal(turned[0], rows)
+    np.testing.assert_allclose(grounding.read(rows).values, [[0.2], [-0.4]])
+    np.testing.assert_allclose(grounding.read(rows).inputs(np.zeros((2, 0))), [[0.5], [-1.0]])
+    assert grounding.read(rows).anchors.shape == (2, 0, 0)
+    assert grounding.variation is None
+    assert grounding.heading_size == 0
     prompt = playbook_request(
         Task("t", "keep it up", "CartPole-v1"), grounding, {"t": Scene("t", {"angle": (-0.4, 0.4)})}, []
     ).prompt
@@ -577,7 +595,7 @@ def test_named_entries_are_features_without_anchors() -> None:
         assert word not in prompt
     assert "angle | rad | -0.4..0.4 | angle of the pole" in prompt
     book = CompiledPlaybook(Playbook("t", (Step("hold", None),), "k", "m"), grounding.vocabulary)
-    assert book.targets(np.zeros(2, np.int64), grounding.anchors(rows)).shape == (2, 3)
+    assert book.targets(np.zeros(2, np.int64), grounding.read(rows).anchors).shape == (2, 0)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from lago_skills.artifacts.folder import verify, writing
-from lago_skills.core import Condition, Episode, Feature, Playbook, Step, Vocabulary
+from lago_skills.core import ActionSpace, Condition, Episode, Feature, Playbook, Step, Vocabulary
 from lago_skills.decoder.dataset import label_episodes
 from lago_skills.decoder.runtime import Linear
 from lago_skills.errors import ArtifactCorrupt, ShapeError, StudyError
@@ -206,9 +206,9 @@ def test_demonstrated_skills_are_picked_in_episodes_never_trained_on(
 
 def test_an_environment_without_a_goal_has_zeros_for_it(grounding: MetaWorldGrounding) -> None:
     observations = np.random.default_rng(0).normal(size=(3, 39))
-    np.testing.assert_array_equal(goals(grounding, observations), observations[:, 36:39])
-    own = NamedEntries({"x": (0, Feature("x", "m", "a place", 0.0, 1.0))}, "", 4, 2)
-    np.testing.assert_array_equal(goals(own, observations[:, :4]), np.zeros((3, 3)))
+    np.testing.assert_array_equal(goals(grounding, grounding.read(observations)), observations[:, 36:39])
+    own = NamedEntries({"x": (0, Feature("x", "m", "a place", 0.0, 1.0))}, "", 4, ActionSpace(2))
+    np.testing.assert_array_equal(goals(own, own.read(observations[:, :4])), np.zeros((3, 0)))
 
 
 def test_the_step_with_the_wanted_words_answers_and_conditions_choose_among_the_same_words() -> None:
@@ -262,13 +262,13 @@ def test_a_guide_by_the_playbook_is_what_it_was_with_or_without_a_network(playbo
     guide = LibraryGuide(**made, config=config)
     beside = LibraryGuide(**made, config=config, learned=learned(playbooks))
     book, latents = guide.playbooks["push"], made["step_latents"]["push"]
-    steps = book.active(guide.grounding.values(OBSERVATIONS))
+    steps = book.active(guide.grounding.read(OBSERVATIONS).values)
     assert len(set(steps.tolist())) > 1
     found = made["library"].search(latents, 3)
     logits = found.scores / 0.1
     weights = np.exp(logits - logits.max(axis=1, keepdims=True))
     weights = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
-    inputs = guide.grounding.inputs(OBSERVATIONS, book.targets(steps, guide.grounding.anchors(OBSERVATIONS)))
+    inputs = guide.grounding.read(OBSERVATIONS).inputs(book.targets(steps, guide.grounding.read(OBSERVATIONS).anchors))
     expected = made["decoder"].decode(inputs, made["library"].latents(found.ids[steps])).flat(weights[steps], 0.02)
     for one in (guide, beside):
         prior = one.prior(OBSERVATIONS, "push")
@@ -281,7 +281,7 @@ def test_a_learned_query_looks_up_each_state_and_the_plan_says_where_to_head(pla
     made, asked = parts(playbooks), learned(playbooks)
     guide = LibraryGuide(**made, config=RetrievalConfig(k=3, query="learned"), learned=asked)
     found = guide.retrieve(OBSERVATIONS, "push-wall")
-    inputs = guide.grounding.inputs(OBSERVATIONS, OBSERVATIONS[:, 36:39])
+    inputs = guide.grounding.read(OBSERVATIONS).inputs(OBSERVATIONS[:, 36:39])
     np.testing.assert_array_equal(found.queries, asked(inputs, "push-wall"))
     nearest = made["library"].search(found.queries, 3)
     np.testing.assert_array_equal(found.neighbors.ids, nearest.ids)
@@ -289,7 +289,7 @@ def test_a_learned_query_looks_up_each_state_and_the_plan_says_where_to_head(pla
     assert (np.diff(found.weights, axis=1) <= 0).all()
     steps = np.argmax(found.queries @ made["step_latents"]["push-wall"].T, axis=1)
     np.testing.assert_array_equal(found.steps, steps)
-    anchors = guide.grounding.anchors(OBSERVATIONS)
+    anchors = guide.grounding.read(OBSERVATIONS).anchors
     np.testing.assert_array_equal(found.targets, guide.playbooks["push-wall"].targets(steps, anchors))
     one = guide.prior(OBSERVATIONS[7:8], "push-wall").mean()[0]
     np.testing.assert_allclose(one, guide.prior(OBSERVATIONS, "push-wall").mean()[7], rtol=1e-4, atol=1e-6)
@@ -312,7 +312,7 @@ def test_a_blend_lies_between(playbooks: dict[str, Playbook]) -> None:
     np.testing.assert_array_equal(none.neighbors.ids, plan.neighbors.ids)
     np.testing.assert_allclose(none.weights, plan.weights, rtol=1e-4)
     np.testing.assert_allclose(
-        whole.queries, asked(MetaWorldGrounding().inputs(OBSERVATIONS, OBSERVATIONS[:, 36:]), "push"), atol=1e-6
+        whole.queries, asked(MetaWorldGrounding().read(OBSERVATIONS).inputs(OBSERVATIONS[:, 36:]), "push"), atol=1e-6
     )
     for found in (none, half, whole):
         np.testing.assert_array_equal(found.steps, plan.steps)

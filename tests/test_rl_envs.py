@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lago_skills.core import Playbook
+from lago_skills.core import ActionSpace, Playbook
 from lago_skills.errors import ShapeError, StudyError, TrainingStopped
 from lago_skills.guide.guides import NullGuide
 from lago_skills.rl.checkpoint import Checkpoint
@@ -228,7 +228,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_step() -> None:
 
 def test_a_guide_for_other_actions_is_refused() -> None:
     with pytest.raises(ShapeError, match=r"found actions of size 4; expected size 2"):
-        train(problem(Walk, NullGuide(4)), SMALL, 0)
+        train(problem(Walk, NullGuide(ActionSpace(4))), SMALL, 0)
 
 
 def test_a_task_without_playbook_is_refused(playbooks: dict[str, Playbook]) -> None:

@@ -13,6 +13,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from lago_skills.core import ActionSpace
 from lago_skills.errors import ArtifactCorrupt
 from lago_skills.guide.guides import NullGuide
 from lago_skills.prior import ActionPrior
@@ -273,7 +274,7 @@ def test_where_the_prior_is_silent_greedy_actions_are_the_policys(leader: Any) -
     agent = SAC.create(28, 4, SMALL, LAYOUT, seed=1)
     batch = batch_of(64)
     states, advice = batch.state.numpy(), batch.advice.numpy().copy()
-    advice[::2] = LAYOUT.pack(NullGuide(4).prior(np.zeros((32, 39)), "any"))
+    advice[::2] = LAYOUT.pack(NullGuide(ActionSpace(4)).prior(np.zeros((32, 39)), "any"))
     np.testing.assert_array_equal(
         agent.greedy(states, advice, leader)[::2], agent.greedy(states, advice, "policy")[::2]
     )

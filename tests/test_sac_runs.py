@@ -20,7 +20,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from lago_skills.core import Episode, Playbook
+from lago_skills.core import ActionSpace, Episode, Playbook
 from lago_skills.errors import ArtifactCorrupt, DiskFull, StudyError
 from lago_skills.experiments.benches import train as bench_train
 from lago_skills.guide.guides import NullGuide
@@ -85,7 +85,7 @@ def test_further_evaluations_change_nothing_but_the_log() -> None:
 )
 def test_a_guide_that_says_nothing_is_the_plain_algorithm_bit_for_bit(method_name: str, env: Any) -> None:
     config = SMALL.model_copy(update=METHODS[method_name].settings)
-    silent, without = train(problem(env, NullGuide(2)), config, 0), train(problem(env), config, 0)
+    silent, without = train(problem(env, NullGuide(ActionSpace(2))), config, 0), train(problem(env), config, 0)
     assert silent.leader == without.leader == "policy"
     np.testing.assert_array_equal(
         [[v for k, v in row.items() if k[:4] != "time" and k != "train/fade"] for row in silent.curve],

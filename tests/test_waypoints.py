@@ -36,7 +36,7 @@ def test_a_request_tells_the_start_state_and_no_seed() -> None:
     observation, _ = env.reset(seed=EVAL_SEED)
     env.close()
     request = waypoints_request(find_task("push-wall"), GROUNDING, observation, EVAL_SEED)
-    gripper, thing = GROUNDING.anchors(observation[None])[0, :2]
+    gripper, thing = GROUNDING.read(observation[None]).anchors[0, :2]
     assert f"gripper_x | m | {gripper[0]:.3f} |" in request.prompt
     assert f"object_y | m | {thing[1]:.3f} |" in request.prompt
     assert "object2" not in request.prompt
@@ -78,7 +78,7 @@ def test_a_motion_is_followed_point_by_point() -> None:
         env = MetaWorldEnv(task)
         observation, _ = env.reset(seed=seed)
         env.close()
-        x, y, z = (float(value) for value in GROUNDING.anchors(observation[None])[0, -1])
+        x, y, z = (float(value) for value in GROUNDING.read(observation[None]).anchors[0, -1])
         far, aside = Waypoint((3.0, 0.6, 0.2), True, 0), Waypoint((x, y - 0.1, z), False, 5)
         motions.append((far, aside, Waypoint((x, y, z), False, 0)))
     results = full_rollouts(
@@ -92,7 +92,7 @@ def test_fingers_wait_where_they_are_asked_to() -> None:
     states = np.zeros((1, 39))
     states[0, :3] = (0.0, 0.6, 0.2)
     motion = (Waypoint((0.0, 0.6, 0.2), True, 2), Waypoint((0.0, 0.6, 0.2), False, 0))
-    at = GROUNDING.anchors(states)[0, 0]
+    at = GROUNDING.read(states).anchors[0, 0]
     motion = tuple(Waypoint((float(at[0]), float(at[1]), float(at[2])), p.closed, p.wait) for p in motion)
     controller = direct.WaypointController([motion], GROUNDING, 10.0)
     fingers = [float(controller(states, np.zeros(1, np.int64))[0, 3]) for _ in range(4)]

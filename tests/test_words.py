@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from lago_skills.artifacts.folder import writing
 from lago_skills.commands.cli import main
-from lago_skills.core import RELATIONS, Feature, Playbook, Relation, Step
+from lago_skills.core import ActionSpace, Feature, Playbook, Step
 from lago_skills.decoder.config import DecoderConfig
 from lago_skills.decoder.pretrain import pretrain
 from lago_skills.decoder.runtime import DecoderWeights
@@ -28,11 +28,11 @@ from lago_skills.library import NewSkill, SkillLibrary
 from lago_skills.planner.ask import Planner, playbook_json
 from lago_skills.planner.lint import lint_words_form
 from lago_skills.planner.parse import parse_playbook, read_answer
-from lago_skills.playbook import playbook_from, playbook_to
+from lago_skills.playbook import read_playbook, write_playbook
 from lago_skills.rl.guidance.advisers import LibraryAdviser
 from lago_skills.words.alignment import LEAST_STEPS, Alignment, align
 from lago_skills.words.ends import ENDS_FILE, Ends
-from lago_skills.words.geometry import MEANINGS, from_frame, locate, to_frame
+from lago_skills.words.geometry import from_frame, locate, to_frame
 from lago_skills.words.learning import learn
 from lago_skills.words.plan import WordsPlan
 from lago_skills.worlds.grounding import anchored
@@ -48,6 +48,7 @@ from tests.decoder_data import followers
 
 GROUNDING = MetaWorldGrounding()
 VOCABULARY = GROUNDING.vocabulary
+RELATION = {relation.name: relation for relation in GROUNDING.vocabulary.relations}
 MOVE, LOWER, GRIP, SLIDE = (
     "move the open gripper there",
     "lower it",
@@ -57,10 +58,10 @@ MOVE, LOWER, GRIP, SLIDE = (
 PUSH = Playbook(
     "push",
     (
-        Step(MOVE, about=("object",), until="above thing"),
-        Step(LOWER, about=("object",), until="around thing"),
-        Step(GRIP, about=("object",), until="holding thing"),
-        Step(SLIDE, about=("object", "goal"), until="thing at place"),
+        Step(MOVE, about=("object",), until=RELATION["above thing"]),
+        Step(LOWER, about=("object",), until=RELATION["around thing"]),
+        Step(GRIP, about=("object",), until=RELATION["holding thing"]),
+        Step(SLIDE, about=("object", "goal"), until=RELATION["thing at place"]),
     ),
     "key",
     "model",
@@ -102,8 +103,8 @@ def test_recorded_plans_of_thirty_tasks_are_in_words_and_say_no_number(recorded:
     for book in recorded.values():
         assert book.form == "words"
         assert lint_words_form(book, VOCABULARY) == ()
-        assert all(step.target is None and not step.when and step.until in RELATIONS for step in book.steps)
-        assert playbook_from(json.loads(json.dumps(playbook_to(book)))) == book
+        assert all(step.target is None and not step.when and step.until in VOCABULARY.relations for step in book.steps)
+        assert read_playbook(json.loads(json.dumps(write_playbook(book))), VOCABULARY) == book
         assert (
             parse_playbook(playbook_json(book), book.task_id, VOCABULARY, book.transcript_key, book.model, "words")
             == book
@@ -116,7 +117,7 @@ def test_requests_in_words_show_how_the_demonstrations_went(committed_planner: P
     assert "How the demonstrations of this task went" in requests["push"].prompt
     assert "gripper from object, towards goal" in requests["push"].prompt
     assert "How the demonstrations" not in requests["push-wall"].prompt
-    assert all(f'"{name}": {meaning}' in requests["push"].prompt for name, meaning in RELATIONS.items())
+    assert all(f'"{each.name}": {each.sentence}' in requests["push"].prompt for each in VOCABULARY.relations)
     assert "object2" not in requests["push"].prompt
 
 
@@ -163,15 +164,11 @@ def test_offsets_turn_with_the_way_to_the_place(angle: float, vector: list[float
     np.testing.assert_allclose(to_frame(from_frame(offset, along), along), offset, atol=1e-12)
     rng = np.random.default_rng(0)
     anchors = rng.normal(size=(1, 4, 3))
-    step = Step("push it", about=("object", "goal"), until="behind thing")
+    step = Step("push it", about=("object", "goal"), until=RELATION["behind thing"])
     turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
-    target = locate(step, anchors, VOCABULARY.anchors).gripper_target(offset)
-    turned = locate(step, anchors @ turn.T, VOCABULARY.anchors).gripper_target(offset)
+    target = locate(step, anchors, VOCABULARY.anchors).effector_target(offset)
+    turned = locate(step, anchors @ turn.T, VOCABULARY.anchors).effector_target(offset)
     np.testing.assert_allclose(turned, target @ turn.T, atol=1e-9)
-
-
-def test_every_relation_has_a_meaning() -> None:
-    assert set(MEANINGS) == set(RELATIONS)
 
 
 # Alignment ------------------------------------------------------------------------------------------------------------
@@ -212,13 +209,13 @@ def test_one_demonstration_and_one_step_are_enough(episodes: list[Any]) -> None:
 
 def test_ends_survive_the_disk(ends: Ends, tmp_path: Path) -> None:
     ends.save(tmp_path)
-    again = Ends.load(tmp_path)
+    again = Ends.load(tmp_path, VOCABULARY)
     assert (again.skills, again.words) == (ends.skills, ends.words)
     np.testing.assert_allclose(again.heads, ends.heads, atol=1e-6)
     np.testing.assert_array_equal(again.skill, ends.skill)
     (tmp_path / ENDS_FILE).write_bytes(b"nothing")
     with pytest.raises(ArtifactCorrupt):
-        Ends.load(tmp_path)
+        Ends.load(tmp_path, VOCABULARY)
 
 
 def test_a_word_means_what_the_retrieved_skills_did(ends: Ends) -> None:
@@ -239,9 +236,10 @@ def _play(plan: WordsPlan, weights: Any, seeds: list[int]) -> float:
     """With learned targets and handing over, but a controller in the place of the decoder."""
 
     def policy(observations: Any, episodes: Any) -> Any:
-        found = plan.read(observations, weights)
+        state = GROUNDING.read(observations)
+        found = plan.read(state, weights)
         closed = np.array([step.skill in (GRIP, SLIDE) for step in plan.playbook.steps])[found.steps]
-        return act(10.0 * (found.targets - GROUNDING.anchors(observations)[:, 0]), closed)
+        return act(10.0 * (found.targets - state.anchors[:, 0]), closed)
 
     results = full_rollouts(MetaWorld(), find_task("push"), policy, seeds, lambda n: None, n_envs=5)
     return float(np.mean([result.success for result in results]))
@@ -264,10 +262,10 @@ def test_a_thing_that_slips_away_hands_over_to_an_earlier_step(
     weights = np.eye(len(ends.skills))[[ends.skills.index(step.sentence) for step in PUSH.steps]]
     middle = (aligned.ends[0][3] + aligned.ends[0][4]) // 2
     held = episodes[0].observations[middle : middle + 1].astype(np.float64)
-    assert plan.read(held, weights).steps.tolist() == [3]
+    assert plan.read(GROUNDING.read(held), weights).steps.tolist() == [3]
     lost = held.copy()
     lost[:, [4, 22]] += 0.2  # the puck is elsewhere, and lies still
-    assert plan.read(lost, weights).steps[0] < 3
+    assert plan.read(GROUNDING.read(lost), weights).steps[0] < 3
 
 
 def test_labels_agree_with_the_plan_in_numbers(
@@ -300,7 +298,7 @@ def in_words(ends: Ends) -> tuple[dict[str, Any], SkillLibrary]:
 def test_a_bundle_keeps_what_words_mean(ends: Ends, episodes: list[Any], tmp_path: Path) -> None:
     latents, library = in_words(ends)
     decoder = random_decoder(
-        inputs=GROUNDING.subject_inputs(np.zeros((1, 39)), np.zeros((1, 3)), np.array([[1, -1]])).shape[1]
+        inputs=GROUNDING.read(np.zeros((1, 39))).subject_inputs(np.zeros((1, 3)), np.array([[1, -1]])).shape[1]
     )
     config = RetrievalConfig(k=2, temperature=0.05)
     with writing(tmp_path / "bundle", "build", {"test": 1}) as writer:
@@ -333,7 +331,7 @@ _NOT_NONE: Any = object()
 
 def test_a_learner_is_advised_by_plans_in_words(ends: Ends, episodes: list[Any]) -> None:
     latents, library = in_words(ends)
-    n_inputs = GROUNDING.subject_inputs(np.zeros((1, 39)), np.zeros((1, 3)), np.array([[1, -1]])).shape[1]
+    n_inputs = GROUNDING.read(np.zeros((1, 39))).subject_inputs(np.zeros((1, 3)), np.array([[1, -1]])).shape[1]
     books = {"push": PUSH, "again": replace(PUSH, task_id="again")}
     steps = {"push": latents["push"], "again": latents["push"]}
     guide = LibraryGuide(GROUNDING, random_decoder(inputs=n_inputs), library, books, steps, ends=ends)
@@ -357,12 +355,16 @@ def test_a_plan_in_words_is_shown_in_words(capsys: pytest.CaptureFixture[str]) -
 
 
 def test_plans_in_words_need_anchors() -> None:
-    with pytest.raises(StudyError, match="without anchors, moved, hand or subject_inputs"):
-        anchored(NamedEntries({"height": (0, Feature("height", "m", "how high it is", 0.0, 1.0))}, "a world", 4, 2))
+    with pytest.raises(StudyError, match="with 0 anchors, 0 relations and no subject_heading_size"):
+        anchored(
+            NamedEntries(
+                {"height": (0, Feature("height", "m", "how high it is", 0.0, 1.0))}, "a world", 4, ActionSpace(2)
+            )
+        )
 
 
 def test_the_heading_leads_straight_to_the_means(tmp_path: Path) -> None:
-    steps = replace(followers(), n_heading=2)
+    steps = replace(followers(), heading_size=2)
     config = DecoderConfig(
         heading_skip=True, n_updates=300, hidden_sizes=(16,), calibrate=False, context_swap_share=0.0
     )
@@ -412,9 +414,9 @@ def test_faults_change_a_plan_and_keep_it_a_plan(
 
 
 def test_other_words_for_a_plan(recorded: dict[str, Playbook]) -> None:
-    from lago_skills.stages.planning.phrases import MOTIONS
+    from lago_skills.stages.planning.phrases import VERBS
 
-    after = imperfect.reworded(recorded["push"], MOTIONS, 0)
+    after = imperfect.reworded(recorded["push"], (*VERBS, *GROUNDING.synonyms), 0)
     assert [a.until for a in after.steps] == [b.until for b in recorded["push"].steps]
     assert any(a.skill != b.skill for a, b in zip(after.steps, recorded["push"].steps, strict=True))
 
@@ -448,5 +450,5 @@ def test_rows_of_the_latent_table_are_measured_and_repeat(tmp_path: Path, capsys
 
 
 def test_relations_are_told_apart() -> None:
-    kinds: set[Relation] = set(RELATIONS)
-    assert len({(m.mover, m.word, m.of) for m in MEANINGS.values()}) == len(kinds)
+    kinds = {(each.mover, each.word, each.of) for each in VOCABULARY.relations}
+    assert len(kinds) == len(VOCABULARY.relations) == 12

@@ -35,11 +35,12 @@ from tests.conftest import ROOT
 from tests.tables import silent
 
 GROUNDING = MetaWorldGrounding()
+RELATION = {relation.name: relation for relation in GROUNDING.vocabulary.relations}
 PUSH = Playbook(
     "push",
     (
-        Step("move the open gripper there", about=("object",), until="above thing"),
-        Step("slide the thing", about=("object", "goal"), until="thing at place"),
+        Step("move the open gripper there", about=("object",), until=RELATION["above thing"]),
+        Step("slide the thing", about=("object", "goal"), until=RELATION["thing at place"]),
     ),
     "key",
     "model",
@@ -77,7 +78,7 @@ def test_steps_that_demonstrations_do_not_show_are_faults() -> None:
 
 
 def test_rollouts_of_plans_in_words_say_where_they_are_stuck() -> None:
-    values = np.zeros((100, len(GROUNDING.features)))
+    values = np.zeros((100, len(GROUNDING.vocabulary.features)))
     opening = Trace(values, False, np.zeros(100, int))
     findings = lint_rollouts(PUSH, GROUNDING.vocabulary, [opening] * 3)
     assert {(finding.kind, finding.step) for finding in findings} == {("never-active", 2), ("never-starts", 1)}
@@ -107,9 +108,9 @@ def test_a_controller_is_a_prior_around_what_it_does(playbooks: dict[str, Playbo
     np.testing.assert_allclose(guide.prior(states, "push").mean(), actions)
     # In words, without a memory: the step after the last one that is over.
     steps = (
-        Step("move the open gripper there", about=("object",), until="above thing"),
-        Step("close the fingers", about=("object",), until="holding thing"),
-        Step("slide the closed gripper", about=("object", "goal"), until="thing at place"),
+        Step("move the open gripper there", about=("object",), until=RELATION["above thing"]),
+        Step("close the fingers", about=("object",), until=RELATION["holding thing"]),
+        Step("slide the closed gripper", about=("object", "goal"), until=RELATION["thing at place"]),
     )
     words = ControllerGuide(Playbook("push", steps, "key", "model", "words"), GROUNDING, 10.0)
     fingers = words.prior(states, "push").mean()[:, 3]
@@ -251,12 +252,12 @@ STUDIES = {"metaworld": ["latent"], "words": ["latent", "skills"], "demo": []}
 
 
 def test_opposites_of_skills_are_of_this_form(tmp_path: Path) -> None:
-    known = behaviour.read_opposites(ROOT)
+    known = behaviour.read_opposites(ROOT, GROUNDING.vocabulary)
     assert len(known) == 15
     (tmp_path / "data").mkdir()
     (tmp_path / "data/opposite_skills.json").write_text('[{"skill": "up"}]')
     with pytest.raises(ArtifactCorrupt, match="expected a list of objects with skill, until, opposite"):
-        behaviour.read_opposites(tmp_path)
+        behaviour.read_opposites(tmp_path, GROUNDING.vocabulary)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from lago_skills.artifacts.folder import writing
-from lago_skills.core import Task
+from lago_skills.core import ActionSpace, Task
 from lago_skills.errors import StudyError
 from lago_skills.study import load_study
 from lago_skills.worlds.metaworld.world import MetaWorld
@@ -130,7 +130,7 @@ def own_world(env_id: str = "CartPole-v1", size: int = 4) -> OwnWorld:
 
     entries = {"angle": (2, Feature("angle", "rad", "how far the pole leans", -0.4, 0.4))}
     task = Task("balance", "keep the pole upright", env_id)
-    return OwnWorld("cart", {"balance": task}, lambda: NamedEntries(entries, "A cart.", size, 1))
+    return OwnWorld("cart", {"balance": task}, lambda: NamedEntries(entries, "A cart.", size, ActionSpace(1)))
 
 
 def test_an_environment_of_ones_own_is_made_and_checked() -> None:

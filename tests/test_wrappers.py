@@ -18,7 +18,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 from numpy.typing import NDArray
 
-from lago_skills.core import Playbook
+from lago_skills.core import ActionSpace, Playbook
 from lago_skills.errors import ShapeError, StudyError
 from lago_skills.guide.guides import NullGuide
 from lago_skills.prior import ActionPrior
@@ -78,7 +78,7 @@ def test_the_prior_is_in_the_observation(playbooks: dict[str, Playbook]) -> None
         assert seen in env.observation_space
         action = np.array([0.1, -0.2, 0.3, 1.0], np.float32)
         observation, seen = plain.step(action)[0], env.step(action)[0]
-    silent, _ = PriorObservation(push(), NullGuide(4), "push").reset(seed=3)
+    silent, _ = PriorObservation(push(), NullGuide(ActionSpace(4)), "push").reset(seed=3)
     assert not silent[39:].any()
 
 
@@ -94,7 +94,7 @@ def test_the_action_corrects_the_prior() -> None:
     far.reset(seed=0)
     far.step(np.ones(4, np.float32))
     np.testing.assert_array_equal(inner.last, 1.0)
-    silent = ResidualAction(inner, NullGuide(4), "push")
+    silent = ResidualAction(inner, NullGuide(ActionSpace(4)), "push")
     silent.reset(seed=0)
     silent.step(np.full(4, 0.25, np.float32))
     np.testing.assert_array_equal(inner.last, 0.25)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from lago_skills.artifacts.folder import file_hash
 from lago_skills.artifacts.tensors import load_arrays
-from lago_skills.decoder.runtime import DecoderWeights
+from lago_skills.decoder.runtime import Decoder, load_decoder
 from lago_skills.errors import LibraryConflict
 from lago_skills.library import SkillLibrary
 from lago_skills.library.duplicates import Behaviour
@@ -17,7 +17,7 @@ from lago_skills.library.duplicates import Behaviour
 DECODER_FILE, PROBES_FILE = "decoder.safetensors", "probes.safetensors"
 
 
-def decoder_of(folder: Path, library: SkillLibrary) -> DecoderWeights:
+def decoder_of(folder: Path, library: SkillLibrary) -> Decoder:
     """The decoder beside a library (or in its bundle), which must be the one that its latents are for.
 
     Raises:
@@ -30,7 +30,7 @@ def decoder_of(folder: Path, library: SkillLibrary) -> DecoderWeights:
                     f"library {str(folder)!r}: found a decoder beside it that its latents are not for; expected {library.decoder[:12]}; "
                     "run lago build again"
                 )
-            return DecoderWeights.load(path)
+            return load_decoder(path)
     raise LibraryConflict(
         f"library {str(folder)!r}: found no {DECODER_FILE} beside it; expected the decoder that turns words into its latents; "
         "run lago build, or copy it there"
@@ -63,7 +63,6 @@ def behaviour_of(folder: Path, library: SkillLibrary) -> Behaviour | None:
 
     def actions(latents: NDArray[np.float32]) -> NDArray[np.float32]:
         repeated = np.broadcast_to(latents[None], (len(inputs), *latents.shape))
-        decoded = decoder.decode(inputs, repeated)
-        return np.einsum("pkm,pkma->kpa", decoded.weights, decoded.means).astype(np.float32)
+        return decoder.decode(inputs, repeated).behaviour().transpose(1, 0, 2)
 
     return actions

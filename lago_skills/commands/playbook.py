@@ -69,7 +69,9 @@ def _steps(version: Version) -> list[str]:
     for number, (step, author) in enumerate(zip(version.playbook.steps, version.authors, strict=True), start=1):
         lines.append(f"{number}. {step.skill}  [{author}]")
         if version.playbook.form == "words":
-            lines.append(f"   about {' and '.join(step.about) or 'nothing'}, until {step.until or 'it is done'}")
+            lines.append(
+                f"   about {' and '.join(step.about) or 'nothing'}, until {step.until.name if step.until else 'it is done'}"
+            )
             continue
         when = " and ".join(f"{c.feature} {c.op} {c.value:g}" for c in step.when) or "nothing above holds"
         if step.target is not None:

@@ -318,9 +318,9 @@ def _repair(options: argparse.Namespace) -> Answer:
     folder = _folder(options)
 
     def encode(sentences: list[str], embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
-        from lago_skills.decoder.runtime import DecoderWeights
+        from lago_skills.decoder.runtime import load_decoder
 
-        return DecoderWeights.load(folder / DECODER_FILE).latents(embeddings)
+        return load_decoder(folder / DECODER_FILE).latents(embeddings)
 
     report = repair(folder, encode if (folder / DECODER_FILE).is_file() else None, options.timeout)
     rows = [{"result": "rebuilt", "text": text} for text in report.rebuilt]

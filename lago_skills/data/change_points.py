@@ -58,7 +58,7 @@ def signals(episodes: list[Episode], grounding: Grounding) -> list[NDArray[np.fl
     n_actions = count_actions(episodes)
     blocks = (
         ([action_rows(e, n_actions) for e in episodes], 1.0),
-        ([grounding.values(e.observations[:-1].astype(np.float64)) for e in episodes], FEATURE_SHARE),
+        ([grounding.read(e.observations[:-1].astype(np.float64)).values for e in episodes], FEATURE_SHARE),
     )
     parts: list[list[NDArray[np.float64]]] = []
     for rows, share in blocks:

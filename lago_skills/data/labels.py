@@ -14,7 +14,7 @@ from lago_skills.playbook import CompiledPlaybook
 
 def label(episode: Episode, playbook: CompiledPlaybook, grounding: Grounding) -> NDArray[np.int64]:
     """(T,) index of the active playbook step at every action of the episode."""
-    return playbook.active(grounding.values(episode.observations[:-1]))
+    return playbook.active(grounding.read(episode.observations[:-1]).values)
 
 
 def segments(labels: NDArray[np.int64], episode_index: int, playbook: CompiledPlaybook) -> list[Segment]:

@@ -85,7 +85,7 @@ def find_motions(
     max_motions: int,
 ) -> Motions:
     """The kinds of motion in the episodes of one task."""
-    values = [grounding.values(e.observations.astype(np.float64)) for e in episodes]
+    values = [grounding.read(e.observations.astype(np.float64)).values for e in episodes]
     n_actions = count_actions(episodes)
     actions = [action_rows(e, n_actions) for e in episodes]
     _, feature_scale = scaled(values)
@@ -99,7 +99,7 @@ def find_motions(
     points = np.stack([_numbers(values[i], actions[i], start, stop, scales) for i, start, stop in places])
     groups = _group(points, max_motions)
     varies = (feature_scale > 0) & ~_of_absent(episodes, grounding)
-    names = [feature.name for feature, shown in zip(grounding.features, varies, strict=True) if shown]
+    names = [feature.name for feature, shown in zip(grounding.vocabulary.features, varies, strict=True) if shown]
     found: list[Motion] = []
     for group in range(int(groups.max()) + 1):
         members = [place for place, label in zip(places, groups, strict=True) if label == group]
@@ -131,9 +131,10 @@ def find_motions(
 
 def _of_absent(episodes: list[Episode], grounding: Grounding) -> NDArray[np.bool_]:
     """(F,) which features speak of a thing that a task does not have: its point is 0 at all times."""
-    points = np.concatenate([grounding.anchors(e.observations.astype(np.float64)) for e in episodes])  # (n, anchors, 3)
-    absent = [name for i, name in enumerate(grounding.vocabulary.anchors) if not points[:, i].any()]
-    return np.array([any(name in feature.name for name in absent) for feature in grounding.features])
+    points = np.concatenate([grounding.read(e.observations.astype(np.float64)).anchors for e in episodes])
+    optional = grounding.vocabulary.optional
+    absent = [n for i, n in enumerate(grounding.vocabulary.anchors) if n in optional and not points[:, i].any()]
+    return np.array([any(name in feature.name for name in absent) for feature in grounding.vocabulary.features])
 
 
 def motion_segments(
@@ -147,7 +148,7 @@ def motion_segments(
     n_actions = len(known.action_mean)
     found: list[Segment] = []
     for index, places in enumerate(boundaries(episodes, grounding, penalty, min_steps)):
-        values = grounding.values(episodes[index].observations.astype(np.float64))
+        values = grounding.read(episodes[index].observations.astype(np.float64)).values
         actions = action_rows(episodes[index], n_actions)
         points = np.stack([_numbers(values, actions, start, stop, scales) for start, stop in places])
         labels = known.nearest(points).tolist()

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lago_skills.core import Episode
+from lago_skills.core import ActionSpace, Episode
 from lago_skills.data.config import SourceConfig
 from lago_skills.data.episodes import read_npz
 from lago_skills.data.raw import RawDataset, RawEpisode
@@ -27,7 +27,7 @@ class Sizes:
     """What the environment of a study needs of its data."""
 
     observation: int
-    action: int
+    actions: ActionSpace
 
 
 def locate(config: SourceConfig, root: Path) -> Path:
@@ -166,7 +166,7 @@ def convert(
     """
     where = f"data {data.name!r}, episode {number}"
     success = _success(raw, config, where)
-    observations, actions, rewards = _arrays(raw, where)
+    observations, actions, rewards = _arrays(raw, where, sizes.actions if sizes is not None else None)
     if not len(actions):
         return None
     _check_sizes(observations, actions, sizes, where)
@@ -203,8 +203,12 @@ def _success(raw: RawEpisode, config: SourceConfig, where: str) -> bool:
     return shown[rule]
 
 
-def _arrays(raw: RawEpisode, where: str) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+def _arrays(
+    raw: RawEpisode, where: str, space: ActionSpace | None
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     observations, actions, rewards = raw.observations, raw.actions, raw.rewards
+    if space is not None:
+        actions = _as_declared(actions, space)
     n = len(actions)
     if rewards.shape == (n, 1):
         rewards = rewards[:, 0]
@@ -241,6 +245,16 @@ def _arrays(raw: RawEpisode, where: str) -> tuple[NDArray[Any], NDArray[Any], ND
     return observations, actions[: max(n - 1, 0)], rewards[: max(n - 1, 0)]
 
 
+def _as_declared(actions: NDArray[Any], space: ActionSpace) -> NDArray[Any]:
+    """Actions in the shape of a declared space: (T, 1) whole numbers are (T,) discrete ones, (T,) numbers are (T, 1) continuous ones."""
+    if space.discrete and (actions.ndim == 1 or actions.shape[1:] == (1,)):
+        whole = actions.dtype.kind in "iub" or (actions.dtype.kind == "f" and (actions == actions.round()).all())
+        return actions.reshape(-1).astype(np.int64) if whole else actions
+    if not space.discrete and actions.ndim == 1 and space.size == 1:
+        return actions.astype(np.float64)[:, None]
+    return actions
+
+
 def _check_sizes(observations: NDArray[Any], actions: NDArray[Any], sizes: Sizes | None, where: str) -> None:
     if sizes is None:
         return
@@ -249,9 +263,20 @@ def _check_sizes(observations: NDArray[Any], actions: NDArray[Any], sizes: Sizes
             f"{where}: found observations of {observations.shape[1]} numbers; expected {sizes.observation}, as the study's "
             "environment has; this is data of another environment, or of another version of it"
         )
-    if actions.ndim == 2 and actions.shape[1] != sizes.action:
+    if actions.ndim == 2:
+        fits, shown = not sizes.actions.discrete and actions.shape[1] == sizes.actions.size, f"{actions.shape[1]} numbers"
+    else:
+        low, high = int(actions.min(initial=0)), int(actions.max(initial=0))
+        fits = sizes.actions.discrete and low >= 0 and high < sizes.actions.size
+        shown = f"whole numbers from {low} to {high}"
+    if not sizes.actions.size:
         raise DataError(
-            f"{where}: found actions of {actions.shape[1]} numbers; expected {sizes.action}, as the study's environment has; "
+            f"{where}: found actions of {shown}; expected an environment that declares its actions; add environment.action_size (numbers in a "
+            "continuous action) or environment.n_actions (how many discrete actions there are)"
+        )
+    if not fits:
+        raise DataError(
+            f"{where}: found actions of {shown}; expected {sizes.actions}, as the study's environment has; "
             "this is data of another environment, or of another version of it"
         )
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+
+from lago_skills.core import ActionSpace
+from lago_skills.errors import StudyError
 
 Algorithm = Literal["bc", "stock-bc", "iql", "td3+bc", "awac", "plas", "discrete-bc", "discrete-cql"]
 Join = Literal["concat", "film"]
@@ -16,7 +19,7 @@ class DecoderConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     algorithm: Algorithm = "bc"
-    """`bc` is behaviour cloning by log-likelihood of a mixture; `stock-bc` is d3rlpy's own stochastic BC, whose spread is no
+    """`bc` is behaviour cloning by log-likelihood: of a mixture, or of discrete actions (then the same as `discrete-bc`); `stock-bc` is d3rlpy's own stochastic BC, whose spread is no
     spread (it is here to be compared with). `iql`, `td3+bc`, `awac` and `plas` learn from the skills' rewards too;
     the discrete ones are for environments with discrete actions."""
     n_components: int = Field(default=3, ge=1, le=16)
@@ -43,9 +46,9 @@ class DecoderConfig(BaseModel):
     contrast_every: int = Field(default=2, ge=0)
     """Every so many updates g also learns which sentences ask for the same thing, where there are some; 0 is never."""
     hindsight_share: float = Field(default=0.5, ge=0, le=1)
-    """Share of training steps whose target is where the gripper really was at the end of the segment."""
-    turned_share: float = Field(default=1.0, ge=0, le=1)
-    """Share of training steps seen from a frame turned about the vertical by a random angle."""
+    """Share of training steps whose target is where the effector really was at the end of the segment."""
+    varied_share: float = Field(default=1.0, ge=0, le=1, validation_alias=AliasChoices("varied_share", "turned_share"))
+    """Share of training steps that are seen otherwise, where the world's grounding knows how (of an arm: turned about the vertical)."""
     context_swap_share: float = Field(default=0.5, ge=0, le=1)
     """Share of training steps whose context (all inputs but the heading to the target) is another step's, so that
     the decoder relies on the target and the skill rather than on where things happen to stand. Only `bc`, `stock-bc` and
@@ -56,6 +59,21 @@ class DecoderConfig(BaseModel):
     """Share of each task's episodes kept for calibration: at least one where a task has two or more, never all."""
     calibrate: bool = True
     """Whether the spread is fitted to held-out segments, and widened where states are new."""
+
+    def of_actions(self, space: ActionSpace) -> DecoderConfig:
+        """The settings for a declared action space: cloning by likelihood is there for either kind.
+
+        Raises:
+            StudyError: an algorithm for discrete actions on continuous ones, or the other way round.
+        """
+        if space.discrete and self.algorithm == "bc":
+            return self.model_copy(update={"algorithm": "discrete-bc"})
+        if space.discrete != self.algorithm.startswith("discrete"):
+            others = "bc, discrete-bc or discrete-cql" if space.discrete else "bc, stock-bc, iql, td3+bc, awac or plas"
+            raise StudyError(
+                f"found decoder.algorithm = {self.algorithm!r} and {space}; expected {others}; correct decoder.algorithm"
+            )
+        return self
 
     @property
     def uses_phrases(self) -> bool:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lago_skills.core import Episode, Playbook, Segment
+from lago_skills.core import ActionSpace, Episode, Playbook, Segment
 from lago_skills.data.config import WeightingConfig
 from lago_skills.data.labels import label, segments
 from lago_skills.decoder.config import DecoderConfig
@@ -16,7 +16,7 @@ from lago_skills.errors import DataError
 from lago_skills.playbook import CompiledPlaybook
 from lago_skills.words.ends import Ends, targets_in
 from lago_skills.words.geometry import subjects_of
-from lago_skills.worlds.grounding import Grounding, anchored
+from lago_skills.worlds.grounding import AnchoredState, Grounding, State, anchored
 
 N_VARIANTS, HINDSIGHT_STEPS = 8, 25
 """Variants of each step for training, and how many control steps ahead within the segment hindsight looks at most."""
@@ -79,12 +79,12 @@ def labelled_steps(
 ) -> LabelledSteps:
     """All steps of all segments. Every task weighs the same, whatever the length of its episodes.
 
-    Each step comes in variants: seen from a frame turned about the vertical, and heading for its target or for a point the
-    gripper really came to later in the same segment (hindsight). The target is the playbook's; of a segment between change
-    points it is where the gripper really went, at the segment's end.
+    Each step comes in variants: seen otherwise, where the grounding knows a symmetry, and heading for its target or for a point the
+    effector really came to later in the same segment (hindsight). The target is the playbook's; of a segment between change
+    points it is where the effector really went, at the segment's end.
 
     Raises:
-        DataError: actions are discrete.
+        DataError: actions are of another kind than the grounding declares.
     """
     weights = {task: episode_weights(runs, weighting or WeightingConfig()) for task, runs in episodes.items()}
     totals = {
@@ -114,9 +114,11 @@ def labelled_steps(
         for name, column in made.items():
             columns.setdefault(name, []).append(column)
     arrays: dict[str, Any] = {name: np.concatenate(parts) for name, parts in columns.items()}
-    n_heading = 6 if ends is None else anchored(grounding).n_heading
     return LabelledSteps(
-        embeddings=np.stack([embeddings[sentence] for sentence in known]), n_heading=n_heading, **arrays
+        embeddings=np.stack([embeddings[sentence] for sentence in known]),
+        heading_size=grounding.heading_size if ends is None else anchored(grounding).subject_heading_size,
+        n_actions=grounding.action_space.size if grounding.action_space.discrete else None,
+        **arrays,
     )
 
 
@@ -130,11 +132,11 @@ def segment_inputs(
     """(T, I) what the decoder sees at each step of a segment; `heads` is the offset that a step in words headed for."""
     observations = episode.observations[segment.start : segment.stop].astype(np.float64)
     aims = _Aims(segment, episode, playbooks, grounding, heads)
-    return aims.inputs(observations, aims.planned)
+    return aims.inputs(grounding.read(observations), aims.planned)
 
 
 class _Aims:
-    """Where a segment headed, and how the decoder sees it: by its plan in numbers, by a plan in words, or by where the gripper went."""
+    """Where a segment headed, and how the decoder sees it: by its plan in numbers, by a plan in words, or by where the effector went."""
 
     def __init__(
         self,
@@ -153,16 +155,16 @@ class _Aims:
             self.planned = targets_in(episode, segment, playbooks[segment.task_id], heads, anchored(grounding))
         elif segment.cut == "playbook":
             book = CompiledPlaybook(playbooks[segment.task_id], grounding.vocabulary)
-            anchors = grounding.anchors(episode.observations[rows].astype(np.float64))
-            self.planned = book.targets(np.full(len(rows), segment.step), anchors)
+            state = grounding.read(episode.observations[rows].astype(np.float64))
+            self.planned = book.targets(np.full(len(rows), segment.step), state.anchors)
         else:
             self.planned = np.repeat(self.path[segment.stop][None], len(rows), axis=0)
 
-    def inputs(self, observations: NDArray[Any], targets: NDArray[Any]) -> NDArray[np.float32]:
-        """(T, S), (T, 3) -> (T, I)."""
+    def inputs(self, state: State, targets: NDArray[Any]) -> NDArray[np.float32]:
+        """T states and (T, D) targets -> (T, I)."""
         if self.subjects is None:
-            return self.grounding.inputs(observations, targets)
-        return anchored(self.grounding).subject_inputs(observations, targets, self.subjects)
+            return state.inputs(targets)
+        return cast("AnchoredState", state).subject_inputs(targets, self.subjects)
 
 
 def _segment_rows(
@@ -177,36 +179,44 @@ def _segment_rows(
     rows = np.arange(segment.start, segment.stop)
     observations = episode.observations[rows].astype(np.float64)
     after = episode.observations[rows + 1].astype(np.float64)
-    actions = _continuous(episode)[rows]
+    actions = _declared(episode, grounding)[rows]
+    read, variation = grounding.read, grounding.variation
     path, planned = aims.path, aims.planned
     variants: dict[str, list[NDArray[np.float32]]] = {"variants": [], "variant_actions": [], "next_variants": []}
     for _ in range(N_VARIANTS):
         later = np.minimum(rows + rng.integers(1, HINDSIGHT_STEPS + 1, len(rows)), segment.stop)
         hindsight = rng.random(len(rows)) < config.hindsight_share
-        angles = rng.uniform(-np.pi, np.pi, len(rows)) * (rng.random(len(rows)) < config.turned_share)
         heading = np.where(hindsight[:, None], path[later], planned)
-        turned, targets, turned_actions = grounding.turn(observations, heading, actions, angles)
-        following, _, _ = grounding.turn(after, heading, actions, angles)
-        variants["variants"].append(aims.inputs(turned, targets))
-        variants["variant_actions"].append(turned_actions)
-        variants["next_variants"].append(aims.inputs(following, targets))
+        seen, targets, varied_actions, following = observations, heading, actions, after
+        if variation is not None:
+            parameters = variation.draw(len(rows), rng) * (rng.random(len(rows)) < config.varied_share)
+            seen, targets, varied_actions = variation.apply(observations, heading, actions, parameters)
+            following, _, _ = variation.apply(after, heading, actions, parameters)
+        variants["variants"].append(aims.inputs(read(seen), targets))
+        variants["variant_actions"].append(varied_actions)
+        variants["next_variants"].append(aims.inputs(read(following), targets))
     return {
-        "inputs": aims.inputs(observations, planned),
+        "inputs": aims.inputs(read(observations), planned),
         "actions": actions,
         **{name: np.stack(columns, axis=1) for name, columns in variants.items()},
     }
 
 
 def _path(episode: Episode, grounding: Grounding) -> NDArray[np.float64]:
-    """(T+1, 3) where the gripper was; zeros where the environment has no points."""
-    anchors = grounding.anchors(episode.observations.astype(np.float64))
-    return anchors[:, 0] if anchors.shape[1] else np.zeros((len(anchors), 3))
+    """(T+1, D) where the effector was."""
+    anchors = grounding.read(episode.observations.astype(np.float64)).anchors
+    return anchors[:, 0] if anchors.shape[1] else np.zeros((len(anchors), grounding.vocabulary.target_size))
 
 
-def _continuous(episode: Episode) -> NDArray[np.float32]:
-    if episode.discrete:
+def _declared(episode: Episode, grounding: Grounding) -> NDArray[np.float32]:
+    """(T, A) actions, or (T, 1) numbers of discrete ones, if they are what the grounding declares."""
+    space = grounding.action_space
+    shown = ActionSpace(1 + int(episode.actions.max(initial=0)), discrete=True) if episode.discrete else None
+    if shown is None:
+        shown = ActionSpace(episode.actions.shape[1])
+    if shown.discrete != space.discrete or (shown.size > space.size if space.discrete else shown.size != space.size):
         raise DataError(
-            f"task {episode.task_id!r}, episode with seed {episode.seed}: found discrete actions; expected (T, A) numbers, since the "
-            "decoder gives densities of continuous actions; use data of an environment with a Box action space"
+            f"task {episode.task_id!r}, episode with seed {episode.seed}: found {shown}; expected {space}, as the environment declares; "
+            "use data of this environment, or correct the environment's action space"
         )
-    return np.asarray(episode.actions, np.float32)
+    return np.asarray(episode.actions, np.float32).reshape(len(episode.actions), -1)

@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lago_skills.core import ActionSpace
 from lago_skills.decoder import calibration
 from lago_skills.decoder.algorithms import IMITATORS, Trainer
 from lago_skills.decoder.config import DecoderConfig
 from lago_skills.decoder.networks import TextHead
 from lago_skills.decoder.runtime import Array, Decoder
 from lago_skills.decoder.steps import LabelledSteps, Phrases
-from lago_skills.errors import StudyError
 
 CONSTANT_STD = 1e-6
 """An input that varies less than this is constant; it enters as it is, so that a change at run time is not a jump."""
@@ -42,17 +42,13 @@ def pretrain(
     Raises:
         StudyError: an algorithm for discrete actions on continuous ones, or the other way round.
     """
-    if (steps.n_actions is not None) != config.algorithm.startswith("discrete"):
-        kind = "continuous" if steps.n_actions is None else "discrete"
-        raise StudyError(
-            f"decoder.algorithm is {config.algorithm!r} and the actions are {kind}; expected an algorithm for {kind} actions; "
-            "see lago_skills/decoder/config.py for which is which"
-        )
-    sizes = steps.inputs.shape[1], steps.embeddings.shape[1], steps.n_actions or steps.actions.shape[1]
+    actions = ActionSpace(steps.n_actions or steps.actions.shape[1], discrete=steps.n_actions is not None)
+    config = config.of_actions(actions)
+    sizes = steps.inputs.shape[1], steps.embeddings.shape[1], actions.size
     if not learn_text:
         config = config.model_copy(update={"latent_size": sizes[1], "text_sizes": ()})
     batches = _Batches(steps, config, seed, phrases)
-    n_skip = steps.n_heading if config.heading_skip else 0
+    n_skip = steps.heading_size if config.heading_skip else 0
     trainer = Trainer(config, *sizes, seed, learn_text=learn_text, n_skip=n_skip)
     lessons = _Lessons(trainer.text_head, phrases, seed) if phrases is not None and learn_text else None
     loss = 0.0
@@ -141,9 +137,11 @@ class _Batches:
         return ((inputs - self.mean) / self.std).astype(np.float32)
 
     def _swap(self, states: Array) -> None:
-        """Give some rows the context of others, in place."""
+        """Give some rows the context of others, in place; where nothing is a heading, the context is all that there is."""
+        if not self.steps.heading_size:
+            return
         mixed = np.flatnonzero(self.rng.random(len(states)) < self.config.context_swap_share)
-        first = self.steps.n_heading
+        first = self.steps.heading_size
         states[mixed, first:] = states[self.rng.permutation(mixed), first:]
 
     def sample(self) -> Array:

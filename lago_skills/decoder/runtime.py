@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from lago_skills.artifacts.tensors import load_arrays, save_arrays
 from lago_skills.core import check_finite
 from lago_skills.errors import ArtifactCorrupt, ShapeError
-from lago_skills.prior import Components
+from lago_skills.prior import Components, DiscreteComponents
 
 Array = NDArray[np.float32]
 
@@ -293,6 +293,14 @@ class DiscreteDecoderWeights:
         """
         return self.network.latents(embeddings)
 
+    def decode(self, inputs: NDArray[Any], latents: NDArray[Any]) -> DiscreteComponents:
+        """(B, I) inputs and (B, K, Z) latents -> log-probabilities (B, K, A).
+
+        Raises:
+            ShapeError: sizes that do not belong to this decoder, or values that are not finite.
+        """
+        return DiscreteComponents(self.log_probs(inputs, latents))
+
     def log_probs(self, inputs: NDArray[Any], latents: NDArray[Any]) -> Array:
         """(B, I) inputs and (B, K, Z) latents -> (B, K, A) log-probabilities, at the calibrated temperature.
 
@@ -319,6 +327,15 @@ class DiscreteDecoderWeights:
 
 
 Decoder = DecoderWeights | DiscreteDecoderWeights
+
+
+def load_decoder(path: Path) -> Decoder:
+    """A decoder of whichever actions it was written for.
+
+    Raises:
+        ArtifactCorrupt: the file cannot be read, or is not of a decoder.
+    """
+    return _load(path, DiscreteDecoderWeights if "logits.weight" in load_arrays(path) else DecoderWeights)
 
 
 def _flat(value: Any, name: str = "") -> dict[str, Array]:

@@ -32,8 +32,8 @@ class LabelledSteps:
     terminals: NDArray[np.bool_]  # (T,)
     held_out: NDArray[np.bool_]  # (T,)
     weights: NDArray[np.float64]  # (T,), sampling weights
-    n_heading: int = 6
-    """The first so many inputs are the heading to the target; the rest is context."""
+    heading_size: int = 0
+    """The first so many inputs are the heading to the target; the rest is context. 0 where a target means nothing."""
     n_actions: int | None = None
     """Count of discrete actions; None for continuous ones."""
 
@@ -48,7 +48,7 @@ class LabelledSteps:
         shapes = {
             name: getattr(self, name).shape
             for name in self.__dataclass_fields__
-            if name not in ("n_actions", "n_heading")
+            if name not in ("n_actions", "heading_size")
         }
         ranks = {"inputs": 2, "variants": 3, "next_variants": 3, "variant_actions": 3, "embeddings": 2, "actions": 2}
         wrong = {

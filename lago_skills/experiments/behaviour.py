@@ -7,12 +7,12 @@ from collections import defaultdict
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lago_skills.core import Playbook, Relation, Step, Task
+from lago_skills.core import Playbook, Relation, Step, Task, Vocabulary
 from lago_skills.errors import ArtifactCorrupt, StudyError
 from lago_skills.experiments.replicate import Replicate
 from lago_skills.guide.guides import LibraryGuide
@@ -42,7 +42,7 @@ class Behaviour:
     def __init__(self, replicate: Replicate) -> None:
         self.replicate = replicate
         self.guide = replicate.guide
-        self._opposites = read_opposites(replicate.space.root)
+        self._opposites = read_opposites(replicate.space.root, replicate.space.study.grounding.vocabulary)
         self._moves: dict[tuple[str, str], NDArray[np.float32]] = {}
         self._latents: dict[str, NDArray[np.float32]] = {}
 
@@ -117,7 +117,7 @@ class Behaviour:
         alone = LibraryGuide(
             guide.grounding, guide.decoder, guide.library, {task: book}, latents, config, ends=guide.ends
         )
-        return alone.prior(states, task).mean()
+        return np.asarray(alone.prior(states, task).greedy(), np.float32)
 
     def _latent(self, sentence: str) -> NDArray[np.float32]:
         """(Z,) of a sentence; those that the table asks for are embedded together."""
@@ -194,7 +194,7 @@ class Behaviour:
         counts: defaultdict[str, defaultdict[str, int]] = defaultdict(lambda: defaultdict(int))
         for item in segment.load(space)[0]:
             states = episodes[item.task_id][item.episode].observations[[item.start, item.stop]].astype(np.float64)
-            anchors, step = grounding.anchors(states), books[item.task_id].steps[item.step]
+            anchors, step = grounding.read(states).anchors, books[item.task_id].steps[item.step]
             names = grounding.vocabulary.anchors
             thing = anchors[:1, names.index(step.about[0])]
             place = anchors[:1, names.index(step.about[1])] if len(step.about) > 1 else thing
@@ -278,7 +278,7 @@ def states_of(replicate: Replicate) -> dict[str, list[tuple[str, Step, NDArray[n
     return states
 
 
-def read_opposites(root: Path) -> dict[str, tuple[str, Relation, str]]:
+def read_opposites(root: Path, vocabulary: Vocabulary) -> dict[str, tuple[str, Relation, str]]:
     """By skill's sentence with its ending: its opposite, how that ends, and a paraphrase.
 
     Raises:
@@ -288,9 +288,9 @@ def read_opposites(root: Path) -> dict[str, tuple[str, Relation, str]]:
     try:
         entries: list[dict[str, str]] = json.loads(path.read_text(encoding="utf-8"))
         return {
-            Step(entry["skill"], about=("thing",), until=cast("Relation", entry["until"])).sentence: (
+            Step(entry["skill"], about=("thing",), until=vocabulary.relation(entry["until"])).sentence: (
                 entry["opposite"],
-                cast("Relation", entry["opposite_until"]),
+                vocabulary.relation(entry["opposite_until"]),
                 entry["paraphrase"],
             )
             for entry in entries

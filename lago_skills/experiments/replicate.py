@@ -154,7 +154,7 @@ class Replicate:
         """The method's policy for a task."""
         if method in ("library", "random-library"):
             guide = self.guide if method == "library" else self.shuffled
-            return Forgetful(lambda observations: guide.prior(observations, task.id).mean())
+            return Forgetful(lambda observations: guide.prior(observations, task.id).greedy())
         for kind in cloning.KINDS:
             if method == kind:
                 return self.cloned(kind, task)
@@ -166,7 +166,7 @@ class Replicate:
             controller = WordsController if book.form == "words" else NumbersController
             return controller(book, grounding, GAINS[method])
         if method == "random":
-            return Uniform(self.space.study.grounding.action_size, self.space.study.seed)
+            return Uniform(self.space.study.grounding.action_space.size, self.space.study.seed)
         expert = demonstrator(self.space, task)
         return Forgetful(lambda observations: np.stack([expert(row) for row in observations]).astype(np.float32))
 

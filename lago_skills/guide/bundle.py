@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from lago_skills.artifacts.folder import verify
 from lago_skills.artifacts.tensors import load_arrays, save_arrays
 from lago_skills.core import Playbook
-from lago_skills.decoder.runtime import DecoderWeights
-from lago_skills.errors import ArtifactCorrupt, StudyError
+from lago_skills.decoder.runtime import Decoder, load_decoder
+from lago_skills.errors import ArtifactCorrupt, PlanError, StudyError
 from lago_skills.guide.guides import LibraryGuide, RetrievalConfig
 from lago_skills.library import SkillLibrary
 from lago_skills.library.exchange import copy, open_any
-from lago_skills.playbook import playbook_from, playbook_to
+from lago_skills.playbook import read_playbook, write_playbook
 from lago_skills.query.runtime import LearnedQuery, QueryNetwork
 from lago_skills.words.ends import ENDS_FILE, Ends
 from lago_skills.worlds.grounding import Grounding, check_identity, identity
@@ -42,7 +42,7 @@ QUERY_FILE, TASKS_FILE = "query.safetensors", "task_embeddings.safetensors"
 
 def write_bundle(
     folder: Path,
-    decoder: DecoderWeights,
+    decoder: Decoder,
     library: SkillLibrary,
     playbooks: dict[str, Playbook],
     step_latents: dict[str, NDArray[np.float32]],
@@ -55,7 +55,7 @@ def write_bundle(
     world = world or find_world(DEFAULT)
     decoder.save(folder / DECODER_FILE)
     copy(library, folder / LIBRARY_DIR, frozen=True)
-    books = {name: playbook_to(book) for name, book in playbooks.items()}
+    books = {name: write_playbook(book) for name, book in playbooks.items()}
     (folder / PLAYBOOKS_FILE).write_text(json.dumps(books, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     save_arrays(step_latents, folder / LATENTS_FILE)
     (folder / RETRIEVAL_FILE).write_text(json.dumps(asdict(config)) + "\n", encoding="utf-8")
@@ -85,15 +85,15 @@ def load_bundle(folder: Path, library: SkillLibrary | None = None, grounding: Gr
         retrieval = _read(folder / RETRIEVAL_FILE)
         return LibraryGuide(
             grounding=grounding,
-            decoder=DecoderWeights.load(folder / DECODER_FILE),
+            decoder=load_decoder(folder / DECODER_FILE),
             library=library or open_any(library_folder(folder), "frozen"),
-            playbooks={name: playbook_from(entry) for name, entry in books.items()},
+            playbooks={name: read_playbook(entry, grounding.vocabulary) for name, entry in books.items()},
             step_latents=load_arrays(folder / LATENTS_FILE),
             config=RetrievalConfig(**retrieval),
             learned=_learned(folder),
-            ends=Ends.load(folder) if (folder / ENDS_FILE).is_file() else None,
+            ends=Ends.load(folder, grounding.vocabulary) if (folder / ENDS_FILE).is_file() else None,
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, PlanError) as error:
         raise ArtifactCorrupt(
             f"bundle {str(folder)!r} cannot be read ({error}); expected the files that the build stage writes; "
             "delete the folder and build again"

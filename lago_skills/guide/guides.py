@@ -1,24 +1,24 @@
-"""The whole run-time contract: `prior(observations, task) -> ActionPrior`."""
+"""The whole run-time contract: `prior(observations, task) -> Prior`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lago_skills.core import Neighbors, Playbook, check_observations
-from lago_skills.decoder.runtime import DecoderWeights
+from lago_skills.core import ActionSpace, Neighbors, Playbook
+from lago_skills.decoder.runtime import Decoder, DiscreteDecoderWeights
 from lago_skills.errors import LibraryConflict, StudyError
 from lago_skills.library import SkillLibrary
 from lago_skills.playbook import CompiledPlaybook
-from lago_skills.prior import ActionPrior, uniform_prior
+from lago_skills.prior import Prior, uninformed
 from lago_skills.query.runtime import LearnedQuery
 from lago_skills.words.ends import Ends
 from lago_skills.words.order import Ordered, in_order
 from lago_skills.words.plan import WordsPlan
-from lago_skills.worlds.grounding import Grounding, anchored, goals
+from lago_skills.worlds.grounding import AnchoredState, Grounding, State, anchored, check_actions, goals
 
 QueryMode = Literal["playbook", "learned", "blend"]
 
@@ -26,20 +26,20 @@ QueryMode = Literal["playbook", "learned", "blend"]
 class Guide(Protocol):
     """Anything that gives an action prior for a batch of observations of one task."""
 
-    def prior(self, observations: NDArray[Any], task: str) -> ActionPrior:
-        """(B, S) observations -> prior over (B, A) actions."""
+    def prior(self, observations: NDArray[Any], task: str) -> Prior:
+        """(B, S) observations -> prior over (B, A) actions, or over (B,) discrete ones."""
         ...
 
 
 class NullGuide:
     """No guidance: the prior is uniform with full floor, so rho is exactly 0 everywhere."""
 
-    def __init__(self, action_size: int) -> None:
-        self.action_size = action_size
+    def __init__(self, action_space: ActionSpace) -> None:
+        self.action_space = action_space
 
-    def prior(self, observations: NDArray[Any], task: str) -> ActionPrior:
+    def prior(self, observations: NDArray[Any], task: str) -> Prior:
         """A prior that knows nothing."""
-        return uniform_prior(len(observations), self.action_size)
+        return uninformed(len(observations), self.action_space)
 
 
 @dataclass(frozen=True)
@@ -68,27 +68,34 @@ class RetrievalConfig:
 class Retrieval:
     """What was looked up for a batch: to explain a prior, and to draw it."""
 
+    state: State  # what the B observations say
     queries: NDArray[np.float32]  # (B, Z) what skills were looked up with
     steps: NDArray[np.int64]  # (B,) playbook step: the active one, or the one that a learned query is most like
-    targets: NDArray[np.float64]  # (B, 3) where the step heads
+    targets: NDArray[np.float64]  # (B, D) where the step heads
     neighbors: Neighbors
     weights: NDArray[np.float32]  # (B, K)
     latents: NDArray[np.float32]  # (B, K, Z) of the neighbours
     subjects: NDArray[np.int64] | None = None  # (B, 2) anchors that are thing and place, where the plan is in words
+
+    def inputs(self) -> NDArray[np.float32]:
+        """(B, I) what the decoder sees: towards the target, and of a plan in words what its step is about."""
+        if self.subjects is None:
+            return self.state.inputs(self.targets)
+        return cast("AnchoredState", self.state).subject_inputs(self.targets, self.subjects)
 
 
 class LibraryGuide:
     """Playbook step, learned query or both -> latent -> k nearest library skills -> decoder -> mixture.
 
     Raises:
-        StudyError: a learned query is wanted and there is none.
+        StudyError: a learned query is wanted and there is none, or the decoder gives other actions than the grounding declares.
         LibraryConflict: no skill is enabled.
     """
 
     def __init__(
         self,
         grounding: Grounding,
-        decoder: DecoderWeights,
+        decoder: Decoder,
         library: SkillLibrary,
         playbooks: dict[str, Playbook],
         step_latents: dict[str, NDArray[np.float32]],
@@ -96,6 +103,8 @@ class LibraryGuide:
         learned: LearnedQuery | None = None,
         ends: Ends | None = None,
     ) -> None:
+        acts = ActionSpace(decoder.action_size, discrete=isinstance(decoder, DiscreteDecoderWeights))
+        check_actions("decoder", acts, grounding)
         self.grounding = grounding
         self.ends = ends
         self.decoder = decoder
@@ -225,8 +234,8 @@ class LibraryGuide:
                 f"no playbook for task {task!r} in this bundle; expected one of {sorted((*self.playbooks, *self.words))}; "
                 "plan the task and build the bundle again"
             )
-        book, values = self.playbooks[task], self.grounding.values(observations)
-        steps = book.active(values)
+        book, state = self.playbooks[task], self.grounding.read(observations)
+        steps = book.active(state.values)
         if self.config.query == "playbook":
             queries = self.step_latents[task][steps]
             self._follow()
@@ -238,22 +247,21 @@ class LibraryGuide:
             )
         else:
             self._follow()
-            queries = self._learned(observations, task)
+            queries = self._learned(state, task)
             if self.config.query == "blend":
                 queries = between(self.step_latents[task][steps], queries, self.config.blend)
             else:
-                steps = book.answering(values, queries @ self.step_latents[task].T)
+                steps = book.answering(state.values, queries @ self.step_latents[task].T)
             neighbors, weights, latents = self._lookup(queries)
-        targets = book.targets(steps, self.grounding.anchors(observations))
-        return Retrieval(queries, steps, targets, neighbors, weights, latents)
+        targets = book.targets(steps, state.anchors)
+        return Retrieval(state, queries, steps, targets, neighbors, weights, latents)
 
     def _retrieve_words(self, observations: NDArray[Any], task: str) -> Retrieval:
-        plan = self.words[task]
-        check_observations(observations, self.grounding.observation_size)
-        self._follow()
-        steps, targets = self.read_words(observations, task)
+        plan, state = self.words[task], anchored(self.grounding).read(np.asarray(observations, np.float64))
+        steps, targets = self.read_words(state, task)
         found, weights, latents = self._found[task]
         return Retrieval(
+            state,
             self.step_latents[task][steps],
             steps,
             targets,
@@ -263,34 +271,28 @@ class LibraryGuide:
             plan.subjects[steps],
         )
 
-    def read_words(self, observations: NDArray[Any], task: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """(B, S) observations -> active steps of a plan in words, and where they head."""
+    def read_words(self, state: AnchoredState, task: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """B states -> (B,) active steps of a plan in words, and (B, D) where they head."""
         self._follow()
-        reading = self.words[task].read(observations, self._meant[task])
+        reading = self.words[task].read(state, self._meant[task])
         return reading.steps, reading.targets
 
-    def _learned(self, observations: NDArray[Any], task: str) -> NDArray[np.float32]:
+    def _learned(self, state: State, task: str) -> NDArray[np.float32]:
         assert self.learned is not None  # refused at construction
-        return self.learned(self.grounding.inputs(observations, goals(self.grounding, observations)), task)
+        return self.learned(state.inputs(goals(self.grounding, state)), task)
 
-    def prior(self, observations: NDArray[Any], task: str) -> ActionPrior:
+    def prior(self, observations: NDArray[Any], task: str) -> Prior:
         """(B, S) observations -> mixture over the retrieved skills.
 
         Raises:
             StudyError: the task has no playbook in this bundle.
             ShapeError: wrong observation size, or values that are not finite.
         """
-        return self.decode(observations, self.retrieve(observations, task))
+        return self.decode(self.retrieve(observations, task))
 
-    def inputs(self, observations: NDArray[Any], retrieval: Retrieval) -> NDArray[np.float32]:
-        """(B, I) what the decoder sees: towards the target, and of a plan in words what its step is about."""
-        if retrieval.subjects is None:
-            return self.grounding.inputs(observations, retrieval.targets)
-        return anchored(self.grounding).subject_inputs(observations, retrieval.targets, retrieval.subjects)
-
-    def decode(self, observations: NDArray[Any], retrieval: Retrieval) -> ActionPrior:
+    def decode(self, retrieval: Retrieval) -> Prior:
         """The mixture of what was retrieved."""
-        components = self.decoder.decode(self.inputs(observations, retrieval), retrieval.latents)
+        components = self.decoder.decode(retrieval.inputs(), retrieval.latents)
         return components.flat(retrieval.weights, self.config.floor)
 
 

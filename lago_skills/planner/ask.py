@@ -12,7 +12,6 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from lago_skills.core import PlanForm, Playbook, Task
 from lago_skills.errors import PlanError, TranscriptMissing
@@ -22,6 +21,7 @@ from lago_skills.planner.lint import lint_logic, lint_words_form
 from lago_skills.planner.parse import read_answer
 from lago_skills.planner.requests import playbook_request, repair_request
 from lago_skills.planner.scenes import Scene
+from lago_skills.playbook import FORMS
 from lago_skills.worlds.grounding import Grounding
 
 FIRST_ROUNDS, ROUND_SIZE = 2, 2
@@ -256,16 +256,8 @@ def _authors(book: Playbook | None, parent: Version | None, who: str) -> tuple[s
 
 def playbook_json(book: Playbook) -> str:
     """A playbook in the form in which a model answers."""
-    steps: list[dict[str, Any]] = [
-        {"skill": step.skill, **({"about": list(step.about), "until": step.until} if step.about else {})}
-        if book.form == "words"
-        else {
-            "skill": step.skill,
-            **({"target": {"anchor": step.target.anchor, "offset": list(step.target.offset)}} if step.target else {}),
-            "when": [{"feature": c.feature, "op": c.op, "value": c.value} for c in step.when],
-        }
-        for step in book.steps
-    ]
+    written = [FORMS[book.form].write(step) for step in book.steps]
+    steps = [{name: value for name, value in step.items() if value or name == "when"} for step in written]
     lines = ",\n".join("  " + json.dumps(step, ensure_ascii=False) for step in steps)
     return '{"steps": [\n' + lines + "\n]}\n"
 

@@ -20,7 +20,7 @@ Kind = Literal[
     "shadowed",  # a step that can never be reached because one above it always holds
     "never-active",  # a step that was active in no demonstration, or in no rollout
     "unmet",  # a condition that no state of the demonstrations or rollouts met
-    "chatters",  # two steps that hand the gripper back and forth
+    "chatters",  # two steps that hand over to each other back and forth
     "stuck",  # a step that never hands over
     "never-starts",  # rollouts that stay in the opening step to the end
     "undemonstrated",  # a sentence that the controller never learned, in a plan that does not work

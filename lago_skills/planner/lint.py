@@ -19,7 +19,7 @@ from lago_skills.planner.findings import Finding
 from lago_skills.playbook import CompiledPlaybook
 
 FLICKER_STEPS = 5
-"""A step that hands over and has the gripper back within so many control steps flickers."""
+"""A step that hands over and is active again within so many control steps flickers."""
 CHATTER_SHARE = 0.05
 """More flickers per control step than this are a fault."""
 STUCK_STEPS = 60
@@ -219,7 +219,7 @@ def _span(seen: NDArray[np.float64]) -> str:
 
 
 def _chatter(book: Playbook, labels: list[NDArray[np.int64]], where: str) -> list[Finding]:
-    """Pairs of steps that hand the gripper back and forth."""
+    """Pairs of steps that hand over to each other back and forth."""
     flickers: Counter[tuple[int, int]] = Counter()
     for run in labels:
         cuts = np.flatnonzero(np.diff(run)) + 1
@@ -285,9 +285,10 @@ def _round_and_round(traces: list[Trace], labels: list[NDArray[np.int64]], shown
 
 
 def _telling(book: Playbook, vocabulary: Vocabulary) -> dict[str, int]:
-    """Features worth showing: those of the plan's conditions, and how gripper, object and goal lie to each other."""
+    """Features worth showing: those of the plan's conditions, and how the effector, the first thing and the last anchor lie to each other."""
     named = {condition.feature for step in book.steps for condition in step.when}
-    spatial = {f"{name}_{axis}" for name in ("gripper_to_object", "object_to_goal") for axis in "xyz"}
+    shown = dict.fromkeys((*vocabulary.anchors[:2], *vocabulary.anchors[-1:]))
+    spatial = {f"{one}_to_{other}_{axis}" for one, other in itertools.pairwise(shown) for axis in "xyz"}
     return {f.name: i for i, f in enumerate(vocabulary.features) if f.name in named | spatial}
 
 

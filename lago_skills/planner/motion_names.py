@@ -11,8 +11,8 @@ from lago_skills.core import Feature, Task
 from lago_skills.data.motion_clusters import Motions
 from lago_skills.errors import PlanError
 from lago_skills.llm.transcripts import Request, Transcript, TranscriptFile
-from lago_skills.planner.parse import clean_sentence
 from lago_skills.planner.requests import template
+from lago_skills.playbook import clean_sentence
 from lago_skills.worlds.grounding import Grounding
 
 GROUP = 5
@@ -64,11 +64,12 @@ class Naming:
 def naming_request(tasks: list[tuple[Task, Motions]], grounding: Grounding, words: list[str]) -> Request:
     """The request for the motions of a few tasks; depends on nothing but its arguments."""
     shown = {name for _, found in tasks for motion in found.motions for name in motion.start}
-    features: list[Feature] = [feature for feature in grounding.features if feature.name in shown]
+    features: list[Feature] = [feature for feature in grounding.vocabulary.features if feature.name in shown]
     prompt = template("motions.md").render(
         world=grounding.world,
         features=features,
         tasks=tasks,
+        nouns=grounding.nouns,
         anchors=grounding.vocabulary.anchors,
         skills=words,
     )

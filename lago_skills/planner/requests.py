@@ -4,63 +4,21 @@ from __future__ import annotations
 
 from functools import cache
 from importlib.resources import files
-from typing import Any
 
 import jinja2
 
-from lago_skills.core import RELATIONS, PlanForm, Task, Vocabulary
+from lago_skills.core import PlanForm, Task
 from lago_skills.errors import PlanError
 from lago_skills.llm.transcripts import Request
 from lago_skills.planner.findings import Finding
 from lago_skills.planner.scenes import COURSE_TIMES, Scene
+from lago_skills.playbook import FORMS
 from lago_skills.worlds.grounding import Grounding
 
+UNITS = {"m": "metres"}
+"""How units are written out."""
 MAX_REPEATED_CHARS = 8_000
 """A repair request repeats at most so much of the answer that it is about."""
-
-
-def words_schema(vocabulary: Vocabulary) -> dict[str, Any]:
-    """JSON schema of a playbook in words, in the strict subset that OpenAI-compatible endpoints agree on."""
-    step: dict[str, Any] = {"skill": {"type": "string"}}
-    if vocabulary.subjects:
-        step["about"] = {"type": "array", "items": {"type": "string", "enum": list(vocabulary.subjects)}}
-        step["until"] = {"type": "string", "enum": list(RELATIONS)}
-    return _object({"steps": {"type": "array", "items": _object(step)}})
-
-
-def playbook_schema(vocabulary: Vocabulary) -> dict[str, Any]:
-    """JSON schema of a playbook in numbers."""
-    step: dict[str, Any] = {
-        "skill": {"type": "string"},
-        "target": _object(
-            {
-                "anchor": {"type": "string", "enum": list(vocabulary.anchors)},
-                "offset": {"type": "array", "items": {"type": "number"}},
-            }
-        ),
-        "when": {
-            "type": "array",
-            "items": _object(
-                {
-                    "feature": {"type": "string"},
-                    "op": {"type": "string", "enum": ["<", ">"]},
-                    "value": {"type": "number"},
-                }
-            ),
-        },
-    }
-    if not vocabulary.anchors:
-        del step["target"]
-    return _object({"steps": {"type": "array", "items": _object(step)}})
-
-
-def _object(properties: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "type": "object",
-        "additionalProperties": False,
-        "required": list(properties),
-        "properties": properties,
-    }
 
 
 @cache
@@ -77,6 +35,13 @@ def template(name: str) -> jinja2.Template:
     return environment.from_string(text)
 
 
+def _unit(grounding: Grounding) -> str:
+    """Of the acting point's first coordinate, if that is a feature; metres else."""
+    first = next(iter(grounding.vocabulary.anchors), "")
+    units = {feature.name: feature.unit for feature in grounding.vocabulary.features}
+    return units.get(f"{first}_x", "m")
+
+
 def _show(bounds: tuple[float, float]) -> str:
     return f"{bounds[0]:g}" if bounds[0] == bounds[1] else f"{bounds[0]:g}..{bounds[1]:g}"
 
@@ -84,7 +49,7 @@ def _show(bounds: tuple[float, float]) -> str:
 def _rows(grounding: Grounding) -> list[tuple[str, ...]]:
     """Feature names, the three components of a vector together."""
     rows: list[tuple[str, ...]] = []
-    for feature in grounding.features:
+    for feature in grounding.vocabulary.features:
         stem = feature.name.removesuffix("_y").removesuffix("_z")
         if rows and stem != feature.name and rows[-1][0] == f"{stem}_x":
             rows[-1] = (*rows[-1], feature.name)
@@ -93,11 +58,20 @@ def _rows(grounding: Grounding) -> list[tuple[str, ...]]:
     return rows
 
 
-def _table(grounding: Grounding, scene: Scene, with_object2: bool) -> str:
-    by_name = {feature.name: feature for feature in grounding.features}
+def absent_anchors(grounding: Grounding, start: dict[str, tuple[float, float]]) -> tuple[str, ...]:
+    """Optional anchors that a task does not have: all that is told of their position is 0 at every start."""
+    ranges = {
+        name: [value for axis in "xyz" for value in start.get(f"{name}_{axis}", ())]
+        for name in grounding.vocabulary.optional
+    }
+    return tuple(name for name, values in ranges.items() if not any(values))
+
+
+def _table(grounding: Grounding, scene: Scene, absent: tuple[str, ...]) -> str:
+    by_name = {feature.name: feature for feature in grounding.vocabulary.features}
     lines: list[str] = []
     for names in _rows(grounding):
-        if "object2" in names[0] and not with_object2:
+        if any(name in names[0] for name in absent):
             continue
         first = by_name[names[0]]
         cells = [", ".join(names), first.unit, ", ".join(_show(scene.start[name]) for name in names)]
@@ -129,36 +103,42 @@ def playbook_request(
     scene = scenes[task.id]
     if form == "words":
         return _words_request(task, grounding, scene, known_skills)
-    with_object2 = any(scene.start.get("object2_z", (0.0, 0.0)))
+    absent = absent_anchors(grounding, scene.start)
     prompt = template("prompt_brief.md" if brief else "prompt.md").render(
         world=grounding.world,
+        nouns=grounding.nouns,
+        target_size=grounding.vocabulary.target_size,
+        unit=UNITS.get(_unit(grounding), _unit(grounding)),
+        effector_anchor=next(iter(grounding.vocabulary.anchors), ""),
         sentence=task.sentence,
         demonstrated=scene.demonstrations is not None,
-        features=_table(grounding, scene, with_object2),
-        anchors=", ".join(f'"{name}"' for name in grounding.vocabulary.anchors if name != "object2" or with_object2),
+        features=_table(grounding, scene, absent),
+        anchors=", ".join(f'"{name}"' for name in grounding.vocabulary.anchors if name not in absent),
         skills="\n".join(f"- {sentence}" for sentence in known_skills) or "(none yet)",
     )
-    return Request(name=f"plan/{task.id}", prompt=prompt, schema=playbook_schema(grounding.vocabulary))
+    return Request(name=f"plan/{task.id}", prompt=prompt, schema=FORMS["numbers"].schema(grounding.vocabulary))
 
 
 def _words_request(task: Task, grounding: Grounding, scene: Scene, known_skills: list[str]) -> Request:
-    with_object2 = any(scene.start.get("object2_z", (0.0, 0.0)))
+    absent = absent_anchors(grounding, scene.start)
     course = None
     if scene.course:
-        shown = {name: values for name, values in scene.course.items() if "object2" not in name or with_object2}
+        shown = {name: values for name, values in scene.course.items() if not any(each in name for each in absent)}
         rows = [f"{name} | " + " | ".join(f"{value:g}" for value in values) for name, values in shown.items()]
         course = {"times": " | ".join(f"{round(100 * share)} %" for share in COURSE_TIMES), "rows": "\n".join(rows)}
     prompt = template("words.md").render(
         world=grounding.world,
+        nouns=grounding.nouns,
+        target_size=grounding.vocabulary.target_size,
         sentence=task.sentence,
         demonstrated=scene.demonstrations is not None,
-        features=_table(grounding, scene, with_object2),
+        features=_table(grounding, scene, absent),
         course=course,
-        anchors=", ".join(f'"{name}"' for name in grounding.vocabulary.subjects if name != "object2" or with_object2),
-        relations=RELATIONS.items(),
+        anchors=", ".join(f'"{name}"' for name in grounding.vocabulary.subjects if name not in absent),
+        relations=grounding.vocabulary.relations,
         skills="\n".join(f"- {sentence}" for sentence in known_skills) or "(none yet)",
     )
-    return Request(name=f"plan/{task.id}", prompt=prompt, schema=words_schema(grounding.vocabulary))
+    return Request(name=f"plan/{task.id}", prompt=prompt, schema=FORMS["words"].schema(grounding.vocabulary))
 
 
 def repair_request(request: Request, answer: str, findings: tuple[Finding, ...], form: PlanForm = "numbers") -> Request:

@@ -59,18 +59,18 @@ def course(runs: list[dict[str, NDArray[Any]]]) -> dict[str, list[float]]:
 
 
 def beside(anchors: NDArray[Any], names: tuple[str, ...]) -> dict[str, NDArray[np.float64]]:
-    """Where the acting point is from the first thing, (T+1, n_anchors, 3) -> (T+1,) each: towards the last anchor, sideways and up."""
+    """Where the acting point is from the first thing, (T+1, n_anchors, D) -> (T+1,) each: towards the last anchor, sideways and, in space, up."""
     acting, thing, place = names[0], names[1], names[-1]
     way, from_thing = anchors[:, -1, :2] - anchors[:, 1, :2], anchors[:, 0] - anchors[:, 1]
     length = np.linalg.norm(way, axis=1, keepdims=True)
     along = np.where(length > LEAST_CHANGE, way / np.maximum(length, LEAST_CHANGE), 0.0)
-    return {
+    columns = {
         f"{acting} from {thing}, towards {place} (negative: on the side that faces away)": (
             from_thing[:, :2] * along
         ).sum(1),
         f"{acting} from {thing}, sideways": along[:, 0] * from_thing[:, 1] - along[:, 1] * from_thing[:, 0],
-        f"{acting} from {thing}, up": from_thing[:, 2],
     }
+    return columns | ({f"{acting} from {thing}, up": from_thing[:, 2]} if anchors.shape[2] > 2 else {})
 
 
 def save(path: Path, scenes: list[Scene]) -> None:

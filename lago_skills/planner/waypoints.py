@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from lago_skills.core import Task
 from lago_skills.errors import PlanError
 from lago_skills.llm.transcripts import Request
-from lago_skills.planner.requests import template
+from lago_skills.planner.requests import absent_anchors, template
 from lago_skills.worlds.grounding import Grounding
 
 MOST = 12
@@ -44,7 +44,7 @@ _SCHEMA: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Waypoint:
-    """A point on the way of the gripper."""
+    """A point on the way of the effector."""
 
     position: tuple[float, float, float]
     """Metres, in the world's frame."""
@@ -56,15 +56,19 @@ class Waypoint:
 
 def waypoints_request(task: Task, grounding: Grounding, observation: NDArray[np.float64], seed: int) -> Request:
     """The request for the whole motion from one start state, (S,); the seed that it came from is in the request's name alone."""
-    values = grounding.values(observation[None])[0]
-    with_object2 = bool(values[[f.name for f in grounding.features].index("object2_z")])
+    values = grounding.read(observation[None]).values[0]
+    names = [feature.name for feature in grounding.vocabulary.features]
+    absent = absent_anchors(
+        grounding, {name: (value, value) for name, value in zip(names, values.tolist(), strict=True)}
+    )
     lines = [
         f"{feature.name} | {feature.unit} | {value:.3f} | {feature.sentence}"
-        for feature, value in zip(grounding.features, values.tolist(), strict=True)
-        if with_object2 or "object2" not in feature.name
+        for feature, value in zip(grounding.vocabulary.features, values.tolist(), strict=True)
+        if not any(name in feature.name for name in absent)
     ]
     prompt = template("waypoints.md").render(
         world=grounding.world,
+        nouns=grounding.nouns,
         sentence=task.sentence,
         features="\n".join(lines),
         most=MOST,

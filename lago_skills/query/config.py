@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 
 class QueryConfig(BaseModel):
@@ -25,8 +25,8 @@ class QueryConfig(BaseModel):
     """Of the softmax over the skills' cosines in the loss: the lower, the nearer the query must come to its skill."""
     input_noise_std: float = Field(default=0.05, ge=0)
     """Gaussian noise on the standardised state, against states that no demonstration has passed through."""
-    turned_share: float = Field(default=1.0, ge=0, le=1)
-    """Share of training steps seen from a frame turned about the vertical by a random angle."""
+    varied_share: float = Field(default=1.0, ge=0, le=1, validation_alias=AliasChoices("varied_share", "turned_share"))
+    """Share of training steps that are seen otherwise, where the world's grounding knows how (of an arm: turned about the vertical)."""
     phrase_share: float = Field(default=0.7, ge=0, le=1)
     """Share of training steps whose task is asked for in other words, where some are recorded."""
     text_dropout: float = Field(default=0.1, ge=0, lt=1)

@@ -62,13 +62,17 @@ def query_steps(
 def _states(
     observations: NDArray[np.float64], grounding: Grounding, config: QueryConfig, rng: np.random.Generator
 ) -> dict[str, NDArray[Any]]:
-    """Decoder inputs towards the goal of each step, as they were and from turned frames."""
-    aims = goals(grounding, observations)
-    still = np.zeros((len(observations), grounding.action_size), np.float32)
+    """Decoder inputs towards the goal of each step, as they were and in variants."""
+    state, n_steps = grounding.read(observations), len(observations)
+    targets = goals(grounding, state)
+    inputs, still = state.inputs(targets), np.zeros((n_steps, grounding.action_space.size), np.float32)
     variants: list[NDArray[np.float32]] = []
+    variation = grounding.variation
     for _ in range(N_VARIANTS):
-        turned = rng.random(len(observations)) < config.turned_share
-        angles = rng.uniform(-np.pi, np.pi, len(observations)) * turned
-        seen, targets, _ = grounding.turn(observations, aims, still, angles)
-        variants.append(grounding.inputs(seen, targets))
-    return {"inputs": grounding.inputs(observations, aims), "variants": np.stack(variants, axis=1)}
+        if variation is None:
+            break
+        varied = rng.random(n_steps) < config.varied_share
+        parameters = variation.draw(n_steps, rng) * varied
+        seen, towards, _ = variation.apply(observations, targets, still, parameters)
+        variants.append(grounding.read(seen).inputs(towards))
+    return {"inputs": inputs, "variants": np.stack(variants or [inputs], axis=1)}

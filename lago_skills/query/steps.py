@@ -16,7 +16,7 @@ class QuerySteps:
     """Offline steps, the task each was part of and the skill that was active; `held_out` marks whole episodes not trained on."""
 
     inputs: NDArray[np.float32]  # (T, I), decoder inputs towards the goal
-    variants: NDArray[np.float32]  # (T, V, I), the same step from turned frames
+    variants: NDArray[np.float32]  # (T, V, I), the same step in variants
     tasks: NDArray[np.int64]  # (T,), rows of `words`
     skills: NDArray[np.int64]  # (T,), rows of `latents`
     held_out: NDArray[np.bool_]  # (T,)

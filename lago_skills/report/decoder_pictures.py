@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from lago_skills.core import Episode, Playbook, Segment
 from lago_skills.decoder import calibration
 from lago_skills.decoder.dataset import labelled_steps
-from lago_skills.decoder.runtime import DecoderWeights
+from lago_skills.decoder.runtime import Decoder, DecoderWeights, DiscreteDecoderWeights
 from lago_skills.decoder.steps import LabelledSteps
 from lago_skills.report import plots
 from lago_skills.report.plots import Field
@@ -25,8 +25,8 @@ FIELD_M, FIELD_POINTS = 0.12, 9
 """Targets of an action field lie up to so far from the effector, on a square of so many points."""
 
 
-def pictures(space: Workspace, decoder: DecoderWeights) -> dict[str, bytes]:
-    """PNG files by title.
+def pictures(space: Workspace, decoder: Decoder) -> dict[str, bytes]:
+    """PNG files by title; which there are depends on whether actions are continuous and have a target to be drawn towards.
 
     Raises:
         ArtifactMissing: a stage before has not run.
@@ -37,17 +37,34 @@ def pictures(space: Workspace, decoder: DecoderWeights) -> dict[str, bytes]:
     study, ends = space.study, segment.ends(space)
     steps = labelled_steps(episodes, books, segments, embeddings, study.grounding, study.decoder, ends=ends)
     rows = np.flatnonzero(steps.held_out) if steps.held_out.any() else np.arange(len(steps.actions))
-    return {
-        "Latents of the playbooks' steps": latents(books, embeddings, decoder),
+    drawn = {"Latents of the playbooks' steps": latents(books, embeddings, decoder)}
+    if isinstance(decoder, DiscreteDecoderWeights):
+        return drawn | {"What the skills do": plots.action_shares(*shares(decoder, steps, segments))}
+    drawn |= {
         "Reliability of the spreads": reliability(decoder, steps, rows),
         "New states have a wide prior": novelty(decoder, steps, rows),
-        "What the skills do": plots.action_fields(
-            fields(decoder, episodes, segments, embeddings, space.study.grounding, books)
-        ),
     }
+    if study.grounding.heading_size and decoder.action_size > 1:
+        shown = fields(decoder, episodes, segments, embeddings, study.grounding, books)
+        drawn["What the skills do"] = plots.action_fields(shown)
+    return drawn
 
 
-def latents(books: dict[str, Playbook], embeddings: dict[str, NDArray[np.float32]], decoder: DecoderWeights) -> bytes:
+def shares(
+    decoder: DiscreteDecoderWeights, steps: LabelledSteps, segments: list[Segment]
+) -> tuple[list[str], NDArray[np.float64]]:
+    """Sentences of the demonstrated skills, and the (n_skills, A) mean probability of each action at their steps."""
+    sentences = list(dict.fromkeys(item.skill for item in segments))
+    z = decoder.latents(steps.embeddings)
+    rows = [np.flatnonzero(steps.skills == number) for number in range(len(sentences))]
+    probabilities = [
+        np.exp(decoder.log_probs(steps.inputs[own], z[number][None, None].repeat(len(own), axis=0))[:, 0]).mean(axis=0)
+        for number, own in enumerate(rows)
+    ]
+    return sentences, np.stack(probabilities).astype(np.float64)
+
+
+def latents(books: dict[str, Playbook], embeddings: dict[str, NDArray[np.float32]], decoder: Decoder) -> bytes:
     """A point for every step of every playbook, by task and by verb; steps of the same sentence are drawn apart a little."""
     entries = [(book.task_id, step.sentence) for book in books.values() for step in book.steps]
     z = decoder.latents(np.stack([embeddings[skill] for _, skill in entries]))
@@ -121,14 +138,14 @@ def fields(
         item = items[len(items) // 2]
         observation = episodes[item.task_id][item.episode].observations[item.start].astype(np.float64)
         observations = np.repeat(observation[None], len(offsets), axis=0)
-        targets = grounding.anchors(observations)[:, 0] + np.pad(offsets, ((0, 0), (0, 1)))
+        state = grounding.read(observations)
+        targets = state.anchors[:, 0] + np.pad(offsets, ((0, 0), (0, grounding.vocabulary.target_size - 2)))
         z = decoder.latents(embeddings[sentence][None])[None].repeat(len(offsets), axis=0)
-        inputs = grounding.inputs(observations, targets)
+        inputs = state.inputs(targets)
         if item.cut == "alignment":
             subjects = subjects_of(books[item.task_id].steps[item.step], grounding.vocabulary.anchors)
-            inputs = anchored(grounding).subject_inputs(
-                observations, targets, np.repeat([subjects], len(offsets), axis=0)
-            )
+            there = anchored(grounding).read(observations)
+            inputs = there.subject_inputs(targets, np.repeat([subjects], len(offsets), axis=0))
         prior = decoder.decode(inputs, z).flat(np.ones((len(offsets), 1), np.float32))
         actions, spreads = prior.mean().astype(np.float64), prior.std()[:, :2].mean(axis=1).astype(np.float64)
         shown.append(Field(sentence, offsets, actions[:, :2], spreads))

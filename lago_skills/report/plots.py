@@ -232,7 +232,22 @@ def action_fields(fields: list[Field], columns: int = 4) -> bytes:
     return _png(figure)
 
 
-ANCHOR_COLOURS = ("#b5542b", "#333333", "#8a6d3b", "#4d8b31")
+def action_shares(sentences: list[str], shares: NDArray[np.float64]) -> bytes:
+    """How probable each of A discrete actions is where each skill is at work, (n_skills, A): a bar a skill."""
+    figure, axes = plt.subplots(figsize=(8.0, 1.2 + 0.45 * len(sentences)))
+    left = np.zeros(len(sentences))
+    colours = plt.get_cmap("tab20")
+    for action in range(shares.shape[1]):
+        colour = colours(action % 20)
+        axes.barh(range(len(sentences)), shares[:, action], left=left, color=colour, label=str(action))
+        left = left + shares[:, action]
+    axes.set_yticks(range(len(sentences)), [textwrap.fill(each, 40) for each in sentences], fontsize=7)
+    axes.invert_yaxis()
+    axes.set_xlim(0.0, 1.0)
+    axes.set_xlabel("mean probability of each action in the demonstrated steps of a skill", fontsize=8)
+    axes.legend(title="action", frameon=False, fontsize=7, ncols=2, bbox_to_anchor=(1.0, 1.0), loc="upper left")
+    figure.tight_layout()
+    return _png(figure)
 
 
 @dataclass(frozen=True)
@@ -240,17 +255,20 @@ class Frame:
     """One moment of an animation."""
 
     picture: NDArray[np.uint8] | None  # (H, W, 3), None where this machine cannot render
-    points: NDArray[np.float64]  # (n_anchors, 3); an anchor that is not in the scene is at zero
-    target: NDArray[np.float64]  # (3,)
+    points: dict[str, NDArray[np.float64]]
+    """Anchors and target by name, (D,) each; they are drawn where there is no picture."""
     caption: str
     detail: str
-    names: tuple[str, ...]
-    """Of the anchors."""
 
 
 def animation(frames: list[Frame], milliseconds: int = 80) -> bytes:
     """A GIF of an episode: the rendered scene, or a schematic of it, with the retrieved skill's name on each frame."""
-    pictures = [_captioned(f.picture if f.picture is not None else _schematic(f), f) for f in frames]
+    every = [point for frame in frames for point in frame.points.values() if len(point)]
+    low, high = (np.min(every, axis=0), np.max(every, axis=0)) if every else (np.zeros(0), np.zeros(0))
+    middle, half = (low + high) / 2, max(float(np.max(high - low, initial=0.0)) / 2, 1e-6) * 1.1
+    pictures = [
+        _captioned(f.picture if f.picture is not None else _schematic(f, middle - half, 2 * half), f) for f in frames
+    ]
     stream = io.BytesIO()
     pictures[0].save(
         stream,
@@ -275,20 +293,23 @@ def _captioned(picture: NDArray[np.uint8], frame: Frame) -> Image.Image:
     return canvas.convert("P", palette=Image.Palette.ADAPTIVE, colors=96)
 
 
-def _schematic(frame: Frame) -> NDArray[np.uint8]:
-    """Top view and front view of the anchors and the target, for machines without OpenGL."""
+POINT_COLOURS = ("#b5542b", "#333333", "#4d8b31", "#8b5fa8", "#1b6ca8")
+
+
+def _schematic(frame: Frame, low: NDArray[np.float64], size: float) -> NDArray[np.uint8]:
+    """Named points from above and, in space, from the front, for machines without OpenGL and environments that cannot be drawn."""
     canvas = Image.new("RGB", (480, 360), "#f4f1ea")
     draw = ImageDraw.Draw(canvas)
-    anchors = zip(frame.names, frame.points, strict=True)
-    dots = [
-        (point, ANCHOR_COLOURS[i % len(ANCHOR_COLOURS)], name) for i, (name, point) in enumerate(anchors) if point.any()
-    ]
-    for left, title, vertical, low, high in ((0, "from above", 1, 0.35, 1.0), (240, "from the front", 2, 0.0, 0.5)):
+    views = [("from above", 1), ("from the front", 2)][: max(len(low) - 1, 0)]
+    if not views:
+        draw.text((120, 170), "this environment draws no picture", fill="#666666", font=ImageFont.load_default(14))
+    for left, (title, vertical) in zip((0, 240), views, strict=False):
         draw.rectangle((left + 8, 28, left + 232, 352), outline="#bbbbbb")
         draw.text((left + 10, 8), title, fill="#666666", font=ImageFont.load_default(12))
-        for point, colour, name in [*dots, (frame.target, "#1b6ca8", "target")]:
-            x = left + 8 + 224 * float(np.clip((point[0] + 0.5) / 1.0, 0, 1))
-            y = 352 - 324 * float(np.clip((point[vertical] - low) / (high - low), 0, 1))
+        for number, (name, point) in enumerate(frame.points.items()):
+            colour = POINT_COLOURS[number % len(POINT_COLOURS)]
+            x = left + 8 + 224 * float((point[0] - low[0]) / size)
+            y = 352 - 324 * float((point[vertical] - low[vertical]) / size)
             draw.ellipse((x - 5, y - 5, x + 5, y + 5), fill=colour)
             draw.text((x + 7, y - 7), name, fill=colour, font=ImageFont.load_default(10))
     return np.asarray(canvas, dtype=np.uint8)

@@ -200,6 +200,7 @@ def _film(space: Workspace, guide: LibraryGuide, run: train.TrainingRun) -> Row:
     policy, leader = train.learned(space, run)
     observation, _ = env.reset(seed=EVAL_SEED)
     frames: list[Frame] = []
+    names = guide.grounding.vocabulary.anchors
     terminated = truncated = False
     step = 0
     while not (terminated or truncated):
@@ -213,11 +214,9 @@ def _film(space: Workspace, guide: LibraryGuide, run: train.TrainingRun) -> Row:
             frames.append(
                 Frame(
                     picture,
-                    guide.grounding.anchors(observation[None])[0],
-                    retrieval.targets[0],
+                    dict(zip(names, retrieval.state.anchors[0], strict=True)) | {"target": retrieval.targets[0]},
                     best.sentence,
                     f"step {step}   skill s{best.id:04d}   similarity {float(retrieval.neighbors.scores[0, 0]):.2f}",
-                    guide.grounding.vocabulary.anchors,
                 )
             )
         observation, _, terminated, truncated, _ = env.step(policy(observation[None])[0])
@@ -264,7 +263,7 @@ def _explain(task: Task, book: Playbook, lint: Row) -> Row:
                 "target": f"{step.target.anchor} {' '.join(f'{v:+.2f}' for v in step.target.offset)}"
                 if step.target
                 else "where it was learned",
-                "when": f"about {' and '.join(step.about)}, until {step.until}"
+                "when": f"about {' and '.join(step.about)}, until {step.until.name if step.until else 'it is done'}"
                 if step.about
                 else " and ".join(f"{c.feature} {c.op} {c.value:g}" for c in step.when) or "nothing above holds",
             }

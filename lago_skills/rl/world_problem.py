@@ -63,7 +63,8 @@ def inputs_towards_goal(grounding: Grounding, n_tasks: int) -> See:
     """The decoder's inputs with the goal as target, and the number of the task as a one-hot vector where there are several."""
 
     def see(observations: NDArray[Any], tasks: NDArray[np.int64]) -> NDArray[np.float32]:
-        inputs = grounding.inputs(observations, goals(grounding, observations))
+        state = grounding.read(observations)
+        inputs = state.inputs(goals(grounding, state))
         if n_tasks == 1:
             return inputs
         return np.concatenate([inputs, np.eye(n_tasks, dtype=np.float32)[tasks]], axis=1)

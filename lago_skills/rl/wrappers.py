@@ -95,9 +95,10 @@ def prior_of(guide: Guide, observation: NDArray[Any], task: str, action_size: in
         ShapeError: it is over other actions than the environment has.
     """
     prior = guide.prior(observation[None], task)
-    if prior.means.shape[2] != action_size:
+    if not isinstance(prior, ActionPrior) or prior.means.shape[2] != action_size:
+        found = f"actions of size {prior.means.shape[2]}" if isinstance(prior, ActionPrior) else "discrete actions"
         raise ShapeError(
-            f"prior of task {task!r}: found actions of size {prior.means.shape[2]}; expected {action_size}, as the environment has them; "
+            f"prior of task {task!r}: found {found}; expected {action_size}, as the environment has them; "
             "take a bundle that was made for this environment"
         )
     return prior

@@ -15,7 +15,7 @@ from lago_skills.artifacts.tensors import save_arrays
 from lago_skills.artifacts.workers import Progress
 from lago_skills.core import Playbook, Segment, Skill
 from lago_skills.decoder.dataset import segment_inputs
-from lago_skills.decoder.runtime import DecoderWeights
+from lago_skills.decoder.runtime import Decoder
 from lago_skills.guide.bundle import LIBRARY_DIR, load_bundle, write_bundle
 from lago_skills.guide.guides import LibraryGuide, RetrievalConfig
 from lago_skills.library import NewSkill, SkillLibrary
@@ -87,7 +87,7 @@ def _edits(space: Workspace) -> str:
     return json_fingerprint(made) if made else ""
 
 
-def _opened(space: Workspace, decoder: DecoderWeights) -> SkillLibrary:
+def _opened(space: Workspace, decoder: Decoder) -> SkillLibrary:
     if (space.library / STORE_FILE).exists():
         return SkillLibrary.open(space.library, mode="write", timeout_s=60.0)
     return SkillLibrary.create(space.library, decoder.latent_size)
@@ -120,7 +120,7 @@ def _probes(space: Workspace, found: list[Segment], books: dict[str, Playbook]) 
     return np.concatenate(rows)
 
 
-def assemble(space: Workspace, decoder: DecoderWeights, learned: LearnedQuery | None = None) -> LibraryGuide:
+def assemble(space: Workspace, decoder: Decoder, learned: LearnedQuery | None = None) -> LibraryGuide:
     """The guide of a study with a decoder, from nothing but its segments and playbooks: its library is in memory.
 
     Raises:
@@ -136,7 +136,7 @@ def assemble(space: Workspace, decoder: DecoderWeights, learned: LearnedQuery | 
 
 def assemble_from(
     grounding: Grounding,
-    decoder: DecoderWeights,
+    decoder: Decoder,
     found: list[Segment],
     embeddings: dict[str, NDArray[np.float32]],
     books: dict[str, Playbook],
@@ -151,7 +151,7 @@ def assemble_from(
 
 
 def _step_latents(
-    books: dict[str, Playbook], decoder: DecoderWeights, embeddings: dict[str, NDArray[np.float32]]
+    books: dict[str, Playbook], decoder: Decoder, embeddings: dict[str, NDArray[np.float32]]
 ) -> dict[str, NDArray[np.float32]]:
     return {
         name: decoder.latents(np.stack([embeddings[step.sentence] for step in book.steps]))
@@ -160,7 +160,7 @@ def _step_latents(
 
 
 def _demonstrated(
-    found: list[Segment], decoder: DecoderWeights, embeddings: dict[str, NDArray[np.float32]]
+    found: list[Segment], decoder: Decoder, embeddings: dict[str, NDArray[np.float32]]
 ) -> dict[str, NewSkill]:
     """One skill per demonstrated sentence, in order of appearance."""
     by_sentence: defaultdict[str, list[Segment]] = defaultdict(list)
@@ -182,7 +182,7 @@ def _demonstrated(
 def update(
     library: SkillLibrary,
     found: list[Segment],
-    decoder: DecoderWeights,
+    decoder: Decoder,
     decoder_name: str,
     embeddings: dict[str, NDArray[np.float32]],
 ) -> None:

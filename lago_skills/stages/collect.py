@@ -48,11 +48,6 @@ def _job(space: Workspace, task: Task) -> Job:
                 f"task {task.id!r}: found no episode in {', '.join(source.name for source in sources)}; expected some; add data "
                 "of the task, or take it out of tasks.seen"
             )
-        if len({(e.discrete, e.observations.shape[1:], e.actions.shape[1:]) for e in kept}) > 1:
-            raise DataError(
-                f"task {task.id!r}: found episodes whose observations or actions differ in kind or size; expected data of one "
-                "environment; correct [[data]]"
-            )
         save_episodes(writer.path / EPISODES_FILE, kept)
         steps = sum(len(episode.actions) for episode in kept)
         writer.summary = {"task": task.id, "episodes": len(kept), "tried": tried, "steps": steps}
@@ -114,7 +109,7 @@ def _from_source(space: Workspace, task: Task, source: SourceConfig, *, alone: b
     data = read(source, space.root)
     if not alone and source.task is None and all(raw.task != task.id for raw in data.episodes):
         return []
-    return episodes_of(data, source, task.id, Sizes(grounding.observation_size, grounding.action_size))
+    return episodes_of(data, source, task.id, Sizes(grounding.observation_size, grounding.action_space))
 
 
 def episodes(space: Workspace) -> dict[str, list[Episode]]:

@@ -41,7 +41,7 @@ def _job(space: Workspace, task: Task, bundle: str) -> Job:
 
         seeds = [EVAL_SEED + i for i in range(n_episodes)]
         results = rollouts(
-            space.world, task, lambda observations: guide.prior(observations, task.id).mean(), seeds, report
+            space.world, task, lambda observations: guide.prior(observations, task.id).greedy(), seeds, report
         )
         with (writer.path / RESULTS_FILE).open("w", newline="", encoding="utf-8") as stream:
             table = csv.writer(stream)

@@ -16,7 +16,7 @@ from lago_skills.planner import scenes
 from lago_skills.planner.ask import Plan, Planner
 from lago_skills.planner.findings import LintFile
 from lago_skills.planner.scenes import Scene
-from lago_skills.playbook import playbook_from, playbook_to
+from lago_skills.playbook import read_playbook, write_playbook
 from lago_skills.stages.job import Job
 from lago_skills.stages.planning import motions
 from lago_skills.stages.workspace import Workspace
@@ -56,7 +56,7 @@ def planner(space: Workspace) -> Planner:
     if not space.study.environment or path.exists():
         known = scenes.load(path)
     for task in space.study.own_tasks:  # ranges from the study file, until they are measured
-        bounds = {feature.name: (feature.low, feature.high) for feature in grounding.features}
+        bounds = {feature.name: (feature.low, feature.high) for feature in grounding.vocabulary.features}
         known.setdefault(task, Scene(task, bounds))
     return Planner(
         study=space.study.name,
@@ -122,7 +122,7 @@ def jobs(space: Workspace) -> list[Job]:
     lint = {name: summary(plan) for name, plan in known.items()}
 
     def make(writer: ArtifactWriter, progress: Progress) -> None:
-        text = json.dumps({name: playbook_to(book) for name, book in books.items()}, indent=1, ensure_ascii=False)
+        text = json.dumps({name: write_playbook(book) for name, book in books.items()}, indent=1, ensure_ascii=False)
         (writer.path / PLAYBOOKS_FILE).write_text(text + "\n", encoding="utf-8")
         text = json.dumps(lint, indent=1, ensure_ascii=False)
         (writer.path / LINT_FILE).write_text(text + "\n", encoding="utf-8")
@@ -136,7 +136,7 @@ def jobs(space: Workspace) -> list[Job]:
     recipe = {
         "stage": "plan",
         "version": VERSION,
-        "playbooks": {name: playbook_to(book) for name, book in books.items()},
+        "playbooks": {name: write_playbook(book) for name, book in books.items()},
         "lint": lint,
     }
     return [Job("plan", "playbooks", space.artifact("playbooks"), recipe, len(books), "playbooks", make)]
@@ -165,7 +165,7 @@ def playbooks(space: Workspace) -> dict[str, Playbook]:
     folder = space.artifact("playbooks")
     verify(folder)
     raw: dict[str, dict[str, Any]] = json.loads((folder / PLAYBOOKS_FILE).read_text(encoding="utf-8"))
-    return {name: playbook_from(entry) for name, entry in raw.items()}
+    return {name: read_playbook(entry, space.study.grounding.vocabulary) for name, entry in raw.items()}
 
 
 def lint_summaries(space: Workspace) -> dict[str, dict[str, Any]]:

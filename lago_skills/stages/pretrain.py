@@ -7,7 +7,7 @@ from pathlib import Path
 from lago_skills.artifacts.folder import ArtifactWriter, verify
 from lago_skills.artifacts.workers import Progress
 from lago_skills.decoder.dataset import labelled_steps
-from lago_skills.decoder.runtime import DecoderWeights
+from lago_skills.decoder.runtime import Decoder, load_decoder
 from lago_skills.stages import collect, plan, segment
 from lago_skills.stages.job import Job, digest
 from lago_skills.stages.workspace import Workspace
@@ -23,7 +23,7 @@ def jobs(space: Workspace) -> list[Job]:
 
 def job(space: Workspace, seed: int, folder: Path, *, learn_text: bool = True) -> Job:
     """Pretrain a decoder with a seed into a folder, perhaps without a text head of its own."""
-    config = space.study.decoder
+    config = space.study.decoder.of_actions(space.study.grounding.action_space)
 
     def make(writer: ArtifactWriter, progress: Progress) -> None:
         from lago_skills.decoder.pretrain import pretrain
@@ -68,7 +68,7 @@ def job(space: Workspace, seed: int, folder: Path, *, learn_text: bool = True) -
     return Job("pretrain", folder.name, folder, recipe, config.n_updates, "updates", make)
 
 
-def load(folder: Path) -> DecoderWeights:
+def load(folder: Path) -> Decoder:
     """A pretrained decoder.
 
     Raises:
@@ -76,4 +76,4 @@ def load(folder: Path) -> DecoderWeights:
         ArtifactCorrupt: it is damaged.
     """
     verify(folder)
-    return DecoderWeights.load(folder / DECODER_FILE)
+    return load_decoder(folder / DECODER_FILE)

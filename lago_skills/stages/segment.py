@@ -117,7 +117,11 @@ def ends(space: Workspace) -> Ends | None:
     Raises:
         ArtifactCorrupt: the file is damaged.
     """
-    return Ends.load(space.artifact("segments")) if space.study.plan.form == "words" else None
+    return (
+        Ends.load(space.artifact("segments"), space.study.grounding.vocabulary)
+        if space.study.plan.form == "words"
+        else None
+    )
 
 
 def provenance(found: list[Segment]) -> dict[str, Any]:

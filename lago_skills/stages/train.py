@@ -92,8 +92,9 @@ def learned(space: Workspace, training_run: TrainingRun) -> tuple[Callable[[NDAr
     folder, made = space.artifact("runs", training_run.name), problem(space, training_run)
     grounding, config = space.study.grounding, learner_config(space, training_run.algorithm)
     state_size = made.see(np.zeros((1, grounding.observation_size)), np.zeros(1, np.int64)).shape[1]
-    layout = Layout(grounding.action_size, config.n_components) if made.adviser is not None else None
-    sizes = state_size, grounding.action_size
+    space_ = grounding.action_space
+    layout = Layout(space_.size, config.n_components) if made.adviser is not None else None
+    sizes = state_size, space_.size
     agent = (
         PPO.create(*sizes, config, layout, training_run.seed)
         if isinstance(config, PPOConfig)

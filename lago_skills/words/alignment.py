@@ -21,7 +21,7 @@ from scipy.optimize import least_squares
 
 from lago_skills.core import Episode, Playbook, Step
 from lago_skills.errors import DataError
-from lago_skills.words.geometry import Floats, Located, locate, meaning, to_frame
+from lago_skills.words.geometry import Floats, Located, in_space, locate, relation_of, to_frame
 from lago_skills.worlds.grounding import AnchoredGrounding
 
 LEAST_STEPS = 3
@@ -80,7 +80,7 @@ class _Course:
 
     def __init__(self, episode: Episode, steps: tuple[Step, ...], grounding: AnchoredGrounding) -> None:
         observations = episode.observations.astype(np.float64)
-        anchors = grounding.anchors(observations)
+        anchors = in_space(grounding.read(observations).anchors)
         names = grounding.vocabulary.anchors
         self.actions = np.asarray(episode.actions, np.float64)
         self.speeds = np.diff(anchors[:, 0], axis=0)  # (T, 3)
@@ -97,7 +97,7 @@ class _Course:
 def _motion(step: Step, at: Located) -> Floats:
     """(T,) log-likelihood of whether the thing moves."""
     moving = np.linalg.norm(np.diff(at.thing, axis=0), axis=1) > MOVING_M
-    share = MOVES if meaning(step).mover == "thing" else RESTS
+    share = MOVES if relation_of(step).mover == "thing" else RESTS
     return MOTION_WEIGHT * np.where(moving, np.log(share), np.log(1.0 - share))
 
 
@@ -165,7 +165,7 @@ class _Model:
         )
         start = at_end.mean(axis=0)
         scale = np.sqrt(min(1.0, EFFECTIVE_STEPS / len(ways)))
-        near = NEAR_STD_M.get(meaning(step).word)
+        near = NEAR_STD_M.get(relation_of(step).word)
 
         def errors(parameters: Floats) -> Floats:
             parts = [

@@ -1,7 +1,7 @@
 """What the words of a plan mean in metres: where steps headed and ended in the demonstrations, remembered by skill and by how things lay.
 
 Every demonstrated segment is one entry: its skill, its relation, the offset that its mover headed for and the one at which it ended, and
-where the gripper then was from the thing. An offset is asked for with the weights of the skills that the library retrieved and with
+where the effector then was from the thing. An offset is asked for with the weights of the skills that the library retrieved and with
 the present lie of the anchors, and is a kernel average over entries of the same word (Nadaraya 1964, Watson 1964):
 
     o = sum_i w_skill(i) K(lie_i, lie) o_i / sum_i w_skill(i) K(lie_i, lie)
@@ -23,9 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lago_skills.artifacts.tensors import load_arrays, save_arrays
-from lago_skills.core import Episode, Playbook, Segment
-from lago_skills.errors import ArtifactCorrupt
-from lago_skills.words.geometry import Floats, Located, locate, meaning, to_frame
+from lago_skills.core import Episode, Playbook, Segment, Vocabulary
+from lago_skills.errors import ArtifactCorrupt, PlanError
+from lago_skills.words.geometry import Floats, Located, in_space, locate, relation_of, to_frame
 from lago_skills.words.order import Order
 from lago_skills.worlds.grounding import AnchoredGrounding
 
@@ -57,7 +57,7 @@ class Ends:
     """Words of relations, by number."""
     skill: NDArray[np.int64]  # (N,)
     word: NDArray[np.int64]  # (N,)
-    by_thing: NDArray[np.bool_]  # (N,), whether the thing was to come somewhere, and not the gripper
+    by_thing: NDArray[np.bool_]  # (N,), whether the thing was to come somewhere, and not the effector
     lie: Floats  # (N, 4)
     fitted: Floats  # (N, 3), what the demonstrator headed for: what a decoder is trained towards
     heads: Floats  # (N, 3), what to head for when the step is done elsewhere
@@ -112,8 +112,8 @@ class Ends:
         (folder / NAMES_FILE).write_text(text + "\n", encoding="utf-8")
 
     @staticmethod
-    def load(folder: Path) -> Ends:
-        """Read what `save` wrote.
+    def load(folder: Path, vocabulary: Vocabulary) -> Ends:
+        """Read what `save` wrote, about the anchors and relations of a vocabulary.
 
         Raises:
             ArtifactCorrupt: a file is missing or not of this form.
@@ -125,9 +125,9 @@ class Ends:
             }
             for name, kind in (("skill", np.int64), ("word", np.int64), ("by_thing", np.bool_)):
                 arrays[name] = arrays[name].astype(kind)
-            order = Order.from_values(names["plans"])
+            order = Order.from_values(names["plans"], vocabulary)
             return Ends(skills=tuple(names["skills"]), words=tuple(names["words"]), **arrays, order=order)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, PlanError) as error:
             raise ArtifactCorrupt(
                 f"learned ends in {str(folder)!r} cannot be read ({error}); expected {ENDS_FILE} and {NAMES_FILE} as the segment stage "
                 "writes them; delete the folder and segment again"
@@ -146,16 +146,18 @@ def segments_of(alignment: Alignment, book: Playbook) -> list[Segment]:
 def targets_in(
     episode: Episode, segment: Segment, book: Playbook, heads: Floats, grounding: AnchoredGrounding
 ) -> Floats:
-    """(T, 3) where the acting point should go at each step of a segment that headed for this offset."""
+    """(T, D) where the acting point should go at each step of a segment that headed for this offset, (3,)."""
     at = _located(episode, segment, book, grounding)
     n_steps = segment.stop - segment.start
-    return at.gripper_target(np.repeat(heads[None], n_steps + 1, axis=0))[:n_steps]
+    targets = at.effector_target(np.repeat(heads[None], n_steps + 1, axis=0))[:n_steps]
+    return targets[:, : grounding.vocabulary.target_size]
 
 
 def _located(episode: Episode, segment: Segment, book: Playbook, grounding: AnchoredGrounding) -> Located:
     """One more state than control steps."""
     observations = episode.observations[segment.start : segment.stop + 1].astype(np.float64)
-    return locate(book.steps[segment.step], grounding.anchors(observations), grounding.vocabulary.anchors)
+    anchors = in_space(grounding.read(observations).anchors)
+    return locate(book.steps[segment.step], anchors, grounding.vocabulary.anchors)
 
 
 def learn_ends(
@@ -171,7 +173,7 @@ def learn_ends(
     rows: dict[str, list[Any]] = {}
     for item in found:
         episode, book = episodes[item.task_id][item.episode], books[item.task_id]
-        at, known = _located(episode, item, book, grounding), meaning(book.steps[item.step])
+        at, known = _located(episode, item, book, grounding), relation_of(book.steps[item.step])
         words.setdefault(known.word)
         last = item.step == len(book.steps) - 1
         entry = {
@@ -217,11 +219,11 @@ def _held(
     seen: list[Floats] = []
     for item in found:
         steps = books[item.task_id].steps
-        if item.step and meaning(steps[item.step - 1]).word == "holding":
+        if item.step and relation_of(steps[item.step - 1]).word == "holding":
             observations = episodes[item.task_id][item.episode].observations[item.start : item.stop]
-            seen.append(grounding.hand(observations.astype(np.float64)))
+            seen.append(grounding.read(observations.astype(np.float64)).hand)
     if not seen:
-        size = grounding.hand(np.zeros((1, grounding.observation_size))).shape[1]
+        size = grounding.read(np.zeros((1, grounding.observation_size))).hand.shape[1]
         return np.array([[-np.inf] * size, [np.inf] * size])
     hand = np.concatenate(seen)
     return np.quantile(hand, [1.0 - QUANTILE, QUANTILE], axis=0)

@@ -1,14 +1,14 @@
 """Where a step in words moves what: relations between the acting point, a thing and a place, in a frame that turns with them.
 
-A relation says who has to come where: the gripper to the thing, or the thing to the place. Offsets between them are told in a frame whose
+A relation says who has to come where: the effector to the thing, or the thing to the place. Offsets between them are given in a frame whose
 first axis points from the thing to the place (horizontally), so that "behind" is the same number on every side of the table; the
-third axis is up.
+third axis is up. Anchors in the plane get a height of 0 here.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,37 +20,10 @@ SAME_POINT_M = 1e-3
 """Anchors nearer to each other than this have no direction."""
 
 
-@dataclass(frozen=True)
-class Meaning:
-    """How a relation is read: who comes where."""
-
-    mover: Literal["gripper", "thing"]
-    word: str
-    """What lies between mover and anchor; offsets are learned for each word."""
-    of: Literal["thing", "place", "ground"]
-    """The anchor; `ground` is the point on the ground below the mover."""
-
-
-MEANINGS: dict[Relation, Meaning] = {
-    "at thing": Meaning("gripper", "at", "thing"),
-    "above thing": Meaning("gripper", "above", "thing"),
-    "below thing": Meaning("gripper", "below", "thing"),
-    "behind thing": Meaning("gripper", "behind", "thing"),
-    "before thing": Meaning("gripper", "before", "thing"),
-    "around thing": Meaning("gripper", "around", "thing"),
-    "holding thing": Meaning("gripper", "holding", "thing"),
-    "gripper raised": Meaning("gripper", "raised", "ground"),
-    "thing lifted": Meaning("thing", "raised", "ground"),
-    "thing at place": Meaning("thing", "at", "place"),
-    "thing above place": Meaning("thing", "above", "place"),
-    "thing behind place": Meaning("thing", "behind", "place"),
-}
-
-
-def meaning(step: Step) -> Meaning:
-    """How a step's relation is read."""
+def relation_of(step: Step) -> Relation:
+    """How things lie when a step about anchors is over."""
     assert step.until is not None  # the parser refuses steps about anchors without one
-    return MEANINGS[step.until]
+    return step.until
 
 
 def subjects_of(step: Step, names: tuple[str, ...]) -> tuple[int, int]:
@@ -69,13 +42,19 @@ class Located:
     along: Floats  # (B, 2), unit vector from the thing to the place; zeros where there is no place
     key: Floats  # (B, 4), how the anchors lie, whichever way they are turned: height, distance, difference in height, whether there is a place
 
-    def gripper_target(self, offsets: Floats) -> Floats:
+    def effector_target(self, offsets: Floats) -> Floats:
         """(B, 3) offsets in the turning frame -> (B, 3) where the acting point must go so that the mover comes to its anchor."""
         return self.acting + self.way(offsets)
 
     def way(self, offsets: Floats) -> Floats:
         """(B, 3) offsets -> (B, 3) how far the mover still has to go."""
         return self.anchor + from_frame(offsets, self.along) - self.moving
+
+
+def in_space(anchors: NDArray[np.float64]) -> Floats:
+    """(B, n_anchors, D) -> (B, n_anchors, 3): points in the plane lie on the ground."""
+    missing = 3 - anchors.shape[2]
+    return np.pad(anchors, ((0, 0), (0, 0), (0, missing))) if missing else anchors
 
 
 def locate(step: Step, anchors: Floats, names: tuple[str, ...]) -> Located:
@@ -85,9 +64,9 @@ def locate(step: Step, anchors: Floats, names: tuple[str, ...]) -> Located:
     far = np.zeros_like(thing) if place is None else place - thing
     length = np.linalg.norm(far[:, :2], axis=1, keepdims=True)
     along = np.where(length > SAME_POINT_M, far[:, :2] / np.maximum(length, SAME_POINT_M), 0.0)
-    found = meaning(step)
-    moving = acting if found.mover == "gripper" else thing
-    anchor = {"thing": thing, "place": thing + far, "ground": moving * (1.0, 1.0, 0.0)}[found.of]
+    until = relation_of(step)
+    moving = acting if until.mover == "effector" else thing
+    anchor = {"thing": thing, "place": thing + far, "ground": moving * (1.0, 1.0, 0.0)}[until.of]
     key = np.concatenate([thing[:, 2:], length, far[:, 2:], np.full((len(thing), 1), float(place is not None))], axis=1)
     return Located(acting, thing, moving, anchor, along, key)
 

@@ -9,7 +9,7 @@ import numpy as np
 from lago_skills.core import Episode, Playbook, Segment
 from lago_skills.words.alignment import Alignment
 from lago_skills.words.ends import Ends, learn_ends
-from lago_skills.words.geometry import Floats, locate
+from lago_skills.words.geometry import Floats
 from lago_skills.words.plan import WordsPlan, tolerances
 from lago_skills.worlds.grounding import AnchoredGrounding
 
@@ -28,8 +28,7 @@ def learn(
         weights = np.eye(len(ends.skills))[[ends.skills.index(sentence) for sentence in sentences]]
         for item in (item for item in found if item.task_id == task and item.step):
             states = episodes[task][item.episode].observations[item.start : item.stop].astype(np.float64)
-            anchors = grounding.anchors(states)
-            located = [locate(step, anchors, grounding.vocabulary.anchors) for step in books[task].steps]
+            located = plan.locate(grounding.read(states))
             away = np.maximum(*plan.distances(item.step, located, weights, learning=True))
             samples.setdefault(ends.skills.index(item.skill), {}).setdefault(task, []).append(away)
     joined = {skill: {task: np.concatenate(parts) for task, parts in by.items()} for skill, by in samples.items()}

@@ -12,10 +12,11 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, cast
+from typing import Any
 
-from lago_skills.core import Playbook, Relation, Step
-from lago_skills.words.geometry import MEANINGS, meaning
+from lago_skills.core import Playbook, Step, Vocabulary
+from lago_skills.playbook import FORMS
+from lago_skills.words.geometry import relation_of
 
 Node = tuple[str, str]
 """A demonstrated skill's sentence and the relation that it brought about."""
@@ -57,15 +58,16 @@ class Order:
 
     def values(self) -> list[list[dict[str, Any]]]:
         """For a JSON file."""
-        return [
-            [{"skill": step.skill, "about": list(step.about), "until": step.until} for step in steps]
-            for steps in self.plans
-        ]
+        return [[FORMS["words"].write(step) for step in steps] for steps in self.plans]
 
     @staticmethod
-    def from_values(values: list[list[dict[str, Any]]]) -> Order:
-        """Read what `values` gave."""
-        return Order(tuple(tuple(_step(entry) for entry in steps) for steps in values))
+    def from_values(values: list[list[dict[str, Any]]], vocabulary: Vocabulary) -> Order:
+        """Read what `values` gave.
+
+        Raises:
+            PlanError: steps that this vocabulary cannot express.
+        """
+        return Order(tuple(tuple(FORMS["words"].read(entry, vocabulary) for entry in steps) for steps in values))
 
     @cached_property
     def templates(self) -> dict[Node, Step]:
@@ -97,18 +99,18 @@ class Order:
     @cached_property
     def final(self) -> set[str]:
         """Relations with which demonstrated plans end."""
-        return {str(steps[-1].until) for steps in self.plans}
+        return {relation_of(steps[-1]).name for steps in self.plans}
 
     @cached_property
     def moved(self) -> set[str]:
         """Anchors that demonstrated steps move."""
-        return {step.about[0] for steps in self.plans for step in steps if meaning(step).mover == "thing"}
+        return {step.about[0] for steps in self.plans for step in steps if relation_of(step).mover == "thing"}
 
     @cached_property
     def turns(self) -> set[tuple[str, str]]:
         """Pairs of relations between which demonstrated plans went on to another thing."""
         return {
-            (str(one.until), str(other.until))
+            (relation_of(one).name, relation_of(other).name)
             for steps in self.plans
             for one, other in itertools.pairwise(steps)
             if one.about[0] != other.about[0]
@@ -129,12 +131,8 @@ class Order:
         return None
 
 
-def _step(entry: dict[str, Any]) -> Step:
-    return Step(str(entry["skill"]), about=tuple(entry["about"]), until=cast("Relation", entry["until"]))
-
-
 def _node(step: Step) -> Node:
-    return step.sentence, str(step.until)
+    return step.sentence, relation_of(step).name
 
 
 def in_order(book: Playbook, nearest: Sequence[str], order: Order) -> Ordered:
@@ -175,22 +173,24 @@ def _same(one: Step, other: Step) -> bool:
 
 
 def _inserted(step: Step, number: int, why: str) -> Change:
-    return Change("inserted", number + 1, f'"{step.skill}" (until {step.until}) is missing, which {why}')
+    return Change("inserted", number + 1, f'"{step.skill}" (until {relation_of(step).name}) is missing, which {why}')
 
 
 def _prepared(last: list[Node], skill: str, wanted: set[Node], placed: list[Step], order: Order) -> bool:
     """Whether a skill may begin here, as far as demonstrations can tell."""
     if not wanted or START in wanted or any(node[0] == skill for node in last):
         return True  # never demonstrated, or demonstrated from the start on, or it goes on
-    if placed and str(placed[-1].until) not in order.relations:
+    if placed and relation_of(placed[-1]).name not in order.relations:
         return True
     return bool({relation for _, relation in last} & {relation for _, relation in wanted})
 
 
 def _nodes(step: Step, skill: str, order: Order) -> list[Node]:
     """Where a step leads: the node of its skill and relation, or all nodes of its relation."""
-    node = (skill, str(step.until))
-    return [node] if node in order.templates else [each for each in order.templates if each[1] == step.until]
+    node = (skill, relation_of(step).name)
+    return (
+        [node] if node in order.templates else [each for each in order.templates if each[1] == relation_of(step).name]
+    )
 
 
 def _like(template: Step, step: Step, steps: Sequence[Step]) -> Step:
@@ -202,13 +202,13 @@ def _like(template: Step, step: Step, steps: Sequence[Step]) -> Step:
 
 def _ending(placed: list[Step], last: list[Node], steps: Sequence[Step], order: Order) -> list[Step]:
     """Steps to go on with, where no demonstrated plan ends as this one does."""
-    final = placed[-1].until
-    if final is None or final in order.final:
+    final = relation_of(placed[-1])
+    if final.name in order.final:
         return []
     way: tuple[Node, ...] = ()
-    if final in order.relations:
+    if final.name in order.relations:
         way = order.way(last, {END}) or ()
-    elif MEANINGS[final].of == "place":  # on its way to a place
+    elif final.of == "place":  # on its way to a place
         way = tuple(node for node in order.templates if node[1] in order.final and "place" in node[1])[:1]
     found = [_like(order.templates[node], placed[-1], steps) for node in way if node != END]
     places = list(dict.fromkeys(plan[-1].about[1] for plan in order.plans if len(plan[-1].about) > 1))
@@ -222,11 +222,11 @@ def _about_one_thing(book: Playbook, order: Order) -> tuple[list[Step], list[Cha
     steps, changes = list(book.steps), list[Change]()
     first = 0
     for stop in range(1, len(steps) + 1):
-        if stop < len(steps) and (str(steps[stop - 1].until), str(steps[stop].until)) not in order.turns:
+        if stop < len(steps) and (relation_of(steps[stop - 1]).name, relation_of(steps[stop]).name) not in order.turns:
             continue
         piece = steps[first:stop]
         names = [step.about[0] for step in piece]
-        moves = any(meaning(step).mover == "thing" for step in piece)
+        moves = any(relation_of(step).mover == "thing" for step in piece)
         thing = max(dict.fromkeys(names), key=lambda name: (names.count(name), moves and name in order.moved))
         places = [step.about[1] for step in piece if len(step.about) > 1 and step.about[1] != thing]
         for number in range(first, stop):

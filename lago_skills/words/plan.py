@@ -1,7 +1,7 @@
 """A plan in words at run time: which step is at work and where it heads, from the present state alone.
 
 A step may begin when the state lies on the way from where the step before it ends to where it ends itself, within a learned tolerance; of a
-step that moves a thing, the gripper must lie on the way from where it last came to, to where it touches the thing in the end. The last step
+step that moves a thing, the effector must lie on the way from where it last came to, to where it touches the thing in the end. The last step
 that may begin is at work, so that a thing that slips away hands over to an earlier step by itself. Nothing is remembered between calls.
 """
 
@@ -14,8 +14,17 @@ from numpy.typing import NDArray
 
 from lago_skills.core import Playbook
 from lago_skills.words.ends import SLACK_M, TOLERANCE_M, Ends, Which
-from lago_skills.words.geometry import Floats, Located, distance_to_way, from_frame, locate, meaning, subjects_of
-from lago_skills.worlds.grounding import AnchoredGrounding
+from lago_skills.words.geometry import (
+    Floats,
+    Located,
+    distance_to_way,
+    from_frame,
+    in_space,
+    locate,
+    relation_of,
+    subjects_of,
+)
+from lago_skills.worlds.grounding import AnchoredGrounding, AnchoredState
 
 MOVING_M, ENGAGED_M = 1e-3, 0.08
 """While its thing moves faster than the first (metres a step), a step that moves it goes on within the second distance."""
@@ -29,7 +38,7 @@ class Reading:
     """What a plan makes of B states."""
 
     steps: NDArray[np.int64]  # (B,)
-    targets: Floats  # (B, 3)
+    targets: Floats  # (B, D)
     distances: Floats  # (B, n_steps), of the way to each step, in units of its tolerance; at most 1 where it may begin
 
 
@@ -39,47 +48,47 @@ class WordsPlan:
     def __init__(self, playbook: Playbook, grounding: AnchoredGrounding, ends: Ends) -> None:
         self.playbook, self.grounding, self.ends = playbook, grounding, ends
         names = grounding.vocabulary.anchors
-        self._meanings = [meaning(step) for step in playbook.steps]
+        self._relations = [relation_of(step) for step in playbook.steps]
         self.subjects = np.array([subjects_of(step, names) for step in playbook.steps])  # (n_steps, 2)
 
-    def read(self, observations: NDArray[np.floating], weights: Floats) -> Reading:
-        """(B, S) observations and (n_steps, n_skills) weights of the retrieved skills -> active steps and their targets."""
-        observations = np.asarray(observations, np.float64)
-        located = self._locate(observations)
-        distances = self._distances(observations, located, weights)
+    def read(self, state: AnchoredState, weights: Floats) -> Reading:
+        """B states and (n_steps, n_skills) weights of the retrieved skills -> active steps and their targets."""
+        located = self.locate(state)
+        distances = self._distances(state, located, weights)
         steps = distances.shape[1] - 1 - np.argmax(distances[:, ::-1] <= 1.0, axis=1)
-        targets = np.empty((len(observations), 3))
+        targets = np.empty((len(steps), 3))
         active: list[int] = np.unique(steps).tolist()
         for k in active:
             rows = steps == k
             targets[rows] = self._target(k, located[k], weights)[rows]
-        return Reading(steps, targets, distances)
+        return Reading(steps, targets[:, : self.grounding.vocabulary.target_size], distances)
 
     def _target(self, k: int, at: Located, weights: Floats) -> Floats:
         """(B, 3) where the acting point heads: so that the mover comes to the learned offset.
 
         In a step that brings a thing to a place it heads also half-way back to where the thing was touched in demonstrations.
         """
-        target = at.gripper_target(self._offsets("heads", k, at, weights))
-        if self._meanings[k].mover == "thing":
+        target = at.effector_target(self._offsets("heads", k, at, weights))
+        if self._relations[k].mover == "thing":
             target = target + CONTACT_SHARE * (self._contact(k, at, at.acting, weights) - at.acting)
         return target
 
-    def _locate(self, observations: Floats) -> list[Located]:
-        anchors, names = self.grounding.anchors(observations), self.grounding.vocabulary.anchors
+    def locate(self, state: AnchoredState) -> list[Located]:
+        """The points of each step."""
+        anchors, names = in_space(state.anchors), self.grounding.vocabulary.anchors
         return [locate(step, anchors, names) for step in self.playbook.steps]
 
     def _offsets(self, which: Which, k: int, at: Located, weights: Floats) -> Floats:
-        known = self._meanings[k]
+        known = self._relations[k]
         if known.word == "raised":
             return np.repeat([[0.0, 0.0, self.ends.raised]], len(at.key), axis=0)
         found = self.ends.offsets(which, known.word, at.key, weights[k], by_thing=known.mover == "thing")
         # Beside a place means at its height: what is learned of hands that come beside things tells how far.
         return found * (1.0, 0.0, 0.0) if known.of == "place" and known.word == "behind" else found
 
-    def _distances(self, observations: Floats, located: list[Located], weights: Floats) -> Floats:
-        found = np.zeros((len(observations), len(located)))
-        moved, hand = self.grounding.moved(observations), self.grounding.hand(observations)
+    def _distances(self, state: AnchoredState, located: list[Located], weights: Floats) -> Floats:
+        moved, hand = state.moved, state.hand
+        apart_by_step = np.zeros((len(moved), len(located)))
         for k in range(1, len(located)):
             touching, between = self.distances(k, located, weights)
             # While its thing is moving, a step that moves it goes on within a wider distance.
@@ -88,25 +97,25 @@ class WordsPlan:
                 float(weights[k] @ self.ends.tolerance) / max(float(weights[k].sum()), 1e-9), TOLERANCE_M[0]
             )
             apart = np.maximum(np.where(engaged, 0.0, touching), between) / tolerance
-            found[:, k] = np.where(self._hand_ready(k, hand), apart, np.maximum(apart, 2.0))
-        return found
+            apart_by_step[:, k] = np.where(self._hand_ready(k, hand), apart, np.maximum(apart, 2.0))
+        return apart_by_step
 
     def distances(
         self, k: int, located: list[Located], weights: Floats, *, learning: bool = False
     ) -> tuple[Floats, Floats]:
         """How far the state is from where step k may begin, metres, (B,) each.
 
-        First of the gripper from the way to where it touches the thing (0 for steps that move no thing), then of the mover from the way
+        First of the effector from the way to where it touches the thing (0 for steps that move no thing), then of the mover from the way
         between the ends of steps k - 1 and k (0 where their movers differ).
         """
         at, before = located[k], located[k - 1]
         touching, between = np.zeros(len(at.key)), np.zeros(len(at.key))
-        reaching = [j for j in range(k) if self._meanings[j].mover == "gripper"]
-        if self._meanings[k].mover == "thing" and reaching:
+        reaching = [j for j in range(k) if self._relations[j].mover == "effector"]
+        if self._relations[k].mover == "thing" and reaching:
             j = reaching[-1]
-            first = located[j].gripper_target(self._offsets(self._end(j, learning=learning), j, located[j], weights))
+            first = located[j].effector_target(self._offsets(self._end(j, learning=learning), j, located[j], weights))
             touching = distance_to_way(at.acting, first, self._contact(k, at, first, weights))
-        if self._meanings[k].mover == self._meanings[k - 1].mover:
+        if self._relations[k].mover == self._relations[k - 1].mover:
             which = self._end(k - 1, learning=learning)
             first = before.moving + before.way(self._offsets(which, k - 1, before, weights))
             last = at.moving + at.way(self._offsets(which, k, at, weights))
@@ -118,18 +127,18 @@ class WordsPlan:
 
     def _end(self, k: int, *, learning: bool) -> Which:
         """A hand that comes around a thing is there when it is where it headed for: demonstrators close it on the way."""
-        return "heads" if self._meanings[k].word == "around" and not learning else "ended"
+        return "heads" if self._relations[k].word == "around" and not learning else "ended"
 
     def _contact(self, k: int, at: Located, otherwise: Floats, weights: Floats) -> Floats:
-        """(B, 3) where the gripper touches the thing at the end of a step that moves it."""
-        known = self._meanings[k]
+        """(B, 3) where the effector touches the thing at the end of a step that moves it."""
+        known = self._relations[k]
         if known.word != "at" or not self.ends.knows("at", by_thing=True):
             return otherwise
         return at.thing + from_frame(self.ends.offsets("contact", "at", at.key, weights[k], by_thing=True), at.along)
 
     def _hand_ready(self, k: int, hand: Floats) -> NDArray[np.bool_]:
         """(B,) whether the hand is as it was while things were held, where the plan has taken hold of something by now."""
-        holding = [m.word == "holding" for m in self._meanings[:k]]
+        holding = [m.word == "holding" for m in self._relations[:k]]
         ready = np.ones(len(hand), np.bool_)
         if not any(holding) or not hand.shape[1]:
             return ready

@@ -1,81 +1,138 @@
 """Groundings: the named features that plans speak about, and what the decoder sees.
 
-A grounding turns a batch of observations into named features (B, F), into the anchor points a playbook
-may head for (B, n_anchors, 3), and into the decoder's inputs (B, I). It holds no state between calls.
+A grounding reads a batch of observations once. What it read, the `State`, has the named features (B, F), the anchor points that a plan
+may head for (B, n_anchors, D) and the decoder's inputs towards targets (B, I). Nothing is remembered between calls.
 """
 
 from __future__ import annotations
 
-from typing import Any, Protocol, runtime_checkable
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lago_skills.core import Feature, Vocabulary
+from lago_skills.core import ActionSpace, Relation, Vocabulary
 from lago_skills.errors import StudyError
+
+GOAL = "goal"
+"""The anchor of that name is where a task wants things: what learners see is told towards it."""
+
+
+class State(Protocol):
+    """What a batch of observations says."""
+
+    @property
+    def values(self) -> NDArray[np.float64]:
+        """(B, F) features, in the order of the vocabulary."""
+        ...
+
+    @property
+    def anchors(self) -> NDArray[np.float64]:
+        """(B, n_anchors, D) points, in the order of the vocabulary; (B, 0, 0) where there are none."""
+        ...
+
+    def inputs(self, targets: NDArray[Any]) -> NDArray[np.float32]:
+        """(B, D) target points -> (B, I) decoder inputs, of which the first `heading_size` are the heading to the target."""
+        ...
+
+
+class AnchoredState(State, Protocol):
+    """What plans in words need beside: what moved, what the hand does, and a decoder's view of any two anchors."""
+
+    @property
+    def moved(self) -> NDArray[np.float64]:
+        """(B, n_anchors) how far each anchor moved in the last control step, in the anchors' unit."""
+        ...
+
+    @property
+    def hand(self) -> NDArray[np.float64]:
+        """(B, 2) how far the hand is open and by how much that changed in the last control step; (B, 0) where there is none."""
+        ...
+
+    def subject_inputs(self, targets: NDArray[Any], subjects: NDArray[np.int64]) -> NDArray[np.float32]:
+        """(B, D) target points and (B, 2) numbers of the anchors that are thing and place (-1: none) -> (B, I).
+
+        The first `subject_heading_size` numbers are the heading to the target.
+        """
+        ...
+
+
+class Variation(Protocol):
+    """A symmetry of a world: the same moments seen otherwise, with actions to match, are demonstrations as good."""
+
+    def draw(self, n: int, rng: np.random.Generator) -> NDArray[np.float64]:
+        """(n,) random parameters; 0 stands for the moment as it was."""
+        ...
+
+    def apply(
+        self, observations: NDArray[Any], targets: NDArray[Any], actions: NDArray[Any], parameters: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float32]]:
+        """(B, S) observations, (B, D) targets and (B, A) actions, each as its (B,) parameter says."""
+        ...
+
+
+@dataclass(frozen=True)
+class Nouns:
+    """What acts in a world, as prompts call it."""
+
+    agent: str = "agent"
+    """Who acts: "robot"."""
+    effector: str = "agent"
+    """The acting point, which anchors are seen from: "gripper"."""
+    grasp: str = ""
+    """What it takes hold with, which skill sentences must speak of: "fingers". Empty where it holds nothing."""
+    grasp_states: str = ""
+    """What that may do: "open, closing, closed"."""
+    grasp_commands: str = ""
+    """What of an action moves it: "finger commands"."""
+    remark: str = ""
+    """A sentence about its size: "A closed finger tip is about 2 cm wide."."""
+    accuracy: str = ""
+    """How exactly a controller comes to a target: "to about 1 to 2 cm"."""
+
+    @property
+    def article(self) -> str:
+        """`a` or `an`, as it is said before the agent."""
+        return "an" if self.agent[:1].lower() in "aeiou" else "a"
 
 
 class Grounding(Protocol):
-    """What an environment must bring so that plans and skills can be written about it."""
+    """What a world must bring so that plans and skills can be written about it. A class that inherits from it has the defaults."""
 
     observation_size: int
-    action_size: int
+    """S."""
+    action_space: ActionSpace
     vocabulary: Vocabulary
-    """The features, in the order of `values`, and the anchors, in the order of `anchors`."""
+    """The features and anchors of its states, in their order."""
     world: str
     """Sentences for the planner: frame, units, what an action does."""
+    heading_size: int = 0
+    """How many of a state's `inputs` are the heading to the target; the rest is the context that a skill should not lean on. 0 where targets
+    mean nothing."""
+    variation: Variation | None = None
+    """How training data may be varied; None where no symmetry is known."""
+    synonyms: tuple[tuple[str, ...], ...] = ()
+    """Groups of interchangeable words of skill sentences, beside those of the English verbs."""
+    nouns: Nouns = Nouns()
 
-    @property
-    def features(self) -> tuple[Feature, ...]:
-        """The vocabulary's features."""
-        ...
+    def read(self, observations: NDArray[Any]) -> State:
+        """(B, S) observations -> what they say.
 
-    def values(self, observations: NDArray[Any]) -> NDArray[np.float64]:
-        """(B, S) observations -> (B, F) feature values."""
-        ...
-
-    def anchors(self, observations: NDArray[Any]) -> NDArray[np.float64]:
-        """(B, S) observations -> (B, n_anchors, 3) points in metres."""
-        ...
-
-    def inputs(self, observations: NDArray[Any], targets: NDArray[Any]) -> NDArray[np.float32]:
-        """(B, S) observations and (B, 3) target points -> (B, I) decoder inputs."""
-        ...
-
-    def turn(
-        self, observations: NDArray[Any], targets: NDArray[Any], actions: NDArray[Any], angles: NDArray[np.float64]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float32]]:
-        """The same moments seen from a frame turned about the vertical by (B,) angles.
-
-        A grounding without that symmetry returns its arguments.
+        Raises:
+            ShapeError: wrong observation size, or values that are not finite.
         """
         ...
 
 
-@runtime_checkable
 class AnchoredGrounding(Grounding, Protocol):
-    """What plans in words need beside: what moved, what the hand does, and a decoder's view of any two anchors."""
+    """A grounding in which plans in words can be followed by anchors."""
 
-    def moved(self, observations: NDArray[Any]) -> NDArray[np.float64]:
-        """(B, S) observations -> (B, n_anchors) metres that each anchor moved in the last control step."""
-        ...
+    subject_heading_size: int
+    """How many of the `subject_inputs` are the heading."""
 
-    def hand(self, observations: NDArray[Any]) -> NDArray[np.float64]:
-        """(B, S) observations -> (B, 2) how far the hand is open and by how much that changed in the last control step, or (B, 0)."""
-        ...
-
-    def subject_inputs(
-        self, observations: NDArray[Any], targets: NDArray[Any], subjects: NDArray[np.int64]
-    ) -> NDArray[np.float32]:
-        """(B, S) observations, (B, 3) target points and (B, 2) numbers of the anchors that are thing and place (-1: none) -> (B, I).
-
-        The first `n_heading` numbers are the heading to the target.
-        """
-        ...
-
-    @property
-    def n_heading(self) -> int:
-        """How many of the subject inputs are the heading."""
+    def read(self, observations: NDArray[Any]) -> AnchoredState:
+        """(B, S) observations -> what they say."""
         ...
 
 
@@ -83,24 +140,95 @@ def anchored(grounding: Grounding) -> AnchoredGrounding:
     """The grounding, if plans in words can be followed in it.
 
     Raises:
-        StudyError: it has no anchors, or lacks what plans in words need.
+        StudyError: it has no anchors or relations, or lacks what plans in words need.
     """
-    if not isinstance(grounding, AnchoredGrounding) or len(grounding.vocabulary.anchors) < 2:
+    words = grounding.vocabulary
+    if len(words.anchors) < 2 or not words.relations or not hasattr(grounding, "subject_heading_size"):
         raise StudyError(
-            f'found plan.form = "words" and a grounding ({type(grounding).__name__}) without anchors, moved, hand or subject_inputs; expected '
-            'lago_skills.worlds.grounding.AnchoredGrounding, since steps in words are about anchors; add these methods, or set plan.form = "numbers"'
+            f'found plan.form = "words" and a grounding ({type(grounding).__name__}) with {len(words.anchors)} anchors, {len(words.relations)} '
+            f"relations and {'a' if hasattr(grounding, 'subject_heading_size') else 'no'} subject_heading_size; expected "
+            "lago_skills.worlds.grounding.AnchoredGrounding, since steps in words are about anchors; add what is missing, or set "
+            'plan.form = "numbers"'
         )
-    return grounding
+    return cast("AnchoredGrounding", grounding)
+
+
+def relations(effector: str, grasp: str = "", *, vertical: bool = True) -> tuple[Relation, ...]:
+    """How steps in words may end where one acting point moves things to places.
+
+    Args:
+        effector: what acts, as sentences call it: "gripper".
+        grasp: what it takes hold with, in the plural: "fingers"; without, nothing can be held or lifted.
+        vertical: whether anchors have a height.
+    """
+    high = ("above", "below", "raised")
+    every = (
+        Relation("at thing", f"the {effector} has come to the thing", "effector", "at", "thing"),
+        Relation("above thing", f"the {effector} is above the thing", "effector", "above", "thing"),
+        Relation("below thing", f"the {effector} is below the thing", "effector", "below", "thing"),
+        Relation(
+            "behind thing",
+            f"the {effector} is beside the thing, on the side that faces away from the place",
+            "effector",
+            "behind",
+            "thing",
+        ),
+        Relation(
+            "before thing",
+            f"the {effector} is beside the thing, on the side that faces the place",
+            "effector",
+            "before",
+            "thing",
+        ),
+        Relation("around thing", f"the {grasp} are around the thing", "effector", "around", "thing"),
+        Relation("holding thing", f"the {grasp} grip the thing", "effector", "holding", "thing"),
+        Relation(
+            f"{effector} raised",
+            f"the {effector} is high up, straight above where it was",
+            "effector",
+            "raised",
+            "ground",
+        ),
+        Relation("thing lifted", "the thing is held high up, straight above where it was", "thing", "raised", "ground"),
+        Relation("thing at place", "the thing has come to the place", "thing", "at", "place"),
+        Relation("thing above place", "the thing is above the place", "thing", "above", "place"),
+        Relation(
+            "thing behind place",
+            "the thing is beside the place, on the side from which it comes",
+            "thing",
+            "behind",
+            "place",
+        ),
+    )
+    return tuple(
+        each
+        for each in every
+        if (vertical or each.word not in high)
+        and (grasp or (each.word not in ("around", "holding") and each.name != "thing lifted"))
+    )
+
+
+def check_actions(what: str, found: ActionSpace, grounding: Grounding) -> None:
+    """Refuse actions of another kind or number than the grounding declares.
+
+    Raises:
+        StudyError: they differ.
+    """
+    if found != grounding.action_space:
+        raise StudyError(
+            f"{what}: found {found}; expected {grounding.action_space}, as the grounding of the world says; correct one of them"
+        )
 
 
 def identity(grounding: Grounding) -> dict[str, Any]:
-    """What two environments have in common where a bundle of one can advise in the other: sizes, features and anchors."""
-    return {
+    """What two environments have in common where a bundle of one can advise in the other: sizes, actions, features and anchors."""
+    names: dict[str, Any] = {
         "observation_size": grounding.observation_size,
-        "action_size": grounding.action_size,
-        "features": [feature.name for feature in grounding.features],
+        "action_size": grounding.action_space.size,
+        "features": [feature.name for feature in grounding.vocabulary.features],
         "anchors": list(grounding.vocabulary.anchors),
     }
+    return {**names, "discrete": True} if grounding.action_space.discrete else names
 
 
 def check_identity(what: str, found: dict[str, Any], grounding: Grounding) -> None:
@@ -109,17 +237,19 @@ def check_identity(what: str, found: dict[str, Any], grounding: Grounding) -> No
     Raises:
         StudyError: it differs.
     """
-    for name, expected in identity(grounding).items():
-        if found.get(name) != expected:
+    expected = {"discrete": False, **identity(grounding)}
+    for name, value in expected.items():
+        given = found.get(name, False if name == "discrete" else None)
+        if given != value:
             raise StudyError(
-                f"{what} was made for another environment: found {name} {found.get(name)!r}; expected {expected!r}; take a bundle that was "
+                f"{what} was made for another environment: found {name} {given!r}; expected {value!r}; take a bundle that was "
                 "made for this environment"
             )
 
 
-def goals(grounding: Grounding, observations: NDArray[Any]) -> NDArray[np.float64]:
-    """(B, S) observations -> (B, 3) where the task wants things; zeros where the environment has no goal among its anchors."""
-    names = grounding.vocabulary.anchors
-    if "goal" not in names:
-        return np.zeros((len(observations), 3))
-    return grounding.anchors(observations)[:, names.index("goal")]
+def goals(grounding: Grounding, state: State) -> NDArray[np.float64]:
+    """(B, D) where the task wants things; zeros where the world has no goal among its anchors."""
+    names, points = grounding.vocabulary.anchors, state.anchors
+    if GOAL not in names:
+        return np.zeros((len(points), grounding.vocabulary.target_size))
+    return points[:, names.index(GOAL)]

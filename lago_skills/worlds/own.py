@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, cast
 
 import gymnasium
@@ -11,15 +12,25 @@ import numpy as np
 from gymnasium.envs.registration import EnvSpec
 from numpy.typing import NDArray
 
-from lago_skills.core import Feature, Task, Vocabulary, check_observations
+from lago_skills.core import ActionSpace, Feature, Task, Vocabulary, check_observations
 from lago_skills.errors import StudyError
 from lago_skills.worlds.grounding import Grounding
 from lago_skills.worlds.world import Demonstrator, Env, EpisodeSoFar, Provenance
 
-PARTS = ("observation_size", "action_size", "vocabulary", "features", "world", "values", "anchors", "inputs", "turn")
+PARTS = (
+    "observation_size",
+    "action_space",
+    "vocabulary",
+    "world",
+    "heading_size",
+    "variation",
+    "synonyms",
+    "nouns",
+    "read",
+)
 
 
-class NamedEntries:
+class NamedEntries(Grounding):
     """Features that are entries of the observation; there are no points to head for, so steps have no target.
 
     Raises:
@@ -27,7 +38,7 @@ class NamedEntries:
     """
 
     def __init__(
-        self, entries: dict[str, tuple[int, Feature]], world: str, observation_size: int, action_size: int
+        self, entries: dict[str, tuple[int, Feature]], world: str, observation_size: int, action_space: ActionSpace
     ) -> None:
         if not entries:
             raise StudyError(
@@ -52,36 +63,39 @@ class NamedEntries:
                     "remove one"
                 )
             taken[index] = name
-        self.observation_size, self.action_size, self.world = observation_size, action_size, world
+        self.observation_size, self.action_space, self.world = observation_size, action_space, world
         self.vocabulary = Vocabulary(tuple(feature for _, feature in entries.values()), ())
-        self.features = self.vocabulary.features
         self._index = np.array([index for index, _ in entries.values()])
-        low = np.array([feature.low for feature in self.features])
-        high = np.array([feature.high for feature in self.features])
+        low = np.array([feature.low for feature in self.vocabulary.features])
+        high = np.array([feature.high for feature in self.vocabulary.features])
         self._middle, self._half = (low + high) / 2, (high - low) / 2
 
-    def values(self, observations: NDArray[Any]) -> NDArray[np.float64]:
-        """(B, S) observations -> (B, F) features.
+    def read(self, observations: NDArray[Any]) -> EntriesState:
+        """(B, S) observations -> their features.
 
         Raises:
             ShapeError: wrong observation size, or values that are not finite.
         """
         check_observations(observations, self.observation_size)
-        return observations[:, self._index].astype(np.float64)
+        values = observations[:, self._index].astype(np.float64)
+        return EntriesState(values, ((values - self._middle) / self._half).astype(np.float32))
 
-    def anchors(self, observations: NDArray[Any]) -> NDArray[np.float64]:
-        """(B, S) observations -> (B, 0, 3): there is nothing to head for."""
-        return np.zeros((len(observations), 0, 3))
 
-    def inputs(self, observations: NDArray[Any], targets: NDArray[Any]) -> NDArray[np.float32]:
-        """(B, S) observations -> (B, F) features, each scaled by its range to -1..1."""
-        return ((self.values(observations) - self._middle) / self._half).astype(np.float32)
+@dataclass(frozen=True)
+class EntriesState:
+    """Entries of a batch of observations."""
 
-    def turn(
-        self, observations: NDArray[Any], targets: NDArray[Any], actions: NDArray[Any], angles: NDArray[np.float64]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float32]]:
-        """No symmetry is known: the arguments."""
-        return np.asarray(observations, np.float64), np.asarray(targets, np.float64), np.asarray(actions, np.float32)
+    values: NDArray[np.float64]  # (B, F)
+    scaled: NDArray[np.float32]  # (B, F), by each feature's range to -1..1
+
+    @property
+    def anchors(self) -> NDArray[np.float64]:
+        """(B, 0, 0): there is nothing to head for."""
+        return np.zeros((len(self.values), 0, 0))
+
+    def inputs(self, targets: NDArray[Any]) -> NDArray[np.float32]:
+        """(B, F) scaled features, wherever a target is."""
+        return self.scaled
 
 
 class OwnWorld:

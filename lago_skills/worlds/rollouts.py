@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from lago_skills.core import Episode, Task
 from lago_skills.worlds.world import Demonstrator, Env, EpisodeSoFar, World
 
-Policy = Callable[[NDArray[np.float64]], NDArray[np.float32]]
-"""(B, S) observations -> (B, A) actions."""
-EpisodePolicy = Callable[[NDArray[np.float64], NDArray[np.int64]], NDArray[np.float32]]
-"""(B, S) observations and (B,) numbers of the episodes they are of -> (B, A) actions: for policies that remember."""
+Policy = Callable[[NDArray[np.float64]], NDArray[Any]]
+"""(B, S) observations -> (B, A) actions, or (B,) discrete ones."""
+EpisodePolicy = Callable[[NDArray[np.float64], NDArray[np.int64]], NDArray[Any]]
+"""(B, S) observations and (B,) numbers of the episodes they are of -> actions: for policies that remember."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def rollouts(
     `envs` are environments of the task to play in; they stay open, and making one takes as long as a hundred steps.
     """
 
-    def by_state(observations: NDArray[np.float64], _: NDArray[np.int64]) -> NDArray[np.float32]:
+    def by_state(observations: NDArray[np.float64], _: NDArray[np.int64]) -> NDArray[Any]:
         return policy(observations)
 
     if envs is not None:

@@ -54,7 +54,7 @@ UNTURNED = ("door-close",)
 def config(space: Workspace, kind: Kind) -> DecoderConfig:
     """The study's decoder, as it is trained for a baseline."""
     words = {} if kind == "bc-text" else {"phrase_share": 0.0, "contrast_every": 0, "text_dropout": 0.0}
-    turned = {"turned_share": 0.0} if set(space.study.tasks.seen) <= set(UNTURNED) else {}
+    turned = {"varied_share": 0.0} if set(space.study.tasks.seen) <= set(UNTURNED) else {}
     return space.study.decoder.model_copy(update={**SETTINGS, **words, **turned})
 
 
@@ -120,7 +120,7 @@ def _words(space: Workspace) -> Phrases | None:
     if not known.texts:
         return None
     own = [[task.sentence, *known.texts.get(task.id, [])] for task in study.seen]
-    _, groups = phrases.texts([], known, tasks)
+    _, groups = phrases.texts([], known, tasks, study.grounding.synonyms)
     return phrases.embedded([list(islice(cycle(words), phrases.N_PHRASES)) for words in own], groups)
 
 

@@ -27,9 +27,9 @@ LEAST_STD = 1e-2
 class Forgetful:
     """Any policy that needs the present observations alone."""
 
-    policy: Callable[[NDArray[np.float64]], NDArray[np.float32]]
+    policy: Callable[[NDArray[np.float64]], NDArray[Any]]
 
-    def __call__(self, observations: NDArray[np.float64], episodes: NDArray[np.int64]) -> NDArray[np.float32]:
+    def __call__(self, observations: NDArray[np.float64], episodes: NDArray[np.int64]) -> NDArray[Any]:
         """(B, S) observations -> (B, A) actions."""
         return self.policy(observations)
 
@@ -49,10 +49,11 @@ class ClonedTask:
 
     def prior(self, observations: NDArray[Any], floor: float = 0.0) -> ActionPrior:
         """(B, S) observations -> the network's distribution over (B, A) actions."""
-        anchors = self.grounding.anchors(observations)
+        state = self.grounding.read(observations)
+        anchors = state.anchors
         targets = anchors[:, self.grounding.vocabulary.anchors.index(self.anchor)]
         latents = np.broadcast_to(self.latent, (len(observations), 1, len(self.latent)))
-        components = self.decoder.decode(self.grounding.inputs(observations, targets), latents)
+        components = self.decoder.decode(state.inputs(targets), latents)
         return components.flat(np.ones((len(observations), 1)), floor)
 
 
@@ -92,8 +93,9 @@ class Demonstrated:
             episode = episodes[item.task_id][item.episode]
             observation = episode.observations[item.start : item.start + 1].astype(np.float64)
             book = CompiledPlaybook(playbooks[item.task_id], grounding.vocabulary)
-            target = book.targets(np.array([item.step]), grounding.anchors(observation))
-            starts.append(grounding.inputs(observation, target)[0])
+            state = grounding.read(observation)
+            target = book.targets(np.array([item.step]), state.anchors)
+            starts.append(state.inputs(target)[0])
             self.actions.append(episode.actions[item.start : item.stop])
             self.by_sentence[item.skill].append(number)
         self.starts = np.stack(starts)  # (n_segments, I)
@@ -139,8 +141,9 @@ class Replay:
     def __call__(self, observations: NDArray[np.float64], episodes: NDArray[np.int64]) -> NDArray[np.float32]:
         """(B, S) observations -> (B, A) actions."""
         grounding = self.demonstrated.grounding
-        steps = self._book.active(grounding.values(observations))
-        inputs = grounding.inputs(observations, self._book.targets(steps, grounding.anchors(observations)))
+        state = grounding.read(observations)
+        steps = self._book.active(state.values)
+        inputs = state.inputs(self._book.targets(steps, state.anchors))
         rows = [self._next(*row) for row in zip(episodes.tolist(), steps.tolist(), inputs, strict=True)]
         return np.stack(rows).astype(np.float32)
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from lago_skills.core import Playbook
 from lago_skills.playbook import CompiledPlaybook
 from lago_skills.prior import ActionPrior
-from lago_skills.words.geometry import locate, meaning
+from lago_skills.words.geometry import locate, relation_of
 from lago_skills.worlds.grounding import Grounding, anchored
 
 CLOSED = re.compile(r"\b(close|closing|closed|gripped)\b")
@@ -48,9 +48,9 @@ class NumbersController:
 
     def __call__(self, observations: NDArray[np.float64], episodes: NDArray[np.int64]) -> NDArray[np.float32]:
         """(B, S) observations -> (B, A) actions."""
-        book, anchors = CompiledPlaybook(self.playbook, self.grounding.vocabulary), self.grounding.anchors(observations)
-        steps = book.active(self.grounding.values(observations))
-        ways = book.targets(steps, anchors) - anchors[:, 0]
+        book, state = CompiledPlaybook(self.playbook, self.grounding.vocabulary), self.grounding.read(observations)
+        steps = book.active(state.values)
+        ways = book.targets(steps, state.anchors) - state.anchors[:, 0]
         closed = np.array([bool(re.search(r"closing|closed", step.skill)) for step in self.playbook.steps])
         return act(self.gain * ways, closed[steps])
 
@@ -67,11 +67,11 @@ class WordsController:
 
     def __call__(self, observations: NDArray[np.float64], episodes: NDArray[np.int64]) -> NDArray[np.float32]:
         """(B, S) observations and (B,) numbers of the episodes they are of -> (B, A) actions."""
-        anchors, names = self.grounding.anchors(observations), self.grounding.vocabulary.anchors
+        anchors, names = self.grounding.read(observations).anchors, self.grounding.vocabulary.anchors
         ways, closed = np.zeros((len(observations), 3)), list[bool]()
         for row, episode in enumerate(episodes.tolist()):
             step, since = self._at.get(episode, (0, 0))
-            known = meaning(self.playbook.steps[step])
+            known = relation_of(self.playbook.steps[step])
             at = locate(self.playbook.steps[step], anchors[row : row + 1], names)
             way = at.way(np.array([self.metres.get(known.word, (0.0, 0.0, 0.0))]))[0]
             over = since >= GRASP_STEPS if known.word == "holding" else np.linalg.norm(way) < NEAR_M
@@ -101,11 +101,12 @@ class ControllerGuide:
     def _in_words(self, observations: NDArray[Any]) -> NDArray[np.float32]:
         """The step after the last one whose relation holds."""
         names, steps = self.grounding.vocabulary.anchors, self.playbook.steps
-        anchors, hand = self.grounding.anchors(observations), anchored(self.grounding).hand(observations)
+        state = anchored(self.grounding).read(observations)
+        anchors, hand = state.anchors, state.hand
         ways = np.stack([at.way(np.zeros((len(anchors), 3))) for at in (locate(s, anchors, names) for s in steps)])
         over = np.linalg.norm(ways, axis=2) < NEAR_M  # (n_steps, B)
         for k, step in enumerate(steps):
-            if meaning(step).word == "holding":
+            if relation_of(step).word == "holding":
                 over[k] &= hand[:, 0] < GRIPPED
         after = np.array([[k + 1] for k in range(len(steps))]) * over
         active = np.minimum(after.max(axis=0), len(steps) - 1)
@@ -114,6 +115,6 @@ class ControllerGuide:
 
 
 def act(moves: NDArray[Any], closed: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """(B, 3) moves and which effectors are closed -> (B, 4) actions."""
+    """(B, 3) moves and which hands are closed -> (B, 4) actions."""
     fingers = np.where(closed, 1.0, -1.0)[:, None]
     return np.clip(np.concatenate([moves, fingers], axis=1), -1.0, 1.0).astype(np.float32)

@@ -80,7 +80,7 @@ class WaypointController:
 
     def __call__(self, observations: NDArray[np.float64], episodes: NDArray[np.int64]) -> NDArray[np.float32]:
         """(B, S) observations and (B,) numbers of the episodes they are of -> (B, A) actions."""
-        effector = self.grounding.anchors(observations)[:, 0]
+        effector = self.grounding.read(observations).anchors[:, 0]
         moves, closed = np.zeros((len(effector), 3)), list[bool]()
         numbers: list[int] = episodes.tolist()
         for row, episode in enumerate(numbers):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,9 +66,9 @@ class NearestStepGuide(LibraryGuide):
             spread.astype(np.float32),
         )
 
-    def decode(self, observations: NDArray[Any], retrieval: Retrieval) -> ActionPrior:
+    def decode(self, retrieval: Retrieval) -> ActionPrior:
         """One component for each retrieved skill."""
-        inputs = self.inputs(observations, retrieval) / self._std
+        inputs = retrieval.inputs() / self._std
         ids = retrieval.neighbors.ids
         size = self.decoder.action_size
         means, stds = np.zeros((*ids.shape, size), np.float32), np.ones((*ids.shape, size), np.float32)

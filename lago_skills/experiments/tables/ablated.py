@@ -83,7 +83,9 @@ class Ablated:
     def _default(self) -> tuple[DecoderWeights, float]:
         self._replicate.make(lambda: pretrain.jobs(self.space))
         folder = self.space.artifact("decoder")
-        return pretrain.load(folder), verify(folder).seconds
+        decoder = pretrain.load(folder)
+        assert isinstance(decoder, DecoderWeights)  # of continuous actions, as this table is
+        return decoder, verify(folder).seconds
 
     def _train(self, chosen: Variant, config: DecoderConfig) -> tuple[DecoderWeights, float]:
         from lago_skills.decoder.pretrain import pretrain as fit

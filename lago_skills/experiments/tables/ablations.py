@@ -15,7 +15,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -166,9 +166,9 @@ class Play:
         def policy(observations: NDArray[np.float64]) -> NDArray[np.float32]:
             retrieval = self.guide.retrieve(observations, task.id)
             if self.guide.learned:
-                active = book.active(self.guide.grounding.values(observations))
+                active = book.active(self.guide.grounding.read(observations).values)
                 self._agreed[task.id].append(retrieval.neighbors.ids[:, 0] == planned[active])
-            return self._act(self.guide.decode(observations, retrieval))
+            return self._act(cast("ActionPrior", self.guide.decode(retrieval)))
 
         results = rollouts(self.world, task, policy, self.seeds, lambda n: None, envs=self.envs[task.id])
         return success_share(results)

@@ -21,7 +21,7 @@ from lago_skills.experiments.baselines.cloning_policies import ClonedTask
 from lago_skills.experiments.baselines.nearest import NearestStepGuide
 from lago_skills.experiments.replicate import Replicate, ReplicateSpace, Say
 from lago_skills.guide.guides import Guide, LibraryGuide
-from lago_skills.playbook import playbook_from, playbook_to
+from lago_skills.playbook import read_playbook, write_playbook
 from lago_skills.prior import ActionPrior
 from lago_skills.query.runtime import LearnedQuery
 from lago_skills.rl import methods
@@ -112,7 +112,7 @@ class Advisers:
         self.replicate.make(lambda: [brief_job(space)])
         folder = space.artifact("playbooks-brief")
         books = {
-            name: playbook_from(entry)
+            name: read_playbook(entry, guide.grounding.vocabulary)
             for name, entry in json.loads((folder / BRIEF_FILE).read_text(encoding="utf-8")).items()
         }
         if any(task.id not in books for task in tasks):
@@ -187,7 +187,7 @@ def brief_job(space: ReplicateSpace) -> Job:
         if not answer.versions:
             planner.transcripts.replay(answer.request, f"{asked.study.name}-brief")
     chosen = {task.id: known[task.id].chosen for task in tasks}
-    books = {name: playbook_to(v.playbook) for name, v in chosen.items() if v is not None and v.playbook is not None}
+    books = {name: write_playbook(v.playbook) for name, v in chosen.items() if v is not None and v.playbook is not None}
 
     def make(writer: ArtifactWriter, progress: Progress) -> None:
         from lago_skills.text.embed import embed

@@ -169,7 +169,7 @@ class Latent(Table):
         book = self._plan(cell, task)
         if actor == LIBRARY:
             guide = self._guide(cell, book)
-            return lambda observations, episodes: guide.prior(observations, task.id).mean()
+            return lambda observations, episodes: guide.prior(observations, task.id).greedy()
         if cell["plan_form"] == "numbers":
             return NumbersController(book, grounding, CONTROLLERS[actor])
         guess = METRES if actor == GUESSED else {}
@@ -186,10 +186,10 @@ class Latent(Table):
     def _terms(self, space: Workspace) -> tuple[tuple[str, ...], ...]:
         from lago_skills.llm.transcripts import TranscriptFile
         from lago_skills.planner.wordings import read_wordings
-        from lago_skills.stages.planning.phrases import MOTIONS
+        from lago_skills.stages.planning.phrases import VERBS
 
         known = read_wordings(TranscriptFile(plan.transcripts_path(space)), (*space.study.seen, *space.study.unseen))
-        return (*MOTIONS, *known.terms)
+        return (*VERBS, *space.study.grounding.synonyms, *known.terms)
 
     def _guide(self, cell: Cell, book: Playbook) -> LibraryGuide:
         guide = self.replicate(cell["seed"], space=self._spaces[cell["plan_form"]]).guide

@@ -104,7 +104,7 @@ class Skills(Table):
             results = rollouts(
                 self.space.world,
                 task,
-                lambda observations: guide.prior(observations, task.id).mean(),
+                lambda observations: guide.prior(observations, task.id).greedy(),
                 eval_seeds(cell["seed"], n_episodes),
                 lambda n: None,
             )

@@ -164,17 +164,17 @@ class Training(Table):
         """Plays a method without training on a task, on the last evaluation's start states of runs of that seed."""
         from lago_skills.worlds.rollouts import full_rollouts, rollouts
 
-        method, world, size = cell["method"], self.space.world, self.space.study.grounding.action_size
+        method, world, actions = cell["method"], self.space.world, self.space.study.grounding.action_space
         seeds = eval_seeds(cell["seed"], self.spec.final_episodes)
         if method in (*GAINS, "scripted"):  # what they do may depend on what went before in their episode
             policy = advisers.replicate.policy
             return lambda task: full_rollouts(world, task, policy(method, task), seeds, _uncounted)
-        prior, rng = (guide or NullGuide(size)).prior, np.random.default_rng(cell["seed"])
+        prior, rng = (guide or NullGuide(actions)).prior, np.random.default_rng(cell["seed"])
 
-        def act(observations: NDArray[np.float64], task: Task) -> NDArray[np.float32]:
+        def act(observations: NDArray[np.float64], task: Task) -> NDArray[Any]:
             if method == "random":
-                return rng.uniform(-1.0, 1.0, (len(observations), size)).astype(np.float32)
-            return prior(observations, task.id).mean()
+                return rng.uniform(-1.0, 1.0, (len(observations), actions.size)).astype(np.float32)
+            return prior(observations, task.id).greedy()
 
         return lambda task: rollouts(world, task, lambda states: act(states, task), seeds, _uncounted, n_envs=10)
 

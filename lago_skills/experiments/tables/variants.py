@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from lago_skills.worlds.grounding import Grounding
+from lago_skills.worlds.grounding import Grounding, State
 
 DEFAULT = "default"
 
@@ -23,9 +23,31 @@ class RawGrounding:
         """Everything else is as in the grounding itself."""
         return getattr(self._grounding, name)
 
-    def inputs(self, observations: NDArray[Any], targets: NDArray[Any]) -> NDArray[np.float32]:
-        """(B, S) observations, (B, 3) targets -> (B, 3 + S)."""
-        return np.concatenate([targets, observations], axis=1).astype(np.float32)
+    def read(self, observations: NDArray[Any]) -> RawState:
+        """(B, S) observations -> what they say."""
+        return RawState(self._grounding.read(observations), observations)
+
+
+@dataclass(frozen=True)
+class RawState:
+    """A state of which the decoder sees everything as it is."""
+
+    state: State
+    observations: NDArray[Any]  # (B, S)
+
+    @property
+    def values(self) -> NDArray[np.float64]:
+        """(B, F) features."""
+        return self.state.values
+
+    @property
+    def anchors(self) -> NDArray[np.float64]:
+        """(B, n_anchors, D) points."""
+        return self.state.anchors
+
+    def inputs(self, targets: NDArray[Any]) -> NDArray[np.float32]:
+        """(B, D) targets -> (B, D + S)."""
+        return np.concatenate([targets, self.observations], axis=1).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -62,7 +84,7 @@ VARIANTS: dict[str, Variant] = {
     "text without other words": Variant("text", PLAIN_TEXT),
     "raw observation": Variant("features", {"context_swap_share": 0.0}, raw=True),
     "no turns hindsight swaps": Variant(
-        "features", {"turned_share": 0.0, "hindsight_share": 0.0, "context_swap_share": 0.0}
+        "features", {"varied_share": 0.0, "hindsight_share": 0.0, "context_swap_share": 0.0}
     ),
     "film": Variant("how the latent joins", {"join": "film"}),
     "stock-bc as it is": Variant("algorithm", {"algorithm": "stock-bc"}, calibrated=False),

@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from lago_skills.core import Neighbors
 from lago_skills.errors import ShapeError, StudyError
 from lago_skills.guide.guides import LibraryGuide, Retrieval
-from lago_skills.prior import ActionPrior, DiscretePrior
-
-Prior = ActionPrior | DiscretePrior
+from lago_skills.prior import Prior
+from lago_skills.worlds.grounding import State
 
 
 class AnyGuide(Protocol):
@@ -62,24 +61,23 @@ class LibraryAdviser:
 
     def prior(
         self, observations: NDArray[Any], tasks: NDArray[np.int64], shifts: Sequence[NDArray[np.float64] | None]
-    ) -> ActionPrior:
+    ) -> Prior:
         """(B, S) observations of (B,) tasks, the targets of each moved by its shift -> the prior of each."""
         if (tasks == tasks[0]).all():
-            all_found = self.guide.retrieve(observations, self.tasks[int(tasks[0])])
+            retrieval = self.guide.retrieve(observations, self.tasks[int(tasks[0])])
         else:
             places = [np.flatnonzero(tasks == task) for task in np.unique(tasks)]
-            found = [self.guide.retrieve(observations[rows], self.tasks[int(tasks[rows[0]])]) for rows in places]
-            all_found = joined(found, np.argsort(np.concatenate(places)))
+            parts = [self.guide.retrieve(observations[rows], self.tasks[int(tasks[rows[0]])]) for rows in places]
+            state = self.guide.grounding.read(np.asarray(observations, np.float64))
+            retrieval = joined(parts, np.argsort(np.concatenate(places)), state)
         for row, shift in enumerate(shifts):
             if shift is not None:
-                all_found.targets[row] += shift[all_found.steps[row]]
-        return self.guide.decode(
-            observations, all_found
-        )  # once for all tasks: the decoder costs more than what is looked up
+                retrieval.targets[row] += shift[retrieval.steps[row]]
+        return self.guide.decode(retrieval)  # once for all tasks: the decoder costs more than what is looked up
 
 
-def joined(found: Sequence[Retrieval], order: NDArray[np.int64]) -> Retrieval:
-    """What was looked up for rows of several tasks as one, in the order given."""
+def joined(found: Sequence[Retrieval], order: NDArray[np.int64], state: State) -> Retrieval:
+    """What was looked up for rows of several tasks as one, in the order given; `state` is of all of them in that order."""
     ids, scores = (
         np.concatenate([getattr(each.neighbors, name) for each in found])[order] for name in ("ids", "scores")
     )
@@ -89,7 +87,7 @@ def joined(found: Sequence[Retrieval], order: NDArray[np.int64]) -> Retrieval:
     )
     about = [each.subjects for each in found if each.subjects is not None]
     subjects = np.concatenate(about)[order] if len(about) == len(found) else None
-    return Retrieval(queries, steps, targets, Neighbors(ids, scores), weights, latents, subjects)
+    return Retrieval(state, queries, steps, targets, Neighbors(ids, scores), weights, latents, subjects)
 
 
 def by_task(tasks: NDArray[np.int64], of_task: Callable[[NDArray[np.int64], int], Prior]) -> Prior:

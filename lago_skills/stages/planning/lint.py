@@ -132,7 +132,9 @@ def _against(space: Workspace, book: Playbook, episodes: list[Episode]) -> tuple
     if not episodes:
         return ()
     if book.form == "numbers":
-        traces = [Trace(grounding.values(e.observations[:-1].astype(np.float64)), ended=e.success) for e in episodes]
+        traces = [
+            Trace(grounding.read(e.observations[:-1].astype(np.float64)).values, ended=e.success) for e in episodes
+        ]
         return lint_demonstrations(book, grounding.vocabulary, traces)
     from lago_skills.words.alignment import align
 
@@ -179,18 +181,18 @@ def rollout_traces(
         seen = [observation]
         ended = truncated = False
         while not (ended or truncated):
-            action = guide.prior(observation[None], task.id).mean()[0]
+            action = guide.prior(observation[None], task.id).greedy()[0]
             observation, _, ended, truncated, _ = env.step(action)
             seen.append(observation)
         states = np.stack(seen)
         steps = _written_steps(guide, states, task.id) if task.id in guide.words else None
-        traces.append(Trace(guide.grounding.values(states), ended, steps))
+        traces.append(Trace(guide.grounding.read(states).values, ended, steps))
     env.close()
     return traces
 
 
 def _written_steps(guide: LibraryGuide, states: NDArray[np.float64], task: str) -> NDArray[np.int64]:
     """(T,) which step of a plan in words was at work, as the plan was written."""
-    steps, _ = guide.read_words(states, task)
+    steps, _ = guide.read_words(anchored(guide.grounding).read(states), task)
     ordered = guide.corrections.get(task)
     return np.array(ordered.written)[steps] if ordered else steps

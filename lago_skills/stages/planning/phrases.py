@@ -22,21 +22,13 @@ from lago_skills.stages import plan
 from lago_skills.stages.workspace import Workspace
 from lago_skills.text.embed import embed
 
-MOTIONS: tuple[tuple[str, ...], ...] = (
+VERBS: tuple[tuple[str, ...], ...] = (
     ("move", "bring", "guide", "take", "steer"),
     ("lower", "bring down", "let down", "sink"),
     ("lift", "raise", "hoist", "bring up"),
     ("carry", "bring", "transport"),
-    ("object", "thing", "item", "workpiece"),
-    ("goal", "target", "goal position", "destination"),
-    ("through free space", "through the air", "freely", "without touching anything"),
-    ("fingers stay open", "with the fingers open", "keeping the fingers open", "fingers kept apart"),
-    ("fingers stay closed", "with the fingers closed", "keeping the fingers closed", "fingers kept shut"),
-    ("closed gripper", "shut gripper", "gripper with closed fingers"),
-    ("open gripper", "opened gripper", "gripper with open fingers"),
-    ("grasped", "held", "gripped", "clasped"),
 )
-"""Interchangeable words of motions, in the style of the recorded ones."""
+"""Interchangeable words of motions; to them come the synonyms of the world."""
 OPPOSITES: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
     (("open {}", "open up {}", "get {} open"), ("close {}", "shut {}", "push {} closed")),
     (("push {}", "shove {}", "give {} a push"), ("pull {}", "tug {}", "give {} a pull")),
@@ -65,7 +57,7 @@ NOUNS = (
     ("the nut", "the ring"),
 )
 ADJECTIVES = ("open", "close")
-"""Words that recorded sets take for verbs; in skill sentences they say how the gripper is."""
+"""Words that recorded sets take for verbs; in skill sentences they say how the hand is."""
 N_PHRASES, SWAP_SHARE, MAX_TRIES = 16, 0.5, 80
 
 
@@ -85,9 +77,11 @@ def reword(sentence: str, terms: Sequence[tuple[str, ...]], rng: random.Random, 
     return [texts[i % len(texts)] for i in range(n)]
 
 
-def texts(sentences: list[str], known: Wordings, tasks: tuple[Task, ...]) -> tuple[list[list[str]], list[list[str]]]:
+def texts(
+    sentences: list[str], known: Wordings, tasks: tuple[Task, ...], synonyms: tuple[tuple[str, ...], ...]
+) -> tuple[list[list[str]], list[list[str]]]:
     """Rewordings of every skill sentence, and groups of sentences that ask for the same task."""
-    terms = (*MOTIONS, *known.terms)
+    terms = (*VERBS, *synonyms, *known.terms)
     rng = random.Random(0)
     groups = [[task.sentence, *known.texts[task.id]] for task in tasks if known.texts.get(task.id)]
     for pair in OPPOSITES:
@@ -103,7 +97,8 @@ def phrases(space: Workspace, sentences: list[str]) -> Phrases | None:
     known = read_wordings(TranscriptFile(plan.transcripts_path(space)), tasks)
     if not known.terms and not known.texts:
         return None
-    return embedded(*texts(sentences, known, tuple(task for task in tasks if task.id != NONE)))
+    asked = tuple(task for task in tasks if task.id != NONE)
+    return embedded(*texts(sentences, known, asked, space.study.grounding.synonyms))
 
 
 def embedded(skills: list[list[str]], groups: list[list[str]]) -> Phrases:

@@ -40,9 +40,11 @@ def measure(world: World, demonstrated: tuple[Task, ...]) -> list[Scene]:
                 for i in range(N_DEMONSTRATIONS)
             ]
             good = [run.observations for run in runs if run.success]
-            shown = ranges(np.concatenate([grounding.values(each) for each in good]), grounding.features)
-            way = course([_told(each, grounding) for each in good])
-        found.append(Scene(task.id, ranges(grounding.values(starts), grounding.features), shown, way))
+            shown = ranges(
+                np.concatenate([grounding.read(each).values for each in good]), grounding.vocabulary.features
+            )
+            way = course([_course_values(each, grounding) for each in good])
+        found.append(Scene(task.id, ranges(grounding.read(starts).values, grounding.vocabulary.features), shown, way))
         env.close()
     return found
 
@@ -53,9 +55,9 @@ def _start(env: Env, seed: int, idle: NDArray[Any] | None) -> NDArray[np.float64
     return np.asarray(observation if idle is None else env.step(idle)[0], np.float64)
 
 
-def _told(observations: NDArray[Any], grounding: Grounding) -> dict[str, NDArray[np.float64]]:
-    """What the planner is told of one demonstration's course: every feature, and where the gripper is beside the thing."""
-    values = grounding.values(observations)
-    named = {feature.name: values[:, i] for i, feature in enumerate(grounding.features)}
-    anchors = grounding.vocabulary.anchors
-    return named | (beside(grounding.anchors(observations), anchors) if len(anchors) > 1 else {})
+def _course_values(observations: NDArray[Any], grounding: Grounding) -> dict[str, NDArray[np.float64]]:
+    """One demonstration's course as the planner sees it: every feature, and where the effector is from the thing."""
+    state, anchors = grounding.read(observations), grounding.vocabulary.anchors
+    values = state.values
+    named = {feature.name: values[:, i] for i, feature in enumerate(grounding.vocabulary.features)}
+    return named | (beside(state.anchors, anchors) if len(anchors) > 1 else {})
