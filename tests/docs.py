@@ -15,17 +15,24 @@ os.environ["COLUMNS"] = "100"
 
 from lago_skills.commands.cli import parser
 from lago_skills.experiments import curves
-from lago_skills.experiments.cells import ResultFile, Row, summary
-from lago_skills.experiments.tables import ablations, opposites
+from lago_skills.experiments.cells import Row, Schema
+from lago_skills.experiments.result_file import ResultFile
+from lago_skills.experiments.tables import ablations, opposites, zero_shot
 from lago_skills.experiments.tables import latent as latent_table
 from lago_skills.experiments.tables import skills as skills_table
 from lago_skills.experiments.tables import training as training_tables
-from lago_skills.experiments.tables.training import TABLES
+from lago_skills.experiments.tables.specs import SPECS
 from lago_skills.stages.workspace import open_workspace
 from lago_skills.worlds.metaworld.tasks import GROUPS
 from tests.conftest import ROOT
 from tests.fading import RESULTS as FADING
 from tests.fading import read as read_fading
+
+
+def on_record(schema: Schema) -> list[Row]:
+    """The committed rows of a table."""
+    return ResultFile.of(schema, ROOT).rows()
+
 
 STAGE_WORDS = {
     "collect": "collect 50 demonstrations",
@@ -136,14 +143,14 @@ def library(results: dict[str, Any]) -> str:
     return "\n".join([*lines, "", text])
 
 
-def zero_shot() -> str:
+def zero_shot_means() -> str:
     """Means of the zero-shot table, in Markdown."""
-    rows = ResultFile(ROOT / "data/results/zero-shot.csv", Row).rows()
+    rows = on_record(zero_shot.SCHEMA)
     lines = [
         "| method | level | demonstrations | success (95 %) | at the last step | tasks | seeds |",
         "|---|---|---|---|---|---|---|",
     ]
-    for entry in summary(rows):
+    for entry in zero_shot.summary(rows):
         interval = f" ({entry['low']:.2f} to {entry['high']:.2f})" if entry["low"] is not None else ""
         lines.append(
             f"| {entry['method']} | {entry['level']} | {entry['demos']} | {entry['success']:.2f}{interval} | "
@@ -154,7 +161,7 @@ def zero_shot() -> str:
 
 def latent() -> str:
     """Means of the latent table, in Markdown: the sceptic's controllers first."""
-    rows = ResultFile(ROOT / latent_table.RESULTS, latent_table.Row).rows()
+    rows = on_record(latent_table.SCHEMA)
     by_kind: dict[tuple[str, str, str, str, int], dict[str, dict[str, Any]]] = {}
     for entry in latent_table.summary(rows):
         if entry["tasks"] == len(GROUPS[entry["level"]]):  # a part of a group says little
@@ -180,17 +187,17 @@ def latent() -> str:
 
 def learners() -> str:
     """Learners of the latent table, task by task, beside who advises them acting alone."""
-    rows = ResultFile(ROOT / latent_table.RESULTS, latent_table.Row).rows()
+    rows = on_record(latent_table.SCHEMA)
     alone: dict[tuple[Any, ...], float] = {}
     after: defaultdict[tuple[str, ...], dict[int, list[float]]] = defaultdict(dict)
     seeds: defaultdict[tuple[str, ...], set[int]] = defaultdict(set)
     for row in rows:
-        key = (row.plan_form, row.actor, row.noise, row.task)
-        if row.prior_of:
-            after[*key, row.prior_of].setdefault(row.steps, []).append(row.success)
-            seeds[*key, row.prior_of].add(row.seed)
+        key = (row["plan_form"], row["actor"], row["noise"], row["task"])
+        if row["prior_of"]:
+            after[*key, row["prior_of"]].setdefault(row["steps"], []).append(row["success"])
+            seeds[*key, row["prior_of"]].add(row["seed"])
         else:
-            alone[*key, row.seed] = row.success
+            alone[*key, row["seed"]] = row["success"]
     steps = sorted({step for found in after.values() for step in found})
     lines = [
         f"| task | plan | prior | fault | learner | prior alone | {' | '.join(f'{step:,} steps' for step in steps)} |",
@@ -207,36 +214,36 @@ def learners() -> str:
 
 def skills() -> str:
     """What each skill's changes do, in Markdown."""
-    rows = ResultFile(ROOT / skills_table.RESULTS, skills_table.Row).rows()
+    rows = on_record(skills_table.SCHEMA)
     lines = [
         "| skill | tasks | disabled costs at most | neighbour in its place costs | opposite: cosine of the motion | slowly: speed |",
         "|---|---|---|---|---|---|",
     ]
-    for skill in dict.fromkeys(row.skill for row in rows):
-        own = [row for row in rows if row.skill == skill]
+    for skill in dict.fromkeys(row["skill"] for row in rows):
+        own = [row for row in rows if row["skill"] == skill]
         costs = [
-            max(before.success - after.success for before, after in _changed(own, change))
+            max(before["success"] - after["success"] for before, after in _changed(own, change))
             for change in ("disabled", "neighbour")
         ]
-        turned = mean(after.direction for _, after in _changed(own, "opposite"))
-        slower = mean(after.speed / before.speed for before, after in _changed(own, "slowly"))
+        turned = mean(after["direction"] for _, after in _changed(own, "opposite"))
+        slower = mean(after["speed"] / before["speed"] for before, after in _changed(own, "slowly"))
         words, _, ending = skill.rpartition(", until ")
         numbers = " | ".join(f"{each:.2f}" for each in (*costs, turned, slower))
-        n_tasks = len({row.task for row in own})
+        n_tasks = len({row["task"] for row in own})
         lines.append(f"| {' '.join(words.split()[:7])} ..., until {ending} | {n_tasks} | {numbers} |")
     return "\n".join(lines)
 
 
-def _changed(rows: list[skills_table.Row], change: str) -> list[tuple[skills_table.Row, skills_table.Row]]:
+def _changed(rows: list[Row], change: str) -> list[tuple[Row, Row]]:
     """Rows of one skill as it is, each with the one in which it is changed."""
-    as_is = {(row.task, row.seed): row for row in rows if row.change == "as it is"}
-    return [(as_is[row.task, row.seed], row) for row in rows if row.change == change]
+    as_is = {(row["task"], row["seed"]): row for row in rows if row["change"] == "as it is"}
+    return [(as_is[row["task"], row["seed"]], row) for row in rows if row["change"] == change]
 
 
 def training(name: str) -> str:
     """What the training runs of a table say, in Markdown."""
-    spec = TABLES[name]
-    rows = training_tables.rows(open_workspace(ROOT, ROOT / "data/studies/metaworld.toml"), name)
+    spec = SPECS[name]
+    rows = training_tables.table(open_workspace(ROOT, ROOT / "data/studies/metaworld.toml"), name).rows()
     columns = [f"after {steps:,} steps" for steps in spec.at]
     lines = [
         f"| method | no training | {' | '.join(columns)} | tasks | seeds |",
@@ -281,7 +288,7 @@ def _with_interval(entry: dict[str, Any] | None) -> str:
 
 def ablation_table() -> str:
     """What each part of decoder and retrieval brings, in Markdown."""
-    rows = ResultFile(ROOT / ablations.RESULTS, ablations.Row).rows()
+    rows = on_record(ablations.SCHEMA)
     entries = ablations.summary(rows)
     lines = [
         "| variant | about | seen | unseen | weakest task of any seed | negative log-likelihood | default's, same seeds | coverage of 90 % | told apart | training, s | seeds |",
@@ -298,7 +305,7 @@ def ablation_table() -> str:
     usual = next(entry for entry in entries if entry["variant"] == ablations.DEFAULT)
     learned = next(entry for entry in entries if entry["top_1"] is not None)
     text = (
-        f"{rows[0].episodes} episodes a task, {rows[0].demos} demonstrations of each seen one. Per step of demonstrations that nobody trained on, "
+        f"{rows[0]['episodes']} episodes a task, {rows[0]['demos']} demonstrations of each seen one. Per step of demonstrations that nobody trained on, "
         f"one Gaussian has {usual['nll_one']:.2f} and one per skill {usual['nll_per_skill']:.2f}; `stock-bc as it is` is d3rlpy's own spread. The learned query's nearest "
         f"skill is the labelled one in {100 * learned['top_1']:.0f} % of held-out demonstrated steps, and the playbook's in {100 * learned['agrees']:.0f} % of the steps it "
         "takes through the unseen tasks."
@@ -308,13 +315,13 @@ def ablation_table() -> str:
 
 def opposite_pairs() -> str:
     """What the text head makes of opposites, in Markdown."""
-    rows = opposites.read(ROOT / opposites.RESULTS)
+    rows = on_record(opposites.SCHEMA)
     lines = [
         "| twenty pairs such as open / close the drawer | cosine to the opposite | to a paraphrase | paraphrase nearer |",
         "|---|---|---|---|",
     ]
     for when, name in (("before", "sentence embedding"), ("after", "latent")):
-        found = opposites.told(rows, when)
+        found = opposites.separation(rows, when)
         lines.append(f"| {name} | {found['opposite']:.2f} | {found['paraphrase']:.2f} | {found['told']:.2f} |")
     return "\n".join(lines)
 
@@ -367,9 +374,9 @@ def parts_by_name() -> dict[str, str]:
         ("train", speed),
     ):
         parts[name] = make(json.loads((ROOT / f"data/results/{name}.json").read_text(encoding="utf-8")))
-    parts |= {name: training(name) for name in TABLES} | {"fading": fading()}
+    parts |= {name: training(name) for name in SPECS} | {"fading": fading()}
     parts |= {
-        "zero-shot": zero_shot(),
+        "zero-shot": zero_shot_means(),
         "latent": latent(),
         "learners": learners(),
         "skills": skills(),

@@ -76,8 +76,8 @@ def test_the_table_of_opposites_has_cosines_and_nearest_skills_before_and_after(
             "opposite_skill_after": "raise",
         }
     ]
-    assert opposites.told(rows, "before") == {"opposite": 0.0, "paraphrase": 1.0, "told": 1.0}
-    assert opposites.told(rows, "after")["told"] == 0.0
+    assert opposites.separation(rows, "before") == {"opposite": 0.0, "paraphrase": 1.0, "told": 1.0}
+    assert opposites.separation(rows, "after")["told"] == 0.0
     assert pairs().overlap(["Down", "sideways"]) == ["down"]
 
 

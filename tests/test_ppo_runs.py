@@ -310,19 +310,19 @@ def test_the_stage_trains_and_what_it_learned_acts_again(tmp_path: Path, bundle:
     space = Workspace(tmp_path, path, load_study(path))
     shutil.copytree(bundle, space.artifact("bundle"))
     observations = np.random.default_rng(0).normal(0.0, 0.3, (5, 39))
-    for cell, job in zip(stage.cells(space), stage.jobs(space), strict=True):
+    for training_run, job in zip(stage.training_runs(space), stage.jobs(space), strict=True):
         assert not job.done
         summary = job.run(lambda done, note: None).summary
         assert job.done
-        assert (summary["method"], summary["leader"], summary["steps"]) == (cell.algorithm, "policy", 400)
-        assert (summary["guide_share"] > 0.0) == (cell.algorithm == "guided-ppo")
-        act, leader = stage.learned(space, cell)
+        assert (summary["method"], summary["leader"], summary["steps"]) == (training_run.algorithm, "policy", 400)
+        assert (summary["guide_share"] > 0.0) == (training_run.algorithm == "guided-ppo")
+        act, leader = stage.learned(space, training_run)
         assert leader == "policy"
         actions = act(observations)
         assert actions.shape == (5, 4)
         assert float(np.abs(actions).max()) <= 1.0
         assert not np.array_equal(actions[0], actions[1])
-        assert not space.artifact("unfinished", cell.name).exists()
+        assert not space.artifact("unfinished", training_run.name).exists()
 
 
 # Beside the public implementation ---------------------------------------------------------------------------------------------

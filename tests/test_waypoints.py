@@ -100,12 +100,11 @@ def test_fingers_wait_where_they_are_asked_to() -> None:
 
 
 def test_cells_of_motions_are_of_the_tasks_that_were_asked_about() -> None:
-    space = open_workspace(ROOT, ROOT / "data/studies/metaworld.toml")
-    found = latent_table.cells(space, ["waypoints/controller-10"], [0], ["push", *direct.TASKS])
-    assert [cell.task for cell in found] == list(direct.TASKS)
+    chosen = latent_table.cells(["waypoints/controller-10"], [0], ["push", *direct.TASKS])
+    assert [cell["task"] for cell in chosen] == list(direct.TASKS)
     for method in ("waypoints/library", "waypoints/controller-10+sac", "waypoints/controller-10/dropped"):
         with pytest.raises(StudyError, match="waypoints/ and a controller"):
-            latent_table.cells(space, [method], [0], ["push-wall"])
+            latent_table.cells([method], [0], ["push-wall"])
 
 
 def test_what_is_not_recorded_is_named_with_its_remedy() -> None:

@@ -446,7 +446,7 @@ def test_rows_of_the_latent_table_are_measured_and_repeat(tmp_path: Path, capsys
     assert "the same" in capsys.readouterr().out
     assert main([*table, "--methods", "numbers/library/sideways"], _NOT_NONE) == 2
     assert "expected FORM/ACTOR" in capsys.readouterr().err
-    assert len(latent_table.DEFAULT_METHODS) == 17
+    assert len(latent_table.METHODS) == 17
 
 
 def test_relations_are_told_apart() -> None:

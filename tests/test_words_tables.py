@@ -15,10 +15,10 @@ from lago_skills.core import Playbook, Step
 from lago_skills.errors import ArtifactCorrupt, StudyError
 from lago_skills.experiments import behaviour
 from lago_skills.experiments.baselines.controllers import ControllerGuide, NumbersController
+from lago_skills.experiments.replicate import Replicate, replicate_space
 from lago_skills.experiments.tables import latent as latent_table
 from lago_skills.experiments.tables import latent_learners
 from lago_skills.experiments.tables import skills as skills_table
-from lago_skills.experiments.tables.zero_shot import Variant, variant
 from lago_skills.llm.transcripts import Request
 from lago_skills.planner.findings import Finding
 from lago_skills.planner.lint import Trace, lint_alignment, lint_rollouts
@@ -33,6 +33,7 @@ from lago_skills.worlds.metaworld.tasks import find_task
 from lago_skills.worlds.metaworld.world import demonstrate
 from lago_skills.worlds.seeds import DEMO_SEED
 from tests.conftest import ROOT
+from tests.tables import silent
 
 GROUNDING = MetaWorldGrounding()
 RELATION = {relation.name: relation for relation in GROUNDING.vocabulary.relations}
@@ -69,19 +70,19 @@ _ARGS: Any = object()
 
 def test_steps_that_demonstrations_do_not_show_are_faults() -> None:
     lengths, scores = np.array([[3, 40], [3, 30], [20, 30]]), np.array([-1.0, -9.0, -1.5])
-    found = lint_alignment(PUSH, lengths, scores)
-    assert [finding.kind for finding in found] == ["never-active", "unaligned"]
-    assert found[0].step == 1
-    assert "67%" in found[0].text
-    assert "2 (-9.0)" in found[1].text
+    findings = lint_alignment(PUSH, lengths, scores)
+    assert [finding.kind for finding in findings] == ["never-active", "unaligned"]
+    assert findings[0].step == 1
+    assert "67%" in findings[0].text
+    assert "2 (-9.0)" in findings[1].text
     assert lint_alignment(PUSH, np.full((3, 2), 20), np.full(3, -1.0)) == ()
 
 
 def test_rollouts_of_plans_in_words_say_where_they_are_stuck() -> None:
     values = np.zeros((100, len(GROUNDING.vocabulary.features)))
     opening = Trace(values, False, np.zeros(100, int))
-    found = lint_rollouts(PUSH, GROUNDING.vocabulary, [opening] * 3)
-    assert {(finding.kind, finding.step) for finding in found} == {("never-active", 2), ("never-starts", 1)}
+    findings = lint_rollouts(PUSH, GROUNDING.vocabulary, [opening] * 3)
+    assert {(finding.kind, finding.step) for finding in findings} == {("never-active", 2), ("never-starts", 1)}
     late = Trace(values, False, np.repeat([0, 1], 50).astype(int))
     late = Trace(values, False, np.repeat([0, 1], [20, 80]).astype(int))
     assert ("stuck", 2) in {(f.kind, f.step) for f in lint_rollouts(PUSH, GROUNDING.vocabulary, [late] * 3)}
@@ -129,25 +130,32 @@ def test_a_controller_advises_a_learner(
     monkeypatch.setattr(latent_learners, "EVAL_EVERY", 200)
     space = open_workspace(ROOT, ROOT / "data/studies/metaworld.toml")
     guide = ControllerGuide(playbooks["push"], GROUNDING, 10.0)
-    found = latent_learners.learn(space, find_task("push"), guide, "guided-sac", 0, 3)
-    assert set(found) == {200, 400}
-    assert found[200].success_last is None
-    assert found[400].episodes == 3
-    assert found[400].success == 1.0  # whoever is advised so well does not end below it
+    evaluations = latent_learners.learn(space, find_task("push"), guide, "guided-sac", 0, 3)
+    assert set(evaluations) == {200, 400}
+    assert evaluations[200].success_last is None
+    assert evaluations[400].episodes == 3
+    assert evaluations[400].success == 1.0  # whoever is advised so well does not end below it
 
 
 def test_cells_of_learners_are_named_by_their_steps() -> None:
-    space = open_workspace(ROOT, ROOT / "data/studies/metaworld.toml")
-    found = latent_table.cells(space, ["words/library/dropped+sac", "numbers/controller-20"], [0], ["push"])
-    assert [cell.name for cell in found] == [
+    chosen = latent_table.cells(["words/library/dropped+sac", "numbers/controller-20"], [0], ["push"])
+    assert [cell.name for cell in chosen] == [
         "words/library/dropped+sac@5000/push/0",
         "words/library/dropped+sac@20000/push/0",
         "numbers/controller-20//push/0",
     ]
+    table = latent_table.Latent(open_workspace(ROOT, ROOT / "data/studies/metaworld.toml"), silent)
+    runs = [table.measured_together(cell) for cell in chosen]
+    assert runs[0] == runs[1] != runs[2]  # one training run gives both
     with pytest.raises(StudyError, match="a learner of sac, ppo"):
-        latent_table.cells(space, ["words/library+ddpg"], [0], ["push"])
+        latent_table.cells(["words/library+ddpg"], [0], ["push"])
     with pytest.raises(StudyError, match="of plans in words alone"):
-        latent_table.cells(space, ["numbers/controller-metres"], [0], ["push"])
+        latent_table.cells(["numbers/controller-metres"], [0], ["push"])
+
+
+def test_the_latent_table_is_of_the_study_that_its_rows_are_of() -> None:
+    with pytest.raises(StudyError, match="found study 'words' with --table latent"):
+        latent_table.Latent(open_workspace(ROOT, ROOT / "data/studies/words.toml"), silent)
 
 
 # The table of skills ---------------------------------------------------------------------------------------------------
@@ -169,10 +177,10 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_table_of_skills(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table = ["--root", str(root), "evaluate", "words", "--table", "skills", "--tasks", "push", "--episodes", "2"]
     assert main([*table, "--json"], _ARGS) == 0
-    found = json.loads(capsys.readouterr().out)
+    results = json.loads(capsys.readouterr().out)
     columns = {"skill", "change", "task", "success", "steps", "direction", "speed"}
-    assert all(columns <= set(row) for row in found["rows"])
-    rows = {(row["skill"][:20], row["change"]): row for row in found["rows"]}
+    assert all(columns <= set(row) for row in results["rows"])
+    rows = {(row["skill"][:20], row["change"]): row for row in results["rows"]}
     assert {change for _, change in rows} == set(behaviour.CHANGES)
     assert all(row["direction"] == pytest.approx(1.0) for (_, change), row in rows.items() if change == "as it is")
     grip, lower = (
@@ -180,7 +188,7 @@ def test_the_table_of_skills(root: Path, capsys: pytest.CaptureFixture[str]) -> 
     )
     assert rows[lower, "opposite"]["direction"] < rows[lower, "as it is"]["direction"]
     assert rows[grip, "opposite"]["success"] <= rows[grip, "as it is"]["success"]
-    summary = found["summary"]
+    summary = results["summary"]
     assert len(summary["round_trip"]["confusion"]) == len(summary["skills"]) == 5
     assert sum(map(sum, summary["round_trip"]["confusion"])) == 2 * (1 + 4)  # every segment of the other demonstrations
     assert summary["support"][summary["skills"][2]["skill"]] == {"down": 2}
@@ -202,7 +210,7 @@ def test_plans_in_words_are_linted(root: Path, capsys: pytest.CaptureFixture[str
     """Against demonstrations alone where there is no bundle yet."""
     space = open_workspace(root, root / "data/studies/words.toml")
     for job in (*collect.jobs(space), *plan.jobs(space)):
-        job.run(_silent)
+        job.run(_no_progress)
     assert main(["--root", str(root), "plan", "lint", "push", "--study", "words"], _ARGS) == 0
     printed = capsys.readouterr()
     assert "no bundle yet" in printed.err
@@ -214,21 +222,21 @@ def test_plans_in_words_are_linted(root: Path, capsys: pytest.CaptureFixture[str
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_sentences_that_nobody_showed_are_findings(root: Path) -> None:
-    """In another language, or of a motion that is in no demonstration: who answers in their stead is said."""
+    """In another language, or of a motion that is in no demonstration: who answers in their stead is named."""
     space = open_workspace(root, root / "data/studies/words.toml")
     for job in (*collect.jobs(space), *plan.jobs(space)):
-        job.run(_silent)
-    guide = Variant(variant(space, 0, 2), lambda text: None).guide
-    found = plan.find_plan(space, "push")
-    said = ("fahre mit offenem Greifer zur Sache", "hurl the thing across the room")
-    book = replace(PUSH, steps=tuple(replace(step, skill=text) for step, text in zip(PUSH.steps, said, strict=True)))
-    record = lint.check(space, found, replace(found.versions[0], playbook=book), [guide])
+        job.run(_no_progress)
+    guide = Replicate(replicate_space(space, 0, 2), silent).guide
+    recorded = plan.find_plan(space, "push")
+    unheard = ("fahre mit offenem Greifer zur Sache", "hurl the thing across the room")
+    book = replace(PUSH, steps=tuple(replace(step, skill=text) for step, text in zip(PUSH.steps, unheard, strict=True)))
+    record = lint.check(space, recorded, replace(recorded.versions[0], playbook=book), [guide])
     findings = {(finding.kind, finding.step): finding.text for finding in record.findings}
-    for step, text in enumerate(said, start=1):
+    for step, text in enumerate(unheard, start=1):
         assert f'no demonstration shows "{text}", so the controller does ' in findings["undemonstrated", step]
 
 
-def _silent(done: float, note: str) -> None:
+def _no_progress(done: float, note: str) -> None:
     """No progress is shown."""
 
 
@@ -236,7 +244,7 @@ def test_pictures_are_of_the_studies_that_the_tables_are_about() -> None:
     names = {
         study: table_pictures.recipe(open_workspace(ROOT, ROOT / f"data/studies/{study}.toml")) for study in STUDIES
     }
-    assert {study: list(found) for study, found in names.items()} == STUDIES
+    assert {study: list(drawn) for study, drawn in names.items()} == STUDIES
     (latent,) = table_pictures.pictures(open_workspace(ROOT, ROOT / "data/studies/metaworld.toml")).values()
     assert latent.startswith(b"\x89PNG")
 

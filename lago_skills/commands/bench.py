@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
+from lago_skills.commands.tables import say
 from lago_skills.worlds.world import DEFAULT
 
 
@@ -43,22 +43,18 @@ def _counts(text: str) -> tuple[int, ...]:
     return counts
 
 
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)  # noqa: T201
-
-
 def _measure(options: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     if options.what == "library":
         from lago_skills.experiments.benches import library as bench_library
 
-        return bench_library.bench(options.sizes or bench_library.SIZES, _say)
+        return bench_library.bench(options.sizes or bench_library.SIZES, say)
     if options.what == "train":
         import torch
 
         from lago_skills.experiments.benches import train as bench_train
 
         torch.set_num_threads(1)
-        return bench_train.bench(options.bundle or options.root.resolve() / "checkpoints/demo/bundle", say=_say)
+        return bench_train.bench(options.bundle or options.root.resolve() / "checkpoints/demo/bundle", say=say)
     from lago_skills.experiments.benches import decoder as bench_decoder
     from lago_skills.stages.workspace import Workspace
     from lago_skills.study import load_study, study_path
@@ -66,7 +62,7 @@ def _measure(options: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[st
     root = options.root.resolve()
     path = study_path(options.study, root)
     return bench_decoder.bench(
-        Workspace(root, path.resolve(), load_study(path)), options.demos or bench_decoder.COUNTS, _say
+        Workspace(root, path.resolve(), load_study(path)), options.demos or bench_decoder.COUNTS, say
     )
 
 

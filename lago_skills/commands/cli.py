@@ -14,8 +14,9 @@ import lago_skills
 from lago_skills.commands import bench as bench_command
 from lago_skills.commands import evaluate as evaluate_command
 from lago_skills.commands import skills_options
-from lago_skills.commands.train import TABLE_NAMES, report_training
+from lago_skills.commands.tables import report_table
 from lago_skills.errors import LagoError
+from lago_skills.experiments.registry import TRAINING_TABLES
 from lago_skills.worlds.world import DEFAULT
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def parser() -> argparse.ArgumentParser:
     report = commands.add_parser("report", help="one HTML page: tables, curves, skill map, animation")
     report.add_argument("study")
     report.add_argument(
-        "--table", choices=TABLE_NAMES, help="what the training runs on record say, instead of the page"
+        "--table", choices=TRAINING_TABLES, help="what the training runs on record say, instead of the page"
     )
     data = commands.add_parser("data", help="offline data: list a study's, show a file's, export to Minari, NPZ, HDF5")
     data.add_argument("action", choices=("list", "show", "export"))
@@ -190,7 +191,7 @@ def _run_study(options: argparse.Namespace, command: str, run_stages: StageRunne
         plan_command(space, options, run_stages)
     elif command == "report":
         if options.table:
-            report_training(space, options.table, as_json=bool(options.json))
+            report_table(space, options.table, as_json=bool(options.json))
         else:
             _report(space, run_stages, as_json=bool(options.json))
     else:

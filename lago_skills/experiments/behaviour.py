@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from lago_skills.core import Playbook, Relation, Step, Task, Vocabulary
 from lago_skills.errors import ArtifactCorrupt, StudyError
-from lago_skills.experiments.tables.zero_shot import Variant
+from lago_skills.experiments.replicate import Replicate
 from lago_skills.guide.guides import LibraryGuide
 from lago_skills.stages import collect, plan, segment
 from lago_skills.stages.planning.lint import with_playbook
@@ -39,10 +39,10 @@ def alike(one: NDArray[np.floating], other: NDArray[np.floating]) -> float:
 class Behaviour:
     """What the skills of one seed's demonstrations do."""
 
-    def __init__(self, made: Variant) -> None:
-        self.made = made
-        self.guide = made.guide
-        self._opposites = read_opposites(made.space.root, made.space.study.grounding.vocabulary)
+    def __init__(self, replicate: Replicate) -> None:
+        self.replicate = replicate
+        self.guide = replicate.guide
+        self._opposites = read_opposites(replicate.space.root, replicate.space.study.grounding.vocabulary)
         self._moves: dict[tuple[str, str], NDArray[np.float32]] = {}
         self._latents: dict[str, NDArray[np.float32]] = {}
 
@@ -50,23 +50,23 @@ class Behaviour:
     def steps(self) -> dict[str, list[tuple[str, Step]]]:
         """By skill: the tasks and steps of plans that use it, demonstrated ones first."""
         assert self.guide.ends is not None
-        found: dict[str, list[tuple[str, Step]]] = {skill: [] for skill in self.guide.ends.skills}
-        for name, book in plan.playbooks(self.made.space).items():
+        uses: dict[str, list[tuple[str, Step]]] = {skill: [] for skill in self.guide.ends.skills}
+        for name, book in plan.playbooks(self.replicate.space).items():
             for step in book.steps:
-                if step.sentence in found:
-                    found[step.sentence].append((name, step))
-        return found
+                if step.sentence in uses:
+                    uses[step.sentence].append((name, step))
+        return uses
 
     def tasks(self, skill: str) -> list[str]:
         """The tasks that a skill is played on."""
-        seen = {task.id for task in self.made.space.study.seen}
+        seen = {task.id for task in self.replicate.space.study.seen}
         names = list(dict.fromkeys(name for name, _ in self.steps[skill]))
         return [n for n in names if n in seen][: TASKS_EACH[0]] + [n for n in names if n not in seen][: TASKS_EACH[1]]
 
     @cached_property
     def states(self) -> dict[str, list[tuple[str, Step, NDArray[np.float64]]]]:
         """By skill: demonstrated states of each of its tasks, and the step there."""
-        return states_of(self.made)
+        return states_of(self.replicate)
 
     def step(self, skill: str, change: str, step: Step) -> Step:
         """A step with its sentence changed.
@@ -96,14 +96,14 @@ class Behaviour:
     def moves(self, skill: str, change: str) -> NDArray[np.float32]:
         """(B, A) mean actions in the skill's demonstrated states; of `disabled`, ask while it is."""
         if change == "disabled" or (skill, change) not in self._moves:
-            found = [
+            moves = [
                 self._act(self.step(skill, change, step), task, states) for task, step, states in self.states[skill]
             ]
-            self._moves[skill, change] = np.concatenate(found)
+            self._moves[skill, change] = np.concatenate(moves)
         return self._moves[skill, change]
 
     def paraphrased(self, skill: str) -> NDArray[np.float32]:
-        """(B, A) mean actions in the skill's states when it is said in other words."""
+        """(B, A) mean actions in the skill's states in other words."""
         text = self._opposites[skill][2]
         return np.concatenate(
             [self._act(replace(step, skill=text), task, states) for task, step, states in self.states[skill]]
@@ -141,7 +141,7 @@ class Behaviour:
     @cached_property
     def neighbours(self) -> dict[str, str]:
         """For each skill the other one that does most nearly the same in its states."""
-        found: dict[str, str] = {}
+        nearest: dict[str, str] = {}
         for skill, shown in self.states.items():
             own = self.moves(skill, "as it is")
             apart: dict[str, float] = {}
@@ -149,11 +149,11 @@ class Behaviour:
                 if other != skill:
                     actions = [self._act(_instead(self.steps[other][0][1], step), task, s) for task, step, s in shown]
                     apart[other] = float(((np.concatenate(actions) - own) ** 2).mean())
-            found[skill] = min(apart, key=lambda name: apart[name])
-        return found
+            nearest[skill] = min(apart, key=lambda name: apart[name])
+        return nearest
 
-    def told_apart(self) -> list[dict[str, Any]]:
-        """For each skill: whether what it does is nearer to what it does in other words than to its opposite."""
+    def opposites(self) -> list[dict[str, Any]]:
+        """For each skill: whether what it does is nearer to what it does in other words than to its opposite (`told_apart`)."""
         rows: list[dict[str, Any]] = []
         for skill in self.states:
             own, same, other = self.moves(skill, "as it is"), self.paraphrased(skill), self.moves(skill, "opposite")
@@ -169,7 +169,7 @@ class Behaviour:
             )
         return rows
 
-    def round_trip(self, other: Variant) -> tuple[list[str], NDArray[np.int64]]:
+    def round_trip(self, other: Replicate) -> tuple[list[str], NDArray[np.int64]]:
         """Sentences, and how many segments of other demonstrations of each (rows) are most like which (columns)."""
         names = list(self.states)
         confusion = np.zeros((len(names), len(names)), np.int64)
@@ -187,11 +187,11 @@ class Behaviour:
         return names, confusion
 
     def support(self) -> dict[str, dict[str, int]]:
-        """For each skill: demonstrated segments by the direction in which the gripper went, in the frame of thing and place."""
+        """For each skill: demonstrated segments by the direction in which the effector went, in the frame of thing and place."""
         assert self.guide.ends is not None
-        grounding, space = anchored(self.made.space.study.grounding), self.made.space
+        grounding, space = anchored(self.replicate.space.study.grounding), self.replicate.space
         episodes, books = collect.episodes(space), plan.playbooks(space)
-        found: defaultdict[str, defaultdict[str, int]] = defaultdict(lambda: defaultdict(int))
+        counts: defaultdict[str, defaultdict[str, int]] = defaultdict(lambda: defaultdict(int))
         for item in segment.load(space)[0]:
             states = episodes[item.task_id][item.episode].observations[[item.start, item.stop]].astype(np.float64)
             anchors, step = grounding.read(states).anchors, books[item.task_id].steps[item.step]
@@ -202,8 +202,8 @@ class Behaviour:
             length = float(np.linalg.norm(along))
             along = along / length if length > 1e-3 else np.zeros_like(along)
             move = to_frame((anchors[1:, 0] - anchors[:1, 0]), along)[0]
-            found[item.skill][way_of(move, placed=len(step.about) > 1)] += 1
-        return {skill: dict(ways) for skill, ways in found.items()}
+            counts[item.skill][way_of(move, placed=len(step.about) > 1)] += 1
+        return {skill: dict(ways) for skill, ways in counts.items()}
 
 
 def way_of(move: NDArray[np.float64], *, placed: bool) -> str:
@@ -232,12 +232,12 @@ def as_written(guide: LibraryGuide) -> LibraryGuide:
 class _Changed:
     """With one skill changed: a guide to play with; the library is as before afterwards."""
 
-    def __init__(self, known: Behaviour, skill: str, change: str, task: str) -> None:
-        self._known, self._skill, self._change, self._task = known, skill, change, task
+    def __init__(self, behaviour: Behaviour, skill: str, change: str, task: str) -> None:
+        self._behaviour, self._skill, self._change, self._task = behaviour, skill, change, task
         self._ids: list[int] = []
 
     def __enter__(self) -> LibraryGuide:
-        guide = self._known.guide
+        guide = self._behaviour.guide
         book = guide.books[self._task]  # in the order that demonstrations show; what is changed then stays as it is
         if self._change == "disabled":
             self._ids = [each.id for each in guide.library.list(enabled=True) if each.sentence == self._skill]
@@ -247,19 +247,19 @@ class _Changed:
         if self._change == "as it is":
             return guide
         steps = [
-            self._known.step(self._skill, self._change, step) if step.sentence == self._skill else step
+            self._behaviour.step(self._skill, self._change, step) if step.sentence == self._skill else step
             for step in book.steps
         ]
         return with_playbook(as_written(guide), replace(book, steps=tuple(steps)))
 
     def __exit__(self, *_: object) -> None:
         for number in self._ids:
-            self._known.guide.library.enable(number)
+            self._behaviour.guide.library.enable(number)
 
 
-def states_of(made: Variant) -> dict[str, list[tuple[str, Step, NDArray[np.float64]]]]:
+def states_of(replicate: Replicate) -> dict[str, list[tuple[str, Step, NDArray[np.float64]]]]:
     """By skill: states in which demonstrations show it, evenly over its segments, by task."""
-    space = made.segmented
+    space = replicate.segmented
     episodes, books = collect.episodes(space), plan.playbooks(space)
     rows: defaultdict[str, defaultdict[tuple[str, int], list[NDArray[np.float64]]]] = defaultdict(
         lambda: defaultdict(list)
@@ -267,15 +267,15 @@ def states_of(made: Variant) -> dict[str, list[tuple[str, Step, NDArray[np.float
     for item in segment.load(space)[0]:
         observations = episodes[item.task_id][item.episode].observations[item.start : item.stop]
         rows[item.skill][item.task_id, item.step].append(observations.astype(np.float64))
-    found: dict[str, list[tuple[str, Step, NDArray[np.float64]]]] = {}
+    states: dict[str, list[tuple[str, Step, NDArray[np.float64]]]] = {}
     for skill, by_task in rows.items():
         share = max(N_STATES // len(by_task), 1)
-        found[skill] = []
+        states[skill] = []
         for (task, number), parts in by_task.items():
-            states = np.concatenate(parts)
-            chosen = np.unique(np.linspace(0, len(states) - 1, share).astype(int))
-            found[skill].append((task, books[task].steps[number], states[chosen]))
-    return found
+            every = np.concatenate(parts)
+            chosen = np.unique(np.linspace(0, len(every) - 1, share).astype(int))
+            states[skill].append((task, books[task].steps[number], every[chosen]))
+    return states
 
 
 def read_opposites(root: Path, vocabulary: Vocabulary) -> dict[str, tuple[str, Relation, str]]:

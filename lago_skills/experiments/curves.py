@@ -4,86 +4,67 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lago_skills.experiments.cells import Column, Row, Schema
 from lago_skills.experiments.intervals import probability_of_improvement, stratified_iqm, stratified_mean
 
 
-@dataclass(frozen=True)
-class CurveCell:
-    """One training run, measured once."""
-
-    table: str
-    study: str
-    method: str
-    task: str
-    seed: int
-
-    @property
-    def name(self) -> str:
-        """How a run is named on the command line: `guided-sac/push-wall/0`."""
-        return f"{self.method}/{self.task}/{self.seed}"
-
-
-@dataclass(frozen=True)
-class CurveRow:
-    """One evaluation in a training run."""
-
-    table: str
-    study: str
-    task: str
-    method: str
-    seed: int
-    steps: int
-    """Environment steps of training so far; 0 for what needs none."""
-    success: float
-    """Share of greedy episodes on separate start states with success at any step."""
-    episodes: int
-    demos: int
-    """Demonstrations of this task that the learner was given."""
-    leader: str
-    """Who acts in greedy episodes: `policy`, `prior`, or the critic's choice, `mix`."""
-    prior_share: float
-    """Share of training steps since the last row at which the prior acted."""
-    steps_per_s: float
-    """Environment steps per second, updates included, evaluations not; one thread on shared cores."""
-    guide_share: float
-    wall_s: float
-    """Of the run; of the part after its last cut, if it was cut."""
-    commit: str
-    bundle: str
-    """Fingerprint of what the guide was made from; empty without one."""
-
-    @property
-    def cell(self) -> CurveCell:
-        """The run."""
-        return CurveCell(self.table, self.study, self.method, self.task, self.seed)
+def schema(table: str) -> Schema:
+    """The columns of a table of learning curves: a row is one evaluation in a training run, a cell is a run."""
+    return Schema(
+        table,
+        (
+            Column("table"),
+            Column("study"),
+            Column("task"),
+            Column("method"),
+            Column("seed", int),
+            Column("steps", int, "environment steps of training so far; 0 for what needs none"),
+            Column("success", float, "share of greedy episodes on separate start states with success at any step"),
+            Column("episodes", int),
+            Column("demos", int, "demonstrations of this task that the learner was given"),
+            Column("leader", about="who acts in greedy episodes: `policy`, `prior`, or the critic's choice, `mix`"),
+            Column("prior_share", float, "share of training steps since the last row at which the prior acted"),
+            Column(
+                "steps_per_s",
+                float,
+                "environment steps per second, updates included, evaluations not; one thread on shared cores",
+            ),
+            Column("guide_share", float, "the guide's share of that time"),
+            Column("wall_s", float, "of the run; of the part after its last cut, if it was cut"),
+            Column("commit", about="of the code that measured it; with a + if it had been changed since"),
+            Column("bundle", about="fingerprint of what the guide was made from; empty without one"),
+        ),
+        keys=("table", "study", "method", "task", "seed"),
+        form="METHOD/TASK/SEED",
+        label="{method}/{task}/{seed}".format_map,
+    )
 
 
-def scores(rows: Iterable[CurveRow], method: str, steps: int) -> dict[str, NDArray[np.float64]]:
+def scores(rows: Iterable[Row], method: str, steps: int) -> dict[str, NDArray[np.float64]]:
     """Success of a method after so many steps, by task, one number a seed in the order of seeds.
 
     What needs no training has the same score at every step.
     """
-    found: defaultdict[str, list[tuple[int, float]]] = defaultdict(list)
+    pairs: defaultdict[str, list[tuple[int, float]]] = defaultdict(list)
     for row in rows:
-        if row.method == method and row.steps in (0, steps):
-            found[row.task].append((row.seed, row.success))
-    return {task: np.array([score for _, score in sorted(pairs)]) for task, pairs in found.items()}
+        if row["method"] == method and row["steps"] in (0, steps):
+            pairs[row["task"]].append((row["seed"], row["success"]))
+    return {task: np.array([score for _, score in sorted(own)]) for task, own in pairs.items()}
 
 
-def summary(rows: list[CurveRow], at: Iterable[int]) -> list[dict[str, Any]]:
+def summary(rows: list[Row], at: Iterable[int]) -> list[dict[str, Any]]:
     """One entry per method and number of steps: interquartile mean and plain mean, each with its 95 % interval.
 
     The interquartile mean is the robust one; the plain mean tells methods apart that fail on less than a quarter of the runs.
     """
     entries: list[dict[str, Any]] = []
-    for method in dict.fromkeys(row.method for row in rows):
-        trained = {row.steps for row in rows if row.method == method} != {0}
+    for method in dict.fromkeys(row["method"] for row in rows):
+        trained = {row["steps"] for row in rows if row["method"] == method} != {0}
         for steps in at if trained else (0,):
             by_task = scores(rows, method, steps)
             if not by_task:
@@ -107,29 +88,29 @@ def summary(rows: list[CurveRow], at: Iterable[int]) -> list[dict[str, Any]]:
     return entries
 
 
-def steps_to(rows: list[CurveRow], threshold: float) -> dict[tuple[str, str, int], int | None]:
+def steps_to(rows: list[Row], threshold: float) -> dict[tuple[str, str, int], int | None]:
     """First evaluation of each run (method, task, seed) at which success is at least the threshold, in steps; None if none is."""
-    found: dict[tuple[str, str, int], int | None] = {}
-    for row in sorted(rows, key=lambda each: each.steps):
-        key = (row.method, row.task, row.seed)
-        if found.setdefault(key, None) is None and row.success >= threshold:
-            found[key] = row.steps
-    return found
+    arrivals: dict[tuple[str, str, int], int | None] = {}
+    for row in sorted(rows, key=lambda each: each["steps"]):
+        key = (row["method"], row["task"], row["seed"])
+        if arrivals.setdefault(key, None) is None and row["success"] >= threshold:
+            arrivals[key] = row["steps"]
+    return arrivals
 
 
-def reach(rows: list[CurveRow], threshold: float = 0.8) -> list[dict[str, Any]]:
+def reach(rows: list[Row], threshold: float = 0.8) -> list[dict[str, Any]]:
     """By method: in how many runs success came to the threshold at an evaluation, and the median of the steps it took there."""
-    found = steps_to(rows, threshold)
+    arrivals = steps_to(rows, threshold)
     entries: list[dict[str, Any]] = []
-    for method in dict.fromkeys(name for name, _, _ in found):
-        steps = [value for (name, _, _), value in found.items() if name == method]
+    for method in dict.fromkeys(name for name, _, _ in arrivals):
+        steps = [value for (name, _, _), value in arrivals.items() if name == method]
         came = [value for value in steps if value is not None]
         median = float(np.median(came)) if came else None
         entries.append({"method": method, "runs": len(steps), "reached": len(came), "median_steps": median})
     return entries
 
 
-def sooner(rows: list[CurveRow], ours: str, others: Sequence[str], threshold: float = 0.8) -> list[dict[str, Any]]:
+def sooner(rows: list[Row], ours: str, others: Sequence[str], threshold: float = 0.8) -> list[dict[str, Any]]:
     """On each task on which a run of another method ever came to the threshold: how many times fewer steps ours took, at least.
 
     Runs are evaluated now and then, and not all at the same steps: one came there after the last evaluation below the threshold (`their_least`) and
@@ -138,9 +119,9 @@ def sooner(rows: list[CurveRow], ours: str, others: Sequence[str], threshold: fl
     """
     entries: list[dict[str, Any]] = []
     for method in others:
-        for task in dict.fromkeys(row.task for row in rows):
-            of_task = [row for row in rows if row.task == task and row.steps > 0]
-            mine, theirs = ([row for row in of_task if row.method == name] for name in (ours, method))
+        for task in dict.fromkeys(row["task"] for row in rows):
+            of_task = [row for row in rows if row["task"] == task and row["steps"] > 0]
+            mine, theirs = ([row for row in of_task if row["method"] == name] for name in (ours, method))
             came = [list(steps_to(each, threshold).values()) for each in (mine, theirs)]
             if not mine or all(steps is None for steps in came[1]):
                 continue
@@ -154,15 +135,15 @@ def sooner(rows: list[CurveRow], ours: str, others: Sequence[str], threshold: fl
     return entries
 
 
-def _steps_below(rows: list[CurveRow], threshold: float) -> list[int]:
+def _steps_below(rows: list[Row], threshold: float) -> list[int]:
     """Last evaluation of each run before its first at the threshold, in steps; 0 where there is none."""
     arrived = steps_to(rows, threshold)
-    found = dict.fromkeys(arrived, 0)
+    last = dict.fromkeys(arrived, 0)
     for row in rows:
-        run, end = (row.method, row.task, row.seed), arrived[row.method, row.task, row.seed]
-        if end is None or row.steps < end:
-            found[run] = max(found[run], row.steps)
-    return list(found.values())
+        run, end = (row["method"], row["task"], row["seed"]), arrived[row["method"], row["task"], row["seed"]]
+        if end is None or row["steps"] < end:
+            last[run] = max(last[run], row["steps"])
+    return list(last.values())
 
 
 def _median(steps: Sequence[int | None]) -> float | None:
@@ -171,19 +152,11 @@ def _median(steps: Sequence[int | None]) -> float | None:
     return middle if np.isfinite(middle) else None
 
 
-def mixed(rows: Iterable[CurveRow]) -> list[str]:
-    """Methods whose runs of one seed were made from different things: their means say little."""
-    bundles: defaultdict[tuple[str, int], set[str]] = defaultdict(set)
-    for row in rows:
-        bundles[row.method, row.seed].add(row.bundle)
-    return [f"{method}, seed {seed}" for (method, seed), found in bundles.items() if len(found) > 1]
-
-
-def improvements(rows: list[CurveRow], ours: str, steps: int) -> list[dict[str, Any]]:
+def improvements(rows: list[Row], ours: str, steps: int) -> list[dict[str, Any]]:
     """Chance that a run of `ours` beats one of each other method on a task after so many steps; only tasks that both have."""
     mine = scores(rows, ours, steps)
-    found: list[dict[str, Any]] = []
-    for method in dict.fromkeys(row.method for row in rows):
+    entries: list[dict[str, Any]] = []
+    for method in dict.fromkeys(row["method"] for row in rows):
         theirs = scores(rows, method, steps)
         tasks = [task for task in mine if task in theirs]
         if method == ours or not tasks:
@@ -191,5 +164,5 @@ def improvements(rows: list[CurveRow], ours: str, steps: int) -> list[dict[str, 
         chance, interval = probability_of_improvement([mine[t] for t in tasks], [theirs[t] for t in tasks])
         low, high = (None, None) if interval is None else (round(end, 4) for end in interval)
         entry = {"method": ours, "over": method, "steps": steps, "probability": round(chance, 4)}
-        found.append(entry | {"low": low, "high": high, "n_tasks": len(tasks)})
-    return found
+        entries.append(entry | {"low": low, "high": high, "n_tasks": len(tasks)})
+    return entries

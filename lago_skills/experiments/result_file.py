@@ -1,54 +1,36 @@
-"""Results on disk: rows of one kind in a CSV file that only ever grows, whatever interrupts it."""
+"""Results on disk: rows of one table in a CSV file that only ever grows, whatever interrupts it."""
 
 from __future__ import annotations
 
 import csv
 import fcntl
 import io
-from collections.abc import Callable, Generator, Hashable, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from lago_skills.artifacts.folder import write_text
 from lago_skills.errors import ArtifactCorrupt
+from lago_skills.experiments.cells import Row, Schema
+
+RESULTS = Path("data/results")
+"""Where the tables of a project folder are."""
 
 
-def _perhaps(text: str) -> float | None:
-    return float(text) if text else None
+@dataclass(frozen=True)
+class ResultFile:
+    """Rows on disk. They are added by replacing the whole file in one step, under a lock."""
 
+    path: Path
+    schema: Schema
 
-KINDS: dict[str, Callable[[str], Any]] = {"int": int, "float": float, "str": str, "float | None": _perhaps}
+    @classmethod
+    def of(cls, schema: Schema, root: Path) -> ResultFile:
+        """The table's file in a project folder."""
+        return cls(root / RESULTS / f"{schema.table}.csv", schema)
 
-
-class Measured(Protocol):
-    """A row: a frozen dataclass of numbers and texts, and what was measured."""
-
-    __dataclass_fields__: ClassVar[dict[str, Any]]
-
-    @property
-    def cell(self) -> Hashable:
-        """What was measured, once."""
-        ...
-
-
-R = TypeVar("R", bound=Measured)
-
-
-class RowFile(Generic[R]):
-    """Rows on disk. Rows are added by replacing the whole file in one step, under a lock."""
-
-    def __init__(self, path: Path, kind: type[R]) -> None:
-        self.path, self.kind = path, kind
-        self._read = {field.name: KINDS[str(field.type)] for field in fields(kind)}
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Names of the columns."""
-        return tuple(self._read)
-
-    def rows(self) -> list[R]:
+    def rows(self) -> list[Row]:
         """All rows, in the order in which they were measured.
 
         Raises:
@@ -57,34 +39,37 @@ class RowFile(Generic[R]):
         if not self.path.exists():
             return []
         with self.path.open(newline="", encoding="utf-8") as stream:
-            found = list(csv.DictReader(stream))
+            entries = list(csv.DictReader(stream))
         try:
-            return [self.kind(**{name: read(entry[name]) for name, read in self._read.items()}) for entry in found]
-        except (KeyError, ValueError, TypeError) as error:
+            return [self.schema.read(entry) for entry in entries]
+        except (KeyError, ValueError) as error:
             raise ArtifactCorrupt(
                 f"results {str(self.path)!r} cannot be read ({type(error).__name__}: {error}); expected the columns "
-                f"{', '.join(self.columns)}; restore the file, or move it away to measure anew"
+                f"{', '.join(self.schema.names)}; restore the file, or move it away to measure anew"
             ) from error
 
-    def cells(self) -> set[Hashable]:
-        """What has been measured."""
-        return {row.cell for row in self.rows()}
-
-    def add_all(self, rows: Sequence[R]) -> None:
-        """Keep the rows of one cell for good; a cell that is there already stays as it is."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+    def add(self, *rows: Row) -> None:
+        """Put all rows of some cells on record for good; nothing happens where one of the cells is there already."""
         with self._locked():
             known = self.rows()
-            if {row.cell for row in known} & {row.cell for row in rows}:
-                return
-            text = io.StringIO()
-            table = csv.DictWriter(text, self.columns, lineterminator="\n")
-            table.writeheader()
-            table.writerows(asdict(each) for each in (*known, *rows))
-            write_text(self.path, text.getvalue())
+            if not {row.cell for row in known} & {row.cell for row in rows}:
+                self._write([*known, *rows])
+
+    def replace(self, rows: Sequence[Row]) -> None:
+        """Have these rows and no others."""
+        with self._locked():
+            self._write(rows)
+
+    def _write(self, rows: Sequence[Row]) -> None:
+        text = io.StringIO()
+        table = csv.DictWriter(text, self.schema.names, lineterminator="\n")
+        table.writeheader()
+        table.writerows(rows)
+        write_text(self.path, text.getvalue())
 
     @contextmanager
     def _locked(self) -> Generator[None]:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.with_name(f".{self.path.name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield

@@ -32,29 +32,29 @@ def pictures(space: Workspace, decoder: Decoder) -> dict[str, bytes]:
         ArtifactMissing: a stage before has not run.
         ArtifactCorrupt: its artifact is damaged.
     """
-    found, embeddings = segment.load(space)
+    segments, embeddings = segment.load(space)
     episodes, books = collect.episodes(space), plan.playbooks(space)
     study, ends = space.study, segment.ends(space)
-    steps = labelled_steps(episodes, books, found, embeddings, study.grounding, study.decoder, ends=ends)
+    steps = labelled_steps(episodes, books, segments, embeddings, study.grounding, study.decoder, ends=ends)
     rows = np.flatnonzero(steps.held_out) if steps.held_out.any() else np.arange(len(steps.actions))
     drawn = {"Latents of the playbooks' steps": latents(books, embeddings, decoder)}
     if isinstance(decoder, DiscreteDecoderWeights):
-        return drawn | {"What the skills do": plots.action_shares(*shares(decoder, steps, found))}
+        return drawn | {"What the skills do": plots.action_shares(*shares(decoder, steps, segments))}
     drawn |= {
         "Reliability of the spreads": reliability(decoder, steps, rows),
         "New states have a wide prior": novelty(decoder, steps, rows),
     }
     if study.grounding.heading_size and decoder.action_size > 1:
-        shown = fields(decoder, episodes, found, embeddings, study.grounding, books)
+        shown = fields(decoder, episodes, segments, embeddings, study.grounding, books)
         drawn["What the skills do"] = plots.action_fields(shown)
     return drawn
 
 
 def shares(
-    decoder: DiscreteDecoderWeights, steps: LabelledSteps, found: list[Segment]
+    decoder: DiscreteDecoderWeights, steps: LabelledSteps, segments: list[Segment]
 ) -> tuple[list[str], NDArray[np.float64]]:
     """Sentences of the demonstrated skills, and the (n_skills, A) mean probability of each action at their steps."""
-    sentences = list(dict.fromkeys(item.skill for item in found))
+    sentences = list(dict.fromkeys(item.skill for item in segments))
     z = decoder.latents(steps.embeddings)
     rows = [np.flatnonzero(steps.skills == number) for number in range(len(sentences))]
     probabilities = [
@@ -115,21 +115,21 @@ def strange(decoder: DecoderWeights, steps: LabelledSteps, rows: NDArray[np.int6
 
 def novelty(decoder: DecoderWeights, steps: LabelledSteps, rows: NDArray[np.int64]) -> bytes:
     """Error and spread over distance."""
-    found = strange(decoder, steps, rows)
-    return plots.novelty(found.pop("distance"), found, float(decoder.network.novelty.near[0]))
+    values = strange(decoder, steps, rows)
+    return plots.novelty(values.pop("distance"), values, float(decoder.network.novelty.near[0]))
 
 
 def fields(
     decoder: DecoderWeights,
     episodes: dict[str, list[Episode]],
-    found: list[Segment],
+    segments: list[Segment],
     embeddings: dict[str, NDArray[np.float32]],
     grounding: Grounding,
     books: dict[str, Playbook],
 ) -> list[Field]:
     """What each skill does at the start of one of its segments, were the target elsewhere."""
     by_sentence: defaultdict[str, list[Segment]] = defaultdict(list)
-    for item in found:
+    for item in segments:
         by_sentence[item.skill].append(item)
     axis = np.linspace(-FIELD_M, FIELD_M, FIELD_POINTS)
     offsets = np.stack([part.ravel() for part in np.meshgrid(axis, axis)], axis=1)

@@ -179,8 +179,8 @@ def reliability(shares: dict[str, NDArray[np.float64]], levels: NDArray[np.float
     """Share of actions inside the central interval of each level; a true density lies on the diagonal."""
     figure, axes = plt.subplots(figsize=(4.6, 4.4))
     axes.plot([0, 1], [0, 1], color="#999999", linewidth=1, linestyle="--", label="a true density")
-    for (name, found), colour in zip(shares.items(), PALETTE, strict=False):
-        axes.plot(levels, found, color=colour, linewidth=2, marker="o", markersize=3, label=name)
+    for (name, covered), colour in zip(shares.items(), PALETTE, strict=False):
+        axes.plot(levels, covered, color=colour, linewidth=2, marker="o", markersize=3, label=name)
     axes.set(xlabel="level of the interval", ylabel="share of held-out actions inside", xlim=(0, 1), ylim=(0, 1))
     axes.grid(alpha=0.25)
     axes.legend(frameon=False, fontsize=8, loc="upper left")
@@ -193,8 +193,8 @@ def novelty(distances: NDArray[np.float64], curves: dict[str, NDArray[np.float64
     `distances` are (n,) bin centres; `near` is where widening begins.
     """
     figure, axes = plt.subplots(figsize=(6.2, 3.8))
-    for (name, found), colour in zip(curves.items(), PALETTE, strict=False):
-        axes.plot(distances, found, color=colour, linewidth=2, marker="o", markersize=3, label=name)
+    for (name, values), colour in zip(curves.items(), PALETTE, strict=False):
+        axes.plot(distances, values, color=colour, linewidth=2, marker="o", markersize=3, label=name)
     axes.axvline(near, color="#999999", linestyle="--", linewidth=1, label="nine in ten held-out states are nearer")
     axes.set(xlabel="distance to the nearest training centre, standard deviations", ylabel="action units")
     axes.set_ylim(bottom=0)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import csv
 import json
-from dataclasses import asdict
 from datetime import datetime
 from importlib.resources import files
 from pathlib import Path
@@ -20,7 +19,7 @@ from lago_skills.artifacts.workers import Progress
 from lago_skills.core import Playbook, Task
 from lago_skills.errors import RenderingUnavailable
 from lago_skills.experiments.intervals import wilson
-from lago_skills.experiments.tables.specs import TABLES
+from lago_skills.experiments.tables.specs import SPECS
 from lago_skills.guide.guides import LibraryGuide
 from lago_skills.report import table_page, table_pictures
 from lago_skills.rl.runlog import CURVE_FILE
@@ -36,14 +35,14 @@ Row = dict[str, Any]
 
 def jobs(space: Workspace) -> list[Job]:
     """One job: the page, and the pages of the study's tables of training runs that it links to."""
-    tables = {name: found for name, found in table_page.on_record(space).items() if found}
+    tables = {name: own for name, own in table_page.on_record(space).items() if own}
 
     def make(writer: ArtifactWriter, progress: Progress) -> None:
         rows, summary = results(space)
         progress(1, "table")
-        for table, found in tables.items():
-            table_page.write_page(space, table, found)
-        page = _page(space, rows, summary, {name: TABLES[name].question for name in tables}, progress)
+        for table, own in tables.items():
+            table_page.write_page(space, table, own)
+        page = _page(space, rows, summary, {name: SPECS[name].question for name in tables}, progress)
         (writer.path / ROWS_FILE).write_text(json.dumps({"rows": rows, "summary": summary}) + "\n", encoding="utf-8")
         (writer.path / REPORT_FILE).write_text(page, encoding="utf-8")
         progress(4, "page")
@@ -53,10 +52,10 @@ def jobs(space: Workspace) -> list[Job]:
         "stage": "report",
         "version": VERSION,
         "zero_shot": {task.id: digest(space.artifact("zero-shot", task.id)) for task in space.study.unseen},
-        "runs": {cell.name: digest(space.artifact("runs", cell.name)) for cell in train.cells(space)},
+        "runs": {run.name: digest(space.artifact("runs", run.name)) for run in train.training_runs(space)},
         "bundle": digest(space.artifact("bundle")),
         "playbooks": digest(space.artifact("playbooks")),
-        "tables": {name: fingerprint([asdict(row) for row in found]) for name, found in tables.items()},
+        "tables": {name: fingerprint([dict(row) for row in own]) for name, own in tables.items()},
     }
     if drawn := table_pictures.recipe(space):
         recipe["pictures"] = drawn
@@ -82,13 +81,13 @@ def results(space: Workspace) -> tuple[list[Row], Row]:
     if rows:
         summary["zero_shot_mean"] = round(float(np.mean([row["success"] for row in rows])), 4)
     by_method: dict[str, list[float]] = {}
-    for cell in train.cells(space):
-        folder = space.artifact("runs", cell.name)
+    for run in train.training_runs(space):
+        folder = space.artifact("runs", run.name)
         figures = verify(folder).summary
         steps = int(figures["steps"])
-        row = _row(cell.task.id, cell.algorithm, steps, cell.seed, _successes(folder / train.FINAL_FILE))
+        row = _row(run.task.id, run.algorithm, steps, run.seed, _successes(folder / train.FINAL_FILE))
         rows.append({**row, **{name: figures[name] for name in ("leader", "steps_per_s", "guide_share")}})
-        by_method.setdefault(cell.algorithm, []).append(row["success"])
+        by_method.setdefault(run.algorithm, []).append(row["success"])
     summary["stage_seconds"] = _stage_seconds(space)
     for name, method in (("guided_success", "guided-sac"), ("plain_success", "sac")):
         if method in by_method:
@@ -139,7 +138,7 @@ def _page(space: Workspace, rows: list[Row], summary: Row, tables: dict[str, str
         [", ".join(skill.provenance["tasks"]) for skill in skills],
     )
     progress(2, "pictures")
-    films = [_film(space, guide, cell) for cell in _filmed(space)]
+    films = [_film(space, guide, run) for run in _filmed(space)]
     progress(3, "animation")
     books, lint = plan.playbooks(space), plan.lint_summaries(space)
     text = files("lago_skills.report").joinpath("study_page.html").read_text(encoding="utf-8")
@@ -176,21 +175,21 @@ def _curves(space: Workspace, task: str, zero_shot: list[Row]) -> bytes:
     from lago_skills.report import plots
 
     curves: dict[str, list[Any]] = {}
-    for cell in train.cells(space):
-        if cell.task.id == task:
-            with (space.artifact("runs", cell.name) / CURVE_FILE).open(encoding="utf-8") as stream:
+    for run in train.training_runs(space):
+        if run.task.id == task:
+            with (space.artifact("runs", run.name) / CURVE_FILE).open(encoding="utf-8") as stream:
                 points = [(float(row["step"]), float(row["eval/success"])) for row in csv.DictReader(stream)]
-            curves.setdefault(cell.algorithm, []).append(np.array(points))
+            curves.setdefault(run.algorithm, []).append(np.array(points))
     library = next((float(row["success"]) for row in zero_shot if row["task"] == task), None)
     return plots.learning_curves(curves, library, task)
 
 
-def _filmed(space: Workspace) -> list[train.Cell]:
+def _filmed(space: Workspace) -> list[train.TrainingRun]:
     """The first guided run of each trained task."""
-    first: dict[str, train.Cell] = {}
-    for cell in train.cells(space):
-        if cell.algorithm == "guided-sac":
-            first.setdefault(cell.task.id, cell)
+    first: dict[str, train.TrainingRun] = {}
+    for run in train.training_runs(space):
+        if run.algorithm == "guided-sac":
+            first.setdefault(run.task.id, run)
     return list(first.values())
 
 
@@ -203,49 +202,49 @@ def _picture(env: Env) -> NDArray[np.uint8] | None:
     return picture.astype(np.uint8) if picture.ndim == 3 and picture.shape[2] == 3 else None
 
 
-def _film(space: Workspace, guide: LibraryGuide, cell: train.Cell) -> Row:
+def _film(space: Workspace, guide: LibraryGuide, run: train.TrainingRun) -> Row:
     """One greedy episode of a run, drawn every second step."""
     from lago_skills.report.plots import Frame, animation
     from lago_skills.worlds.seeds import EVAL_SEED
 
-    env = space.world.make(cell.task.id, rendered=True)
-    policy, leader = train.learned(space, cell)
+    env = space.world.make(run.task.id, rendered=True)
+    policy, leader = train.learned(space, run)
     observation, _ = env.reset(seed=EVAL_SEED)
     frames: list[Frame] = []
     names = guide.grounding.vocabulary.anchors
     terminated = truncated = False
     step = 0
     while not (terminated or truncated):
-        found = guide.retrieve(observation[None], cell.task.id)
+        retrieval = guide.retrieve(observation[None], run.task.id)
         if step % 2 == 0:
             picture = _picture(env)
-            best = guide.library.get(int(found.neighbors.ids[0, 0]))
+            best = guide.library.get(int(retrieval.neighbors.ids[0, 0]))
             frames.append(
                 Frame(
                     picture,
-                    dict(zip(names, found.state.anchors[0], strict=True)) | {"target": found.targets[0]},
+                    dict(zip(names, retrieval.state.anchors[0], strict=True)) | {"target": retrieval.targets[0]},
                     best.sentence,
-                    f"step {step}   skill s{best.id:04d}   similarity {float(found.neighbors.scores[0, 0]):.2f}",
+                    f"step {step}   skill s{best.id:04d}   similarity {float(retrieval.neighbors.scores[0, 0]):.2f}",
                 )
             )
         observation, _, terminated, truncated, _ = env.step(policy(observation[None])[0])
         step += 1
     env.close()
     return {
-        "task": cell.task.id,
+        "task": run.task.id,
         "leader": leader,
-        "seed": cell.seed,
+        "seed": run.seed,
         "data": _base64(animation(frames)),
     }
 
 
 def _by_model(zero_shot: list[Row], books: dict[str, Playbook], lint: dict[str, Row]) -> list[Row]:
     """Models side by side: playbooks in use, what lint says of them, success of the library with them."""
-    found: list[Row] = []
+    models: list[Row] = []
     for model in sorted({book.model for book in books.values()}):
         own = [name for name, book in books.items() if book.model == model]
         scored = [row["success"] for row in zero_shot if row["task"] in own]
-        found.append(
+        models.append(
             {
                 "model": model,
                 "playbooks": len(own),
@@ -255,7 +254,7 @@ def _by_model(zero_shot: list[Row], books: dict[str, Playbook], lint: dict[str, 
                 "success": round(float(np.mean(scored)), 4) if scored else None,
             }
         )
-    return found
+    return models
 
 
 def _explain(task: Task, book: Playbook, lint: Row) -> Row:
@@ -285,7 +284,7 @@ def _manifests(space: Workspace) -> list[tuple[str, Manifest]]:
     folders = {f"episodes/{task.id}": space.episodes(task.id) for task in space.study.seen}
     folders |= {name: space.artifact(name) for name in ("playbooks", "segments", "decoder", "bundle")}
     folders |= {f"zero-shot/{task.id}": space.artifact("zero-shot", task.id) for task in space.study.unseen}
-    folders |= {f"runs/{cell.name}": space.artifact("runs", cell.name) for cell in train.cells(space)}
+    folders |= {f"runs/{run.name}": space.artifact("runs", run.name) for run in train.training_runs(space)}
     return [(name, verify(folder)) for name, folder in folders.items()]
 
 

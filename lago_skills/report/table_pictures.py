@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from lago_skills.artifacts.folder import fingerprint
-from lago_skills.experiments.cells import ResultFile
+from lago_skills.experiments.cells import Row
+from lago_skills.experiments.result_file import ResultFile
 from lago_skills.experiments.tables import latent as latent_table
 from lago_skills.experiments.tables import skills as skills_table
 from lago_skills.stages.workspace import Workspace
@@ -19,40 +19,39 @@ SHOWN = ("disabled", "opposite", "neighbour", "slowly", "from the left")
 
 def recipe(space: Workspace) -> dict[str, str]:
     """What the pictures are drawn from, by table; nothing for studies that these tables are not about."""
-    found = {"latent": _latent(space), "skills": _skills(space)}
-    return {name: fingerprint([asdict(row) for row in rows]) for name, rows in found.items() if rows}
+    tables = {"latent": _latent(space), "skills": _skills(space)}
+    return {name: fingerprint([dict(row) for row in rows]) for name, rows in tables.items() if rows}
 
 
 def pictures(space: Workspace) -> dict[str, bytes]:
     """PNG images by title."""
     from lago_skills.report import plots
 
-    found: dict[str, bytes] = {}
+    images: dict[str, bytes] = {}
     if rows := _latent(space):
         groups = space.world.groups
         whole = [entry for entry in latent_table.summary(rows) if entry["tasks"] == len(groups[entry["level"]])]
         entries = sorted(whole, key=_rank)  # a part of a group says little
         names = list(dict.fromkeys(_name(entry) for entry in entries))
         values = {level: [_value(entries, name, level) for name in names] for level in latent_table.GROUPS}
-        found["Plans in numbers and in words, followed by a controller of a few lines and by the library"] = (
+        images["Plans in numbers and in words, followed by a controller of a few lines and by the library"] = (
             plots.horizontal_bars(names, values, "success at any step")
         )
     if rows := _skills(space):
-        found["What it costs to change a skill: success lost on its worst task"] = _costs(rows)
-    return found
+        images["What it costs to change a skill: success lost on its worst task"] = _costs(rows)
+    return images
 
 
-def _latent(space: Workspace) -> list[latent_table.Row]:
+def _latent(space: Workspace) -> list[Row]:
     if space.study.name not in (DEFAULT, latent_table.WORDS_STUDY):
         return []
-    return ResultFile(space.root / latent_table.RESULTS, latent_table.Row).rows()
+    return ResultFile.of(latent_table.SCHEMA, space.root).rows()
 
 
-def _skills(space: Workspace) -> list[skills_table.Row]:
-    if space.study.plan.form != "words":
+def _skills(space: Workspace) -> list[Row]:
+    if space.study.name != skills_table.STUDY:
         return []
-    rows = ResultFile(space.root / skills_table.RESULTS, skills_table.Row).rows()
-    return [row for row in rows if row.cell.study == space.study.name]
+    return ResultFile.of(skills_table.SCHEMA, space.root).rows()
 
 
 def _rank(entry: dict[str, Any]) -> tuple[Any, ...]:
@@ -70,17 +69,17 @@ def _value(entries: list[dict[str, Any]], name: str, level: str) -> float:
     return next((e["success"] for e in entries if _name(e) == name and e["level"] == level), float("nan"))
 
 
-def _costs(rows: list[skills_table.Row]) -> bytes:
+def _costs(rows: list[Row]) -> bytes:
     from lago_skills.report import plots
 
-    as_is = {(row.skill, row.task, row.seed): row.success for row in rows if row.change == "as it is"}
-    skills = list(dict.fromkeys(row.skill for row in rows))
+    as_is = {(row["skill"], row["task"], row["seed"]): row["success"] for row in rows if row["change"] == "as it is"}
+    skills = list(dict.fromkeys(row["skill"] for row in rows))
     values = np.full((len(skills), len(SHOWN)), np.nan)
     for row in rows:
-        key = (row.skill, row.task, row.seed)
-        if row.change in SHOWN and key in as_is:
-            place = skills.index(row.skill), SHOWN.index(row.change)
-            values[place] = np.nanmax([values[place], as_is[key] - row.success])
+        key = (row["skill"], row["task"], row["seed"])
+        if row["change"] in SHOWN and key in as_is:
+            place = skills.index(row["skill"]), SHOWN.index(row["change"])
+            values[place] = np.nanmax([values[place], as_is[key] - row["success"]])
     return plots.grid([_short(skill) for skill in skills], list(SHOWN), values)
 
 

@@ -36,7 +36,7 @@ FINAL_FILE, ACTOR_FILE = "final_episodes.csv", "agent.safetensors"
 
 
 @dataclass(frozen=True)
-class Cell:
+class TrainingRun:
     """One run of the table."""
 
     task: Task
@@ -49,11 +49,11 @@ class Cell:
         return f"{self.task.id}__{self.algorithm}__s{self.seed}"
 
 
-def cells(space: Workspace) -> list[Cell]:
+def training_runs(space: Workspace) -> list[TrainingRun]:
     """All runs of the study, seeds outermost, so that a cut leaves complete comparisons."""
     config = space.study.train
     return [
-        Cell(task, algorithm, seed)
+        TrainingRun(task, algorithm, seed)
         for seed in config.seeds
         for task in space.study.find(config.tasks)
         for algorithm in config.algorithms
@@ -69,19 +69,19 @@ def learner_config(space: Workspace, name: str) -> SACConfig | PPOConfig:
 def jobs(space: Workspace) -> list[Job]:
     """One job per run."""
     bundle = digest(space.artifact("bundle"))
-    return [_job(space, cell, bundle) for cell in cells(space)]
+    return [_job(space, training_run, bundle) for training_run in training_runs(space)]
 
 
-def problem(space: Workspace, cell: Cell) -> Problem:
+def problem(space: Workspace, training_run: TrainingRun) -> Problem:
     """What a run learns."""
     from lago_skills.rl.world_problem import world_problem
 
-    adviser = methods.method(cell.algorithm).adviser
+    adviser = methods.method(training_run.algorithm).adviser
     guide = build.guide(space) if adviser == "library" else None
-    return world_problem(space.world, [cell.task], space.study.grounding, guide, cell.seed)
+    return world_problem(space.world, [training_run.task], space.study.grounding, guide, training_run.seed)
 
 
-def learned(space: Workspace, cell: Cell) -> tuple[Callable[[NDArray[Any]], NDArray[np.float32]], str]:
+def learned(space: Workspace, training_run: TrainingRun) -> tuple[Callable[[NDArray[Any]], NDArray[np.float32]], str]:
     """What a finished run has learned: (B, S) observations -> (B, A) actions without exploring; and who leads."""
     from lago_skills.rl.guidance.advice import Layout
     from lago_skills.rl.networks import load_networks
@@ -89,16 +89,16 @@ def learned(space: Workspace, cell: Cell) -> tuple[Callable[[NDArray[Any]], NDAr
     from lago_skills.rl.ppo.update import PPO
     from lago_skills.rl.sac.update import SAC
 
-    folder, made = space.artifact("runs", cell.name), problem(space, cell)
-    grounding, config = space.study.grounding, learner_config(space, cell.algorithm)
+    folder, made = space.artifact("runs", training_run.name), problem(space, training_run)
+    grounding, config = space.study.grounding, learner_config(space, training_run.algorithm)
     state_size = made.see(np.zeros((1, grounding.observation_size)), np.zeros(1, np.int64)).shape[1]
     space_ = grounding.action_space
     layout = Layout(space_.size, config.n_components) if made.adviser is not None else None
     sizes = state_size, space_.size
     agent = (
-        PPO.create(*sizes, config, layout, cell.seed)
+        PPO.create(*sizes, config, layout, training_run.seed)
         if isinstance(config, PPOConfig)
-        else SAC.create(*sizes, config, layout, cell.seed)
+        else SAC.create(*sizes, config, layout, training_run.seed)
     )
     load_networks(folder / ACTOR_FILE, **networks_of(agent))
     leader = verify(folder).summary["leader"]
@@ -125,17 +125,17 @@ def run(
     return train_sac.train(problem, config, seed, **options)
 
 
-def _job(space: Workspace, cell: Cell, bundle: str) -> Job:
-    config = learner_config(space, cell.algorithm)
+def _job(space: Workspace, training_run: TrainingRun, bundle: str) -> Job:
+    config = learner_config(space, training_run.algorithm)
     final_episodes = space.study.train.final_episodes
     recipe: dict[str, Any] = {
         "stage": "train",
         "version": VERSION,
-        "bundle": bundle if methods.method(cell.algorithm).adviser != "none" else None,
-        "task": cell.task.env_id,
-        "horizon": cell.task.horizon_steps,
-        "algorithm": cell.algorithm,
-        "seed": cell.seed,
+        "bundle": bundle if methods.method(training_run.algorithm).adviser != "none" else None,
+        "task": training_run.task.env_id,
+        "horizon": training_run.task.horizon_steps,
+        "algorithm": training_run.algorithm,
+        "seed": training_run.seed,
         "final_episodes": final_episodes,
         **config.model_dump(mode="json"),
     }
@@ -144,13 +144,16 @@ def _job(space: Workspace, cell: Cell, bundle: str) -> Job:
         from lago_skills.rl.networks import save_networks
 
         def report(step: int, row: Row) -> None:
-            progress(step, f"{cell.algorithm} s{cell.seed} success {row.get('eval/success', float('nan')):.2f}")
+            progress(
+                step,
+                f"{training_run.algorithm} s{training_run.seed} success {row.get('eval/success', float('nan')):.2f}",
+            )
 
-        unfinished = space.artifact("unfinished", cell.name)
+        unfinished = space.artifact("unfinished", training_run.name)
         result = run(
-            problem(space, cell),
+            problem(space, training_run),
             config,
-            cell.seed,
+            training_run.seed,
             final_episodes=final_episodes,
             folder=unfinished,
             recipe=recipe,
@@ -161,15 +164,16 @@ def _job(space: Workspace, cell: Cell, bundle: str) -> Job:
             plain = csv.writer(stream)
             plain.writerow(["task", "method", "seed", "start_seed", "success", "steps"])
             plain.writerows(
-                [cell.task.id, cell.algorithm, cell.seed, r.seed, int(r.success), r.steps] for r in result.final
+                [training_run.task.id, training_run.algorithm, training_run.seed, r.seed, int(r.success), r.steps]
+                for r in result.final
             )
         save_networks(writer.path / ACTOR_FILE, **networks_of(result.agent))
         if result.harvested:
             save_episodes(writer.path / EPISODES_FILE, result.harvested)
         writer.summary = {
-            "task": cell.task.id,
-            "method": cell.algorithm,
-            "seed": cell.seed,
+            "task": training_run.task.id,
+            "method": training_run.algorithm,
+            "seed": training_run.seed,
             "steps": config.n_steps,
             "leader": result.leader,
             "success": round(float(np.mean([r.success for r in result.final])), 4),
@@ -180,7 +184,9 @@ def _job(space: Workspace, cell: Cell, bundle: str) -> Job:
         }
         shutil.rmtree(unfinished, ignore_errors=True)
 
-    return Job("train", cell.name, space.artifact("runs", cell.name), recipe, config.n_steps, "steps", make)
+    return Job(
+        "train", training_run.name, space.artifact("runs", training_run.name), recipe, config.n_steps, "steps", make
+    )
 
 
 def _keep_log(writer: ArtifactWriter, folder: Path, curve: list[Row]) -> None:

@@ -69,9 +69,11 @@ def job(space: Workspace, kind: Kind) -> Job:
         from lago_skills.decoder.pretrain import pretrain
 
         episodes = collect.episodes(space)
-        books, found = one_step(space.study.seen, episodes, space.study.grounding)
+        books, segments = one_step(space.study.seen, episodes, space.study.grounding)
         embeddings = texts(space.study.seen, kind)
-        steps = labelled_steps(episodes, books, found, embeddings, space.study.grounding, chosen, space.study.weighting)
+        steps = labelled_steps(
+            episodes, books, segments, embeddings, space.study.grounding, chosen, space.study.weighting
+        )
         words = _words(space) if chosen.uses_phrases else None
         decoder, figures = pretrain(
             steps, chosen, space.study.seed, lambda update, m: progress(update, f"loss {m['loss']:.2f}"), words
@@ -106,16 +108,16 @@ def one_step(
     anchor = anchor_of(grounding)
     target = None if anchor is None else Target(anchor, (0.0,) * grounding.vocabulary.target_size)
     books = {task.id: Playbook(task.id, (Step(task.sentence, target),), "", "") for task in tasks}
-    found = [
+    segments = [
         Segment(task.id, number, 0, len(episode.actions), 0, task.sentence)
         for task in tasks
         for number, episode in enumerate(episodes[task.id])
     ]
-    return books, found
+    return books, segments
 
 
 def texts(tasks: tuple[Task, ...], kind: Kind) -> dict[str, NDArray[np.float32]]:
-    """What the network is told each demonstrated task by, by sentence."""
+    """What stands for each demonstrated task where the network reads text, by sentence."""
     sentences = [task.sentence for task in tasks]
     rows = embed(sentences) if kind == "bc-text" else np.eye(len(sentences), dtype=np.float32)
     return dict(zip(sentences, rows, strict=True))

@@ -36,7 +36,7 @@ class Forgetful:
 
 @dataclass(frozen=True)
 class ClonedTask:
-    """The mean action of a network that is told the task, without playbook and without library."""
+    """The mean action of a network that knows the task, without playbook and without library."""
 
     grounding: Grounding
     decoder: Decoder
@@ -84,16 +84,16 @@ class Demonstrated:
         self,
         grounding: Grounding,
         episodes: dict[str, list[Episode]],
-        found: list[Segment],
+        segments: list[Segment],
         playbooks: dict[str, Playbook],
         embeddings: dict[str, NDArray[np.float32]],
     ) -> None:
         self.grounding, self.playbooks, self.embeddings = grounding, playbooks, embeddings
-        self.segments = found
+        self.segments = segments
         self.actions: list[NDArray[Any]] = []
         self.by_sentence: defaultdict[str, list[int]] = defaultdict(list)
         starts: list[NDArray[np.float32]] = []
-        for number, item in enumerate(found):
+        for number, item in enumerate(segments):
             episode = episodes[item.task_id][item.episode]
             observation = episode.observations[item.start : item.start + 1].astype(np.float64)
             book = CompiledPlaybook(playbooks[item.task_id], grounding.vocabulary)

@@ -45,7 +45,7 @@ def motions(space: Workspace, task: Task, seeds: list[int]) -> list[tuple[Waypoi
         PlanError: an answer is no motion.
     """
     transcripts = TranscriptFile(plan.transcripts_path(space))
-    found: list[tuple[Waypoint, ...]] = []
+    recorded: list[tuple[Waypoint, ...]] = []
     for request in _requests(space, task, seeds):
         answer = transcripts.get(request)
         if answer is None:
@@ -54,8 +54,8 @@ def motions(space: Workspace, task: Task, seeds: list[int]) -> list[tuple[Waypoi
                 f"({', '.join(TASKS)}); measure those with --episodes {STARTS} --seeds 0, or record them with: lago plan "
                 f"{space.study.name} --direct --live, or --direct --export and --direct --import"
             )
-        found.append(read_waypoints(answer.response, request.name))
-    return found
+        recorded.append(read_waypoints(answer.response, request.name))
+    return recorded
 
 
 def _requests(space: Workspace, task: Task, seeds: list[int]) -> list[Request]:
@@ -69,7 +69,7 @@ def _requests(space: Workspace, task: Task, seeds: list[int]) -> list[Request]:
 
 @dataclass
 class WaypointController:
-    """Follows a motion for each episode: clip(gain * (waypoint - gripper)), one waypoint after the other."""
+    """Follows a motion for each episode: clip(gain * (waypoint - effector)), one waypoint after the other."""
 
     waypoints: list[tuple[Waypoint, ...]]
     """By the number of the episode."""
@@ -80,17 +80,17 @@ class WaypointController:
 
     def __call__(self, observations: NDArray[np.float64], episodes: NDArray[np.int64]) -> NDArray[np.float32]:
         """(B, S) observations and (B,) numbers of the episodes they are of -> (B, A) actions."""
-        gripper = self.grounding.read(observations).anchors[:, 0]
-        moves, closed = np.zeros((len(gripper), 3)), list[bool]()
+        effector = self.grounding.read(observations).anchors[:, 0]
+        moves, closed = np.zeros((len(effector), 3)), list[bool]()
         numbers: list[int] = episodes.tolist()
         for row, episode in enumerate(numbers):
             motion = self.waypoints[episode]
             point, towards, waited = self._at.get(episode, (0, 0, 0))
-            way = np.array(motion[point].position) - gripper[row]
+            way = np.array(motion[point].position) - effector[row]
             there = waited > 0 or np.linalg.norm(way) < NEAR_M or towards >= PATIENCE
             if there and waited >= motion[point].wait and point + 1 < len(motion):
                 point, towards, waited = point + 1, 0, 0
-                way = np.array(motion[point].position) - gripper[row]
+                way = np.array(motion[point].position) - effector[row]
             elif there:
                 waited += 1
             else:

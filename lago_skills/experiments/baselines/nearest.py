@@ -1,4 +1,4 @@
-"""A library whose decoder is replaced by look-up: what the nearest demonstrated step of a skill did."""
+"""A library whose decoder is replaced by a memory: what the nearest demonstrated step of a skill did."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from lago_skills.core import Segment
 from lago_skills.decoder.dataset import label_episodes, labelled_steps
-from lago_skills.experiments.tables.zero_shot import Variant, variant
+from lago_skills.experiments.replicate import Replicate, replicate_space
 from lago_skills.stages import collect, plan
 from lago_skills.stages.planning.phrases import phrases
 from lago_skills.text.embed import embed
@@ -31,16 +31,16 @@ def bench(space: Workspace, counts: tuple[int, ...], say: Callable[[str], None])
     """
     import torch
 
-    made = variant(space, space.study.seed, max(counts))
+    whole = replicate_space(space, space.study.seed, max(counts))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Constant.s. may be too high")  # of the scripted policies
         for stage in (collect, plan):
-            Variant(made, say).make(lambda stage=stage: stage.jobs(made))
+            Replicate(whole, say).make(lambda stage=stage: stage.jobs(whole))
     embed(["load the model"])
     rows: list[Row] = []
     for count in counts:
         say(f"{count} demonstrations of each task")
-        rows.append(_row(made, count))
+        rows.append(_row(whole, count))
     config = space.study.decoder
     return rows, {
         "study": space.study.name,
@@ -60,14 +60,14 @@ def _row(space: Workspace, count: int) -> Row:
     episodes = {task: runs[:count] for task, runs in collect.episodes(space).items()}
     books = plan.playbooks(space)
     times, cpu = [time.perf_counter()], time.process_time()
-    found: list[Segment] = label_episodes(episodes, books, grounding)
+    segments: list[Segment] = label_episodes(episodes, books, grounding)
     times.append(time.perf_counter())
     sentences = list(dict.fromkeys(step.skill for book in books.values() for step in book.steps))
     embeddings = dict(zip(sentences, embed(sentences), strict=True))
-    known = list(dict.fromkeys(segment.skill for segment in found))
+    known = list(dict.fromkeys(segment.skill for segment in segments))
     words = phrases(space, known) if config.uses_phrases else None
     times.append(time.perf_counter())
-    steps = labelled_steps(episodes, books, found, embeddings, grounding, config, space.study.weighting)
+    steps = labelled_steps(episodes, books, segments, embeddings, grounding, config, space.study.weighting)
     times.append(time.perf_counter())
     pretrain(steps, config, space.study.seed, lambda update, metrics: None, words)
     times.append(time.perf_counter())
@@ -75,6 +75,6 @@ def _row(space: Workspace, count: int) -> Row:
         name: round(after - before, 2)
         for name, before, after in zip(("label_s", "embed_s", "prepare_s", "train_s"), times, times[1:], strict=False)
     }
-    sizes = {"demos": count, "steps": len(steps.actions), "segments": len(found)}
+    sizes = {"demos": count, "steps": len(steps.actions), "segments": len(segments)}
     cpu = time.process_time() - cpu  # what it takes where nothing else runs, with one thread
     return {**sizes, **spent, "total_s": round(times[-1] - times[0], 2), "cpu_s": round(cpu, 2)}

@@ -35,7 +35,7 @@ def skills(vectors: NDArray[np.float32], first: int) -> list[NewSkill]:
     """Skills with words, tasks and support as the product's have them."""
     return [
         NewSkill(
-            f"move the open gripper above the handle, variant {first + i}",
+            f"move the open fingers above the handle, variant {first + i}",
             row,
             provenance={"by": "bench", "tasks": [f"task {i % 50}"]},
             support={"segments": 5.0, "steps": 120.0},

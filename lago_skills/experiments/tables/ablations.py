@@ -15,265 +15,135 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
-from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lago_skills.artifacts.folder import fingerprint, verify
-from lago_skills.core import Segment, Task
-from lago_skills.decoder.calibration import uncalibrated
-from lago_skills.decoder.config import DecoderConfig
-from lago_skills.decoder.dataset import labelled_steps
-from lago_skills.decoder.runtime import DecoderWeights
-from lago_skills.experiments.tables import opposites
-from lago_skills.experiments.tables.variants import DEFAULT, VARIANTS, RawGrounding, Variant
-from lago_skills.experiments.tables.zero_shot import EVAL_SPAN, Say, commit, variant
-from lago_skills.experiments.tables.zero_shot import Variant as Made
-from lago_skills.guide.guides import LibraryGuide, RetrievalConfig
-from lago_skills.query.runtime import LearnedQuery
-from lago_skills.stages import build, collect, plan, pretrain, query, segment
-from lago_skills.stages.job import digest
-from lago_skills.stages.planning.phrases import phrases
+from lago_skills.core import Task
+from lago_skills.experiments.cells import Cell, Column, Row, Schema, mixed, optional_float
+from lago_skills.experiments.episodes import eval_seeds, success_share
+from lago_skills.experiments.replicate import Say
+from lago_skills.experiments.table import Choice, Grid, Opener, Results, Table, as_text, refuse
+from lago_skills.experiments.tables.ablated import Ablated
+from lago_skills.experiments.tables.variants import DEFAULT, VARIANTS, Variant
+from lago_skills.guide.guides import LibraryGuide
 from lago_skills.stages.workspace import Workspace
-from lago_skills.study import MAX_SEED, GuideConfig
-from lago_skills.worlds.grounding import Grounding
+from lago_skills.study import MAX_SEED
 from lago_skills.worlds.rollouts import rollouts
-from lago_skills.worlds.seeds import EVAL_SEED
 from lago_skills.worlds.world import Env, World
 
 if TYPE_CHECKING:
     from lago_skills.prior import ActionPrior
 
-TABLE = "ablations"
-RESULTS = Path("data/results/ablations.csv")
 N_ENVS = 4
-Embeddings = dict[str, NDArray[np.float32]]
-
-
-@dataclass(frozen=True)
-class Cell:
-    """What is measured once."""
-
-    study: str
-    variant: str
-    demos: int
-    """Demonstrations of each seen task."""
-    seed: int
-
-    @property
-    def name(self) -> str:
-        """How a cell is named on the command line: `k 8/5/0`; names have no comma."""
-        return f"{self.variant}/{self.demos}/{self.seed}"
-
-
-@dataclass(frozen=True)
-class Row:
-    """A measured cell."""
-
-    table: str
-    study: str
-    variant: str
-    demos: int
-    seed: int
-    seen: float
-    unseen: float
-    weakest: str
-    weakest_success: float
-    below_half: str
-    episodes: int
-    """Of each task."""
-    nll: float
-    nll_one: float
-    nll_per_skill: float
-    coverage_50: float
-    coverage_80: float
-    coverage_90: float
-    coverage_95: float
-    told_apart: float | None
-    top_1: float | None
-    agrees: float | None
-    updates: int
-    train_s: float
-    wall_s: float
-    commit: str
-    """Of the code that measured it; with a + if it had been changed since."""
-    bundle: str
-    """Fingerprint of what all variants change: segments, playbooks, settings of the study."""
-
-    @property
-    def cell(self) -> Cell:
-        """What was measured."""
-        return Cell(self.study, self.variant, self.demos, self.seed)
-
-    @property
-    def group(self) -> tuple[str, int, int]:
-        """Rows of one group have one bundle."""
-        return self.table, self.demos, self.seed
-
-    @property
-    def told(self) -> str:
-        """What was found."""
-        weakest = f"{self.weakest} {self.weakest_success:.2f}"
-        return f"seen {self.seen:.2f}, unseen {self.unseen:.2f}, {weakest}, nll {self.nll:.2f}, {self.train_s:.0f} s"
-
-
 UNREPEATED = ("train_s", "wall_s", "commit")
 """Columns that differ from one measurement to the next."""
+SCHEMA = Schema(
+    "ablations",
+    (
+        Column("table"),
+        Column("study"),
+        Column("variant"),
+        Column("demos", int, "demonstrations of each seen task"),
+        Column("seed", int),
+        Column("seen", float),
+        Column("unseen", float),
+        Column("weakest"),
+        Column("weakest_success", float),
+        Column("below_half"),
+        Column("episodes", int, "of each task"),
+        *(Column(name, float) for name in ("nll", "nll_one", "nll_per_skill")),
+        *(Column(f"coverage_{share}", float) for share in (50, 80, 90, 95)),
+        *(Column(name, optional_float) for name in ("told_apart", "top_1", "agrees")),
+        Column("updates", int),
+        Column("train_s", float),
+        Column("wall_s", float),
+        Column("commit", about="of the code that measured it; with a + if it had been changed since"),
+        Column("bundle", about="fingerprint of what all variants change: segments, playbooks, settings of the study"),
+    ),
+    keys=("table", "study", "variant", "demos", "seed"),
+    form="VARIANT/DEMOS/SEED",
+    label="{variant}/{demos}/{seed}".format_map,
+)
 
 
-class Ground:
-    """What variants of one seed and number of demonstrations share; a decoder is trained once, whoever asks for it."""
+class Ablations(Table):
+    """What each part of decoder and retrieval brings."""
 
-    def __init__(self, space: Workspace, seed: int, demos: int, say: Say) -> None:
-        self._say = say
-        self._made = Made(variant(space, seed, demos), say)
-        self.space = self._made.segmented
-        other = Made(variant(space, (seed + 1) % (MAX_SEED + 1), demos), say).segmented
-        self.segments, self.embeddings = segment.load(self.space)
-        self.books, self.episodes = plan.playbooks(self.space), collect.episodes(self.space)
-        self._fresh, self._fresh_segments = collect.episodes(other), segment.load(other)[0]
-        self._trained: dict[str, tuple[DecoderWeights, float]] = {}
-
-    @cached_property
-    def learned(self) -> tuple[LearnedQuery, float]:
-        """The learned query of the default decoder, and its `top_1`."""
-        self.decoder(VARIANTS[DEFAULT])
-        folder, seed = self.space.artifact("decoder"), self.space.study.seed
-        found = query.learned(self.space, folder, seed)
-        return found, float(verify(query.job(self.space, folder, seed).folder).summary["top_1"])
-
-    @cached_property
-    def pairs(self) -> opposites.Opposites:
-        """The opposites, embedded."""
-        return opposites.load(self.space.root, self.embeddings)
-
-    def config(self, chosen: Variant) -> DecoderConfig:
-        """The decoder's settings."""
-        return DecoderConfig(**{**self.space.study.decoder.model_dump(), **chosen.decoder})
-
-    def grounding(self, chosen: Variant) -> Grounding:
-        """What the decoder sees."""
-        usual = self.space.study.grounding
-        return cast("Grounding", RawGrounding(usual)) if chosen.raw else usual
-
-    def texts(self, chosen: Variant) -> Embeddings:
-        """What the decoder is told sentences by."""
-        if not chosen.one_hot:
-            return self.embeddings
-        return dict(zip(self.embeddings, np.eye(len(self.embeddings), dtype=np.float32), strict=True))
-
-    def decoder(self, chosen: Variant) -> tuple[DecoderWeights, float]:
-        """A variant's decoder, and how many seconds its training took."""
-        config = self.config(chosen)
-        key = f"{chosen.raw} {chosen.one_hot} {config.model_dump_json()}"
-        if key not in self._trained:
-            own = config != self.space.study.decoder or chosen.raw or chosen.one_hot
-            self._trained[key] = self._train(chosen, config) if own else self._default()
-        found, seconds = self._trained[key]
-        return found if chosen.calibrated else uncalibrated(found), seconds
-
-    def _default(self) -> tuple[DecoderWeights, float]:
-        self._made.make(lambda: pretrain.jobs(self.space))
-        folder = self.space.artifact("decoder")
-        decoder = pretrain.load(folder)
-        assert isinstance(decoder, DecoderWeights)  # of continuous actions, as this table is
-        return decoder, verify(folder).seconds
-
-    def _train(self, chosen: Variant, config: DecoderConfig) -> tuple[DecoderWeights, float]:
-        from lago_skills.decoder.pretrain import pretrain as fit
-
-        self._say(f"{self.space.place.name}: pretrain {chosen.decoder or chosen}")
-        started = time.monotonic()
-        study, texts = self.space.study, self.texts(chosen)
-        steps = labelled_steps(
-            self.episodes, self.books, self.segments, texts, self.grounding(chosen), config, study.weighting
-        )
-        known = list(dict.fromkeys(item.skill for item in self.segments))
-        words = phrases(self.space, known) if config.uses_phrases else None
-        decoder, _ = fit(steps, config, study.seed, lambda update, metrics: None, words)
-        assert isinstance(decoder, DecoderWeights)  # discrete algorithms are refused for continuous actions
-        return decoder, time.monotonic() - started
-
-    def densities(self, chosen: Variant, decoder: DecoderWeights) -> dict[str, float]:
-        """Likelihoods and coverage of demonstrations that nobody has trained on."""
-        from lago_skills.decoder import calibration
-
-        both = {task: [*runs, *self._fresh[task]] for task, runs in self.episodes.items()}
-        later = [replace(s, episode=s.episode + len(self.episodes[s.task_id])) for s in self._fresh_segments]
-        found: list[Segment] = [*self.segments, *later]
-        steps = labelled_steps(both, self.books, found, self.texts(chosen), self.grounding(chosen), self.config(chosen))
-        fresh = steps.segments >= len(self.segments)
-        return calibration.figures(decoder, replace(steps, held_out=fresh), np.flatnonzero(fresh))
-
-    def guide(self, chosen: Variant, decoder: DecoderWeights) -> LibraryGuide:
-        """The library of a variant."""
-        settings = RetrievalConfig(**self.settings(chosen))
-        learned = self.learned[0] if settings.query != "playbook" else None
-        parts = self.segments, self.texts(chosen), self.books, settings, learned
-        return build.assemble_from(self.grounding(chosen), decoder, *parts)
-
-    def settings(self, chosen: Variant) -> dict[str, Any]:
-        """Of retrieval."""
-        return GuideConfig(**{**self.space.study.guide.model_dump(), **chosen.guide}).model_dump()
-
-    def told_apart(self, chosen: Variant, decoder: DecoderWeights) -> float | None:
-        """Of numbers there is nothing to tell."""
-        if chosen.one_hot:
-            return None
-        return round(opposites.told(self.pairs.table(decoder.latents), "after")["told"], 4)
-
-    @cached_property
-    def bundle(self) -> str:
-        """Fingerprint of what the variants change."""
-        made = {name: digest(self.space.artifact(name)) for name in ("segments", "playbooks")}
-        study = self.space.study.model_dump(mode="json", include={"decoder", "guide", "query"})
-        return fingerprint(made | study)[:12]
-
-
-class Bench:
-    """Measures cells of a study, in any order."""
+    schema = SCHEMA
+    repeated = tuple(name for name in SCHEMA.names if name not in UNREPEATED)
 
     def __init__(self, space: Workspace, say: Say) -> None:
-        self.space, self._say, self._commit = space, say, commit()
-        self._grounds: dict[tuple[int, int], Ground] = {}
+        super().__init__(space, say)
+        self._ablated: dict[tuple[int, int], Ablated] = {}
         self._envs: dict[str, list[Env]] = {}
 
-    def measure(self, cell: Cell, n_episodes: int) -> Row:
+    def cells(self, choice: Choice) -> list[Cell]:
+        """Seed by seed, in the order of `VARIANTS`; names of variants have no comma."""
+        variants = choice.methods or list(VARIANTS)
+        refuse("variant", [name for name in variants if name not in VARIANTS], f"one of {', '.join(VARIANTS)}")
+        refuse("--tasks", choice.tasks or [], "none, since a row of ablations is about all tasks of the study")
+        return [
+            SCHEMA.cell(study=self.space.study.name, variant=name, demos=demos, seed=seed)
+            for demos in choice.demos_of(self.space)
+            for seed in choice.seeds_of()
+            for name in variants
+        ]
+
+    def ablated(self, seed: int, demos: int) -> Ablated:
+        """What the variants of one seed and number of demonstrations are made from; the next seed's demonstrations are fresh."""
+        if (seed, demos) not in self._ablated:
+            other = self.replicate((seed + 1) % (MAX_SEED + 1), demos)
+            self._ablated[seed, demos] = Ablated(self.replicate(seed, demos), other, self.say)
+        return self._ablated[seed, demos]
+
+    def measure(self, cell: Cell, n_episodes: int) -> list[Row]:
         """The row of a cell."""
-        key = (cell.seed, cell.demos)
-        if key not in self._grounds:
-            self._grounds[key] = Ground(self.space, *key, self._say)
-        ground, chosen = self._grounds[key], VARIANTS[cell.variant]
-        decoder, train_s = ground.decoder(chosen)
-        guide = ground.guide(chosen, decoder)
-        started = time.monotonic()
-        play = Play(self.space.world, guide, chosen, cell.seed, n_episodes, self._envs)
-        success = {task.id: play.success(task) for task in (*self.space.study.seen, *self.space.study.unseen)}
+        ablated, chosen = self.ablated(cell["seed"], cell["demos"]), VARIANTS[cell["variant"]]
+        decoder, train_s = ablated.decoder(chosen)
+        guide = ablated.guide(chosen, decoder)
+        started, study = time.monotonic(), self.space.study
+        play = Play(self.space.world, guide, chosen, cell["seed"], n_episodes, self._envs)
+        success = {task.id: play.success(task) for task in (*study.seen, *study.unseen)}
         weakest = min(success, key=success.__getitem__)
-        figures: dict[str, Any] = {name: round(value, 4) for name, value in ground.densities(chosen, decoder).items()}
-        return Row(
-            table=TABLE,
-            **asdict(cell),
-            seen=round(float(np.mean([success[task.id] for task in self.space.study.seen])), 4),
-            unseen=round(float(np.mean([success[task.id] for task in self.space.study.unseen])), 4),
+        row = SCHEMA.row(
+            **cell,
+            seen=round(float(np.mean([success[task.id] for task in study.seen])), 4),
+            unseen=round(float(np.mean([success[task.id] for task in study.unseen])), 4),
             weakest=weakest,
             weakest_success=round(success[weakest], 4),
-            below_half=" ".join(name for name, value in success.items() if value < 0.5),
+            below_half=" ".join(name for name, share in success.items() if share < 0.5),
             episodes=n_episodes,
-            **figures,
-            told_apart=ground.told_apart(chosen, decoder),
-            top_1=ground.learned[1] if guide.learned else None,
-            agrees=play.agrees({task.id for task in self.space.study.unseen}),
-            updates=ground.config(chosen).n_updates,
+            **{name: round(value, 4) for name, value in ablated.densities(chosen, decoder).items()},
+            told_apart=ablated.separation(chosen, decoder),
+            top_1=ablated.learned[1] if guide.learned else None,
+            agrees=play.agrees({task.id for task in study.unseen}),
+            updates=ablated.config(chosen).n_updates,
             train_s=round(train_s, 1),
             wall_s=round(time.monotonic() - started, 1),
-            commit=self._commit,
-            bundle=ground.bundle,
+            commit=self.commit,
+            bundle=ablated.bundle,
         )
+        return [row]
+
+    def message(self, rows: list[Row]) -> str:
+        """Success, the weakest task, likelihood and cost."""
+        (row,) = rows
+        weakest = f"{row['weakest']} {row['weakest_success']:.2f}"
+        shares = f"seen {row['seen']:.2f}, unseen {row['unseen']:.2f}"
+        return f"{shares}, {weakest}, nll {row['nll']:.2f}, {row['train_s']:.0f} s"
+
+    def results(self, rows: list[Row]) -> Results:
+        """Means over seeds."""
+        entries = summary(rows)
+        shown = ("seen", "unseen", "weakest", "", "nll", "coverage_90", "told_apart", "agrees", "train_s", "seeds")
+        lines: list[list[str]] = []
+        for entry in entries:
+            values = {**entry, "": entry["weakest_success"]}
+            lines.append([entry["variant"], str(entry["demos"]), *(as_text(values[name]) for name in shown)])
+        grid = Grid(("variant", "demos", *shown), lines)
+        return Results([*rows], entries, [grid], mixed(rows, ("table", "demos")))
 
 
 class Play:
@@ -283,7 +153,7 @@ class Play:
         self, world: World, guide: LibraryGuide, chosen: Variant, seed: int, n_episodes: int, envs: dict[str, list[Env]]
     ) -> None:
         self.world, self.guide, self.chosen, self.envs = world, guide, chosen, envs
-        self.seeds = [EVAL_SEED + EVAL_SPAN * seed + i for i in range(n_episodes)]
+        self.seeds = eval_seeds(seed, n_episodes)
         self.rng = np.random.default_rng(seed)
         self._agreed: defaultdict[str, list[NDArray[np.bool_]]] = defaultdict(list)
 
@@ -294,14 +164,14 @@ class Play:
         book, planned = self.guide.playbooks[task.id], self.guide.neighbors(task.id)[0].ids[:, 0]
 
         def policy(observations: NDArray[np.float64]) -> NDArray[np.float32]:
-            found = self.guide.retrieve(observations, task.id)
+            retrieval = self.guide.retrieve(observations, task.id)
             if self.guide.learned:
                 active = book.active(self.guide.grounding.read(observations).values)
-                self._agreed[task.id].append(found.neighbors.ids[:, 0] == planned[active])
-            return self._act(cast("ActionPrior", self.guide.decode(found)))
+                self._agreed[task.id].append(retrieval.neighbors.ids[:, 0] == planned[active])
+            return self._act(cast("ActionPrior", self.guide.decode(retrieval)))
 
         results = rollouts(self.world, task, policy, self.seeds, lambda n: None, envs=self.envs[task.id])
-        return float(np.mean([result.success for result in results]))
+        return success_share(results)
 
     def _act(self, prior: ActionPrior) -> NDArray[np.float32]:
         ways: dict[str, Callable[[], NDArray[np.float32]]] = {
@@ -313,13 +183,8 @@ class Play:
 
     def agrees(self, tasks: set[str]) -> float | None:
         """Share of the states of these tasks in which the learned query finds what the playbook does."""
-        found = [flags for task, several in self._agreed.items() if task in tasks for flags in several]
-        return round(float(np.concatenate(found).mean()), 4) if found else None
-
-
-def cells(space: Workspace, variants: list[str], seeds: list[int], demos: list[int]) -> list[Cell]:
-    """All cells of a choice, seed by seed."""
-    return [Cell(space.study.name, name, count, seed) for count in demos for seed in seeds for name in variants]
+        flags = [each for task, several in self._agreed.items() if task in tasks for each in several]
+        return round(float(np.concatenate(flags).mean()), 4) if flags else None
 
 
 def summary(rows: list[Row]) -> list[dict[str, Any]]:
@@ -327,31 +192,29 @@ def summary(rows: list[Row]) -> list[dict[str, Any]]:
 
     `nll_default` is the default's on the variant's seeds, since seeds differ in it by more than some variants do.
     """
-    usual = {(row.demos, row.seed): row.nll for row in rows if row.variant == DEFAULT}
+    usual = {(row["demos"], row["seed"]): row["nll"] for row in rows if row["variant"] == DEFAULT}
     groups: defaultdict[tuple[int, str], list[Row]] = defaultdict(list)
     for row in rows:
-        groups[row.demos, row.variant].append(row)
+        groups[row["demos"], row["variant"]].append(row)
     order = {name: number for number, name in enumerate(VARIANTS)}
-    found: list[dict[str, Any]] = []
+    entries: list[dict[str, Any]] = []
     for (demos, name), group in sorted(groups.items(), key=lambda item: (-item[0][0], order.get(item[0][1], 99))):
         entry: dict[str, Any] = {"variant": name, "demos": demos, "seeds": len(group)}
         entry["about"] = VARIANTS[name].about if name in VARIANTS else ""
         for column in ("seen", "unseen", "nll", "nll_one", "nll_per_skill", "coverage_90", "train_s"):
-            entry[column] = round(float(np.mean([getattr(row, column) for row in group])), 4)
+            entry[column] = round(float(np.mean([row[column] for row in group])), 4)
         for column in ("told_apart", "top_1", "agrees"):
-            values = [getattr(row, column) for row in group]
+            values = [row[column] for row in group]
             entry[column] = round(float(np.mean(values)), 4) if None not in values else None
-        beside = [usual.get((demos, row.seed)) for row in group]
+        beside = [usual.get((demos, row["seed"])) for row in group]
         entry["nll_default"] = (
             None if None in beside else round(float(np.mean([x for x in beside if x is not None])), 4)
         )
-        least = min(group, key=lambda row: row.weakest_success)
-        found.append({**entry, "weakest": least.weakest, "weakest_success": least.weakest_success})
-    return found
+        least = min(group, key=lambda row: row["weakest_success"])
+        entries.append({**entry, "weakest": least["weakest"], "weakest_success": least["weakest_success"]})
+    return entries
 
 
-def check(space: Workspace, stored: Row, say: Say) -> dict[str, Any]:
-    """Measure a stored row again: `values` has each column that must repeat as (stored, now), `same` says whether all do."""
-    now = Bench(space, say).measure(stored.cell, stored.episodes)
-    values = {name: (value, getattr(now, name)) for name, value in asdict(stored).items() if name not in UNREPEATED}
-    return {"cell": stored.cell.name, "same": all(a == b for a, b in values.values()), "values": values}
+def openers() -> dict[str, Opener]:
+    """This table."""
+    return {"ablations": Ablations}

@@ -6,10 +6,9 @@ start states, and of the fault. Each becomes one row of `data/results/latent.csv
 
 from __future__ import annotations
 
-import time
 from collections import defaultdict
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Hashable, Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,8 +18,11 @@ from lago_skills.errors import StudyError
 from lago_skills.experiments import imperfect
 from lago_skills.experiments.baselines import direct
 from lago_skills.experiments.baselines.controllers import METRES, ControllerGuide, NumbersController, WordsController
+from lago_skills.experiments.cells import Cell, Column, Row, Schema, optional_float
+from lago_skills.experiments.episodes import eval_seeds, play_on
 from lago_skills.experiments.intervals import stratified_mean
-from lago_skills.experiments.tables.zero_shot import EVAL_SPAN, Say, Variant, commit, variant
+from lago_skills.experiments.replicate import Say
+from lago_skills.experiments.table import Choice, Grid, Opener, Results, Table, as_text, interval, refuse
 from lago_skills.guide.guides import LibraryGuide
 from lago_skills.stages import plan
 from lago_skills.stages.planning.lint import with_playbook
@@ -29,11 +31,9 @@ from lago_skills.study import study_path
 from lago_skills.worlds.world import DEFAULT
 
 if TYPE_CHECKING:
-    from lago_skills.experiments.tables.latent_learners import Learned
+    from lago_skills.experiments.tables.latent_learners import Evaluation
     from lago_skills.worlds.rollouts import EpisodePolicy
 
-TABLE = "latent"
-RESULTS = Path("data/results/latent.csv")
 WORDS_STUDY = "words"
 """The study whose plans are in words."""
 LIBRARY = "library"
@@ -44,188 +44,144 @@ ACTORS = (LIBRARY, *CONTROLLERS, GUESSED)
 FORMS: tuple[PlanForm, ...] = ("numbers", "words")
 WAYPOINTS = "waypoints"
 """No plan: the language model's whole motion for a start state."""
-
-
-@dataclass(frozen=True)
-class Cell:
-    """What is measured once."""
-
-    plan_form: str
-    actor: str
-    noise: str
-    task: str
-    seed: int
-    study: str = DEFAULT
-    prior_of: str = ""
-    steps: int = 0
-
-    @property
-    def name(self) -> str:
-        """How a cell is named on the command line: `words/library//push/0`, or `words/library/+sac@5000/push/0`."""
-        learner = f"+{self.prior_of}@{self.steps}" if self.prior_of else ""
-        return f"{self.plan_form}/{self.actor}/{self.noise}{learner}/{self.task}/{self.seed}"
-
-
-@dataclass(frozen=True)
-class Row:
-    """A measured cell."""
-
-    table: str
-    task: str
-    level: str
-    """Group of tasks: `ten` are demonstrated."""
-    plan_form: str
-    actor: str
-    prior_of: str
-    """The learner that the actor is the prior of; empty where it acts alone."""
-    noise: str
-    steps: int
-    """Environment steps of training."""
-    seed: int
-    success: float
-    success_last: float | None
-    """Of a learner that goes on learning it is not measured."""
-    episodes: int
-    episode_steps: float | None
-    environment_steps: int
-    """Of measuring; of a learner, those that it learned from."""
-    wall_s: float
-    commit: str
-
-    @property
-    def cell(self) -> Cell:
-        """What was measured."""
-        return Cell(
-            self.plan_form, self.actor, self.noise, self.task, self.seed, prior_of=self.prior_of, steps=self.steps
-        )
-
-    @property
-    def bundle(self) -> str:
-        """Fingerprint of what the policy was made from: the commit stands for it."""
-        return ""
-
-    @property
-    def group(self) -> tuple[str, int, int]:
-        """Rows of one group have one bundle."""
-        return f"{self.plan_form}/{self.actor}/{self.noise}/{self.prior_of}", 0, self.seed
-
-    @property
-    def told(self) -> str:
-        """What was found."""
-        last = "" if self.success_last is None else f" (last step {self.success_last:.2f})"
-        return f"{self.success:.2f}{last} in {self.wall_s:.0f} s"
-
-
-REPEATED = ("success", "success_last", "episodes", "episode_steps", "environment_steps")
 GROUPS = ("ten", "eight", "twelve")
-
-
 LEARNERS = {"sac": "guided-sac", "ppo": "guided-ppo"}
 """The learners whose prior an actor may be, and what they are called in the other tables."""
 AFTER = (5_000, 20_000)
 """Training steps after which a learner is measured."""
+METHODS = (
+    "words/library",
+    "numbers/library",
+    *(f"{form}/{actor}" for form in FORMS for actor in CONTROLLERS),
+    f"words/{GUESSED}",
+    *(f"words/library/{fault}" for fault in imperfect.WORDS),
+    *(f"numbers/library/{fault}" for fault in imperfect.NUMBERS),
+)
+"""What is measured where nobody says what."""
 
 
-class Bench:
-    """Measures cells; what a form and a seed need is made once."""
+def _label(cell: Mapping[str, Any]) -> str:
+    """`words/library//push/0`, or `words/library/+sac@5000/push/0`."""
+    learner = f"+{cell['prior_of']}@{cell['steps']}" if cell["prior_of"] else ""
+    return f"{cell['plan_form']}/{cell['actor']}/{cell['noise']}{learner}/{cell['task']}/{cell['seed']}"
+
+
+SCHEMA = Schema(
+    "latent",
+    (
+        Column("table"),
+        Column("task"),
+        Column("level", about="group of tasks: `ten` are demonstrated"),
+        Column("plan_form"),
+        Column("actor"),
+        Column("prior_of", about="the learner that the actor is the prior of; empty where it acts alone"),
+        Column("noise", about="the fault; empty where the plan is as it is"),
+        Column("steps", int, "environment steps of training"),
+        Column("seed", int),
+        Column("success", float),
+        Column("success_last", optional_float, "of a learner that goes on learning it is not measured"),
+        Column("episodes", int),
+        Column("episode_steps", optional_float),
+        Column("environment_steps", int, "of measuring; of a learner, those that it learned from"),
+        Column("wall_s", float),
+        Column("commit"),
+    ),
+    keys=("table", "plan_form", "actor", "noise", "task", "seed", "prior_of", "steps"),
+    form="FORM/ACTOR/FAULT/TASK/SEED",
+    label=_label,
+)
+
+
+class Latent(Table):
+    """Success by form of the plan, who follows it, and what is wrong with it."""
+
+    schema = SCHEMA
+    repeated = ("success", "success_last", "episodes", "episode_steps", "environment_steps")
 
     def __init__(self, space: Workspace, say: Say) -> None:
-        words = open_workspace(space.root, study_path(WORDS_STUDY, space.root))
-        self._spaces: dict[str, Workspace] = {"numbers": space, "words": words, WAYPOINTS: space}
-        self._say, self._commit = say, commit()
-        self._made: dict[tuple[str, int], Variant] = {}
-        self._runs: dict[Cell, dict[int, Learned]] = {}
-        self._groups = {task.id: name for name in GROUPS for task in space.study.find([name])}
+        if space.study.name != DEFAULT:
+            raise StudyError(
+                f"found study {space.study.name!r} with --table latent; expected {DEFAULT}, since its rows do not say of which study they "
+                f"are; plans in words are those of study {WORDS_STUDY!r} beside it"
+            )
+        super().__init__(space, say)
+        self._evaluations: dict[Cell, dict[int, Evaluation]] = {}
 
-    def measure(self, cell: Cell, n_episodes: int) -> Row:
+    @cached_property
+    def _spaces(self) -> dict[str, Workspace]:
+        """By form of the plan."""
+        words = open_workspace(self.space.root, study_path(WORDS_STUDY, self.space.root))
+        return {"numbers": self.space, "words": words, WAYPOINTS: self.space}
+
+    @cached_property
+    def _levels(self) -> dict[str, str]:
+        """Group of each task."""
+        return {task.id: name for name in GROUPS for task in self.space.study.find([name])}
+
+    def cells(self, choice: Choice) -> list[Cell]:
+        """Those of methods, each `FORM/ACTOR[/FAULT][+LEARNER]`; of a learner, one for each number of steps."""
+        seeds, known = choice.seeds_of(), list(self._levels)
+        tasks = choice.tasks_of(self.space, known, f"one of {', '.join(known)}")
+        usual = self.space.study.collect.episodes_per_task
+        others = [n for n in choice.demos_of(self.space) if n != usual]
+        refuse("--demos", others, "the study's number of demonstrations")
+        return cells(choice.methods or METHODS, seeds, tasks)
+
+    def measured_together(self, cell: Cell) -> Hashable:
+        """One training run gives the cells of all its numbers of steps."""
+        return _run_of(cell)
+
+    def measure(self, cell: Cell, n_episodes: int) -> list[Row]:
         """The row of a cell."""
-        from lago_skills.worlds.rollouts import full_rollouts
-        from lago_skills.worlds.seeds import EVAL_SEED
+        (task,) = self._spaces[cell["plan_form"]].study.find([cell["task"]])
+        known = {**cell, "level": self._levels[task.id], "commit": self.commit}
+        if cell["prior_of"]:
+            return [SCHEMA.row(**known, **self._learned(cell, task, n_episodes))]
+        policy = self._policy(cell, task, eval_seeds(cell["seed"], n_episodes))
+        world = self._spaces[cell["plan_form"]].world
+        return [SCHEMA.row(**known, **play_on(world, task, policy, cell["seed"], n_episodes))]
 
-        space = self._spaces[cell.plan_form]
-        (task,) = space.study.find([cell.task])
-        if cell.prior_of:
-            return self._learned(cell, task, n_episodes)
-        seeds = [EVAL_SEED + EVAL_SPAN * cell.seed + i for i in range(n_episodes)]
-        policy, taken, started = self._policy(cell, task, seeds), list[int](), time.monotonic()
-        results = full_rollouts(space.world, task, policy, seeds, taken.append)
-        return Row(
-            table=TABLE,
-            task=task.id,
-            level=self._groups[task.id],
-            plan_form=cell.plan_form,
-            actor=cell.actor,
-            prior_of="",
-            noise=cell.noise,
-            steps=0,
-            seed=cell.seed,
-            success=round(float(np.mean([result.success for result in results])), 4),
-            success_last=round(float(np.mean([bool(result.success_last) for result in results])), 4),
-            episodes=n_episodes,
-            episode_steps=round(float(np.mean([result.steps for result in results])), 1),
-            environment_steps=sum(taken),
-            wall_s=round(time.monotonic() - started, 1),
-            commit=self._commit,
-        )
-
-    def _learned(self, cell: Cell, task: Task, n_episodes: int) -> Row:
-        """The row of a learner after so many steps; one run gives those of all numbers of steps."""
+    def _learned(self, cell: Cell, task: Task, n_episodes: int) -> dict[str, Any]:
+        """Columns of a learner after so many steps; one run gives those of all numbers of steps."""
         from lago_skills.experiments.tables.latent_learners import learn
 
-        run = replace(cell, steps=0)
-        if run not in self._runs:
-            book, space = self._plan(cell, task), self._spaces[cell.plan_form]
-            guide = (
-                self._guide(cell, book)
-                if cell.actor == LIBRARY
-                else ControllerGuide(book, space.study.grounding, CONTROLLERS[cell.actor])
-            )
-            self._runs[run] = learn(
-                self._spaces["numbers"], task, guide, LEARNERS[cell.prior_of], cell.seed, n_episodes
-            )
-        found = self._runs[run][cell.steps]
-        return Row(
-            table=TABLE,
-            task=task.id,
-            level=self._groups[task.id],
-            plan_form=cell.plan_form,
-            actor=cell.actor,
-            prior_of=cell.prior_of,
-            noise=cell.noise,
-            steps=cell.steps,
-            seed=cell.seed,
-            success=round(found.success, 4),
-            success_last=None if found.success_last is None else round(found.success_last, 4),
-            episodes=found.episodes,
-            episode_steps=None,
-            environment_steps=cell.steps,
-            wall_s=round(found.wall_s, 1),
-            commit=self._commit,
-        )
+        run = _run_of(cell)
+        if run not in self._evaluations:
+            book, grounding = self._plan(cell, task), self._spaces[cell["plan_form"]].study.grounding
+            controller = CONTROLLERS.get(cell["actor"])
+            guide = ControllerGuide(book, grounding, controller) if controller else self._guide(cell, book)
+            method = LEARNERS[cell["prior_of"]]
+            self._evaluations[run] = learn(self.space, task, guide, method, cell["seed"], n_episodes)
+        after = self._evaluations[run][cell["steps"]]
+        return {
+            "success": round(after.success, 4),
+            "success_last": None if after.success_last is None else round(after.success_last, 4),
+            "episodes": after.episodes,
+            "episode_steps": None,
+            "environment_steps": cell["steps"],
+            "wall_s": round(after.wall_s, 1),
+        }
 
     def _policy(self, cell: Cell, task: Task, seeds: list[int]) -> EpisodePolicy:
-        if cell.plan_form == WAYPOINTS:
-            space = self._spaces["numbers"]
-            motions = direct.motions(space, task, seeds)
-            return direct.WaypointController(motions, space.study.grounding, CONTROLLERS[cell.actor])
+        actor, grounding = cell["actor"], self._spaces[cell["plan_form"]].study.grounding
+        if cell["plan_form"] == WAYPOINTS:
+            return direct.WaypointController(direct.motions(self.space, task, seeds), grounding, CONTROLLERS[actor])
         book = self._plan(cell, task)
-        grounding = self._spaces[cell.plan_form].study.grounding
-        if cell.actor == LIBRARY:
+        if actor == LIBRARY:
             guide = self._guide(cell, book)
             return lambda observations, episodes: guide.prior(observations, task.id).greedy()
-        if cell.plan_form == "numbers":
-            return NumbersController(book, grounding, CONTROLLERS[cell.actor])
-        guess = METRES if cell.actor == GUESSED else {}
-        return WordsController(book, grounding, CONTROLLERS.get(cell.actor, 10.0), guess)
+        if cell["plan_form"] == "numbers":
+            return NumbersController(book, grounding, CONTROLLERS[actor])
+        guess = METRES if actor == GUESSED else {}
+        return WordsController(book, grounding, CONTROLLERS.get(actor, 10.0), guess)
 
     def _plan(self, cell: Cell, task: Task) -> Playbook:
-        space = self._spaces[cell.plan_form]
+        space, fault = self._spaces[cell["plan_form"]], cell["noise"]
         book = plan.plans(space)[task.id].book
-        seed = (cell.seed, sum(map(ord, task.id)), sum(map(ord, cell.noise)))
-        if cell.noise == "reworded":
-            return imperfect.reworded(book, self._terms(space), cell.seed)
-        vocabulary = space.study.grounding.vocabulary
-        return imperfect.imperfect(book, cell.noise, np.random.default_rng(seed), vocabulary)
+        if fault == "reworded":
+            return imperfect.reworded(book, self._terms(space), cell["seed"])
+        rng = np.random.default_rng((cell["seed"], sum(map(ord, task.id)), sum(map(ord, fault))))
+        return imperfect.imperfect(book, fault, rng, space.study.grounding.vocabulary)
 
     def _terms(self, space: Workspace) -> tuple[tuple[str, ...], ...]:
         from lago_skills.llm.transcripts import TranscriptFile
@@ -236,15 +192,33 @@ class Bench:
         return (*VERBS, *space.study.grounding.synonyms, *known.terms)
 
     def _guide(self, cell: Cell, book: Playbook) -> LibraryGuide:
-        key = (cell.plan_form, cell.seed)
-        if key not in self._made:
-            space = self._spaces[cell.plan_form]
-            self._made[key] = Variant(variant(space, cell.seed, space.study.collect.episodes_per_task), self._say)
-        guide = self._made[key].guide
-        return guide if cell.noise == imperfect.NONE else with_playbook(guide, book)
+        guide = self.replicate(cell["seed"], space=self._spaces[cell["plan_form"]]).guide
+        return guide if cell["noise"] == imperfect.NONE else with_playbook(guide, book)
+
+    def message(self, rows: list[Row]) -> str:
+        """Both readings of success, where there are two."""
+        (row,) = rows
+        last = "" if row["success_last"] is None else f" (last step {row['success_last']:.2f})"
+        return f"{row['success']:.2f}{last} in {row['wall_s']:.0f} s"
+
+    def results(self, rows: list[Row]) -> Results:
+        """Means over the tasks of each group."""
+        entries = summary(rows)
+        named = ("plan", "actor", "fault", "learner", "steps", "tasks of")
+        lines: list[list[str]] = []
+        for entry in entries:
+            names = [entry[name] for name in ("plan_form", "actor", "noise", "prior_of")]
+            steps = f"{entry['steps']:,}" if entry["steps"] else ""
+            shares = [f"{entry['success']:.3f}", interval(entry["low"], entry["high"]), as_text(entry["success_last"])]
+            lines.append([*names, steps, entry["level"], *shares, *(str(entry[name]) for name in ("tasks", "seeds"))])
+        return Results([*rows], entries, [Grid((*named, "success", "95 %", "last step", "tasks", "seeds"), lines)])
 
 
-def cells(space: Workspace, methods: list[str], seeds: list[int], tasks: list[str]) -> list[Cell]:
+def _run_of(cell: Cell) -> Cell:
+    return SCHEMA.cell(**{**cell, "steps": 0})
+
+
+def cells(methods: Sequence[str], seeds: Sequence[int], tasks: Sequence[str]) -> list[Cell]:
     """All cells of a choice of methods, each `FORM/ACTOR[/FAULT][+LEARNER]`; of a learner, one for each number of steps.
 
     Raises:
@@ -266,7 +240,7 @@ def cells(space: Workspace, methods: list[str], seeds: list[int], tasks: list[st
             )
         steps = AFTER if learner else (0,)
         chosen += [
-            Cell(form, actor, fault, task, seed, space.study.name, learner, after)
+            SCHEMA.cell(plan_form=form, actor=actor, noise=fault, task=task, seed=seed, prior_of=learner, steps=after)
             for seed in seeds
             for task in tasks
             if form != WAYPOINTS or task in direct.TASKS
@@ -275,29 +249,19 @@ def cells(space: Workspace, methods: list[str], seeds: list[int], tasks: list[st
     return list(dict.fromkeys(chosen))
 
 
-DEFAULT_METHODS = (
-    "words/library",
-    "numbers/library",
-    *(f"{form}/{actor}" for form in FORMS for actor in CONTROLLERS),
-    f"words/{GUESSED}",
-    *(f"words/library/{fault}" for fault in imperfect.WORDS),
-    *(f"numbers/library/{fault}" for fault in imperfect.NUMBERS),
-)
-
-
 def summary(rows: list[Row]) -> list[dict[str, Any]]:
     """One entry per (plan_form, actor, noise, learner, steps, group): the mean over tasks, with a 95 % interval over tasks and seeds."""
     groups: defaultdict[tuple[str, str, str, str, int, str], list[Row]] = defaultdict(list)
     for row in rows:
-        groups[row.plan_form, row.actor, row.noise, row.prior_of, row.steps, row.level].append(row)
-    found: list[dict[str, Any]] = []
+        groups[row["plan_form"], row["actor"], row["noise"], row["prior_of"], row["steps"], row["level"]].append(row)
+    entries: list[dict[str, Any]] = []
     for (form, actor, noise, learner, steps, group), members in groups.items():
         by_task: defaultdict[str, list[float]] = defaultdict(list)
         for row in members:
-            by_task[row.task].append(row.success)
-        mean, interval = stratified_mean([np.array(values) for values in by_task.values()])
-        last = [row.success_last for row in members if row.success_last is not None]
-        found.append(
+            by_task[row["task"]].append(row["success"])
+        mean, ends = stratified_mean([np.array(values) for values in by_task.values()])
+        last = [row["success_last"] for row in members if row["success_last"] is not None]
+        entries.append(
             {
                 "plan_form": form,
                 "actor": actor,
@@ -306,22 +270,17 @@ def summary(rows: list[Row]) -> list[dict[str, Any]]:
                 "steps": steps,
                 "level": group,
                 "success": round(mean, 4),
-                "low": interval and round(interval[0], 4),
-                "high": interval and round(interval[1], 4),
+                "low": ends and round(ends[0], 4),
+                "high": ends and round(ends[1], 4),
                 "success_last": round(float(np.mean(last)), 4) if last else None,
                 "tasks": len(by_task),
-                "seeds": len({row.seed for row in members}),
-                "episodes": sum(row.episodes for row in members),
+                "seeds": len({row["seed"] for row in members}),
+                "episodes": sum(row["episodes"] for row in members),
             }
         )
-    return found
+    return entries
 
 
-def check(space: Workspace, stored: Row, say: Say) -> dict[str, Any]:
-    """Measure a stored row again: `values` has each column that must repeat as (stored, now), `same` says whether all do."""
-    now = Bench(space, say).measure(stored.cell, stored.episodes)
-    values = {name: (getattr(stored, name), getattr(now, name)) for name in REPEATED}
-    return {"cell": stored.cell.name, "same": all(a == b for a, b in values.values()), "values": values}
-
-
-__all__ = ["ACTORS", "DEFAULT_METHODS", "RESULTS", "Bench", "Cell", "Row", "cells", "check", "summary"]
+def openers() -> dict[str, Opener]:
+    """This table."""
+    return {"latent": Latent}

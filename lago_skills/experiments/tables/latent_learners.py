@@ -4,37 +4,37 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lago_skills.core import Task
+from lago_skills.experiments.episodes import play_on
 from lago_skills.experiments.tables.specs import ALONE, COMMON
 from lago_skills.guide.guides import Guide
 from lago_skills.stages import train
 from lago_skills.stages.workspace import Workspace
-
-if TYPE_CHECKING:
-    from lago_skills.worlds.rollouts import EpisodeResult
 
 LAST_EPISODES, EVAL_EVERY = 20, 5_000
 """Episodes of each evaluation on the way, and training steps between two."""
 
 
 @dataclass(frozen=True)
-class Learned:
+class Evaluation:
     """A learner after so many steps of training."""
 
     success: float
     success_last: float | None
+    """At the horizon's last step; None on the way, where episodes end at success."""
     episodes: int
     wall_s: float
+    """Since the training began."""
 
 
-def learn(space: Workspace, task: Task, guide: Guide, method: str, seed: int, n_episodes: int) -> dict[int, Learned]:
-    """Train on one task with the settings of the other tables; evaluations by number of steps."""
+def learn(space: Workspace, task: Task, guide: Guide, method: str, seed: int, n_episodes: int) -> dict[int, Evaluation]:
+    """Train on one task with the settings of the other tables; evaluations by number of steps, the last one of `n_episodes`."""
     from lago_skills.rl import methods
+    from lago_skills.rl.policy import greedy_policy
     from lago_skills.rl.world_problem import world_problem
 
     usual = train.learner_config(space, method)
@@ -44,29 +44,17 @@ def learn(space: Workspace, task: Task, guide: Guide, method: str, seed: int, n_
     config = type(usual).model_validate(usual.model_dump() | settings)
     problem, started = world_problem(space.world, [task], space.study.grounding, guide, seed), time.monotonic()
     result = train.run(problem, config, seed, final_episodes=1)
-    found = {
-        int(row["step"]): Learned(row["eval/success"], None, LAST_EPISODES, time.monotonic() - started)
+    evaluations = {
+        int(row["step"]): Evaluation(row["eval/success"], None, LAST_EPISODES, time.monotonic() - started)
         for row in result.curve
     }
-    played = _play(space, problem, result, task, seed, n_episodes)
-    shares: NDArray[Any] = np.array([[each.success, bool(each.success_last)] for each in played], float)
-    last = Learned(float(shares[:, 0].mean()), float(shares[:, 1].mean()), n_episodes, time.monotonic() - started)
-    return found | {config.n_steps: last}
-
-
-def _play(space: Workspace, problem: Any, result: Any, task: Task, seed: int, n_episodes: int) -> list[EpisodeResult]:
-    """Greedy episodes of what was learned, played on to the horizon."""
-    from lago_skills.experiments.tables.zero_shot import EVAL_SPAN
-    from lago_skills.rl.policy import greedy_policy
-    from lago_skills.worlds.rollouts import full_rollouts
-    from lago_skills.worlds.seeds import EVAL_SEED
-
     act = greedy_policy(problem, result.agent, result.leader)
-    seeds = [EVAL_SEED + EVAL_SPAN * seed + i for i in range(n_episodes)]
-    return full_rollouts(
+    last = play_on(
         space.world,
         task,
         lambda observations, episodes: act(observations, np.zeros(len(observations), np.int64)),
-        seeds,
-        lambda n: None,
+        seed,
+        n_episodes,
     )
+    whole_s = time.monotonic() - started
+    return evaluations | {config.n_steps: Evaluation(last["success"], last["success_last"], n_episodes, whole_s)}

@@ -6,24 +6,43 @@ The sentences are in `data/opposites.json`; the text head has met their words, n
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lago_skills.artifacts.folder import write_text
 from lago_skills.errors import ArtifactCorrupt
+from lago_skills.experiments.cells import Cell, Column, Row, Schema
+from lago_skills.experiments.table import Choice, Grid, Opener, Results, Table
 
-if TYPE_CHECKING:
-    from lago_skills.experiments.tables.zero_shot import Variant
-
-PAIRS_FILE, RESULTS = Path("data/opposites.json"), Path("data/results/opposites.csv")
+PAIRS_FILE = Path("data/opposites.json")
+WHENS = ("before", "after")
+"""The text head."""
+SCHEMA = Schema(
+    "opposites",
+    (
+        Column("sentence"),
+        Column("opposite"),
+        Column("paraphrase"),
+        *(
+            column
+            for when in WHENS
+            for column in (
+                Column(f"opposite_{when}", float, "cosine of the sentence to its opposite"),
+                Column(f"paraphrase_{when}", float, "cosine of the sentence to its paraphrase"),
+                Column(f"skill_{when}", about="the library's skill that is nearest to the sentence"),
+                Column(f"opposite_skill_{when}", about="the one that is nearest to the opposite"),
+            )
+        ),
+    ),
+    keys=("sentence",),
+    form="SENTENCE",
+    label="{sentence}".format_map,
+)
 Map = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """(N, D) sentence embeddings -> (N, Z) unit vectors."""
 
@@ -44,7 +63,7 @@ class Opposites:
             {"sentence": one, "opposite": other, "paraphrase": same} for one, other, same in self.texts
         ]
         names, vectors = list(self.skills), np.stack(list(self.skills.values()))
-        for when, maps in (("before", _unit), ("after", latents)):
+        for when, maps in zip(WHENS, (_unit, latents), strict=True):
             one, other, same = maps(self.sentences), maps(self.opposites), maps(self.paraphrases)
             known = maps(vectors)
             nearest, nearest_other = _nearest(one, known), _nearest(other, known)
@@ -69,8 +88,8 @@ def _unit(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
     return embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
 
 
-def told(rows: list[dict[str, Any]], when: str) -> dict[str, float]:
-    """Over all pairs: mean cosine to opposite and paraphrase, and the share whose paraphrase is the nearer of the two."""
+def separation(rows: Sequence[Mapping[str, Any]], when: str) -> dict[str, float]:
+    """Over all pairs: mean cosine to opposite and paraphrase, and the share (`told`) whose paraphrase is the nearer of the two."""
     opposite = np.array([row[f"opposite_{when}"] for row in rows])
     paraphrase = np.array([row[f"paraphrase_{when}"] for row in rows])
     return {
@@ -100,26 +119,51 @@ def load(root: Path, skills: dict[str, NDArray[np.float32]]) -> Opposites:
     return Opposites(texts, flat[0::3], flat[1::3], flat[2::3], skills)
 
 
-def measure(made: Variant) -> list[dict[str, Any]]:
-    """The table for a decoder and its library, which are made if they are not there; it is kept in `data/results/opposites.csv`."""
-    from lago_skills.stages import segment
+class OppositesTable(Table):
+    """All pairs, for a decoder and its library, which are made if they are not there.
 
-    guide, root = made.guide, made.space.root
-    embeddings = segment.load(made.space)[1]
-    skills = {skill.sentence: embeddings[skill.sentence] for skill in guide.library.list()}
-    rows = load(root, skills).table(guide.decoder.latents)
-    text = io.StringIO()
-    table = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    table.writeheader()
-    table.writerows(rows)
-    (root / RESULTS).parent.mkdir(parents=True, exist_ok=True)
-    write_text(root / RESULTS, text.getvalue())
-    return rows
+    No column says which seed a row is of: the file has the pairs as they were measured last.
+    """
+
+    schema = SCHEMA
+    lasting = False
+
+    def cells(self, choice: Choice) -> list[Cell]:
+        """One for all pairs: of the first seed and number of demonstrations."""
+        unused = ("methods", "tasks", "episodes")
+        choice.refuse_all(unused, "--table opposites with", "--seeds, --demos and --json alone")
+        seed, demos = choice.seeds_of()[0], choice.demos_of(self.space)[0]
+        return [Cell(f"{demos}/{seed}", (("demos", demos), ("seed", seed)))]
+
+    def measure(self, cell: Cell, n_episodes: int) -> list[Row]:
+        """A row for each pair."""
+        from lago_skills.stages import segment
+
+        replicate = self.replicate(cell["seed"], cell["demos"])
+        guide, embeddings = replicate.guide, segment.load(replicate.space)[1]
+        skills = {skill.sentence: embeddings[skill.sentence] for skill in guide.library.list()}
+        return [SCHEMA.row(**entry) for entry in load(self.space.root, skills).table(guide.decoder.latents)]
+
+    def message(self, rows: list[Row]) -> str:
+        """How many are told apart."""
+        return f"told apart {separation(rows, 'after')['told']:.2f}"
+
+    def results(self, rows: list[Row]) -> Results:
+        """The pairs, and means over them."""
+        means = {when: separation(rows, when) for when in WHENS}
+        lines: list[list[str]] = []
+        for row in rows:
+            for when in WHENS:
+                first = [row["sentence"], row["opposite"], row["paraphrase"]] if when == "before" else ["", "", ""]
+                lines.append([*first, f"{when} {row[f'opposite_{when}']:.2f} {row[f'paraphrase_{when}']:.2f}"])
+            lines.append([f"  nearest: {row['skill_after']}", f"  {row['opposite_skill_after']}", "", ""])
+        printed: list[Grid | str] = [Grid(("sentence", "opposite", "paraphrase", ""), lines, wrap=True)]
+        for when, mean in means.items():
+            cosines = f"cosine {mean['opposite']:.2f} to the opposite, {mean['paraphrase']:.2f} to the paraphrase"
+            printed.append(f"{when} g: {cosines}, told apart {mean['told']:.2f}")
+        return Results([*rows], means, printed)
 
 
-def read(path: Path) -> list[dict[str, Any]]:
-    """The table as it was kept."""
-    with path.open(newline="", encoding="utf-8") as stream:
-        found: list[dict[str, Any]] = list(csv.DictReader(stream))
-    cosines = [f"{what}_{when}" for what in ("opposite", "paraphrase") for when in ("before", "after")]
-    return [{**row, **{name: float(row[name]) for name in cosines}} for row in found]
+def openers() -> dict[str, Opener]:
+    """This table."""
+    return {"opposites": OppositesTable}

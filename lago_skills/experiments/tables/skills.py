@@ -10,21 +10,19 @@ Round trip: a demonstrated segment that the decoder has not seen belongs to the 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lago_skills.errors import StudyError
 from lago_skills.experiments.behaviour import CHANGES, Behaviour, alike
-from lago_skills.experiments.tables.zero_shot import EVAL_SPAN, Say, Variant, commit, variant
+from lago_skills.experiments.cells import Cell, Column, Row, Schema
+from lago_skills.experiments.episodes import eval_seeds, success_share
+from lago_skills.experiments.replicate import Say
+from lago_skills.experiments.table import Choice, Grid, Opener, Results, Table, demonstrated_tasks, refuse
 from lago_skills.stages.workspace import Workspace, open_workspace
 from lago_skills.study import study_path
 
-TABLE, STUDY = "skills", "words"
-RESULTS = Path("data/results/skills.csv")
+STUDY = "words"
 NEEDED, REDUNDANT = 0.3, 0.1
 """Success that a disabled skill must cost on one of its tasks to count as needed; one that nowhere costs more than the second is redundant."""
 NO_EFFECT, SAME_WAY = 0.1, 0.8
@@ -33,117 +31,137 @@ ROUND_TRIP_SEED = 1
 """Added to a seed: whose demonstrations are assigned to sentences."""
 
 
-@dataclass(frozen=True)
-class Cell:
-    """What is measured once."""
-
-    skill: str
-    change: str
-    task: str
-    seed: int
-    study: str = STUDY
-
-    @property
-    def name(self) -> str:
-        """How a cell is named on the command line."""
-        return f"{self.change}/{self.task}/{self.seed}/{self.skill}"
-
-
-@dataclass(frozen=True)
-class Row:
-    """A measured cell."""
-
-    table: str
-    skill: str
-    """A step's sentence with its ending, as it is embedded."""
-    change: str
-    task: str
-    seed: int
-    success: float
-    steps: float
-    """Mean control steps up to success or the horizon."""
-    direction: float
-    """Mean cosine of the motion to that of the unchanged skill, in the same demonstrated states."""
-    speed: float
-    """Mean size of the motion command, 0 to sqrt(3)."""
-    fingers: float
-    """Mean command of what the action sets beside the motion, -1 open to 1 closed."""
-    episodes: int
-    wall_s: float
-    commit: str
-
-    @property
-    def cell(self) -> Cell:
-        """What was measured."""
-        return Cell(self.skill, self.change, self.task, self.seed)
-
-    @property
-    def group(self) -> tuple[str, int, int]:
-        """Rows of one group have one bundle."""
-        return self.change, 0, self.seed
-
-    @property
-    def bundle(self) -> str:
-        """Fingerprint of what was measured: the commit stands for it."""
-        return ""
-
-    @property
-    def told(self) -> str:
-        """What was found."""
-        return f"{self.success:.2f}, direction {self.direction:.2f}, speed {self.speed:.2f} in {self.wall_s:.0f} s"
+SCHEMA = Schema(
+    "skills",
+    (
+        Column("table"),
+        Column("skill", about="a step's sentence with its ending, as it is embedded"),
+        Column("change"),
+        Column("task"),
+        Column("seed", int),
+        Column("success", float),
+        Column("steps", float, "mean control steps up to success or the horizon"),
+        Column(
+            "direction",
+            float,
+            "mean cosine of the motion to that of the unchanged skill, in the same demonstrated states",
+        ),
+        Column("speed", float, "mean size of the motion command, 0 to sqrt(3)"),
+        Column("fingers", float, "mean command of what the action sets beside the motion, -1 open to 1 closed"),
+        Column("episodes", int),
+        Column("wall_s", float),
+        Column("commit"),
+    ),
+    keys=("table", "skill", "change", "task", "seed"),
+    form="CHANGE/TASK/SEED/SKILL",
+    label="{change}/{task}/{seed}/{skill}".format_map,
+)
 
 
-REPEATED = ("success", "steps", "direction", "speed", "fingers", "episodes")
+class Skills(Table):
+    """Success and motion of each skill, by change."""
 
-
-class Bench:
-    """Measures cells of one study; what a seed needs is made once."""
+    schema = SCHEMA
+    repeated = ("success", "steps", "direction", "speed", "fingers", "episodes")
 
     def __init__(self, space: Workspace, say: Say) -> None:
-        self.space = words_space(space)
-        self._say, self._commit = say, commit()
+        super().__init__(words_space(space), say)
         self._behaviours: dict[int, Behaviour] = {}
 
     def behaviour(self, seed: int) -> Behaviour:
         """The skills of a seed's demonstrations."""
         if seed not in self._behaviours:
-            made = Variant(variant(self.space, seed, self.space.study.collect.episodes_per_task), self._say)
-            self._behaviours[seed] = Behaviour(made)
+            self._behaviours[seed] = Behaviour(self.replicate(seed))
         return self._behaviours[seed]
 
-    def measure(self, cell: Cell, n_episodes: int) -> Row:
+    def cells(self, choice: Choice) -> list[Cell]:
+        """Skill by skill; of each, a few of the tasks whose plans use it."""
+        refuse("--demos", choice.demos or [], "none, since skills are those of the study's demonstrations")
+        changes, known = choice.methods or list(CHANGES), demonstrated_tasks(self.space)
+        tasks = choice.tasks_of(self.space, known, f"one of {', '.join(known)}")
+        refuse("change", [name for name in changes if name not in CHANGES], f"one of {', '.join(CHANGES)}")
+        return [
+            SCHEMA.cell(skill=skill, change=change, task=task, seed=seed)
+            for seed in choice.seeds_of((0,))
+            for skill in self.behaviour(seed).steps
+            for task in self.behaviour(seed).tasks(skill)
+            if task in tasks
+            for change in changes
+        ]
+
+    def episodes(self) -> int:
+        """There are many cells."""
+        return 10
+
+    def measure(self, cell: Cell, n_episodes: int) -> list[Row]:
         """The row of a cell."""
         from lago_skills.worlds.rollouts import rollouts
-        from lago_skills.worlds.seeds import EVAL_SEED
 
-        known, started = self.behaviour(cell.seed), time.monotonic()
-        (task,) = self.space.study.find([cell.task])
-        seeds = [EVAL_SEED + EVAL_SPAN * cell.seed + i for i in range(n_episodes)]
-        with known.changed(cell.skill, cell.change, task) as guide:
-            played = rollouts(
+        behaviour, started = self.behaviour(cell["seed"]), time.monotonic()
+        (task,) = self.space.study.find([cell["task"]])
+        skill, change = cell["skill"], cell["change"]
+        with behaviour.changed(skill, change, task) as guide:
+            results = rollouts(
                 self.space.world,
                 task,
                 lambda observations: guide.prior(observations, task.id).greedy(),
-                seeds,
+                eval_seeds(cell["seed"], n_episodes),
                 lambda n: None,
             )
-            moves = known.moves(cell.skill, cell.change)
-        direction = alike(known.moves(cell.skill, "as it is"), moves)
-        return Row(
-            table=TABLE,
-            skill=cell.skill,
-            change=cell.change,
-            task=task.id,
-            seed=cell.seed,
-            success=round(float(np.mean([result.success for result in played])), 4),
-            steps=round(float(np.mean([result.steps for result in played])), 1),
-            direction=round(direction, 4),
+            moves = behaviour.moves(skill, change)
+        row = SCHEMA.row(
+            **cell,
+            success=round(success_share(results), 4),
+            steps=round(float(np.mean([result.steps for result in results])), 1),
+            direction=round(alike(behaviour.moves(skill, CHANGES[0]), moves), 4),
             speed=round(float(np.linalg.norm(moves[:, :3], axis=1).mean()), 4),
             fingers=round(float(moves[:, 3:].mean()), 4),
             episodes=n_episodes,
             wall_s=round(time.monotonic() - started, 1),
-            commit=self._commit,
+            commit=self.commit,
         )
+        return [row]
+
+    def message(self, rows: list[Row]) -> str:
+        """Success, direction and speed."""
+        (row,) = rows
+        motion = f"direction {row['direction']:.2f}, speed {row['speed']:.2f}"
+        return f"{row['success']:.2f}, {motion} in {row['wall_s']:.0f} s"
+
+    def results(self, rows: list[Row]) -> Results:
+        """What each skill's changes cost and do; round trip, opposites and support."""
+        whole = self.summary(rows)
+        lines: list[list[str]] = []
+        for entry in whole["skills"]:
+            first = [entry["skill"], "redundant" if "redundant" in entry else "needed" if entry["needed"] else ""]
+            for change, effects in entry["changes"].items():
+                numbers = [f"{effects[name]:.2f}" for name in ("costs", "direction", "speed", "fingers")]
+                lines.append([*first, change, *numbers, effects["effect"]])
+                first = ["", ""]
+        columns = ("skill", "", "change", "costs", "direction", "speed", "fingers", "effect")
+        right, apart = whole["round_trip"]["right"], whole["opposites_told_apart"]
+        closing = f"round trip: {right:.2f} of unseen segments find their sentence; opposites told apart: {apart:.2f}"
+        return Results([*rows], whole, [Grid(columns, lines, wrap=True), closing])
+
+    def summary(self, rows: list[Row]) -> dict[str, Any]:
+        """What each skill's changes cost and do, opposites, round trip and support, of the first seed among the rows."""
+        seed = min((row["seed"] for row in rows), default=0)
+        behaviour = self.behaviour(seed)
+        names, confusion = behaviour.round_trip(self.replicate(seed + ROUND_TRIP_SEED))
+        pairs = behaviour.opposites()
+        return {
+            "skills": [
+                _of_skill(behaviour, skill, [row for row in rows if row["skill"] == skill]) for skill in behaviour.steps
+            ],
+            "opposites": pairs,
+            "opposites_told_apart": round(float(np.mean([each["told_apart"] for each in pairs])), 4),
+            "round_trip": {
+                "sentences": names,
+                "confusion": confusion.tolist(),
+                "right": round(float(np.trace(confusion) / confusion.sum()), 4),
+            },
+            "support": behaviour.support(),
+        }
 
 
 def words_space(space: Workspace) -> Workspace:
@@ -151,80 +169,37 @@ def words_space(space: Workspace) -> Workspace:
     return space if space.study.plan.form == "words" else open_workspace(space.root, study_path(STUDY, space.root))
 
 
-def cells(bench: Bench, changes: Sequence[str], seeds: Sequence[int], tasks: Sequence[str]) -> list[Cell]:
-    """All cells of a choice, skill by skill.
-
-    Raises:
-        StudyError: a change that is none.
-    """
-    if unknown := [name for name in changes if name not in CHANGES]:
-        raise StudyError(f"found change {unknown[0]!r}; expected one of {', '.join(CHANGES)}; correct --methods")
-    return [
-        Cell(skill, change, task, seed)
-        for seed in seeds
-        for skill in bench.behaviour(seed).steps
-        for task in bench.behaviour(seed).tasks(skill)
-        if task in tasks
-        for change in changes
-    ]
-
-
-def summary(bench: Bench, rows: list[Row]) -> dict[str, Any]:
-    """What each skill's changes cost and do, opposites, round trip and support, of the first seed among the rows."""
-    seed = min((row.seed for row in rows), default=0)
-    known = bench.behaviour(seed)
-    other_seed = seed + ROUND_TRIP_SEED
-    other = Variant(variant(bench.space, other_seed, bench.space.study.collect.episodes_per_task), lambda text: None)
-    names, confusion = known.round_trip(other)
-    apart = known.told_apart()
-    return {
-        "skills": [_of_skill(known, skill, [row for row in rows if row.skill == skill]) for skill in known.steps],
-        "opposites": apart,
-        "opposites_told_apart": round(float(np.mean([each["told_apart"] for each in apart])), 4),
-        "round_trip": {
-            "sentences": names,
-            "confusion": confusion.tolist(),
-            "right": round(float(np.trace(confusion) / confusion.sum()), 4),
-        },
-        "support": known.support(),
-    }
-
-
-def _of_skill(known: Behaviour, skill: str, rows: list[Row]) -> dict[str, Any]:
-    as_is = {(row.task, row.seed): row for row in rows if row.change == "as it is"}
+def _of_skill(behaviour: Behaviour, skill: str, rows: list[Row]) -> dict[str, Any]:
+    as_is = {(row["task"], row["seed"]): row for row in rows if row["change"] == CHANGES[0]}
     changes: dict[str, Any] = {}
     for change in CHANGES[1:]:
-        pairs = [
-            (as_is[row.task, row.seed], row) for row in rows if row.change == change and (row.task, row.seed) in as_is
-        ]
+        changed = {(row["task"], row["seed"]): row for row in rows if row["change"] == change}
+        pairs = [(as_is[key], row) for key, row in changed.items() if key in as_is]
         if not pairs:
             continue
-        faster = float(np.mean([after.speed for _, after in pairs]) / np.mean([before.speed for before, _ in pairs]))
+        faster = float(np.mean([now["speed"] for _, now in pairs]) / np.mean([then["speed"] for then, _ in pairs]))
+        direction = float(np.mean([now["direction"] for _, now in pairs]))
+        fingers = float(np.mean([now["fingers"] - then["fingers"] for then, now in pairs]))
         changes[change] = {
-            "costs": round(max(before.success - after.success for before, after in pairs), 4),
+            "costs": round(max(then["success"] - now["success"] for then, now in pairs), 4),
             "speed": round(faster, 3),
-            "direction": round(float(np.mean([after.direction for _, after in pairs])), 3),
-            "fingers": round(float(np.mean([after.fingers - before.fingers for before, after in pairs])), 3),
-            "effect": effect(
-                change,
-                faster,
-                float(np.mean([after.direction for _, after in pairs])),
-                float(np.mean([after.fingers - before.fingers for before, after in pairs])),
-            ),
+            "direction": round(direction, 3),
+            "fingers": round(fingers, 3),
+            "effect": effect(change, faster, direction, fingers),
         }
-    found: dict[str, Any] = {
+    entry: dict[str, Any] = {
         "skill": skill,
-        "neighbour": known.neighbours[skill],
-        "tasks": known.tasks(skill),
+        "neighbour": behaviour.neighbours[skill],
+        "tasks": behaviour.tasks(skill),
         "changes": changes,
     }
     costs = changes.get("disabled", {}).get("costs")
-    found["needed"] = costs is not None and costs >= NEEDED
+    entry["needed"] = costs is not None and costs >= NEEDED
     if costs is not None and costs <= REDUNDANT:
-        found["redundant"] = (
-            f'its neighbour does as well; to make one of them: lago skills merge, into "{found["neighbour"]}"'
+        entry["redundant"] = (
+            f'its neighbour does as well; to make one of them: lago skills merge, into "{entry["neighbour"]}"'
         )
-    return found
+    return entry
 
 
 def effect(change: str, faster: float, direction: float, fingers: float) -> str:
@@ -241,8 +216,6 @@ def effect(change: str, faster: float, direction: float, fingers: float) -> str:
     return ""
 
 
-def check(space: Workspace, stored: Row, say: Say) -> dict[str, Any]:
-    """Measure a stored row again: `values` has each column that must repeat as (stored, now), `same` says whether all do."""
-    now = Bench(space, say).measure(stored.cell, stored.episodes)
-    values = {name: (getattr(stored, name), getattr(now, name)) for name in REPEATED}
-    return {"cell": stored.cell.name, "same": all(a == b for a, b in values.values()), "values": values}
+def openers() -> dict[str, Opener]:
+    """This table."""
+    return {"skills": Skills}

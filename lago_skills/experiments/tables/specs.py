@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from lago_skills.experiments.baselines.controllers import GAINS
@@ -48,17 +47,13 @@ class TableSpec:
     pictures: dict[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
     """What is drawn together, where all methods in one picture would be too many: title, methods."""
 
-    def path(self, root: Path, name: str) -> Path:
-        """Where its rows are."""
-        return root / "data/results" / f"{name}.csv"
-
 
 COMMON: dict[str, Any] = {"n_steps": 20_000, "eval_every": 2_500, "eval_episodes": 20}
 ALONE: dict[str, dict[str, Any]] = {"sac": {"eval_early": (250, 1_000)}, "ppo": {"rollout_steps": 500}}
 """Of runs on one task in one environment; a good library needs no thousands of steps, hence the early evaluations."""
 TOGETHER = "ten"
 """What cells of a table of one policy name their task."""
-TABLES: dict[str, TableSpec] = {
+SPECS: dict[str, TableSpec] = {
     "T1": TableSpec(
         "one policy for the ten demonstrated tasks: does the prior help PPO?",
         ("random", "scripted", *GAINS, "library", "bc", "guided-ppo", "ppo", "bc-ppo", "ppo-kl-bc", "ppo-kl-shuffled"),

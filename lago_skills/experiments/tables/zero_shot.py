@@ -1,327 +1,153 @@
 """The zero-shot table: the library alone beside its baselines, on demonstrated tasks and on tasks without any demonstration.
 
-A cell (method, task, demonstrations, seed) is one row of `data/results/zero-shot.csv`. The seed is that of the demonstrations, of
-whatever is trained on them, and of the start states of evaluation, which no demonstration shares. What a pair of seed and
-demonstrations needs (episodes, segments, decoder, clones) is kept as artifacts under `checkpoints/STUDY/table/`, so that only what is
-missing is made.
+A cell (method, task, demonstrations, seed) is one row of `data/results/zero-shot.csv`.
 """
 
 from __future__ import annotations
 
-import fcntl
-import subprocess
-import sys
-import time
 from collections import defaultdict
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cached_property, partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-import lago_skills
-from lago_skills.artifacts.folder import fingerprint
-from lago_skills.artifacts.workers import Progress, WorkerPool
-from lago_skills.core import Task
-from lago_skills.errors import StudyError
-from lago_skills.experiments import cells as cells_
-from lago_skills.experiments.baselines import cloning
-from lago_skills.experiments.baselines.cloning_policies import ClonedTask, Demonstrated, Forgetful, Replay, Uniform
-from lago_skills.experiments.baselines.controllers import GAINS, NumbersController, WordsController
-from lago_skills.experiments.cells import UNTRAINED, Cell, ResultFile, Row
-from lago_skills.guide.guides import LibraryGuide
-from lago_skills.stages import build, collect, plan, pretrain, segment
-from lago_skills.stages.job import Job, digest
-from lago_skills.stages.workspace import Workspace, open_workspace
-from lago_skills.worlds.world import Demonstrator
+from lago_skills.experiments.baselines.controllers import GAINS
+from lago_skills.experiments.cells import Cell, Column, Row, Schema, mixed
+from lago_skills.experiments.episodes import play_on
+from lago_skills.experiments.intervals import stratified_mean
+from lago_skills.experiments.table import Choice, Grid, Opener, Results, Table, demonstrated_tasks, interval, refuse
 
-if TYPE_CHECKING:
-    from lago_skills.worlds.rollouts import EpisodePolicy
-
-TABLE = "zero-shot"
-RESULTS = Path("data/results/zero-shot.csv")
-REPEATED = ("level", "success", "success_last", "episodes", "episode_steps", "environment_steps", "bundle")
-"""Columns of a row that come out the same whenever they are measured."""
-EVAL_SPAN = 1000
-"""Start states of evaluation kept for each seed."""
-Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class VariantSpace(Workspace):
-    """The workspace of one seed and number of demonstrations: a study of its own in all but name."""
-
-    @property
-    def place(self) -> Path:
-        """The folder that holds everything of it."""
-        name = f"s{self.study.seed}-d{self.study.collect.episodes_per_task}"
-        return self.root.joinpath("checkpoints", self.study.name, "table", name)
-
-    def episodes(self, task: str) -> Path:
-        """Where the demonstrations of a task are kept."""
-        return self.place / "episodes" / task
-
-    @property
-    def library(self) -> Path:
-        """Where a skill library would be; the table's own are in memory."""
-        return self.place / "library"
-
-    def artifact(self, *parts: str) -> Path:
-        """Where any other artifact is kept."""
-        return self.place.joinpath(*parts)
+METHODS = ("library", "bc-text", "bc-onehot", "replay", "random-library", *GAINS, "random", "scripted")
+UNTRAINED = (*GAINS, "random", "scripted")
+"""Methods that use no demonstration: their cells have demos = 0."""
+SCHEMA = Schema(
+    "zero-shot",
+    (
+        Column("table"),
+        Column("study"),
+        Column("task"),
+        Column("level", about="`seen` (demonstrated) or `unseen`"),
+        Column("method"),
+        Column("demos", int, "demonstrations of each seen task"),
+        Column("seed", int),
+        Column("success", float, "share of episodes with success at any step"),
+        Column("success_last", float, "share with success at the horizon's last step, when they are played on"),
+        Column("episodes", int),
+        Column("episode_steps", float, "mean control steps up to the first success, or the horizon"),
+        Column("environment_steps", int, "all control steps that were simulated"),
+        Column("wall_s", float),
+        Column("commit", about="of the code that measured it; with a + if it had been changed since"),
+        Column("bundle", about="fingerprint of what the policy was made from; empty where it was made from nothing"),
+    ),
+    keys=("table", "study", "method", "task", "demos", "seed"),
+    form="METHOD/TASK/DEMOS/SEED",
+    label="{method}/{task}/{demos}/{seed}".format_map,
+)
 
 
-def variant(space: Workspace, seed: int, demos: int) -> VariantSpace:
-    """The study with another seed and number of demonstrations.
+class ZeroShot(Table):
+    """Success of methods by themselves."""
 
-    Raises:
-        StudyError: the study has an environment or data of its own, which have no scripted policy.
-    """
-    study = space.study
-    if study.environment or study.data or study.unplanned:
-        raise StudyError(
-            f"study {study.name!r}: found an environment, data or motions of its own; expected Meta-World tasks with scripted "
-            "demonstrations, since the table collects them anew for each seed; use a study without [environment], [[data]] and "
-            "segment.change_points"
+    schema = SCHEMA
+    repeated = ("level", "success", "success_last", "episodes", "episode_steps", "environment_steps", "bundle")
+
+    def cells(self, choice: Choice) -> list[Cell]:
+        """Methods, then seeds, then tasks."""
+        methods, known = choice.methods or list(METHODS), demonstrated_tasks(self.space)
+        refuse("method", [name for name in methods if name not in METHODS], f"one of {', '.join(METHODS)}")
+        tasks = choice.tasks_of(self.space, known, f"a seen or unseen task of the study, {', '.join(known)}")
+        seeds, study = choice.seeds_of(), self.space.study.name
+        chosen = [
+            SCHEMA.cell(study=study, method=method, task=task, demos=0 if method in UNTRAINED else demos, seed=seed)
+            for demos in choice.demos_of(self.space)
+            for method in methods
+            for seed in seeds
+            for task in tasks
+        ]
+        return list(dict.fromkeys(chosen))
+
+    def measure(self, cell: Cell, n_episodes: int) -> list[Row]:
+        """Play the episodes of a cell."""
+        replicate = self.replicate(cell["seed"], cell["demos"])
+        study, (task,) = self.space.study, self.space.study.find([cell["task"]])
+        policy = replicate.policy(cell["method"], task)
+        row = SCHEMA.row(
+            **cell,
+            level="seen" if task in study.seen else "unseen",
+            bundle=replicate.bundle(cell["method"]),
+            commit=self.commit,
+            **play_on(self.space.world, task, policy, cell["seed"], n_episodes),
         )
-    wanted = study.collect.model_copy(update={"episodes_per_task": demos})
-    return VariantSpace(space.root, space.study_file, study.model_copy(update={"seed": seed, "collect": wanted}))
+        return [row]
+
+    def message(self, rows: list[Row]) -> str:
+        """Both readings of success."""
+        (row,) = rows
+        return f"{row['success']:.2f} (last step {row['success_last']:.2f}) in {row['wall_s']:.0f} s"
+
+    def results(self, rows: list[Row]) -> Results:
+        """Success by task, and means over tasks."""
+        entries = summary(rows)
+        columns = ("method", "level", "demos", "success", "95 %", "last step", "tasks", "seeds", "episodes")
+        lines: list[list[str]] = []
+        for entry in entries:
+            numbers = (str(entry[name]) for name in ("tasks", "seeds", "episodes"))
+            shares = (f"{entry['success']:.3f}", interval(entry["low"], entry["high"]), f"{entry['success_last']:.3f}")
+            lines.append([entry["method"], entry["level"], str(entry["demos"]), *shares, *numbers])
+        printed = [_by_task(rows), Grid(columns, lines)]
+        return Results([*rows], entries, [*printed], mixed(rows, ("method", "demos")))
 
 
-@contextmanager
-def _held(folder: Path) -> Generator[None]:
-    """Let no other process make artifacts there meanwhile; waits for it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+def _by_task(rows: list[Row]) -> Grid:
+    """Success by task and method, the mean over seeds."""
+    methods = list(dict.fromkeys((row["method"], row["demos"]) for row in rows))
+    names = (f"{name} {demos}" if demos else name for name, demos in methods)
+    columns = (name.replace("-", "- ") if name.startswith(("bc", "random-")) else name for name in names)
+    lines: list[list[str]] = []
+    for task, level in dict.fromkeys((row["task"], row["level"]) for row in rows):
+        line = [task, level]
+        for method in methods:
+            shares = [row["success"] for row in rows if (row["task"], (row["method"], row["demos"])) == (task, method)]
+            line.append(f"{sum(shares) / len(shares):.2f}" if shares else "")
+        lines.append(line)
+    return Grid(("task", "level", *columns), lines, wrap=True)
 
 
-class Variant:
-    """Makes what the methods of one variant need, once, when it is first needed; gives their policies."""
+def summary(rows: list[Row]) -> list[dict[str, Any]]:
+    """One entry per (method, level, demos): the mean over tasks, with a 95 % interval.
 
-    def __init__(self, space: VariantSpace, say: Say) -> None:
-        self.space, self._say = space, say
-
-    def make(self, jobs: Callable[[], list[Job]]) -> None:
-        """Run the jobs that are not done."""
-        with _held(self.space.place):
-            for job in jobs():
-                if not job.done:
-                    self._say(f"{self.space.place.name}: {job.stage} {job.name}")
-                    job.run(lambda done, note: None)
-
-    @cached_property
-    def segmented(self) -> VariantSpace:
-        """The workspace, its demonstrations collected and labelled."""
-        for stage in (collect, plan, segment):
-            self.make(lambda stage=stage: stage.jobs(self.space))
-        return self.space
-
-    @cached_property
-    def guide(self) -> LibraryGuide:
-        """The library alone, as `lago evaluate` measures it."""
-        space = self.segmented
-        self.make(lambda: pretrain.jobs(space))
-        return build.assemble(space, pretrain.load(space.artifact("decoder")))
-
-    @cached_property
-    def shuffled(self) -> LibraryGuide:
-        """The same decoder, library and playbooks, but each sentence of a playbook asks for what another sentence says."""
-        guide = self.guide
-        books = guide.books
-        rows = {
-            step.sentence: latent
-            for name, book in books.items()
-            for step, latent in zip(book.steps, guide.step_latents[name], strict=True)
-        }
-        names = list(rows)
-        order: list[int] = np.random.default_rng(self.space.study.seed).permutation(len(names)).tolist()
-        following = {
-            names[order[i]]: names[order[i - 1]] for i in range(len(names))
-        }  # one circle: nobody keeps its own
-        latents = {
-            name: np.stack([rows[following[step.sentence]] for step in book.steps]) for name, book in books.items()
-        }
-        return LibraryGuide(
-            guide.grounding, guide.decoder, guide.library, books, latents, guide.config, ends=guide.ends
-        )
-
-    @cached_property
-    def demonstrated(self) -> Demonstrated:
-        """The demonstrated segments, for replay."""
-        space = self.segmented
-        found, embeddings = segment.load(space)
-        return Demonstrated(space.study.grounding, collect.episodes(space), found, plan.playbooks(space), embeddings)
-
-    def cloned(self, kind: cloning.Kind, task: Task) -> ClonedTask:
-        """The policy of a task that was cloned without playbooks."""
-        space = self.segmented
-        self.make(lambda: [cloning.job(space, kind)])
-        if kind == "bc-onehot" and task not in space.study.seen:
-            self._say(f"{kind}: {task.id} gets the number of {cloning.stand_in(task, space.study.seen).id}")
-        return cloning.load(space, kind, task)
-
-    def policy(self, method: str, task: Task) -> EpisodePolicy:
-        """The method's policy for a task."""
-        if method in ("library", "random-library"):
-            guide = self.guide if method == "library" else self.shuffled
-            return Forgetful(lambda observations: guide.prior(observations, task.id).greedy())
-        for kind in cloning.KINDS:
-            if method == kind:
-                return self.cloned(kind, task)
-        if method == "replay":
-            return Replay(self.demonstrated, task.id)
-        if method in GAINS:
-            self.make(lambda: plan.jobs(self.space))
-            book, grounding = plan.playbooks(self.space)[task.id], self.space.study.grounding
-            controller = WordsController if book.form == "words" else NumbersController
-            return controller(book, grounding, GAINS[method])
-        if method == "random":
-            return Uniform(self.space.study.grounding.action_space, self.space.study.seed)
-        expert = demonstrator(self.space, task)
-        return Forgetful(lambda observations: np.stack([expert(row) for row in observations]))
-
-    def bundle(self, method: str) -> str:
-        """Fingerprint of all that the method's policy was made from; call it after `policy`."""
-        space = self.space
-        made: dict[str, Any] = {"method": method}
-        if method in ("library", "random-library"):
-            parts = ("decoder", "segments", "playbooks")
-            made |= {name: digest(space.artifact(name)) for name in parts} | space.study.guide.model_dump(mode="json")
-        elif method in cloning.KINDS:
-            made["network"] = digest(space.artifact(method))
-        elif method in GAINS:
-            made |= {"playbooks": digest(space.artifact("playbooks"))}
-        elif method == "replay":
-            made |= {name: digest(space.artifact(name)) for name in ("segments", "playbooks")}
-        else:
-            return ""
-        return fingerprint(made)[:12]
-
-
-def demonstrator(space: Workspace, task: Task) -> Demonstrator:
-    """Who shows the task.
-
-    Raises:
-        StudyError: nobody does.
+    The mean is over tasks of the mean over a task's seeds; `stratified_mean` says how the interval is made.
     """
-    found = space.world.demonstrator(task.id)
-    if found is None:
-        raise StudyError(
-            f"found method 'scripted' and no demonstrator of task {task.id!r} in world {space.world.name!r}; expected one; leave that "
-            "method out with --methods"
+    groups: defaultdict[tuple[str, str, int], list[Row]] = defaultdict(list)
+    for row in rows:
+        groups[row["method"], row["level"], row["demos"]].append(row)
+    order = {name: number for number, name in enumerate(METHODS)}
+    entries: list[dict[str, Any]] = []
+    for method, level, demos in sorted(
+        groups, key=lambda key: (key[1], key[2] or np.inf, order.get(key[0], len(order)))
+    ):
+        group = groups[method, level, demos]
+        by_task: defaultdict[str, list[Row]] = defaultdict(list)
+        for row in group:
+            by_task[row["task"]].append(row)
+        mean, ends = stratified_mean([np.array([row["success"] for row in each]) for each in by_task.values()])
+        last = [float(np.mean([row["success_last"] for row in each])) for each in by_task.values()]
+        entries.append(
+            {
+                "method": method,
+                "level": level,
+                "demos": demos,
+                "success": round(mean, 4),
+                "low": ends and round(ends[0], 4),
+                "high": ends and round(ends[1], 4),
+                "success_last": round(float(np.mean(last)), 4),
+                "tasks": len(by_task),
+                "seeds": len({row["seed"] for row in group}),
+                "episodes": sum(row["episodes"] for row in group),
+            }
         )
-    return found
+    return entries
 
 
-def measure(made: Variant, cell: Cell, task: Task, n_episodes: int, commit: str) -> Row:
-    """Play the episodes of a cell."""
-    from lago_skills.worlds.rollouts import full_rollouts
-    from lago_skills.worlds.seeds import EVAL_SEED
-
-    policy = made.policy(cell.method, task)
-    bundle = made.bundle(cell.method)
-    taken: list[int] = []
-    started = time.monotonic()
-    seeds = [EVAL_SEED + EVAL_SPAN * cell.seed + i for i in range(n_episodes)]
-    results = full_rollouts(made.space.world, task, policy, seeds, taken.append)
-    flags: NDArray[Any] = np.array([[result.success, bool(result.success_last)] for result in results])
-    return Row(
-        table=TABLE,
-        study=cell.study,
-        task=cell.task,
-        level="seen" if task in made.space.study.seen else "unseen",
-        method=cell.method,
-        demos=cell.demos,
-        seed=cell.seed,
-        success=round(float(flags[:, 0].mean()), 4),
-        success_last=round(float(flags[:, 1].mean()), 4),
-        episodes=n_episodes,
-        episode_steps=round(float(np.mean([result.steps for result in results])), 1),
-        environment_steps=sum(taken),
-        wall_s=round(time.monotonic() - started, 1),
-        commit=commit,
-        bundle=bundle,
-    )
-
-
-def commit() -> str:
-    """The git commit of the code that runs, with a + if it has been changed since; `unknown` outside of a checkout."""
-    folder = Path(lago_skills.__file__).parent
-
-    def git(*arguments: str) -> str:
-        found = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=False)
-        return found.stdout.strip()
-
-    name = git("rev-parse", "--short", "HEAD")
-    return name + "+" * bool(git("status", "--porcelain", ".")) if name else "unknown"
-
-
-class Bench:
-    """Measures cells of a study, in any order; what variants share with each other is kept."""
-
-    def __init__(self, space: Workspace, say: Say) -> None:
-        self.space, self._say, self._commit = space, say, commit()
-        self._tasks = {task.id: task for task in (*space.study.seen, *space.study.unseen)}
-        self._variants: dict[tuple[int, int], Variant] = {}
-
-    def measure(self, cell: Cell, n_episodes: int) -> Row:
-        """The row of a cell."""
-        key = (cell.seed, cell.demos)
-        if key not in self._variants:
-            self._variants[key] = Variant(variant(self.space, *key), self._say)
-        return measure(self._variants[key], cell, self._tasks[cell.task], n_episodes, self._commit)
-
-
-def cells(space: Workspace, methods: list[str], seeds: list[int], demos: list[int], tasks: list[str]) -> list[Cell]:
-    """All cells of a choice, in the order in which they are worth having: methods, then seeds, then tasks."""
-    chosen = [
-        Cell(space.study.name, method, task, 0 if method in UNTRAINED else count, seed)
-        for count in demos
-        for method in methods
-        for seed in seeds
-        for task in tasks
-    ]
-    return list(dict.fromkeys(chosen))
-
-
-def run(space: Workspace, file: ResultFile[Row], missing: list[tuple[Cell, int]], say: Say, n_workers: int = 1) -> None:
-    """Measure cells with so many episodes each; each is on disk when the next begins.
-
-    Several workers share the variants among them, so that nothing is made twice.
-    """
-    if n_workers == 1:
-        _run_here(space, file, missing, say)
-        return
-    by_variant: defaultdict[tuple[int, int], list[tuple[Cell, int]]] = defaultdict(list)
-    for cell, n_episodes in missing:
-        by_variant[cell.demos, cell.seed].append((cell, n_episodes))
-    with WorkerPool(n_workers) as pool:
-        where = (space.root, space.study_file, file.path)
-        shares = [(share[0][0].name, partial(_run_there, *where, share)) for share in by_variant.values()]
-        for name, future in [(name, pool.submit(name, call)) for name, call in shares]:
-            pool.wait(f"cell {name} and its like", future)
-
-
-def _run_there(root: Path, study_file: Path, results: Path, missing: list[tuple[Cell, int]], _: Progress) -> None:
-    _run_here(open_workspace(root, study_file), ResultFile(results, Row), missing, _say_there)
-
-
-def _say_there(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)  # noqa: T201
-
-
-def _run_here(space: Workspace, file: ResultFile[Row], missing: list[tuple[Cell, int]], say: Say) -> None:
-    cells_.measure(Bench(space, say).measure, file, missing, say)
-
-
-def check(space: Workspace, stored: Row, say: Say) -> dict[str, Any]:
-    """Measure a stored row again: `values` has each column that must repeat as (stored, now), `same` says whether all do."""
-    now = Bench(space, say).measure(stored.cell, stored.episodes)
-    values = {name: (getattr(stored, name), getattr(now, name)) for name in REPEATED}
-    return {"cell": stored.cell.name, "same": all(a == b for a, b in values.values()), "values": values}
+def openers() -> dict[str, Opener]:
+    """This table."""
+    return {"zero-shot": ZeroShot}

@@ -19,7 +19,7 @@ from lago_skills.decoder.dataset import labelled_steps
 from lago_skills.experiments.baselines import cloning
 from lago_skills.experiments.baselines.cloning_policies import ClonedTask
 from lago_skills.experiments.baselines.nearest import NearestStepGuide
-from lago_skills.experiments.tables.zero_shot import Say, Variant, VariantSpace
+from lago_skills.experiments.replicate import Replicate, ReplicateSpace, Say
 from lago_skills.guide.guides import Guide, LibraryGuide
 from lago_skills.playbook import read_playbook, write_playbook
 from lago_skills.prior import Prior
@@ -43,40 +43,40 @@ class ClonedGuide:
         return self.cloned[task].prior(observations, self.floor)
 
 
-class Seed:
-    """What the runs of one seed need, made once, when it is first needed."""
+class Advisers:
+    """Who may advise the runs of one replicate, each made once, when it is first needed."""
 
-    def __init__(self, made: Variant, say: Say) -> None:
-        self.variant, self._say = made, say
-        self._targets: dict[tuple[str, int], Variant] = {}
+    def __init__(self, replicate: Replicate, say: Say) -> None:
+        self.replicate, self._say = replicate, say
+        self._targets: dict[tuple[str, int], Replicate] = {}
 
     def guide(self, adviser: methods.Adviser, tasks: tuple[Task, ...], demos: int) -> Guide | None:
         """Who advises; nobody where the language model's answer was not a playbook."""
-        made: dict[methods.Adviser, Callable[[], Guide | None]] = {
+        makers: dict[methods.Adviser, Callable[[], Guide | None]] = {
             "none": lambda: None,
-            "library": lambda: self.variant.guide,
-            "shuffled": lambda: self.variant.shuffled,
+            "library": lambda: self.replicate.guide,
+            "shuffled": lambda: self.replicate.shuffled,
             "learned query": lambda: self.learned_query,
             "cloned": lambda: self.cloned(tasks, demos),
-            "one skill": lambda: self._changed(self.variant.guide, k=1),
+            "one skill": lambda: self._changed(self.replicate.guide, k=1),
             "fixed text": lambda: self.fixed_text,
             "nearest step": lambda: self.nearest_step,
             "brief prompt": lambda: self.brief(tasks),
         }
-        return made[adviser]()
+        return makers[adviser]()
 
     def bundle(self, adviser: methods.Adviser, tasks: tuple[Task, ...], demos: int) -> str:
         """Fingerprint of all that this adviser was made from, empty where there is none; call it after `guide`."""
         if adviser == "none":
             return ""
         if adviser == "cloned":
-            spaces = [self._target(task, demos).space for task in tasks] if demos else [self.variant.space]
+            spaces = [self._target(task, demos).space for task in tasks] if demos else [self.replicate.space]
             return fingerprint({"cloned": [digest(space.artifact("bc-onehot")) for space in spaces]})[:12]
-        whole = self.variant.bundle("library")
+        whole = self.replicate.bundle("library")
         parts = {"fixed text": "decoder-fixed-text", "brief prompt": "playbooks-brief"}
         if adviser in ("library", "shuffled", "learned query"):
             return whole
-        changed = digest(self.variant.space.artifact(parts[adviser])) if adviser in parts else ""
+        changed = digest(self.replicate.space.artifact(parts[adviser])) if adviser in parts else ""
         return fingerprint({"library": whole, "adviser": adviser, "changed": changed})[:12]
 
     @staticmethod
@@ -87,20 +87,20 @@ class Seed:
     @cached_property
     def fixed_text(self) -> LibraryGuide:
         """Latents are the sentence embeddings: a decoder trained on them, a library of them."""
-        space = self.variant.segmented
+        space = self.replicate.segmented
         job = pretrain.job(space, space.study.seed, space.artifact("decoder-fixed-text"), learn_text=False)
-        self.variant.make(lambda: [job])
+        self.replicate.make(lambda: [job])
         return build.assemble(space, pretrain.load(job.folder))
 
     @cached_property
     def nearest_step(self) -> NearestStepGuide:
         """No decoder: each skill does what the nearest of its demonstrated steps did."""
-        guide, space = self.variant.guide, self.variant.space
-        found, embeddings = segment.load(space)
+        guide, space = self.replicate.guide, self.replicate.space
+        segments, embeddings = segment.load(space)
         study, runs = space.study, collect.episodes(space)
         books, ends = plan.playbooks(space), segment.ends(space)
-        steps = labelled_steps(runs, books, found, embeddings, study.grounding, study.decoder, ends=ends)
-        return NearestStepGuide(guide, steps, list(dict.fromkeys(item.skill for item in found)))
+        steps = labelled_steps(runs, books, segments, embeddings, study.grounding, study.decoder, ends=ends)
+        return NearestStepGuide(guide, steps, list(dict.fromkeys(item.skill for item in segments)))
 
     def brief(self, tasks: tuple[Task, ...]) -> LibraryGuide | None:
         """The same library; playbooks of tasks without demonstrations are answers to one sentence of instructions.
@@ -108,8 +108,8 @@ class Seed:
         Raises:
             TranscriptMissing: an answer has not been recorded.
         """
-        guide, space = self.variant.guide, self.variant.space
-        self.variant.make(lambda: [brief_job(space)])
+        guide, space = self.replicate.guide, self.replicate.space
+        self.replicate.make(lambda: [brief_job(space)])
         folder = space.artifact("playbooks-brief")
         books = {
             name: read_playbook(entry, guide.grounding.vocabulary)
@@ -124,25 +124,25 @@ class Seed:
     @cached_property
     def learned_query(self) -> LibraryGuide:
         """The same library, decoder and playbooks; skills are looked up by the learned query alone."""
-        guide, space = self.variant.guide, self.variant.space
+        guide, space = self.replicate.guide, self.replicate.space
         learned = query_stage.learned(space, space.artifact("decoder"), space.study.seed)
         return self._changed(guide, learned, query="learned")
 
-    def _target(self, task: Task, demos: int) -> Variant:
+    def _target(self, task: Task, demos: int) -> Replicate:
         """The task by itself, as if it were the only one that is demonstrated."""
         key = (task.id, demos)
         if key not in self._targets:
-            study = self.variant.space.study
+            study = self.replicate.space.study
             alone = study.model_copy(
                 update={
                     "tasks": study.tasks.model_copy(update={"seen": [task.id], "unseen": [], "planned": []}),
                     "collect": study.collect.model_copy(update={"episodes_per_task": demos}),
                 }
             )
-            space = TargetSpace(self.variant.space.root, self.variant.space.study_file, alone)
-            made = Variant(space, self._say)
-            made.make(lambda: collect.jobs(space))
-            self._targets[key] = made
+            space = TargetSpace(self.replicate.space.root, self.replicate.space.study_file, alone)
+            target = Replicate(space, self._say)
+            target.make(lambda: collect.jobs(space))
+            self._targets[key] = target
         return self._targets[key]
 
     def demonstrations(self, task: Task, demos: int) -> list[Episode]:
@@ -151,19 +151,19 @@ class Seed:
 
     def cloned(self, tasks: tuple[Task, ...], demos: int) -> ClonedGuide:
         """Policies cloned from demonstrations of the tasks themselves: of each by itself, or, without a number of them, of the seen tasks together."""
-        floor = self.variant.space.study.guide.floor
+        floor = self.replicate.space.study.guide.floor
         if not demos:
-            return ClonedGuide({task.id: self.variant.cloned("bc-onehot", task) for task in tasks}, floor)
-        found: dict[str, ClonedTask] = {}
+            return ClonedGuide({task.id: self.replicate.cloned("bc-onehot", task) for task in tasks}, floor)
+        clones: dict[str, ClonedTask] = {}
         for task in tasks:
-            made = self._target(task, demos)
-            made.make(lambda made=made: [cloning.job(made.space, "bc-onehot")])
-            found[task.id] = cloning.load(made.space, "bc-onehot", task)
-        return ClonedGuide(found, floor)
+            target = self._target(task, demos)
+            target.make(lambda target=target: [cloning.job(target.space, "bc-onehot")])
+            clones[task.id] = cloning.load(target.space, "bc-onehot", task)
+        return ClonedGuide(clones, floor)
 
 
 @dataclass(frozen=True)
-class TargetSpace(VariantSpace):
+class TargetSpace(ReplicateSpace):
     """The workspace of one task that is demonstrated by itself."""
 
     @property
@@ -173,20 +173,20 @@ class TargetSpace(VariantSpace):
         return super().place.with_name(f"{super().place.name}-{task}")
 
 
-def brief_job(space: VariantSpace) -> Job:
+def brief_job(space: ReplicateSpace) -> Job:
     """Playbooks of the unseen tasks by the brief prompt, with the embeddings of their sentences; answers that are no playbooks are left out.
 
     Raises:
         TranscriptMissing: an answer has not been recorded.
     """
     wanted = space.study.plan.model_copy(update={"prompt": "brief", "repair": False})
-    asked = VariantSpace(space.root, space.study_file, space.study.model_copy(update={"plan": wanted}))
+    asked = ReplicateSpace(space.root, space.study_file, space.study.model_copy(update={"plan": wanted}))
     planner, tasks = plan.planner(asked), asked.study.unseen
     known = {task.id: planner.plan(task, request) for task, request in planner.requests(asked.study.seen, tasks)}
-    for found in (known[task.id] for task in tasks):
-        if not found.versions:
-            planner.transcripts.replay(found.request, f"{asked.study.name}-brief")
-    chosen = {task.id: found.chosen for task in tasks for found in [known[task.id]]}
+    for answer in (known[task.id] for task in tasks):
+        if not answer.versions:
+            planner.transcripts.replay(answer.request, f"{asked.study.name}-brief")
+    chosen = {task.id: known[task.id].chosen for task in tasks}
     books = {name: write_playbook(v.playbook) for name, v in chosen.items() if v is not None and v.playbook is not None}
 
     def make(writer: ArtifactWriter, progress: Progress) -> None:

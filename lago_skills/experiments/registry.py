@@ -1,0 +1,28 @@
+"""All tables by name, each imported when it is asked for."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lago_skills.experiments.table import Opener
+
+TRAINING_TABLES = ("T1", "T2", "T3", "T5", "tuning")
+"""Those of learning curves."""
+TABLES = {
+    "zero-shot": "zero_shot",
+    "latent": "latent",
+    "skills": "skills",
+    "ablations": "ablations",
+    "opposites": "opposites",
+    **dict.fromkeys(TRAINING_TABLES, "training"),
+}
+"""The module of each, which says by `openers` how its tables are made."""
+
+
+def find_table(name: str) -> Opener:
+    """What makes a table in a workspace."""
+    module = import_module(f"lago_skills.experiments.tables.{TABLES[name]}")
+    openers: dict[str, Opener] = module.openers()
+    return openers[name]
