@@ -18,7 +18,7 @@ import torch
 from lago_skills.artifacts.folder import write_text
 from lago_skills.rl.config import SACConfig
 from lago_skills.rl.methods import METHODS
-from lago_skills.rl.sac.train import train
+from lago_skills.rl import train
 from tests.conftest import ROOT
 from tests.small_envs import Pointing, Walk, problem
 

@@ -18,8 +18,9 @@ from lago_skills.rl.guidance.trial import Trial
 from lago_skills.rl.ppo.distributions import Categorical, Gaussian
 from lago_skills.rl.ppo.networks import Forward, Network, Normalizer
 from lago_skills.rl.ppo.rollout import advantages
-from lago_skills.rl.ppo.train import PPOLoop, train
-from lago_skills.rl.ppo.update import PPO, Rows
+from lago_skills.rl.loop import Loop, train
+from lago_skills.rl.ppo.agent import PPO, Rows
+from lago_skills.rl.ppo.algorithm import ProximalPolicyOptimisation
 from lago_skills.rl.problem import Problem
 from tests.ppo_envs import (
     HORIZON,
@@ -34,6 +35,16 @@ from tests.ppo_envs import (
     numbers,
     weights_of,
 )
+
+
+def ppo_of(loop: Loop) -> ProximalPolicyOptimisation:
+    assert isinstance(loop.algorithm, ProximalPolicyOptimisation)
+    return loop.algorithm
+
+
+def trying(loop: Loop) -> bool:
+    return ppo_of(loop).trying
+
 
 # Advantages ---------------------------------------------------------------------------------------------------------------
 
@@ -306,11 +317,11 @@ def test_a_wrong_guide_that_never_fades_is_overcome_where_the_reward_is_worth_mo
 
 def test_each_task_has_a_weight_of_its_own() -> None:
     """The first task's prior is right, the second's is the opposite: the divergence counts in the first alone."""
-    loop = PPOLoop(identity("continuous", Told("continuous", [True, False]), 2), config(), 0)
-    loop.begin(None)
-    while loop.trying:
+    loop = Loop(identity("continuous", Told("continuous", [True, False]), 2), config(), 0)
+    loop.begin()
+    while trying(loop):
         loop.advance()
-    first, second = loop.density_weights()
+    first, second = ppo_of(loop).density_weights(loop.step)
     loop.close()
     assert first > 0.0
     assert second == 0.0
@@ -318,14 +329,14 @@ def test_each_task_has_a_weight_of_its_own() -> None:
 
 def test_the_guide_is_asked_once_a_state_and_not_at_all_when_nothing_uses_it() -> None:
     told = Told("continuous")
-    loop = PPOLoop(identity("continuous", told), config(fade_until=0.5), 0)
-    loop.begin(None)
-    while loop.trying:
+    loop = Loop(identity("continuous", told), config(fade_until=0.5), 0)
+    loop.begin()
+    while trying(loop):
         loop.advance()
     n_begun = loop.n_episodes  # each is begun with a look at whether the guide speaks
     assert told.n_rows <= loop.step + n_begun
     loop.advance()
-    while loop.density_weights().any():
+    while ppo_of(loop).density_weights(loop.step).any():
         loop.advance()
     before = told.n_rows
     loop.advance()
@@ -336,8 +347,8 @@ def test_the_guide_is_asked_once_a_state_and_not_at_all_when_nothing_uses_it() -
 def test_a_residual_policy_begins_as_the_prior() -> None:
     problem = identity("continuous", Told("continuous"))
     settings = config(residual_scale=0.3, observe_prior=False, n_steps=256, eval_every=256, n_epochs=1)
-    loop = PPOLoop(problem, settings, 0)
-    loop.begin(None)
+    loop = Loop(problem, settings, 0)
+    loop.begin()
     at_first = np.mean([each.episode_return for each in loop.evaluate(20)])
     loop.close()
     assert at_first > 0.95 * HORIZON
@@ -345,14 +356,16 @@ def test_a_residual_policy_begins_as_the_prior() -> None:
 
 def test_the_warm_start_gives_policy_and_critic_what_the_prior_knows() -> None:
     problem = identity("continuous", Told("continuous"))
-    loop = PPOLoop(problem, config(observe_prior=False, warm_start_updates=400), 0)
-    loop.begin(None)
-    while loop.trying:
+    loop = Loop(problem, config(observe_prior=False, warm_start_updates=400), 0)
+    loop.begin()
+    while trying(loop):
         loop.advance()
+    algorithm = ppo_of(loop)
+    agent = algorithm.agent
     states = torch.from_numpy(np.random.default_rng(0).uniform(-0.9, 0.9, (200, 2)).astype(np.float32))
     with torch.inference_mode():
-        actions = loop.agent.policy(states, torch.zeros(200, loop.layout.width if loop.layout else 0)).mode()
-        value = float(loop.agent.values(states, torch.zeros(200, 0)).mean())
+        actions = agent.policy(states, torch.zeros(200, algorithm.layout.width if algorithm.layout else 0)).mode()
+        value = float(agent.values(states, torch.zeros(200, 0)).mean())
     loop.close()
     assert float((actions - states).abs().mean()) < 0.15
     assert 1.4 < value < 2.2  # nearly 1 at each step, gamma 1/2

@@ -22,7 +22,7 @@ from lago_skills.rl.config import LEADERS
 from lago_skills.rl.guidance.advice import Layout
 from lago_skills.rl.networks import Actor, Critics, load_networks, save_networks
 from lago_skills.rl.sac.replay import Batch, Columns
-from lago_skills.rl.sac.update import SAC
+from lago_skills.rl.sac.agent import SAC
 from tests.small_envs import SMALL
 
 

@@ -31,9 +31,9 @@ from lago_skills.rl.methods import METHODS, method
 from lago_skills.rl.policy import greedy_policy
 from lago_skills.rl.problem import Problem, evaluate
 from lago_skills.rl.runlog import RunLog
-from lago_skills.rl.sac import update as sac
-from lago_skills.rl.sac.train import train
-from lago_skills.rl.sac.update import LOG_KEYS
+from lago_skills.rl.sac import agent as sac
+from lago_skills.rl import train
+from lago_skills.rl.sac.algorithm import LOG_KEYS
 from lago_skills.rl.world_problem import world_problem
 from lago_skills.worlds.metaworld.grounding import MetaWorldGrounding
 from lago_skills.worlds.metaworld.tasks import find_task
@@ -116,7 +116,7 @@ def test_a_warm_start_is_made_where_the_prior_led() -> None:
 GO = """
 import sys
 from pathlib import Path
-from lago_skills.rl.sac.train import SACLoop, train
+from lago_skills.rl.loop import Loop, train
 from tests.small_envs import SMALL, Pointing, Walk, problem
 train(problem(Walk, Pointing(1.0), n_envs=2), SMALL.model_copy(update={"n_steps": 900}), 0, folder=Path(sys.argv[1]),
       report=lambda step, row: print(step, flush=True))
@@ -177,7 +177,7 @@ def test_a_full_disk_keeps_the_checkpoint_of_before(
     assert "full while writing checkpoint" in capsys.readouterr().err
     kept = Checkpoint.load(tmp_path / "checkpoint", recipe)
     assert kept is not None
-    assert kept.values["counters"][0] == 300
+    assert kept.values["step"] == 300
     with pytest.raises(DiskFull):
         kept.save(tmp_path / "checkpoint", recipe)
 
@@ -186,7 +186,7 @@ FULL = """
 import os, sys
 from pathlib import Path
 from lago_skills.rl.checkpoint import Checkpoint
-from lago_skills.rl.sac.train import SACLoop, train
+from lago_skills.rl.loop import Loop, train
 from tests.small_envs import SMALL, Walk, problem
 folder, recipe = Path(sys.argv[1]), {"same": True}
 config = SMALL.model_copy(update={"n_steps": 1200})
@@ -202,7 +202,7 @@ def report(step, row):
         filler.unlink()
 curve = train(problem(Walk), config, 0, folder=folder, recipe=recipe, report=report).curve
 print([row["step"] for row in curve], (folder / "curve.csv").read_text().count("\\n"))
-print(Checkpoint.load(folder / "checkpoint", recipe).values["counters"][0])
+print(Checkpoint.load(folder / "checkpoint", recipe).values["step"])
 """
 
 
@@ -253,7 +253,7 @@ def test_a_kill_between_the_two_renames_of_a_checkpoint_loses_nothing(tmp_path: 
     (tmp_path / "checkpoint").rename(tmp_path / ".checkpoint.1.old")
     kept = Checkpoint.load(tmp_path / "checkpoint", {"same": True})
     assert kept is not None
-    assert kept.values["counters"][0] == 600
+    assert kept.values["step"] == 600
 
 
 def test_a_run_goes_on_only_with_the_guide_and_the_demonstrations_it_was_begun_with(tmp_path: Path) -> None:

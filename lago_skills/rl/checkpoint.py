@@ -25,6 +25,8 @@ from lago_skills.artifacts.folder import disk_is_full, fingerprint, sweep, verif
 from lago_skills.errors import ArtifactCorrupt, ArtifactMissing, DiskFull
 
 ARRAYS_FILE, VALUES_FILE = "arrays.safetensors", "values.json"
+FORMAT = 2
+"""2: one loop for all algorithms, optimisers as torch has them. What was written before has no number."""
 
 
 def digest_of(arrays: Iterable[NDArray[Any]]) -> str:
@@ -41,7 +43,7 @@ class Checkpoint:
 
     def __init__(self) -> None:
         self.arrays: dict[str, Tensor] = {}
-        self.values: dict[str, Any] = {}
+        self.values: dict[str, Any] = {"format": FORMAT}
 
     def put(self, name: str, array: NDArray[Any] | Tensor) -> None:
         """Keep an array."""

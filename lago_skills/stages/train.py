@@ -24,12 +24,7 @@ from lago_skills.stages.job import Job, digest
 from lago_skills.stages.workspace import Workspace
 
 if TYPE_CHECKING:
-    from torch import nn
-
-    from lago_skills.rl.drive import TrainResult
-    from lago_skills.rl.ppo.update import PPO
     from lago_skills.rl.problem import Problem
-    from lago_skills.rl.sac.update import SAC
 
 VERSION = 4
 FINAL_FILE, ACTOR_FILE = "final_episodes.csv", "agent.safetensors"
@@ -86,8 +81,8 @@ def learned(space: Workspace, cell: Cell) -> tuple[Callable[[NDArray[Any]], NDAr
     from lago_skills.rl.guidance.advice import Layout
     from lago_skills.rl.networks import load_networks
     from lago_skills.rl.policy import greedy_policy
-    from lago_skills.rl.ppo.update import PPO
-    from lago_skills.rl.sac.update import SAC
+    from lago_skills.rl.ppo.agent import PPO
+    from lago_skills.rl.sac.agent import SAC
 
     folder, made = space.artifact("runs", cell.name), problem(space, cell)
     grounding, config = space.study.grounding, learner_config(space, cell.algorithm)
@@ -99,29 +94,10 @@ def learned(space: Workspace, cell: Cell) -> tuple[Callable[[NDArray[Any]], NDAr
         if isinstance(config, PPOConfig)
         else SAC.create(*sizes, config, layout, cell.seed)
     )
-    load_networks(folder / ACTOR_FILE, **networks_of(agent))
+    load_networks(folder / ACTOR_FILE, **agent.networks())
     leader = verify(folder).summary["leader"]
     act = greedy_policy(made, agent, leader)
     return lambda observations: act(observations, np.zeros(len(observations), np.int64)), leader
-
-
-def networks_of(agent: SAC | PPO) -> dict[str, nn.Module]:
-    """What an agent needs to act, by name."""
-    from lago_skills.rl.ppo.update import PPO
-
-    return agent.networks() if isinstance(agent, PPO) else {"actor": agent.actor, "critics": agent.critics}
-
-
-def run(
-    problem: Problem, config: SACConfig | PPOConfig, seed: int, **options: Any
-) -> TrainResult[SAC] | TrainResult[PPO]:
-    """Train by the algorithm that the settings are of; options are those of its `train`."""
-    from lago_skills.rl.ppo import train as train_ppo
-    from lago_skills.rl.sac import train as train_sac
-
-    if isinstance(config, PPOConfig):
-        return train_ppo.train(problem, config, seed, **options)
-    return train_sac.train(problem, config, seed, **options)
 
 
 def _job(space: Workspace, cell: Cell, bundle: str) -> Job:
@@ -136,17 +112,18 @@ def _job(space: Workspace, cell: Cell, bundle: str) -> Job:
         "algorithm": cell.algorithm,
         "seed": cell.seed,
         "final_episodes": final_episodes,
-        **config.model_dump(mode="json"),
+        **config.recipe(),
     }
 
     def make(writer: ArtifactWriter, progress: Progress) -> None:
+        from lago_skills.rl import train
         from lago_skills.rl.networks import save_networks
 
         def report(step: int, row: Row) -> None:
             progress(step, f"{cell.algorithm} s{cell.seed} success {row.get('eval/success', float('nan')):.2f}")
 
         unfinished = space.artifact("unfinished", cell.name)
-        result = run(
+        result = train(
             problem(space, cell),
             config,
             cell.seed,
@@ -162,14 +139,14 @@ def _job(space: Workspace, cell: Cell, bundle: str) -> Job:
             plain.writerows(
                 [cell.task.id, cell.algorithm, cell.seed, r.seed, int(r.success), r.steps] for r in result.final
             )
-        save_networks(writer.path / ACTOR_FILE, **networks_of(result.agent))
+        save_networks(writer.path / ACTOR_FILE, **result.agent.networks())
         if result.harvested:
             save_episodes(writer.path / EPISODES_FILE, result.harvested)
         writer.summary = {
             "task": cell.task.id,
             "method": cell.algorithm,
             "seed": cell.seed,
-            "steps": config.n_steps,
+            "steps": int(result.curve[-1]["step"]),
             "leader": result.leader,
             "success": round(float(np.mean([r.success for r in result.final])), 4),
             "episodes": len(result.final),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lago_skills import rl
 from lago_skills.core import Task
 from lago_skills.experiments.tables.specs import ALONE, COMMON
 from lago_skills.guide.guides import Guide
@@ -43,7 +44,7 @@ def learn(space: Workspace, task: Task, guide: Guide, method: str, seed: int, n_
     settings.pop("eval_early", None)
     config = type(usual).model_validate(usual.model_dump() | settings)
     problem, started = world_problem(space.world, [task], space.study.grounding, guide, seed), time.monotonic()
-    result = train.run(problem, config, seed, final_episodes=1)
+    result = rl.train(problem, config, seed, final_episodes=1)
     found = {
         int(row["step"]): Learned(row["eval/success"], None, LAST_EPISODES, time.monotonic() - started)
         for row in result.curve

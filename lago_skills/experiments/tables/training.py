@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lago_skills import rl
 from lago_skills.artifacts.progress import StageProgress
 from lago_skills.artifacts.workers import Progress, WorkerPool
 from lago_skills.core import Task
@@ -124,13 +125,13 @@ class Bench:
             progress.update(cell.name, step, f"{cell.name} success {row.get('eval/success', float('nan')):.2f}")
 
         with StageProgress(cell.table, config.n_steps, "steps", quiet=self._quiet) as progress:
-            result = train.run(
+            result = rl.train(
                 problem,
                 config,
                 cell.seed,
                 final_episodes=self.spec.final_episodes,
                 folder=folder,
-                recipe={"cell": cell.name, "bundle": bundle, "demos": n_shown, **config.model_dump(mode="json")},
+                recipe={"cell": cell.name, "bundle": bundle, "demos": n_shown, **config.recipe()},
                 report=report,
                 **options,
             )

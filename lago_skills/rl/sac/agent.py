@@ -67,25 +67,6 @@ from lago_skills.rl.guidance.advice import Layout
 from lago_skills.rl.networks import Actor, Critics
 from lago_skills.rl.sac.replay import Batch
 
-LOG_KEYS = (
-    "eval/success",
-    "eval/return",
-    "eval/crashes",
-    "train/success",
-    "train/return",
-    "train/episodes",
-    "train/harvested",
-    "train/prior_share",
-    "train/fade",
-    "train/crashes",
-    "loss/critic",
-    "loss/actor",
-    "value/q",
-    "value/alpha",
-    "time/steps_per_s",
-    "time/guide_share",
-)
-
 
 @dataclass
 class SAC:
@@ -158,6 +139,10 @@ class SAC:
         if leader == "mix":
             spoken &= self.value(states, advice, proposals) > self.value(states, advice, actions)
         return np.where(spoken[:, None], proposals, actions)
+
+    def networks(self) -> dict[str, torch.nn.Module]:
+        """What is needed to act, by name."""
+        return {"actor": self.actor, "critics": self.critics}
 
     @property
     def alpha(self) -> float:

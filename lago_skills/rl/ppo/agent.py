@@ -73,28 +73,6 @@ from lago_skills.rl.guidance.advice import DiscreteLayout, Layout
 from lago_skills.rl.ppo.distributions import Categorical, Gaussian
 from lago_skills.rl.ppo.networks import Forward, Network, Normalizer
 
-LOG_KEYS = (
-    "eval/success",
-    "eval/return",
-    "eval/crashes",
-    "train/success",
-    "train/return",
-    "train/episodes",
-    "train/harvested",
-    "train/prior_share",
-    "train/density_weight",
-    "train/crashes",
-    "loss/policy",
-    "loss/value",
-    "loss/divergence",
-    "policy/entropy",
-    "policy/approx_kl",
-    "policy/clip_share",
-    "policy/std",
-    "value/explained_variance",
-    "time/steps_per_s",
-    "time/guide_share",
-)
 UPDATE_KEYS = (
     "loss/policy",
     "loss/value",
@@ -244,6 +222,33 @@ class PPO:
         low, high = LOG_STD_RANGE
         by_log_std = by_log_std * ((policy.log_std > low) & (policy.log_std < high))  # at a bound it stays there
         return torch.cat([by_mean, by_log_std], dim=1), [by_log_std.sum(dim=0)]
+
+    def value(self, states, advice):
+        with torch.inference_mode():
+            return self.values(torch.from_numpy(states), torch.from_numpy(advice)).numpy()
+
+    def log_prob(self, states, advice, actions):
+        with torch.inference_mode():
+            return (
+                self.policy(torch.from_numpy(states), torch.from_numpy(advice))
+                .log_prob(torch.from_numpy(actions))
+                .numpy()
+            )
+
+    def rows(self, states, advice, actions, log_probs, advantages, targets, weights):
+        a = torch.from_numpy(advice)
+        w = torch.from_numpy(np.ascontiguousarray(weights).reshape(-1))
+        if self.advice_layout is not None:
+            w = torch.where(self.advice_layout.silent(a), torch.zeros_like(w), w)
+        return Rows(
+            torch.from_numpy(states),
+            a,
+            torch.from_numpy(actions),
+            torch.from_numpy(log_probs).clone(),
+            torch.from_numpy(advantages.reshape(-1)),
+            torch.from_numpy(targets.reshape(-1)),
+            w,
+        )
 
     def values(self, states: Tensor, advice: Tensor) -> Tensor:
         """(B,) what the critic expects."""
