@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from lago_skills.prior import ActionPrior
 from lago_skills.rl.config import SACConfig
-from lago_skills.rl.loop import TrainResult
 from lago_skills.rl.guidance.advisers import GuideAdviser
+from lago_skills.rl.loop import TrainResult
 from lago_skills.rl.problem import Problem
 from lago_skills.rl.sac.agent import SAC
 from lago_skills.rl.sac.algorithm import LOG_KEYS

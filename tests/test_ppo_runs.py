@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import importlib.util
-import re
 import shutil
 import signal
 import subprocess
@@ -25,12 +24,11 @@ from lago_skills.prior import ActionPrior, DiscretePrior
 from lago_skills.rl.checkpoint import Checkpoint
 from lago_skills.rl.config import PPOConfig, SACConfig
 from lago_skills.rl.guidance.advisers import GuideAdviser, by_task
-from lago_skills.rl.methods import METHODS
-from lago_skills.rl.ppo import agent as ppo
-from lago_skills.rl.ppo.rollout import Rollout, advantages_and_targets
 from lago_skills.rl.loop import Loop, train
+from lago_skills.rl.methods import METHODS
 from lago_skills.rl.ppo.agent import PPO
 from lago_skills.rl.ppo.algorithm import LOG_KEYS
+from lago_skills.rl.ppo.rollout import Rollout, advantages_and_targets
 from lago_skills.rl.problem import Problem, evaluate
 from lago_skills.rl.runlog import Row
 from lago_skills.rl.world_problem import world_problem
@@ -178,6 +176,7 @@ def test_nothing_is_learned_from_a_step_that_crashed() -> None:
     loop.begin()
     loop.advance(lambda step: None)
     loop.close()
+    assert isinstance(loop.algorithm.agent, PPO)
     assert float(loop.algorithm.agent.normalizer.count) == 2 * 64 - 1
 
 
@@ -214,9 +213,7 @@ def test_a_prior_over_other_actions_is_refused(kind: Kind) -> None:
 # Log, methods, Meta-World -----------------------------------------------------------------------------------------------------
 
 
-def test_every_log_key_is_explained_once_and_written(tmp_path: Path) -> None:
-    said = re.findall(r"^  ([a-z]+/[a-z_]+) ", ppo.__doc__ or "", re.MULTILINE)
-    assert tuple(said) == LOG_KEYS
+def test_every_log_key_is_written(tmp_path: Path) -> None:
     result = train(identity("discrete"), config(**SHORT), 0, folder=tmp_path, final_episodes=3)
     assert all(tuple(row) == ("step", *LOG_KEYS) for row in result.curve)
     assert [row["step"] for row in result.curve] == [256, 512, 768, 1024]

@@ -19,10 +19,10 @@ from lago_skills.errors import ShapeError, StudyError, TrainingStopped
 from lago_skills.guide.guides import NullGuide
 from lago_skills.rl.checkpoint import Checkpoint
 from lago_skills.rl.envs import MAX_CRASHES, Envs, Watched
+from lago_skills.rl.loop import Loop, train
 from lago_skills.rl.problem import evaluate
 from lago_skills.rl.sac.algorithm import SoftActorCritic
 from lago_skills.rl.sac.replay import Batch, Columns
-from lago_skills.rl.loop import Loop, train
 from lago_skills.rl.world_problem import world_problem
 from lago_skills.worlds.metaworld.grounding import MetaWorldGrounding
 from lago_skills.worlds.metaworld.tasks import find_task

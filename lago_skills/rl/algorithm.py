@@ -115,16 +115,26 @@ class Setup:
 
 
 class Algorithm(Protocol):
-    """One run of a learning algorithm, driven by the loop: `begin_episode` for each environment, then for every step `act`, `observe`, for each
-    episode that ended `end_episode` and `begin_episode`, and `learn`.
+    """One run of a learning algorithm.
 
-    `step` is always the number of environment steps so far, over all environments.
-    """  # fmt: skip
+    The loop calls `begin_episode` for each environment; then for every step `act`, `observe`, `end_episode` and `begin_episode` for each episode
+    that ended, and `learn`. `step` is always the number of environment steps so far, over all environments.
+    """
 
-    log_keys: tuple[str, ...]
-    """Columns of the log in their order: those of the loop and those of `metrics`."""
-    agent: Agent
-    priors: Priors
+    @property
+    def log_keys(self) -> tuple[str, ...]:
+        """Columns of the log in their order: those of the loop and those of `metrics`."""
+        ...
+
+    @property
+    def agent(self) -> Agent:
+        """What learns."""
+        ...
+
+    @property
+    def priors(self) -> Priors:
+        """Of the states that are met."""
+        ...
 
     def start(self) -> None:
         """Before the first episode of a new run."""

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, Generic, TypedDict, TypeVar, Unpack, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,7 @@ from lago_skills.rl.runlog import Row, RunLog
 from lago_skills.rl.sac.agent import SAC
 from lago_skills.rl.sac.algorithm import SoftActorCritic
 
-AgentT = TypeVar("AgentT", SAC, PPO, SAC | PPO)
+AgentT = TypeVar("AgentT")
 Report = Callable[[int, Row], None]
 Stop = Callable[[int, Row], bool]
 REPORT_EVERY = 100
@@ -49,10 +49,26 @@ class TrainResult(Generic[AgentT]):
     """Wall time of the parts of the run before this call, seconds; 0 where it was not cut."""
 
 
+class TrainOptions(TypedDict, total=False):
+    """What `train` may be given besides; see there."""
+
+    final_episodes: int
+    demonstrations: Sequence[Episode]
+    folder: Path | None
+    recipe: dict[str, Any] | None
+    report: Report
+    on_row: Report
+    stop: Stop
+
+
 @overload
-def train(problem: Problem, config: SACConfig, seed: int, **options: Any) -> TrainResult[SAC]: ...
+def train(problem: Problem, config: SACConfig, seed: int, **options: Unpack[TrainOptions]) -> TrainResult[SAC]: ...
 @overload
-def train(problem: Problem, config: PPOConfig, seed: int, **options: Any) -> TrainResult[PPO]: ...
+def train(problem: Problem, config: PPOConfig, seed: int, **options: Unpack[TrainOptions]) -> TrainResult[PPO]: ...
+@overload
+def train(
+    problem: Problem, config: SACConfig | PPOConfig, seed: int, **options: Unpack[TrainOptions]
+) -> TrainResult[SAC] | TrainResult[PPO]: ...
 def train(
     problem: Problem,
     config: SACConfig | PPOConfig,

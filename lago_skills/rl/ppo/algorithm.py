@@ -53,7 +53,7 @@ class ProximalPolicyOptimisation:
         StudyError: demonstrations, of which this algorithm learns nothing, or a device that is not there.
     """
 
-    log_keys = LOG_KEYS
+    log_keys: tuple[str, ...] = LOG_KEYS
 
     def __init__(self, setup: Setup, config: PPOConfig) -> None:
         if setup.demonstrations:
@@ -73,7 +73,7 @@ class ProximalPolicyOptimisation:
         self.trial = Trial(len(problem.tasks), turns=config.trial_by == "turns")
         self.trying = self.layout is not None and config.trial_episodes > 0
         """Whether the trial of the prior goes on."""
-        self.turns: list[Leader] = [("policy", "prior")[number % 2] for number in range(problem.n_envs)]
+        self.turns: list[Leader] = ["prior" if number % 2 else "policy" for number in range(problem.n_envs)]
         """Who leads the next episode of each environment while the trial goes on."""
         self.trial_rollouts: list[Rollout] = []
         self.rollout: Rollout | None = None
@@ -172,7 +172,7 @@ class ProximalPolicyOptimisation:
             self.losses = self.agent.update(rows if len(own) == len(rows) else rows[own], progress)
             self._check(step)
         if self.config.normalize_states:
-            self.agent.normalizer.see(rows.state[torch.from_numpy(~rollout.crashed.reshape(-1))])
+            self.agent.normalizer.update(rows.state[torch.from_numpy(~rollout.crashed.reshape(-1))])
 
     def density_weights(self, step: int) -> NDArray[np.float32]:
         """(n_tasks,) weights of the divergence from the prior."""
@@ -229,7 +229,8 @@ class ProximalPolicyOptimisation:
         errors, spread = (float(np.var(each, dtype=np.float64)) for each in (targets - values, targets))
         self.explained_variance = 1.0 - errors / (spread + 1e-8)
         log_probs = self.agent.log_prob(flat, advice, actions)
-        return self.agent.rows(flat, advice, actions, log_probs, ahead, targets, weights)
+        flat_arrays = (each.reshape(-1) for each in (ahead, targets, weights))
+        return self.agent.rows(flat, advice, actions, log_probs, *flat_arrays)
 
     def _warm_start(self, observations: NDArray[Any], states: NDArray[np.float32]) -> bool:
         """Draw policy and critic to the prior on the tasks where it did better than the untrained policy; whether there are any."""

@@ -53,7 +53,7 @@ class SoftActorCritic:
         StudyError: actions that are not continuous, or a device that is not there.
     """
 
-    log_keys = LOG_KEYS
+    log_keys: tuple[str, ...] = LOG_KEYS
 
     def __init__(self, setup: Setup, config: SACConfig) -> None:
         space, problem = setup.action_space, setup.problem
@@ -172,6 +172,7 @@ class SoftActorCritic:
 
     def observe(self, transition: Transition, episodes: Sequence[RunningEpisode]) -> None:
         """Remember a step with the prior of the state that it led to."""
+        self.agent.observe(transition.states[~transition.crashed])
         shifts = [episode.shift for episode in episodes]
         advice = self.priors.rows(transition.observations, self.tasks, shifts)
         for number, episode in enumerate(episodes):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from lago_skills.rl.algorithm import RunningEpisode
 from lago_skills.rl.checkpoint import Checkpoint
@@ -33,18 +34,22 @@ class Columns:
 class Batch:
     """Rows of a replay buffer (B, width), as tensors that share their memory."""
 
-    def __init__(self, rows: NDArray[np.float32], columns: Columns) -> None:
-        tensor = torch.from_numpy(rows)
+    def __init__(self, rows: NDArray[np.float32] | Tensor, columns: Columns) -> None:
+        tensor: Tensor = torch.as_tensor(rows)
+        self.rows, self.columns = tensor, columns
         s, a, w = columns.state_size, columns.action_size, columns.advice_size
-        self.state_action = tensor[:, : s + a]  # (B, S' + A)
+        start = s + a + w
         self.state = tensor[:, :s]  # (B, S')
         self.action = tensor[:, s : s + a]  # (B, A)
-        start = s + a + w
         self.advice = tensor[:, s + a : start]  # (B, W)
         self.reward = tensor[:, start]  # (B,), discounted sum over up to n steps
         self.discount = tensor[:, start + 1]  # (B,), discount of the bootstrap: 0 after a termination
         self.next_state = tensor[:, start + 2 : start + 2 + s]  # (B, S')
         self.next_advice = tensor[:, start + 2 + s :]  # (B, W)
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on a device."""
+        return self if self.rows.device == device else Batch(self.rows.to(device), self.columns)
 
 
 class Replay:
