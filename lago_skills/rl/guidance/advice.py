@@ -150,8 +150,8 @@ def log_floored(log_ratio: Tensor, floor: Tensor) -> Tensor:
 
 def pack_discrete(prior: DiscretePrior) -> NDArray[np.float32]:
     """(B, A) probabilities of a prior over discrete actions, its floor mixed in."""
-    found = prior.probabilities()
-    return (prior.floor / found.shape[1] + (1.0 - prior.floor) * found).astype(np.float32)
+    probabilities = prior.probabilities()
+    return (prior.floor / probabilities.shape[1] + (1.0 - prior.floor) * probabilities).astype(np.float32)
 
 
 def null_row(layout: Layout) -> NDArray[np.float32]:

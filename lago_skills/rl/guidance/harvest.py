@@ -21,7 +21,7 @@ class Harvest:
         self.episodes: list[Episode] = []
 
     def add(self, task_id: str, episode: RunningEpisode) -> None:
-        """Count an episode that succeeded in."""
+        """Add an episode that succeeded."""
         actions: NDArray[Any] = np.asarray(episode.actions)
         discrete = np.issubdtype(actions.dtype, np.integer)
         self.episodes.append(
