@@ -144,8 +144,15 @@ def success_of_example(
     assert spec.loader is not None
     example = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(example)
-    monkeypatch.setattr(example, "MetaWorldEnv", lambda task: Reach())
-    monkeypatch.setattr(example, "load_bundle", lambda folder: Shown())
+
+    def reach(task: object) -> Reach:
+        return Reach()
+
+    def shown(folder: Path) -> Shown:
+        return Shown()
+
+    monkeypatch.setattr(example, "MetaWorldEnv", reach)
+    monkeypatch.setattr(example, "load_bundle", shown)
     monkeypatch.setattr(sys, "argv", [name, "--steps", str(steps), "--episodes", "40", *options])
     example.main()
     printed = re.search(r"success ([01]\.\d\d) of 40 episodes", capsys.readouterr().out)
