@@ -16,9 +16,9 @@ import numpy as np
 import torch
 
 from lago_skills.artifacts.folder import write_text
+from lago_skills.rl import train
 from lago_skills.rl.config import SACConfig
 from lago_skills.rl.methods import METHODS
-from lago_skills.rl.sac.train import train
 from tests.conftest import ROOT
 from tests.small_envs import Pointing, Walk, problem
 

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from lago_skills.prior import ActionPrior, DiscretePrior
 from lago_skills.rl.config import PPOConfig
-from lago_skills.rl.drive import TrainResult
-from lago_skills.rl.ppo.update import PPO
+from lago_skills.rl.loop import TrainResult
+from lago_skills.rl.ppo.agent import PPO
 from lago_skills.rl.problem import Problem
 from lago_skills.rl.runlog import Row
 

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from lago_skills.prior import ActionPrior
 from lago_skills.rl.config import SACConfig
-from lago_skills.rl.drive import TrainResult
 from lago_skills.rl.guidance.advisers import GuideAdviser
+from lago_skills.rl.loop import TrainResult
 from lago_skills.rl.problem import Problem
-from lago_skills.rl.sac.update import LOG_KEYS, SAC
+from lago_skills.rl.sac.agent import SAC
+from lago_skills.rl.sac.algorithm import LOG_KEYS
 
 SMALL = SACConfig(n_steps=600, random_steps=300, eval_every=300, eval_episodes=2, batch_size=32, hidden_size=16)
 

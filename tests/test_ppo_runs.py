@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import importlib.util
-import re
 import shutil
 import signal
 import subprocess
@@ -25,11 +24,11 @@ from lago_skills.prior import ActionPrior, DiscretePrior
 from lago_skills.rl.checkpoint import Checkpoint
 from lago_skills.rl.config import PPOConfig, SACConfig
 from lago_skills.rl.guidance.advisers import GuideAdviser, by_task
+from lago_skills.rl.loop import Loop, train
 from lago_skills.rl.methods import METHODS
-from lago_skills.rl.ppo import update as ppo
+from lago_skills.rl.ppo.agent import PPO
+from lago_skills.rl.ppo.algorithm import LOG_KEYS
 from lago_skills.rl.ppo.rollout import Rollout, advantages_and_targets
-from lago_skills.rl.ppo.train import PPOLoop, train
-from lago_skills.rl.ppo.update import LOG_KEYS, PPO
 from lago_skills.rl.problem import Problem, evaluate
 from lago_skills.rl.runlog import Row
 from lago_skills.rl.world_problem import world_problem
@@ -81,7 +80,7 @@ def test_a_run_goes_on_from_its_checkpoint_as_if_it_had_not_been_stopped(at: int
         train(made, settings, 5, folder=tmp_path / "cut", recipe=recipe, report=report)
     kept = Checkpoint.load(tmp_path / "cut" / "checkpoint", recipe)
     assert kept is not None
-    assert kept.values["counters"][2] == (at == 70)  # still trying
+    assert kept.values["trial"][0] == (at == 70)  # still trying
     rest = train(made, settings, 5, folder=tmp_path / "cut", recipe=recipe)
     assert numbers(rest.curve) == numbers(whole.curve)
     for one, other in zip(weights_of(whole), weights_of(rest), strict=True):
@@ -95,7 +94,7 @@ def test_a_run_goes_on_from_its_checkpoint_as_if_it_had_not_been_stopped(at: int
 KILLED = """
 import sys
 from pathlib import Path
-from lago_skills.rl.ppo.train import train
+from lago_skills.rl import train
 from tests.ppo_envs import SHORT, Told, config, identity
 def report(step, row):
     print(step, flush=True)
@@ -173,11 +172,12 @@ def test_nothing_is_learned_from_a_step_that_crashed() -> None:
     last = 1.0 + 0.5 * 0.4 - 0.2
     np.testing.assert_allclose(found[:2, 0], [1.0 + 0.5 * 0.2 - 0.1 + 0.25 * last, last], rtol=1e-6)
     np.testing.assert_allclose(found[3, 0], 1.0 + 0.5 * 1.6 - 0.8, rtol=1e-6)
-    loop = PPOLoop(broken("crash", 50), config(**SHORT), 0)
-    loop.begin(None)
+    loop = Loop(broken("crash", 50), config(**SHORT), 0)
+    loop.begin()
     loop.advance(lambda step: None)
     loop.close()
-    assert float(loop.agent.normalizer.count) == 2 * 64 - 1
+    assert isinstance(loop.algorithm.agent, PPO)
+    assert float(loop.algorithm.agent.normalizer.count) == 2 * 64 - 1
 
 
 def test_a_guide_for_discrete_actions_may_advise_on_several_tasks() -> None:
@@ -213,9 +213,7 @@ def test_a_prior_over_other_actions_is_refused(kind: Kind) -> None:
 # Log, methods, Meta-World -----------------------------------------------------------------------------------------------------
 
 
-def test_every_log_key_is_explained_once_and_written(tmp_path: Path) -> None:
-    said = re.findall(r"^  ([a-z]+/[a-z_]+) ", ppo.__doc__ or "", re.MULTILINE)
-    assert tuple(said) == LOG_KEYS
+def test_every_log_key_is_written(tmp_path: Path) -> None:
     result = train(identity("discrete"), config(**SHORT), 0, folder=tmp_path, final_episodes=3)
     assert all(tuple(row) == ("step", *LOG_KEYS) for row in result.curve)
     assert [row["step"] for row in result.curve] == [256, 512, 768, 1024]

@@ -13,18 +13,19 @@ import pytest
 import torch
 
 from lago_skills.prior import ActionPrior, DiscretePrior
+from lago_skills.rl.algorithm import RunningEpisode
 from lago_skills.rl.config import LEADERS
 from lago_skills.rl.guidance.advice import Layout, pack_discrete
 from lago_skills.rl.guidance.leaders import Leaders
-from lago_skills.rl.sac.replay import Batch, Columns, Replay, Running
+from lago_skills.rl.sac.replay import Batch, Columns, Replay
 
 # Replay -----------------------------------------------------------------------------------------------------------------
 
 
-def running(n_steps: int, rewards: list[float]) -> Running:
+def running(n_steps: int, rewards: list[float]) -> RunningEpisode:
     rows = [np.array([float(i)], np.float32) for i in range(n_steps + 1)]
     actions = [np.zeros(1, np.float32)] * n_steps
-    return Running(7, "policy", None, list(rows), list(rows), list(rows), actions, rewards)
+    return RunningEpisode(7, "policy", None, list(rows), list(rows), list(rows), actions, rewards)
 
 
 def filled(terminated: bool, *, step_by_step: bool) -> Replay:
@@ -34,11 +35,10 @@ def filled(terminated: bool, *, step_by_step: bool) -> Replay:
     if not step_by_step:
         memory.add_episode(whole, terminated)
         return memory
-    part = Running(7, "policy", None, whole.observations[:1], whole.states[:1], whole.advice[:1])
+    part = RunningEpisode(7, "policy", None, whole.observations[:1], whole.states[:1], whole.advice[:1])
     for t in range(5):
-        part.step(
-            whole.actions[t], whole.rewards[t], whole.observations[t + 1], whole.states[t + 1], whole.advice[t + 1]
-        )
+        part.append(whole.actions[t], whole.rewards[t], whole.observations[t + 1], whole.states[t + 1])
+        part.advice.append(whole.advice[t + 1])
         memory.add_latest(part, t == 4, terminated and t == 4)
     return memory
 

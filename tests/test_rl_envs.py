@@ -19,9 +19,10 @@ from lago_skills.errors import ShapeError, StudyError, TrainingStopped
 from lago_skills.guide.guides import NullGuide
 from lago_skills.rl.checkpoint import Checkpoint
 from lago_skills.rl.envs import MAX_CRASHES, Envs, Watched
+from lago_skills.rl.loop import Loop, train
 from lago_skills.rl.problem import evaluate
+from lago_skills.rl.sac.algorithm import SoftActorCritic
 from lago_skills.rl.sac.replay import Batch, Columns
-from lago_skills.rl.sac.train import SACLoop, train
 from lago_skills.rl.world_problem import world_problem
 from lago_skills.worlds.metaworld.grounding import MetaWorldGrounding
 from lago_skills.worlds.metaworld.tasks import find_task
@@ -93,13 +94,14 @@ def test_an_environment_that_crashes_at_reset_or_when_it_is_made_again_is_made_o
 
 def test_nothing_is_learned_from_a_step_that_crashed() -> None:
     def rows(crash: int) -> NDArray[np.float32]:
-        loop = SACLoop(problem(once(step=crash)), SMALL.model_copy(update={"n_step": 3}), 0, ())
-        loop.begin(None)
+        loop = Loop(problem(once(step=crash)), SMALL.model_copy(update={"n_step": 3}), 0)
+        loop.begin()
         while loop.step < 20:
             loop.advance()
         loop.close()
         kept = Checkpoint()
-        loop.memory.put(kept, "memory")
+        assert isinstance(loop.algorithm, SoftActorCritic)
+        loop.algorithm.memory.put(kept, "memory")
         return kept.array("memory")
 
     smooth, crashed = rows(0), rows(15)

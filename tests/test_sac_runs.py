@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import errno
 import importlib.util
+import re
 import shutil
 import signal
 import subprocess
@@ -21,23 +22,28 @@ import torch
 from numpy.typing import NDArray
 
 from lago_skills.core import ActionSpace, Episode, Playbook
-from lago_skills.errors import ArtifactCorrupt, DiskFull, StudyError
+from lago_skills.errors import ArtifactCorrupt, DiskFull, FormatTooNew, StudyError
 from lago_skills.experiments.benches import train as bench_train
 from lago_skills.guide.guides import NullGuide
-from lago_skills.rl import checkpoint, runlog
+from lago_skills.rl import checkpoint, runlog, train
 from lago_skills.rl.checkpoint import Checkpoint
 from lago_skills.rl.config import LEADERS, PPOConfig, SACConfig
+from lago_skills.rl.loop import TrainOptions
 from lago_skills.rl.methods import METHODS, method
+from lago_skills.rl.networks import device_for, load_networks, save_networks
 from lago_skills.rl.policy import greedy_policy
+from lago_skills.rl.ppo import algorithm as ppo
 from lago_skills.rl.problem import Problem, evaluate
 from lago_skills.rl.runlog import RunLog
-from lago_skills.rl.sac import update as sac
-from lago_skills.rl.sac.train import train
-from lago_skills.rl.sac.update import LOG_KEYS
+from lago_skills.rl.sac import algorithm as sac
+from lago_skills.rl.sac.agent import SAC
+from lago_skills.rl.sac.algorithm import LOG_KEYS
+from lago_skills.rl.sac.replay import Batch
 from lago_skills.rl.world_problem import world_problem
 from lago_skills.worlds.metaworld.grounding import MetaWorldGrounding
 from lago_skills.worlds.metaworld.tasks import find_task
 from lago_skills.worlds.metaworld.world import MetaWorld
+from tests.conftest import ROOT
 from tests.fading import Nearby, steps_to_stay
 from tests.small_envs import SMALL, Echo, Pointing, Walk, problem, same, timeless
 from tests.test_guide import guide as random_guide
@@ -51,7 +57,6 @@ def test_a_run_logs_every_key_and_repeats_itself(guided: bool, tmp_path: Path) -
     first, again = train(made, SMALL, 0, folder=tmp_path, final_episodes=2), train(made, SMALL, 0)
     for row in first.curve:
         assert tuple(row) == ("step", *LOG_KEYS)
-        assert all(key in (sac.__doc__ or "") for key in LOG_KEYS)
     assert [row["step"] for row in first.curve] == [300, 600]
     assert same(first, again)
     assert first.leader in (LEADERS if guided else ("policy",))
@@ -66,6 +71,85 @@ def test_a_run_logs_every_key_and_repeats_itself(guided: bool, tmp_path: Path) -
         assert first.harvested
         assert {episode.task_id for episode in first.harvested} == {"small"}
         assert all(episode.success and episode.rewards[-1] == 1.0 for episode in first.harvested)
+
+
+def test_a_run_calls_back_and_stops_when_it_is_told_to(tmp_path: Path) -> None:
+    made, rows = problem(Walk, Pointing(1.0), n_envs=2), list[tuple[int, float]]()
+    longer = SMALL.model_copy(update={"n_steps": 1_200, "eval_every": 100})
+    options: TrainOptions = {
+        "folder": tmp_path,
+        "on_row": lambda step, row: rows.append((step, row["step"])),
+        "stop": lambda step, row: step >= 200,
+    }
+    stopped = train(made, longer, 0, **options)
+    assert rows == [(100, 100), (200, 200)]
+    assert [row["step"] for row in stopped.curve] == [100, 200]
+    again = train(made, longer, 0, **options)
+    assert len(again.curve) == len(rows) == 2  # it had stopped before
+    succeeded = train(made, longer.model_copy(update={"stop_at_success": 1.0}), 0).curve
+    assert succeeded[-1]["eval/success"] == 1.0
+    assert succeeded[-1]["step"] < 1_200
+    assert all(row["eval/success"] < 1.0 for row in succeeded[:-1])
+
+
+def test_normalised_states_are_part_of_the_agent_and_of_the_checkpoint(tmp_path: Path) -> None:
+    config = SMALL.model_copy(update={"n_steps": 400, "eval_every": 200, "random_steps": 150, "normalize_states": True})
+    recipe, made = {"same": True}, problem(Walk)
+    whole = train(made, config, 0)
+    train(made, config.model_copy(update={"n_steps": 200}), 0, folder=tmp_path, recipe=recipe)
+    assert same(train(made, config, 0, folder=tmp_path, recipe=recipe), whole)
+    raw = train(made, config.model_copy(update={"normalize_states": False}), 0)
+    assert timeless(raw)[-1] != timeless(whole)[-1]
+    moments = whole.agent.normalizer
+    assert float(moments.count) == 400
+    assert moments.var[:2].sqrt().numpy() == pytest.approx([0.6, 0.6], abs=0.25)  # places in [-1, 1]
+    path = tmp_path / "agent.safetensors"
+    save_networks(path, **whole.agent.networks())
+    loaded = SAC.create(4, 2, config, None, seed=1)
+    states, none = np.random.default_rng(0).uniform(-1, 1, (7, 4)).astype(np.float32), np.zeros((7, 0), np.float32)
+    load_networks(path, **loaded.networks())
+    np.testing.assert_array_equal(loaded.act(states, none, greedy=True), whole.agent.act(states, none, greedy=True))
+    loaded.normalizer.mean.zero_()
+    assert not np.array_equal(loaded.act(states, none, greedy=True), whole.agent.act(states, none, greedy=True))
+
+
+@pytest.mark.parametrize("kind", [SACConfig, PPOConfig])
+def test_a_device_that_is_not_there_is_refused(
+    kind: type[SACConfig | PPOConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(StudyError, match=r'found "cuda", but torch .* sees no GPU.*set device to "cpu"'):
+        train(problem(Walk), kind(device="cuda"), 0)
+    assert device_for("auto") == torch.device("cpu")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_run_on_a_gpu_learns_as_one_on_the_processor() -> None:
+    there = train(problem(Walk, Pointing(1.0)), SMALL.model_copy(update={"device": "cuda"}), 0)
+    here = train(problem(Walk, Pointing(1.0)), SMALL, 0)
+    assert there.agent.actor.first.weight.is_cuda
+    assert there.curve[-1]["loss/critic"] == pytest.approx(here.curve[-1]["loss/critic"], rel=0.05)
+
+
+def test_settings_that_came_later_leave_recipes_as_they_were() -> None:
+    assert not {"device", "stop_at_success", "normalize_states"} & set(SACConfig().recipe())
+    assert SACConfig(normalize_states=True).recipe()["normalize_states"]
+    assert PPOConfig().recipe()["normalize_states"]
+    assert PPOConfig(device="auto").recipe()["device"] == "auto"
+
+
+@pytest.mark.parametrize(("algorithm", "keys"), [("sac", sac.LOG_KEYS), ("ppo", ppo.LOG_KEYS)])
+def test_every_log_key_and_setting_is_explained_once_on_the_algorithms_page(
+    algorithm: str, keys: tuple[str, ...]
+) -> None:
+    page = (ROOT / "docs/algorithms" / f"{algorithm}.md").read_text(encoding="utf-8")
+    assert tuple(re.findall(r"^\| `([a-z]+/[a-z_]+)` \|", page, re.MULTILINE)) == keys
+    settings = (SACConfig if algorithm == "sac" else PPOConfig).model_fields
+    table = page.split("## Settings")[1].split("\n## ")[0]
+    explained = [
+        name for row in re.findall(r"^\| (`[^|]*`) \|", table, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)
+    ]
+    assert sorted(explained) == sorted(settings)
 
 
 def test_further_evaluations_change_nothing_but_the_log() -> None:
@@ -116,7 +200,7 @@ def test_a_warm_start_is_made_where_the_prior_led() -> None:
 GO = """
 import sys
 from pathlib import Path
-from lago_skills.rl.sac.train import SACLoop, train
+from lago_skills.rl.loop import Loop, train
 from tests.small_envs import SMALL, Pointing, Walk, problem
 train(problem(Walk, Pointing(1.0), n_envs=2), SMALL.model_copy(update={"n_steps": 900}), 0, folder=Path(sys.argv[1]),
       report=lambda step, row: print(step, flush=True))
@@ -153,6 +237,22 @@ def test_a_run_on_the_simulator_goes_on_exactly(tmp_path: Path, playbooks: dict[
     assert same(went_on, whole)
 
 
+def test_a_checkpoint_of_another_format_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = SMALL.model_copy(update={"n_steps": 300})
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "FORMAT", 1)
+        train(problem(Walk), config, 0, folder=tmp_path)
+    with pytest.raises(
+        ArtifactCorrupt, match=r"found format 1 of an unfinished run; expected format 2.*delete the folder"
+    ):
+        train(problem(Walk), config, 0, folder=tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "FORMAT", 3)
+        train(problem(Walk), config, 0, folder=tmp_path / "later")
+    with pytest.raises(FormatTooNew, match="found format 3"):
+        train(problem(Walk), config, 0, folder=tmp_path / "later")
+
+
 def test_a_damaged_checkpoint_is_told(tmp_path: Path) -> None:
     train(problem(Walk), SMALL, 0, folder=tmp_path)
     path = tmp_path / "checkpoint" / checkpoint.ARRAYS_FILE
@@ -177,7 +277,7 @@ def test_a_full_disk_keeps_the_checkpoint_of_before(
     assert "full while writing checkpoint" in capsys.readouterr().err
     kept = Checkpoint.load(tmp_path / "checkpoint", recipe)
     assert kept is not None
-    assert kept.values["counters"][0] == 300
+    assert kept.values["step"] == 300
     with pytest.raises(DiskFull):
         kept.save(tmp_path / "checkpoint", recipe)
 
@@ -186,7 +286,7 @@ FULL = """
 import os, sys
 from pathlib import Path
 from lago_skills.rl.checkpoint import Checkpoint
-from lago_skills.rl.sac.train import SACLoop, train
+from lago_skills.rl.loop import Loop, train
 from tests.small_envs import SMALL, Walk, problem
 folder, recipe = Path(sys.argv[1]), {"same": True}
 config = SMALL.model_copy(update={"n_steps": 1200})
@@ -202,7 +302,7 @@ def report(step, row):
         filler.unlink()
 curve = train(problem(Walk), config, 0, folder=folder, recipe=recipe, report=report).curve
 print([row["step"] for row in curve], (folder / "curve.csv").read_text().count("\\n"))
-print(Checkpoint.load(folder / "checkpoint", recipe).values["counters"][0])
+print(Checkpoint.load(folder / "checkpoint", recipe).values["step"])
 """
 
 
@@ -253,7 +353,7 @@ def test_a_kill_between_the_two_renames_of_a_checkpoint_loses_nothing(tmp_path: 
     (tmp_path / "checkpoint").rename(tmp_path / ".checkpoint.1.old")
     kept = Checkpoint.load(tmp_path / "checkpoint", {"same": True})
     assert kept is not None
-    assert kept.values["counters"][0] == 600
+    assert kept.values["step"] == 600
 
 
 def test_a_run_goes_on_only_with_the_guide_and_the_demonstrations_it_was_begun_with(tmp_path: Path) -> None:
@@ -318,13 +418,26 @@ def demonstrations(n: int, made: Problem) -> list[Episode]:
     return found
 
 
-def test_demonstrations_fill_their_share_of_a_batch() -> None:
-    made = problem(Walk)
-    shown = demonstrations(3, made)
-    config = SMALL.model_copy(update=METHODS["rlpd"].settings)
-    plain, taught = train(made, config, 0), train(made, config, 0, demonstrations=shown)
-    assert plain.curve[-1]["loss/critic"] != taught.curve[-1]["loss/critic"]
+@pytest.mark.parametrize("share", [0.25, 0.5])
+def test_demonstrations_fill_their_share_of_every_batch(share: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = demonstrations(3, problem(Walk))
+    known = {row.tobytes() for episode in shown for row in episode.observations}
+    shares: list[float] = []
+    update = SAC.update_critics
+
+    def count(self: SAC, batch: Batch, density_weight: float) -> float:
+        demonstrated = [row.tobytes() in known for row in batch.state.numpy()]
+        shares.append(float(np.mean(demonstrated)))
+        return update(self, batch, density_weight)
+
+    monkeypatch.setattr(SAC, "update_critics", count)
+    config = SMALL.model_copy(update=METHODS["rlpd"].settings | {"success_share": share, "n_steps": 320})
+    taught = train(problem(Walk), config, 0, demonstrations=shown)
+    assert shares == [share] * 20
     assert not taught.harvested  # a baseline that does not harvest
+    shares.clear()
+    train(problem(Walk), config, 0)
+    assert shares == [0.0] * 20
 
 
 def test_learners_have_names() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -10,13 +10,40 @@ Leader = Literal["prior", "explore", "mix", "policy"]
 LEADERS: tuple[Leader, ...] = ("prior", "explore", "mix", "policy")
 
 
-class SACConfig(BaseModel):
-    """Soft actor-critic, plain or guided. The fields of the second half do nothing where there is no guide."""
+class RunConfig(BaseModel):
+    """What the run of any algorithm has."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    ADDED_LATER: ClassVar[frozenset[str]] = frozenset({"stop_at_success", "device"})
+    """Settings that stored runs were made before."""
 
     n_steps: int = Field(default=10_000, ge=1)
     """Environment steps of one run, over all environments."""
+    eval_every: int = Field(default=2_500, ge=1)
+    """Environment steps between evaluations, log rows and checkpoints."""
+    eval_early: tuple[int, ...] = ()
+    """Environment steps of further evaluations, for what is learned before the first."""
+    eval_episodes: int = Field(default=20, ge=1)
+    harvest: bool = True
+    """Whether the training's own successful episodes are kept; soft actor-critic learns of them as of demonstrations."""
+    stop_at_success: float | None = Field(default=None, gt=0, le=1)
+    """Share of successful evaluation episodes at which a run ends before `n_steps`; never, by default."""
+    normalize_states: bool = False
+    """Networks see states by their running mean and spread."""
+    device: Literal["cpu", "cuda", "auto"] = "cpu"
+    """Where networks are: small ones are quickest on the processor; "auto" takes a GPU where there is one."""
+
+    def recipe(self) -> dict[str, Any]:
+        """What a run is made from, for fingerprints: a setting that came later counts only where it is not at its default."""
+        settings, fields = self.model_dump(mode="json"), type(self).model_fields
+        return {k: v for k, v in settings.items() if k not in self.ADDED_LATER or v != fields[k].default}
+
+
+class SACConfig(RunConfig):
+    """Soft actor-critic, plain or guided. The fields of the second half do nothing where there is no guide."""
+
+    ADDED_LATER: ClassVar[frozenset[str]] = RunConfig.ADDED_LATER | {"normalize_states"}
+
     batch_size: int = Field(default=128, ge=2)
     actor_every: int = Field(default=2, ge=1)
     """Critic updates per update of actor and temperature (TD3, arXiv 1802.09477)."""
@@ -39,8 +66,6 @@ class SACConfig(BaseModel):
     """Most transitions kept; a run shorter than that keeps all."""
     success_share: float = Field(default=0.5, ge=0, lt=1)
     """Share of a batch drawn from demonstrations and harvested successful episodes, once there are any (RLPD, arXiv 2302.02948)."""
-    harvest: bool = True
-    """Whether the training's own successful episodes join the demonstrations."""
     imitation_weight: float = Field(default=4.0, ge=0)
     """Weight of the squared distance to the actions of demonstrations and successful episodes in the actor's loss."""
     fade: Literal["constant", "linear", "adaptive"] = "adaptive"
@@ -48,11 +73,6 @@ class SACConfig(BaseModel):
     (demonstrations', without a guide: those count as always successful)."""
     fade_until: float = Field(default=0.5, gt=0, le=1)
     """Linear fade: share of the run after which the weights are 0."""
-    eval_every: int = Field(default=2_500, ge=1)
-    """Environment steps between evaluations, log rows and checkpoints."""
-    eval_early: tuple[int, ...] = ()
-    """Environment steps of further evaluations, for what is learned before the first."""
-    eval_episodes: int = Field(default=20, ge=1)
 
     observe_prior: bool = True
     """Guided: the networks see mean and std of the prior, through weights that start at zero."""
@@ -74,13 +94,12 @@ class SACConfig(BaseModel):
     """Guided: most components of the prior's mixture kept in the replay, the heaviest."""
 
 
-class PPOConfig(BaseModel):
+class PPOConfig(RunConfig):
     """Proximal policy optimisation, plain or guided, for continuous and discrete actions."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    ADDED_LATER: ClassVar[frozenset[str]] = RunConfig.ADDED_LATER | {"eval_early"}
 
     n_steps: int = Field(default=300_000, ge=1)
-    """Environment steps of one run, over all environments."""
     rollout_steps: int = Field(default=200, ge=1)
     """Steps of each environment between updates."""
     minibatch_size: int = Field(default=250, ge=2)
@@ -99,14 +118,11 @@ class PPOConfig(BaseModel):
     """Epochs end early where the policy has moved farther than this."""
     hidden_size: int = Field(default=256, ge=1)
     normalize_states: bool = True
-    """Networks see states by their running mean and spread."""
     initial_std: float = Field(default=1.0, gt=0)
     """Of continuous actions."""
     std_by_state: bool = True
     """Whether the spread of continuous actions depends on the state."""
     eval_every: int = Field(default=20_000, ge=1)
-    """Environment steps between evaluations, log rows and checkpoints."""
-    eval_episodes: int = Field(default=20, ge=1)
 
     observe_prior: bool = False
     """Guided: the networks see the prior, through weights that start at zero. The policy then needs the guide to act; without, it stands alone."""
@@ -127,8 +143,6 @@ class PPOConfig(BaseModel):
     """Guided: who leads while the trial lasts. Where only the prior does, nothing is compared, and it counts as the better one on all tasks."""
     warm_start_updates: int = Field(default=1_000, ge=0)
     """Guided: updates after the trial that draw the policy to the prior, on tasks where the prior did better; an evaluation follows."""
-    harvest: bool = True
-    """Whether successful training episodes are kept."""
     residual_scale: float | None = Field(default=None, gt=0)
     """Guided, continuous: the policy corrects the prior's mean by up to this much instead of acting by itself."""
     n_components: int = Field(default=4, ge=1)

@@ -120,9 +120,9 @@ class Watched(gymnasium.Wrapper[Any, Any, Any, Any]):
         if good.all():
             return
         index = tuple(int(i) for i in np.argwhere(~good)[0])
-        place = f" at index {list(index)}" if index else ""
+        where = f" at index {list(index)}" if index else ""
         raise TrainingStopped(
-            f"{self.name}, {what}: found {numbers[index]}{place}; expected finite numbers that float32 can hold; correct the environment, then run the "
+            f"{self.name}, {what}: found {numbers[index]}{where}; expected finite numbers that float32 can hold; correct the environment, then run the "
             "same command again"
         )
 
@@ -175,8 +175,8 @@ class Envs:
         self, number: int, seed: int, actions: Sequence[Any], counts: tuple[int, int], observation: NDArray[Any]
     ) -> bool:
         """Bring one back into an episode by repeating its actions; whether that led to the observation (S,) it had led to before."""
-        found = self.restart(number, seed, replay=actions, counts=counts)
-        if np.array_equal(found, observation):
+        reached = self.restart(number, seed, replay=actions, counts=counts)
+        if np.array_equal(reached, observation):
             return True
         print(  # noqa: T201
             f"lago: environment {number}: found another observation than before after the same {len(actions)} actions from seed {seed}; "

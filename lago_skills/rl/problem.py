@@ -143,7 +143,7 @@ class _Playing:
 
 
 def _play(problem: Problem, act: Act, task: int, envs: list[Watched], waiting: list[int]) -> list[EpisodeOutcome]:
-    found: dict[int, EpisodeOutcome] = {}
+    outcomes: dict[int, EpisodeOutcome] = {}
     running = [_Playing.start(env, waiting.pop()) for env in envs]
     while running:
         actions = act(np.stack([each.observation for each in running]), np.full(len(running), task, np.int64))
@@ -156,8 +156,8 @@ def _play(problem: Problem, act: Act, task: int, envs: list[Watched], waiting: l
                 continue
             crashed = bool(info.get("crashed", False))
             success = not crashed and problem.success_of(info, terminated)
-            found[each.seed] = EpisodeOutcome(task, each.seed, success, each.steps, each.total, crashed)
+            outcomes[each.seed] = EpisodeOutcome(task, each.seed, success, each.steps, each.total, crashed)
             if waiting:
                 still.append(_Playing.start(each.env, waiting.pop()))
         running = still
-    return [found[seed] for seed in sorted(found)]
+    return [outcomes[seed] for seed in sorted(outcomes)]

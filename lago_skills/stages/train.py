@@ -24,12 +24,7 @@ from lago_skills.stages.job import Job, digest
 from lago_skills.stages.workspace import Workspace
 
 if TYPE_CHECKING:
-    from torch import nn
-
-    from lago_skills.rl.drive import TrainResult
-    from lago_skills.rl.ppo.update import PPO
     from lago_skills.rl.problem import Problem
-    from lago_skills.rl.sac.update import SAC
 
 VERSION = 4
 FINAL_FILE, ACTOR_FILE = "final_episodes.csv", "agent.safetensors"
@@ -86,8 +81,8 @@ def learned(space: Workspace, training_run: TrainingRun) -> tuple[Callable[[NDAr
     from lago_skills.rl.guidance.advice import Layout
     from lago_skills.rl.networks import load_networks
     from lago_skills.rl.policy import greedy_policy
-    from lago_skills.rl.ppo.update import PPO
-    from lago_skills.rl.sac.update import SAC
+    from lago_skills.rl.ppo.agent import PPO
+    from lago_skills.rl.sac.agent import SAC
 
     folder, made = space.artifact("runs", training_run.name), problem(space, training_run)
     grounding, config = space.study.grounding, learner_config(space, training_run.algorithm)
@@ -100,29 +95,10 @@ def learned(space: Workspace, training_run: TrainingRun) -> tuple[Callable[[NDAr
         if isinstance(config, PPOConfig)
         else SAC.create(*sizes, config, layout, training_run.seed)
     )
-    load_networks(folder / ACTOR_FILE, **networks_of(agent))
+    load_networks(folder / ACTOR_FILE, **agent.networks())
     leader = verify(folder).summary["leader"]
     act = greedy_policy(made, agent, leader)
     return lambda observations: act(observations, np.zeros(len(observations), np.int64)), leader
-
-
-def networks_of(agent: SAC | PPO) -> dict[str, nn.Module]:
-    """What an agent needs to act, by name."""
-    from lago_skills.rl.ppo.update import PPO
-
-    return agent.networks() if isinstance(agent, PPO) else {"actor": agent.actor, "critics": agent.critics}
-
-
-def run(
-    problem: Problem, config: SACConfig | PPOConfig, seed: int, **options: Any
-) -> TrainResult[SAC] | TrainResult[PPO]:
-    """Train by the algorithm that the settings are of; options are those of its `train`."""
-    from lago_skills.rl.ppo import train as train_ppo
-    from lago_skills.rl.sac import train as train_sac
-
-    if isinstance(config, PPOConfig):
-        return train_ppo.train(problem, config, seed, **options)
-    return train_sac.train(problem, config, seed, **options)
 
 
 def _job(space: Workspace, training_run: TrainingRun, bundle: str) -> Job:
@@ -137,10 +113,11 @@ def _job(space: Workspace, training_run: TrainingRun, bundle: str) -> Job:
         "algorithm": training_run.algorithm,
         "seed": training_run.seed,
         "final_episodes": final_episodes,
-        **config.model_dump(mode="json"),
+        **config.recipe(),
     }
 
     def make(writer: ArtifactWriter, progress: Progress) -> None:
+        from lago_skills.rl import train
         from lago_skills.rl.networks import save_networks
 
         def report(step: int, row: Row) -> None:
@@ -150,7 +127,7 @@ def _job(space: Workspace, training_run: TrainingRun, bundle: str) -> Job:
             )
 
         unfinished = space.artifact("unfinished", training_run.name)
-        result = run(
+        result = train(
             problem(space, training_run),
             config,
             training_run.seed,
@@ -167,14 +144,14 @@ def _job(space: Workspace, training_run: TrainingRun, bundle: str) -> Job:
                 [training_run.task.id, training_run.algorithm, training_run.seed, r.seed, int(r.success), r.steps]
                 for r in result.final
             )
-        save_networks(writer.path / ACTOR_FILE, **networks_of(result.agent))
+        save_networks(writer.path / ACTOR_FILE, **result.agent.networks())
         if result.harvested:
             save_episodes(writer.path / EPISODES_FILE, result.harvested)
         writer.summary = {
             "task": training_run.task.id,
             "method": training_run.algorithm,
             "seed": training_run.seed,
-            "steps": config.n_steps,
+            "steps": int(result.curve[-1]["step"]),
             "leader": result.leader,
             "success": round(float(np.mean([r.success for r in result.final])), 4),
             "episodes": len(result.final),

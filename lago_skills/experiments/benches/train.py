@@ -26,9 +26,9 @@ from lago_skills.errors import StudyError
 from lago_skills.guide.bundle import load_bundle
 from lago_skills.rl.config import PPOConfig, SACConfig
 from lago_skills.rl.envs import MakeEnv
-from lago_skills.rl.ppo.train import PPOLoop
+from lago_skills.rl.loop import Loop
+from lago_skills.rl.ppo.algorithm import ProximalPolicyOptimisation
 from lago_skills.rl.problem import Problem
-from lago_skills.rl.sac.train import SACLoop
 from lago_skills.rl.world_problem import world_problem
 from lago_skills.worlds.world import DEFAULT, find_world
 
@@ -148,15 +148,17 @@ def bench(
 def bench_ppo(problem: Problem, config: PPOConfig, rounds: int, say: Say = lambda text: None) -> Speeds:
     """Guided PPO beside the peer's plain PPO: a rollout and its updates at a time, in turns."""
     peer = peer_ppo(problem, config, seed=0)
-    loop = PPOLoop(problem, config, seed=0)
+    loop = Loop(problem, config, seed=0)
     ours, theirs = list[float](), list[float]()
     try:
-        loop.begin(None)
+        loop.begin()
         say("the trial of the prior")
-        while loop.trying:
+        assert isinstance(loop.algorithm, ProximalPolicyOptimisation)
+        while loop.algorithm.trying:
             loop.advance()
         peer.learn(config.rollout_steps * problem.n_envs)  # what is done once: allocations, first resets
-        guided, seconds = loop.guiding.seconds, 0.0
+        guide, seconds = loop.algorithm.priors.watch, 0.0
+        before_s = guide.seconds
         for number in range(rounds):
             say(f"PPO, turn {number + 1} of {rounds}")
             started, before = time.perf_counter(), loop.step
@@ -167,7 +169,7 @@ def bench_ppo(problem: Problem, config: PPOConfig, rounds: int, say: Say = lambd
             started, before = time.perf_counter(), peer.num_timesteps
             peer.learn(config.rollout_steps * problem.n_envs, reset_num_timesteps=False)
             theirs.append((peer.num_timesteps - before) / (time.perf_counter() - started))
-        return Speeds(ours, theirs, (loop.guiding.seconds - guided) / seconds)
+        return Speeds(ours, theirs, (guide.seconds - before_s) / seconds)
     finally:
         loop.close()
         peer.get_env().close()  # pyright: ignore[reportOptionalMemberAccess] it was given one
@@ -176,15 +178,16 @@ def bench_ppo(problem: Problem, config: PPOConfig, rounds: int, say: Say = lambd
 def bench_sac(problem: Problem, config: SACConfig, rounds: int, say: Say = lambda text: None) -> Speeds:
     """Guided SAC beside the peer's plain SAC: a few hundred steps and their updates at a time, in turns."""
     config = config.model_copy(update={"n_steps": 1_000_000, "buffer_size": 50_000})
-    peer, loop = peer_sac(problem, config, seed=0), SACLoop(problem, config, 0, ())
+    peer, loop = peer_sac(problem, config, seed=0), Loop(problem, config, seed=0)
     ours, theirs = list[float](), list[float]()
     try:
-        loop.begin(None)
+        loop.begin()
         say("SAC, first steps")
         while loop.step < config.random_steps + 50:
             loop.advance()
         peer.learn(config.random_steps + 50)
-        guided, seconds = loop.guiding.seconds, 0.0
+        guide, seconds = loop.algorithm.priors.watch, 0.0
+        before_s = guide.seconds
         for number in range(rounds):
             say(f"SAC, turn {number + 1} of {rounds}")
             started = time.perf_counter()
@@ -196,7 +199,7 @@ def bench_sac(problem: Problem, config: SACConfig, rounds: int, say: Say = lambd
             started = time.perf_counter()
             peer.learn(SAC_TURN, reset_num_timesteps=False)
             theirs.append(SAC_TURN / (time.perf_counter() - started))
-        return Speeds(ours, theirs, (loop.guiding.seconds - guided) / seconds)
+        return Speeds(ours, theirs, (guide.seconds - before_s) / seconds)
     finally:
         loop.close()
         peer.get_env().close()  # pyright: ignore[reportOptionalMemberAccess] it was given one

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from lago_skills import rl
 from lago_skills.core import Task
 from lago_skills.experiments.episodes import play_on
 from lago_skills.experiments.tables.specs import ALONE, COMMON
@@ -43,7 +44,7 @@ def learn(space: Workspace, task: Task, guide: Guide, method: str, seed: int, n_
     settings.pop("eval_early", None)
     config = type(usual).model_validate(usual.model_dump() | settings)
     problem, started = world_problem(space.world, [task], space.study.grounding, guide, seed), time.monotonic()
-    result = train.run(problem, config, seed, final_episodes=1)
+    result = rl.train(problem, config, seed, final_episodes=1)
     evaluations = {
         int(row["step"]): Evaluation(row["eval/success"], None, LAST_EPISODES, time.monotonic() - started)
         for row in result.curve

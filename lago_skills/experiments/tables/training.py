@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lago_skills import rl
 from lago_skills.artifacts.progress import StageProgress
 from lago_skills.core import Task
 from lago_skills.errors import StudyError
@@ -201,13 +202,13 @@ class Training(Table):
 
         in_worker = multiprocessing.parent_process() is not None
         with StageProgress(self.schema.table, config.n_steps, "steps", quiet=in_worker) as progress:
-            result = train.run(
+            result = rl.train(
                 problem,
                 config,
                 cell["seed"],
                 final_episodes=spec.final_episodes,
                 folder=folder,
-                recipe={"cell": cell.name, "bundle": bundle, "demos": n_shown, **config.model_dump(mode="json")},
+                recipe={"cell": cell.name, "bundle": bundle, "demos": n_shown, **config.recipe()},
                 report=report,
                 **options,
             )

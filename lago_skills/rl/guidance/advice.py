@@ -101,13 +101,6 @@ class Layout:
         log_mixture = torch.logsumexp(log_p + weights.clamp_min(1e-30).log(), dim=1)
         return log_floored(log_mixture, floor)
 
-    def rho_and_gradient(self, advice: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
-        """`rho` (B,), and its gradient by the actions (B, A)."""
-        with torch.inference_mode(mode=False), torch.enable_grad():
-            at = actions.clone().requires_grad_()
-            rho = self.rho(advice, at)
-            return rho.detach(), torch.autograd.grad(rho.sum(), at)[0]
-
     def samples(self, advice: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
         """(B, A) actions drawn from the mixture, clipped to [-1, 1]."""
         weights, means, stds = (part.numpy() for part in self.parts(torch.from_numpy(advice)))
@@ -157,8 +150,8 @@ def log_floored(log_ratio: Tensor, floor: Tensor) -> Tensor:
 
 def pack_discrete(prior: DiscretePrior) -> NDArray[np.float32]:
     """(B, A) probabilities of a prior over discrete actions, its floor mixed in."""
-    found = prior.probabilities()
-    return (prior.floor / found.shape[1] + (1.0 - prior.floor) * found).astype(np.float32)
+    probabilities = prior.probabilities()
+    return (prior.floor / probabilities.shape[1] + (1.0 - prior.floor) * probabilities).astype(np.float32)
 
 
 def null_row(layout: Layout) -> NDArray[np.float32]:

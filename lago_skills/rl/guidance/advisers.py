@@ -77,17 +77,17 @@ class LibraryAdviser:
         return self.guide.decode(retrieval)  # once for all tasks: the decoder costs more than what is looked up
 
 
-def joined(found: Sequence[Retrieval], order: NDArray[np.int64], state: State) -> Retrieval:
+def joined(retrievals: Sequence[Retrieval], order: NDArray[np.int64], state: State) -> Retrieval:
     """What was looked up for rows of several tasks as one, in the order given; `state` is of all of them in that order."""
     ids, scores = (
-        np.concatenate([getattr(each.neighbors, name) for each in found])[order] for name in ("ids", "scores")
+        np.concatenate([getattr(each.neighbors, name) for each in retrievals])[order] for name in ("ids", "scores")
     )
     queries, steps, targets, weights, latents = (
-        np.concatenate([getattr(each, name) for each in found])[order]
+        np.concatenate([getattr(each, name) for each in retrievals])[order]
         for name in ("queries", "steps", "targets", "weights", "latents")
     )
-    about = [each.subjects for each in found if each.subjects is not None]
-    subjects = np.concatenate(about)[order] if len(about) == len(found) else None
+    about = [each.subjects for each in retrievals if each.subjects is not None]
+    subjects = np.concatenate(about)[order] if len(about) == len(retrievals) else None
     return Retrieval(state, queries, steps, targets, Neighbors(ids, scores), weights, latents, subjects)
 
 
@@ -100,15 +100,15 @@ def by_task(tasks: NDArray[np.int64], of_task: Callable[[NDArray[np.int64], int]
     different = np.unique(tasks)
     if len(different) == 1:
         return of_task(np.arange(len(tasks)), int(different[0]))
-    places = [np.flatnonzero(tasks == task) for task in different]
-    parts = [of_task(rows, int(task)) for rows, task in zip(places, different, strict=True)]
+    rows_by_task = [np.flatnonzero(tasks == task) for task in different]
+    parts = [of_task(rows, int(task)) for rows, task in zip(rows_by_task, different, strict=True)]
     shapes = {(type(part).__name__, part.weights.shape[1], part.floor) for part in parts}
     if len(shapes) > 1:
         raise ShapeError(
             f"prior: found {' and '.join(f'{kind} of {k} components with floor {floor}' for kind, k, floor in sorted(shapes))} from one guide; "
             "expected the same of all tasks; train the tasks apart, or make the guide's priors alike"
         )
-    order = np.argsort(np.concatenate(places))
+    order = np.argsort(np.concatenate(rows_by_task))
     arrays = {
         each.name: np.concatenate([getattr(part, each.name) for part in parts])[order]
         for each in fields(parts[0])

@@ -56,7 +56,7 @@ class Rollout:
         """Keep it."""
         for part in ROWS:
             checkpoint.put(f"{name}/{part}", getattr(self, part))
-        checkpoint.values[name] = [list(place) for place in self.cut_off]
+        checkpoint.values[name] = [list(key) for key in self.cut_off]
         for number, (observation, state) in enumerate(self.cut_off.values()):
             checkpoint.put(f"{name}/cut/{number}/observation", observation)
             checkpoint.put(f"{name}/cut/{number}/state", state)
@@ -109,12 +109,12 @@ def advantages(
     Source: arXiv 1506.02438, equations 11 to 16.
     """
     errors = rewards + gamma * following * ~terminated - values
-    found = np.zeros_like(errors)
+    estimates = np.zeros_like(errors)
     later = np.zeros(errors.shape[1], errors.dtype)
     for step in range(len(errors) - 1, -1, -1):
         later = errors[step] + gamma * gae_lambda * later * ~ended[step]
-        found[step] = later
-    return found.astype(np.float32)
+        estimates[step] = later
+    return estimates.astype(np.float32)
 
 
 def advantages_and_targets(
@@ -130,7 +130,7 @@ def advantages_and_targets(
     """
     n_envs = values.shape[1]
     following = np.concatenate([values[1:], later[None, :n_envs]])
-    for place, value in zip(rollout.cut_off, later[n_envs:], strict=True):
-        following[place] = value
-    found = advantages(rollout.rewards, values, following, rollout.terminated, rollout.ended, gamma, gae_lambda)
-    return found, found + values
+    for key, value in zip(rollout.cut_off, later[n_envs:], strict=True):
+        following[key] = value
+    estimates = advantages(rollout.rewards, values, following, rollout.terminated, rollout.ended, gamma, gae_lambda)
+    return estimates, estimates + values

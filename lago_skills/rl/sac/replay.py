@@ -5,15 +5,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from lago_skills.rl.algorithm import RunningEpisode
 from lago_skills.rl.checkpoint import Checkpoint
-from lago_skills.rl.config import Leader
 
 
 @dataclass(frozen=True)
@@ -34,69 +34,22 @@ class Columns:
 class Batch:
     """Rows of a replay buffer (B, width), as tensors that share their memory."""
 
-    def __init__(self, rows: NDArray[np.float32], columns: Columns) -> None:
-        tensor = torch.from_numpy(rows)
+    def __init__(self, rows: NDArray[np.float32] | Tensor, columns: Columns) -> None:
+        tensor: Tensor = torch.as_tensor(rows)
+        self.rows, self.columns = tensor, columns
         s, a, w = columns.state_size, columns.action_size, columns.advice_size
-        self.state_action = tensor[:, : s + a]  # (B, S' + A)
+        start = s + a + w
         self.state = tensor[:, :s]  # (B, S')
         self.action = tensor[:, s : s + a]  # (B, A)
-        start = s + a + w
         self.advice = tensor[:, s + a : start]  # (B, W)
         self.reward = tensor[:, start]  # (B,), discounted sum over up to n steps
         self.discount = tensor[:, start + 1]  # (B,), discount of the bootstrap: 0 after a termination
         self.next_state = tensor[:, start + 2 : start + 2 + s]  # (B, S')
         self.next_advice = tensor[:, start + 2 + s :]  # (B, W)
 
-
-@dataclass
-class Running:
-    """An episode on its way: one more state than actions."""
-
-    seed: int
-    leader: Leader
-    shift: NDArray[np.float64] | None
-    """Of the targets of its plan (n_plan_steps, 3), metres."""
-    observations: list[NDArray[Any]]  # (S,) each
-    states: list[NDArray[np.float32]]  # (S',) each
-    advice: list[NDArray[np.float32]]  # (W,) each
-    actions: list[NDArray[np.float32]] = field(default_factory=list[NDArray[np.float32]])
-    rewards: list[float] = field(default_factory=list[float])
-
-    def step(
-        self,
-        action: NDArray[np.float32],
-        reward: float,
-        observation: NDArray[Any],
-        state: NDArray[np.float32],
-        advice: NDArray[np.float32],
-    ) -> None:
-        """Add one step, and what it led to."""
-        self.actions.append(action)
-        self.rewards.append(reward)
-        self.observations.append(observation)
-        self.states.append(state)
-        self.advice.append(advice)
-
-    def put(self, checkpoint: Checkpoint, name: str) -> None:
-        """Keep it."""
-        for part in ("observations", "states", "advice", "actions"):
-            rows = getattr(self, part)
-            if rows:
-                checkpoint.put(f"{name}/{part}", np.stack(rows))
-        if self.shift is not None:
-            checkpoint.put(f"{name}/shift", self.shift)
-        checkpoint.values[name] = [self.seed, self.leader, self.rewards]
-
-    @staticmethod
-    def get(checkpoint: Checkpoint, name: str) -> Running:
-        """What was kept."""
-        seed, leader, rewards = checkpoint.values[name]
-        shift = checkpoint.array(f"{name}/shift") if f"{name}/shift" in checkpoint.arrays else None
-        observations, states, advice = (
-            list(checkpoint.array(f"{name}/{part}")) for part in ("observations", "states", "advice")
-        )
-        actions = list(checkpoint.array(f"{name}/actions")) if rewards else []
-        return Running(seed, leader, shift, observations, states, advice, actions, rewards)
+    def to(self, device: torch.device) -> Batch:
+        """The same on a device."""
+        return self if self.rows.device == device else Batch(self.rows.to(device), self.columns)
 
 
 class Replay:
@@ -108,7 +61,7 @@ class Replay:
         self._powers = gamma ** np.arange(n_step + 1)
         self._rows = np.zeros((capacity, columns.width), np.float32)
 
-    def add_latest(self, episode: Running, ended: bool, terminated: bool) -> None:
+    def add_latest(self, episode: RunningEpisode, ended: bool, terminated: bool) -> None:
         """Add the transitions that the episode's latest step completes.
 
         A transition is complete when n steps have followed it, or the episode has ended. A truncated episode bootstraps from its last
@@ -119,20 +72,20 @@ class Replay:
         for start in range(max(first, 0), stop if ended else first + 1):
             self._add(episode, start, stop, terminated and ended)
 
-    def add_cut_off(self, episode: Running) -> None:
+    def add_cut_off(self, episode: RunningEpisode) -> None:
         """Add the transitions that wait for steps which will not come, since the environment has crashed; they bootstrap from the last state."""
         stop = len(episode.actions)
         for start in range(max(stop - self.n_step + 1, 0), stop):
             self._add(episode, start, stop, terminated=False)
 
-    def add_episode(self, episode: Running, terminated: bool) -> None:
+    def add_episode(self, episode: RunningEpisode, terminated: bool) -> None:
         """Add all transitions of an episode that has ended."""
         length = len(episode.actions)
         for start in range(length):
             stop = min(start + self.n_step, length)
             self._add(episode, start, stop, terminated and stop == length)
 
-    def _add(self, episode: Running, start: int, stop: int, terminated: bool) -> None:
+    def _add(self, episode: RunningEpisode, start: int, stop: int, terminated: bool) -> None:
         n = stop - start
         reward = sum(r * p for r, p in zip(episode.rewards[start:stop], self._powers.tolist(), strict=False))
         self._rows[self._next] = np.concatenate(
@@ -153,11 +106,11 @@ class Replay:
         return self._rows.take(rng.integers(0, self.size, n_rows), axis=0)
 
     def put(self, checkpoint: Checkpoint, name: str) -> None:
-        """Keep what has been filled."""
+        """Save the rows in a checkpoint."""
         checkpoint.put(name, self._rows[: self.size])
         checkpoint.values[name] = [self.size, self._next]
 
     def get(self, checkpoint: Checkpoint, name: str) -> None:
-        """Take back what was kept."""
+        """What `put` saved."""
         self.size, self._next = checkpoint.values[name]
         self._rows[: self.size] = checkpoint.array(name)
