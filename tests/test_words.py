@@ -337,7 +337,7 @@ def test_a_learner_is_advised_by_plans_in_words(ends: Ends, episodes: list[Any])
     guide = LibraryGuide(GROUNDING, random_decoder(inputs=n_inputs), library, books, steps, ends=ends)
     assert set(guide.books) == {"push", "again"}
     adviser = LibraryAdviser(guide, ["push", "again"])
-    assert adviser.n_plan_steps == 4
+    assert adviser.plan_shape == (4, 3)
     observations = episodes[0].observations[[0, 20, 40]].astype(np.float64)
     mixed = adviser.prior(observations, np.array([0, 1, 0]), [None, None, None])
     np.testing.assert_allclose(mixed.mean(), guide.prior(observations, "push").mean(), atol=1e-6)

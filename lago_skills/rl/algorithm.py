@@ -14,9 +14,10 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
-from lago_skills.core import Episode
+from lago_skills.core import ActionSpace, Episode
 from lago_skills.rl.checkpoint import Checkpoint
 from lago_skills.rl.config import Leader
+from lago_skills.rl.envs import actions_of
 from lago_skills.rl.policy import Agent, Priors
 from lago_skills.rl.problem import Problem
 
@@ -32,7 +33,7 @@ class RunningEpisode:
     seed: int
     leader: Leader
     shift: NDArray[np.float64] | None
-    """Of the targets of its plan (n_plan_steps, 3), metres."""
+    """Of the targets of its plan, (steps, D), in the unit of the anchors."""
     observations: list[NDArray[Any]]  # (S,) each
     states: list[NDArray[np.float32]]  # (S',) each, what networks see
     advice: list[NDArray[np.float32]]  # (W,) each; of algorithms that keep the prior of every state
@@ -107,6 +108,11 @@ class Setup:
     """S', what networks see of a state."""
     seed: int
     demonstrations: Sequence[Episode] = ()
+
+    @property
+    def actions(self) -> ActionSpace:
+        """Kind and number."""
+        return actions_of(self.action_space)
 
     @property
     def tasks(self) -> NDArray[np.int64]:

@@ -15,6 +15,7 @@ import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from numpy.typing import NDArray
 
+from lago_skills.core import ActionSpace
 from lago_skills.errors import StudyError, TrainingStopped
 
 MakeEnv = Callable[[], "gymnasium.Env[Any, Any]"]
@@ -208,6 +209,14 @@ def info_of(infos: dict[str, Any], number: int) -> dict[str, Any]:
         for name, value in infos.items()
         if f"_{name}" in infos and infos[f"_{name}"][number]
     }
+
+
+def actions_of(space: gymnasium.Space[Any]) -> ActionSpace:
+    """Kind and number of actions of a space that `check_spaces` lets pass."""
+    if isinstance(space, gymnasium.spaces.Discrete):
+        return ActionSpace(int(space.n), discrete=True)
+    assert space.shape is not None
+    return ActionSpace(int(space.shape[0]))
 
 
 def check_spaces(observations: gymnasium.Space[Any], actions: gymnasium.Space[Any]) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
+from lago_skills.core import ActionSpace
 from lago_skills.errors import ShapeError
 from lago_skills.prior import ActionPrior, DiscretePrior
 from lago_skills.rl.config import Leader
@@ -63,15 +63,11 @@ class Priors:
             return pack(prior, self.layout, self.problem.name)
 
 
-def layout_for(
-    problem: Problem, action_space: gymnasium.spaces.Box | gymnasium.spaces.Discrete, n_components: int
-) -> AnyLayout | None:
+def layout_for(problem: Problem, actions: ActionSpace, n_components: int) -> AnyLayout | None:
     """How the advice on such actions is laid out; None where nobody advises."""
     if problem.adviser is None:
         return None
-    if isinstance(action_space, gymnasium.spaces.Discrete):
-        return DiscreteLayout(int(action_space.n))
-    return Layout(int(action_space.shape[0]), n_components)
+    return DiscreteLayout(actions.size) if actions.discrete else Layout(actions.size, n_components)
 
 
 def pack(prior: ActionPrior | DiscretePrior, layout: AnyLayout, name: str) -> NDArray[np.float32]:

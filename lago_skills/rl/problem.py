@@ -25,13 +25,13 @@ def as_they_are(observations: NDArray[Any], tasks: NDArray[np.int64]) -> NDArray
 class Adviser(Protocol):
     """Who knows a prior for each state of a training run."""
 
-    n_plan_steps: int
-    """Steps of the longest playbook whose targets `shifts` may move; 0 where there is none."""
+    plan_shape: tuple[int, int]
+    """Steps of the longest playbook whose targets `shifts` may move, and coordinates of a target; (0, 0) where there is none."""
 
     def prior(
         self, observations: NDArray[Any], tasks: NDArray[np.int64], shifts: Sequence[NDArray[np.float64] | None]
     ) -> ActionPrior | DiscretePrior:
-        """(B, S) observations of (B,) tasks, the targets of each moved by its shift (n_plan_steps, 3) -> the prior of each."""
+        """(B, S) observations of (B,) tasks, the targets of each moved by its shift of `plan_shape` -> the prior of each."""
         ...
 
 

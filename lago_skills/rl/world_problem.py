@@ -1,21 +1,22 @@
-"""Meta-World tasks as a training problem under the protocol's rules."""
+"""Tasks of a world as a training problem: when an episode ends, and what success is, are the world's to say."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
+import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
 from lago_skills.core import Task
 from lago_skills.guide.guides import Guide, LibraryGuide
-from lago_skills.rl.envs import MakeEnv
+from lago_skills.rl.envs import MakeEnv, actions_of, check_spaces
 from lago_skills.rl.guidance.advisers import GuideAdviser, LibraryAdviser
 from lago_skills.rl.problem import Adviser, Problem, See
-from lago_skills.worlds.grounding import Grounding, check_identity, goals, identity
+from lago_skills.worlds.grounding import Grounding, check_actions, check_identity, goals, identity
 from lago_skills.worlds.seeds import EVAL_SEED, TRAIN_SEED
-from lago_skills.worlds.world import World
+from lago_skills.worlds.world import Env, EpisodeSoFar, World
 
 SEEDS_PER_RUN = 10_000
 """Start states of training kept for each seed of a run."""
@@ -38,7 +39,7 @@ def world_problem(
     names = tuple(task.id for task in tasks)
 
     def make(number: int) -> MakeEnv:
-        return lambda: world.make(names[number], reward=reward)
+        return lambda: EndsAtSuccess(world.make(names[number], reward=reward), world, tasks[number].horizon_steps)
 
     return Problem(
         name="+".join(names),
@@ -50,6 +51,30 @@ def world_problem(
         first_seed=TRAIN_SEED + seed * SEEDS_PER_RUN,
         eval_seed=EVAL_SEED + seed * EVALS_PER_RUN,
     )
+
+
+class EndsAtSuccess(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """An environment whose episodes end at the first success by the world's rule, or at the horizon; `info["success"]` says which."""
+
+    def __init__(self, env: Env, world: World, horizon_steps: int) -> None:
+        super().__init__(env)
+        check_spaces(env.observation_space, env.action_space)
+        check_actions(f"environment of world {world.name!r}", actions_of(env.action_space), world.grounding)
+        self.world, self.horizon_steps = world, horizon_steps
+        self._so_far = EpisodeSoFar()
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Begin an episode."""
+        self._so_far = EpisodeSoFar()
+        return self.env.reset(seed=seed, options=options)
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """One control step, judged by the world."""
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        self._so_far.add(float(reward), info, terminated=terminated, truncated=truncated)
+        success = self.world.success(self._so_far)
+        truncated = truncated or len(self._so_far.rewards) >= self.horizon_steps
+        return observation, float(reward), terminated or success, truncated, {**info, "success": success}
 
 
 def adviser_of(guide: Guide | None, tasks: Sequence[str]) -> Adviser | None:

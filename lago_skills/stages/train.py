@@ -76,25 +76,24 @@ def problem(space: Workspace, training_run: TrainingRun) -> Problem:
     return world_problem(space.world, [training_run.task], space.study.grounding, guide, training_run.seed)
 
 
-def learned(space: Workspace, training_run: TrainingRun) -> tuple[Callable[[NDArray[Any]], NDArray[np.float32]], str]:
-    """What a finished run has learned: (B, S) observations -> (B, A) actions without exploring; and who leads."""
+def learned(space: Workspace, training_run: TrainingRun) -> tuple[Callable[[NDArray[Any]], NDArray[Any]], str]:
+    """What a finished run has learned: (B, S) observations -> actions without exploring; and who leads."""
     from lago_skills.rl.guidance.advice import Layout
     from lago_skills.rl.networks import load_networks
-    from lago_skills.rl.policy import greedy_policy
+    from lago_skills.rl.policy import greedy_policy, layout_for
     from lago_skills.rl.ppo.agent import PPO
     from lago_skills.rl.sac.agent import SAC
 
     folder, made = space.artifact("runs", training_run.name), problem(space, training_run)
     grounding, config = space.study.grounding, learner_config(space, training_run.algorithm)
     state_size = made.see(np.zeros((1, grounding.observation_size)), np.zeros(1, np.int64)).shape[1]
-    space_ = grounding.action_space
-    layout = Layout(space_.size, config.n_components) if made.adviser is not None else None
-    sizes = state_size, space_.size
-    agent = (
-        PPO.create(*sizes, config, layout, training_run.seed)
-        if isinstance(config, PPOConfig)
-        else SAC.create(*sizes, config, layout, training_run.seed)
-    )
+    sizes, discrete = (state_size, grounding.action_space.size), grounding.action_space.discrete
+    layout = layout_for(made, grounding.action_space, config.n_components)
+    if isinstance(config, PPOConfig):
+        agent = PPO.create(*sizes, config, layout, training_run.seed, discrete=discrete)
+    else:
+        assert isinstance(layout, Layout | None)  # training refuses soft actor-critic on discrete actions
+        agent = SAC.create(*sizes, config, layout, training_run.seed)
     load_networks(folder / ACTOR_FILE, **agent.networks())
     leader = verify(folder).summary["leader"]
     act = greedy_policy(made, agent, leader)

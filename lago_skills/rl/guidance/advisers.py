@@ -27,7 +27,7 @@ class AnyGuide(Protocol):
 class GuideAdviser:
     """Any guide, for several tasks."""
 
-    n_plan_steps = 0
+    plan_shape: tuple[int, int] = (0, 0)
 
     def __init__(self, guide: AnyGuide, tasks: Sequence[str]) -> None:
         self.guide, self.tasks = guide, tuple(tasks)
@@ -57,8 +57,11 @@ class LibraryAdviser:
                 "plan the task and build the bundle again"
             )
         self.guide, self.tasks = guide, tuple(tasks)
-        self.target_size = guide.grounding.vocabulary.target_size
-        self.n_plan_steps = max(len(guide.books[task].steps) for task in tasks) if self.target_size else 0
+        n_steps, target_size = (
+            max(len(guide.books[task].steps) for task in tasks),
+            guide.grounding.vocabulary.target_size,
+        )
+        self.plan_shape = (n_steps, target_size) if target_size else (0, 0)
 
     def prior(
         self, observations: NDArray[Any], tasks: NDArray[np.int64], shifts: Sequence[NDArray[np.float64] | None]

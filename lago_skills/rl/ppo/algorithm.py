@@ -12,7 +12,6 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import gymnasium
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -61,11 +60,10 @@ class ProximalPolicyOptimisation:
                 f"demonstrations: found {len(setup.demonstrations)}; expected none, since PPO learns of its own rollouts alone; "
                 "train with soft actor-critic, or leave them out"
             )
-        space, problem = setup.action_space, setup.problem
+        actions, problem = setup.actions, setup.problem
         self.setup, self.config, self.tasks = setup, config, setup.tasks
-        self.discrete = isinstance(space, gymnasium.spaces.Discrete)
-        self.action_size = int(space.n) if isinstance(space, gymnasium.spaces.Discrete) else int(space.shape[0])
-        self.layout = layout_for(problem, space, config.n_components)
+        self.discrete, self.action_size = actions.discrete, actions.size
+        self.layout = layout_for(problem, actions, config.n_components)
         self.priors = Priors(problem, self.layout)
         self.agent = PPO.create(
             setup.state_size, self.action_size, config, self.layout, setup.seed, discrete=self.discrete

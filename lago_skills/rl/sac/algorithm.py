@@ -120,13 +120,13 @@ class SoftActorCritic:
         return leader
 
     def _draw_shift(self, leader: Leader) -> NDArray[np.float64] | None:
-        """Of a plan's targets (n_plan_steps, 3), metres: in half of the exploring episodes, around none or around that of an earlier success."""
+        """Of a plan's targets (steps, D), in the unit of the anchors: in half of the exploring episodes, around none or around that of an earlier success."""
         adviser, scale = self.setup.problem.adviser, self.config.plan_noise_m
-        if adviser is None or not adviser.n_plan_steps or leader != "explore" or scale == 0.0:
+        if adviser is None or not adviser.plan_shape[0] or leader != "explore" or scale == 0.0:
             return None
         if self.rng.random() < 0.5:
             return None
-        centre = np.zeros((adviser.n_plan_steps, 3))
+        centre = np.zeros(adviser.plan_shape)
         if self.successful_shifts and self.rng.random() < 0.5:
             centre = self.successful_shifts[int(self.rng.integers(len(self.successful_shifts)))]
             scale = 0.25 * scale
