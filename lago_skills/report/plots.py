@@ -18,9 +18,15 @@ from PIL import Image, ImageDraw, ImageFont
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
-COLOURS = {"guided-sac": "#1b6ca8", "sac": "#b5542b", "library": "#4d8b31"}
+COLOURS = {"guided-sac": "#1b6ca8", "guided-ppo": "#1b6ca8", "sac": "#b5542b", "ppo": "#b5542b", "library": "#4d8b31"}
 PALETTE = ("#1b6ca8", "#b5542b", "#4d8b31", "#7a4fa3", "#555555")
-NAMES = {"guided-sac": "guided SAC", "sac": "plain SAC", "library": "library alone"}
+NAMES = {
+    "guided-sac": "guided SAC",
+    "guided-ppo": "guided PPO",
+    "sac": "plain SAC",
+    "ppo": "plain PPO",
+    "library": "library alone",
+}
 
 
 def _png(figure: Any) -> bytes:

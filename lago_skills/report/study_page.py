@@ -22,6 +22,7 @@ from lago_skills.experiments.intervals import wilson
 from lago_skills.experiments.tables.specs import SPECS
 from lago_skills.guide.guides import LibraryGuide
 from lago_skills.report import table_page, table_pictures
+from lago_skills.rl import methods
 from lago_skills.rl.runlog import CURVE_FILE
 from lago_skills.stages import build, evaluate, plan, train
 from lago_skills.stages.job import Job, digest
@@ -66,7 +67,8 @@ def results(space: Workspace) -> tuple[list[Row], Row]:
     """The study's table and its summary.
 
     Rows: `task, method, steps, seed, success, episodes` and the interval `low, high`. Summary: `zero_shot_mean` over the
-    unseen tasks, and the mean over seeds of the trained tasks, `guided_success` and `plain_success`.
+    unseen tasks, and the mean over seeds of the trained tasks, `guided_success` and `plain_success`, of the first learner with the library's advice
+    and of the first one without any.
 
     Raises:
         ArtifactMissing: a stage before has not run.
@@ -89,9 +91,11 @@ def results(space: Workspace) -> tuple[list[Row], Row]:
         rows.append({**row, **{name: figures[name] for name in ("leader", "steps_per_s", "guide_share")}})
         by_method.setdefault(run.algorithm, []).append(row["success"])
     summary["stage_seconds"] = _stage_seconds(space)
-    for name, method in (("guided_success", "guided-sac"), ("plain_success", "sac")):
-        if method in by_method:
-            summary[name] = round(float(np.mean(by_method[method])), 4)
+    guided = next((name for name in by_method if methods.method(name).adviser == "library"), "")
+    plain = next((name for name in by_method if methods.method(name).adviser == "none"), "")
+    for key, method in (("guided_success", guided), ("plain_success", plain)):
+        if method:
+            summary[key] = round(float(np.mean(by_method[method])), 4)
     return rows, summary
 
 
@@ -188,7 +192,7 @@ def _filmed(space: Workspace) -> list[train.TrainingRun]:
     """The first guided run of each trained task."""
     first: dict[str, train.TrainingRun] = {}
     for run in train.training_runs(space):
-        if run.algorithm == "guided-sac":
+        if methods.method(run.algorithm).adviser == "library":
             first.setdefault(run.task.id, run)
     return list(first.values())
 
