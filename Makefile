@@ -21,6 +21,7 @@ check: setup
 	@.venv/bin/lint-imports
 	@.venv/bin/codespell
 	@.venv/bin/python -m tests.docs
+	@.venv/bin/python -m scripts.architecture
 
 lock: setup
 	@{ echo "# Every package that 'make setup' installs, resolved together (pip format; regenerate: make lock)."; \

@@ -9,11 +9,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from lago_skills.segment import label
-from lago_skills.stages.pool import open_workspace
+from numpy.typing import NDArray
 
+from lago_skills.data.labels import label
 from lago_skills.playbook import CompiledPlaybook
 from lago_skills.stages import collect, plan, segment
+from lago_skills.stages.workspace import open_workspace
 
 ROOT = Path(__file__).resolve().parent.parent
 NEAR = 5
@@ -24,18 +25,20 @@ def main() -> None:
     """Print both figures, task by task and over all steps."""
     words = open_workspace(ROOT, ROOT / "data/studies/words.toml")
     numbers = open_workspace(ROOT, ROOT / "data/studies/metaworld.toml")
-    grounding, (found, _) = words.study.grounding, segment.load(words)
+    grounding, (segments, _) = words.study.grounding, segment.load(words)
     books = plan.plans(numbers)
     totals = np.zeros(3)
     for task, runs in collect.episodes(words).items():
-        steps = books[task].book.steps
+        book = books[task].book
+        assert book is not None
+        steps = book.steps
         skills = list(dict.fromkeys(step.skill for step in steps))
         skill_of = np.array([skills.index(step.skill) for step in steps])
-        compiled = CompiledPlaybook(books[task].book, grounding.vocabulary)
-        pairs: list[tuple[np.ndarray, np.ndarray]] = []
+        compiled = CompiledPlaybook(book, grounding.vocabulary)
+        pairs: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
         for index, run in enumerate(runs):
             own = np.zeros(len(run.actions), np.int64)
-            for item in found:
+            for item in segments:
                 if (item.task_id, item.episode) == (task, index):
                     own[item.start : item.stop] = item.step
             pairs.append((own, skill_of[label(run, compiled, grounding)]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,12 @@ from lago_skills.commands.stages import STAGES
 from lago_skills.guide.bundle import load_bundle
 from lago_skills.guide.guides import NullGuide
 from lago_skills.prior import ActionPrior, DiscretePrior
+from lago_skills.rl.world_problem import EndsAtSuccess
 from lago_skills.stages import collect
 from lago_skills.stages.workspace import Workspace, open_workspace
-from lago_skills.worlds.rollouts import rollouts
+from lago_skills.worlds.rollouts import record, rollouts
 from lago_skills.worlds.seeds import EVAL_SEED
-from lago_skills.worlds.world import find_world
+from lago_skills.worlds.world import World, find_world
 from tests.small_worlds import DialWorld, PlaneWorld
 
 pytestmark = pytest.mark.slow
@@ -246,3 +248,22 @@ def test_tables_know_no_world(lago: Lago, tmp_path: Path) -> None:
     assert summary["scripted", "unseen"] == 1.0
     assert summary["library", "unseen"] >= 0.75
     assert summary["random", "unseen"] < 0.5
+
+
+def test_the_world_in_the_documents_works() -> None:
+    """As it stands there: its demonstrator solves it, and a demonstration is recorded under its rule."""
+    text = (ROOT / "docs/your-own-study.md").read_text(encoding="utf-8")
+    (code,) = [block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "class CartWorld" in block]
+    names: dict[str, Any] = {"__name__": "documents"}
+    exec(code, names)
+    world = names["CartWorld"]()
+    assert isinstance(world, World)
+    env = EndsAtSuccess(world.make("balance"), world, world.tasks["balance"].horizon_steps)
+    observation, _ = env.reset(seed=0)
+    act, over, info = world.demonstrator("balance"), False, dict[str, Any]()
+    while not over:
+        observation, _, terminated, truncated, info = env.step(act(observation))
+        over = terminated or truncated
+    assert info["success"]
+    episode = record(world.make("balance"), act, "balance", 0, 0.0, world)
+    assert episode.discrete

@@ -9,11 +9,14 @@ from lago_skills.artifacts.workers import Progress
 from lago_skills.core import Episode, Task
 from lago_skills.data.config import SourceConfig
 from lago_skills.data.episodes import EPISODES_FILE, load_episodes, save_episodes
+from lago_skills.data.raw import RawDataset
 from lago_skills.data.sources import Sizes, episodes_of, read, source_hash
 from lago_skills.errors import DataError, StudyError
 from lago_skills.stages.job import Job
 from lago_skills.stages.workspace import Workspace
-from lago_skills.worlds.seeds import DEMO_SEED
+from lago_skills.study import CollectConfig
+from lago_skills.worlds.seeds import DEMO_SEED, DEMOS_PER_SEED
+from lago_skills.worlds.world import World
 
 VERSION = 1
 
@@ -33,26 +36,28 @@ def _job(space: Workspace, task: Task) -> Job:
     hashes = [source_hash(source, space.root) for source in sources]
 
     def make(writer: ArtifactWriter, progress: Progress) -> None:
-        kept: list[Episode] = []
-        tried = 0
+        collected: list[Episode] = []
+        n_tried = 0
         if n_scripted:
-            kept, tried = _scripted(space, task, n_scripted, progress)
-        counts: dict[str, int] = {"scripted": len(kept)}
-        for source, found_hash in zip(sources, hashes, strict=True):
-            found = _from_source(space, task, source, alone=len(sources) == 1 and not n_scripted)
-            counts[found_hash] = len(found)
-            kept += found
-            progress(len(kept), f"{len(found)} episodes of {source.name}")
-        if not kept:
+            collected, n_tried = demonstrations(space.world, task, n_scripted, config, space.study.seed, progress)
+        counts: dict[str, int] = {"scripted": len(collected)}
+        sizes = Sizes(space.study.grounding.observation_size, space.study.grounding.action_space)
+        for source, sha256 in zip(sources, hashes, strict=True):
+            alone = len(sources) == 1 and not n_scripted
+            of_source = from_source(read(source, space.root), source, task, sizes, alone=alone)
+            counts[sha256] = len(of_source)
+            collected += of_source
+            progress(len(collected), f"{len(of_source)} episodes of {source.name}")
+        if not collected:
             raise DataError(
                 f"task {task.id!r}: found no episode in {', '.join(source.name for source in sources)}; expected some; add data "
                 "of the task, or take it out of tasks.seen"
             )
-        save_episodes(writer.path / EPISODES_FILE, kept)
-        steps = sum(len(episode.actions) for episode in kept)
-        writer.summary = {"task": task.id, "episodes": len(kept), "tried": tried, "steps": steps}
+        save_episodes(writer.path / EPISODES_FILE, collected)
+        steps = sum(len(episode.actions) for episode in collected)
+        writer.summary = {"task": task.id, "episodes": len(collected), "tried": n_tried, "steps": steps}
         if sources:
-            writer.summary |= {"success": sum(episode.success for episode in kept), "from": counts}
+            writer.summary |= {"success": sum(episode.success for episode in collected), "from": counts}
 
     recipe: dict[str, Any] = {
         "stage": "collect",
@@ -66,17 +71,22 @@ def _job(space: Workspace, task: Task) -> Job:
     if sources:
         where = {"path", "minari"}  # data is what it holds, not where it lies
         recipe["data"] = [
-            {"sha256": found, **source.model_dump(mode="json", exclude=where)}
-            for found, source in zip(hashes, sources, strict=True)
+            {"sha256": sha256, **source.model_dump(mode="json", exclude=where)}
+            for sha256, source in zip(hashes, sources, strict=True)
         ]
     return Job("collect", task.id, space.episodes(task.id), recipe, max(n_scripted, 1), "episodes", make)
 
 
-def _scripted(space: Workspace, task: Task, n_episodes: int, progress: Progress) -> tuple[list[Episode], int]:
-    """Successful episodes of the scripted policy, and how many were tried."""
+def demonstrations(
+    world: World, task: Task, n_episodes: int, config: CollectConfig, seed: int, progress: Progress
+) -> tuple[list[Episode], int]:
+    """Successful episodes of the world's demonstrator, and how many were tried.
+
+    Raises:
+        StudyError: nobody demonstrates the task, or too few tries succeed.
+    """
     from lago_skills.worlds.rollouts import record
 
-    config, world = space.study.collect, space.world
     demonstrator = world.demonstrator(task.id)
     if demonstrator is None:
         raise StudyError(
@@ -84,32 +94,34 @@ def _scripted(space: Workspace, task: Task, n_episodes: int, progress: Progress)
             "the task, with collect.episodes_per_task = 0"
         )
     env = world.make(task.id)
-    kept: list[Episode] = []
-    steps = tried = 0
-    first = DEMO_SEED + 10_000 * space.study.seed
-    while len(kept) < n_episodes:
-        if tried >= config.max_tries * n_episodes:
+    successful: list[Episode] = []
+    steps = n_tried = 0
+    first = DEMO_SEED + DEMOS_PER_SEED * seed
+    while len(successful) < n_episodes:
+        if n_tried >= config.max_tries * n_episodes:
             raise StudyError(
-                f"collect: the scripted policy of task {task.id!r} succeeded in {len(kept)} of {tried} episodes; "
+                f"collect: the scripted policy of task {task.id!r} succeeded in {len(successful)} of {n_tried} episodes; "
                 f"expected {n_episodes} successes; lower collect.action_noise_std"
             )
-        episode = record(env, demonstrator, task.id, first + tried, config.action_noise_std, world)
-        tried += 1
+        episode = record(env, demonstrator, task.id, first + n_tried, config.action_noise_std, world)
+        n_tried += 1
         steps += len(episode.actions)
         if episode.success:
-            kept.append(episode)
-        progress(len(kept), f"{steps} environment steps")
+            successful.append(episode)
+        progress(len(successful), f"{steps} environment steps")
     env.close()
-    return kept, tried
+    return successful, n_tried
 
 
-def _from_source(space: Workspace, task: Task, source: SourceConfig, *, alone: bool) -> list[Episode]:
-    """A source's episodes of a task; a source of many tasks may hold none of this one, unless it is the only one."""
-    grounding = space.study.grounding
-    data = read(source, space.root)
+def from_source(data: RawDataset, source: SourceConfig, task: Task, sizes: Sizes, *, alone: bool) -> list[Episode]:
+    """A source's episodes of a task; a source of many tasks may hold none of this one, unless it is the only one.
+
+    Raises:
+        DataError: an episode cannot be used.
+    """
     if not alone and source.task is None and all(raw.task != task.id for raw in data.episodes):
         return []
-    return episodes_of(data, source, task.id, Sizes(grounding.observation_size, grounding.action_space))
+    return episodes_of(data, source, task.id, sizes)
 
 
 def episodes(space: Workspace) -> dict[str, list[Episode]]:
@@ -119,8 +131,8 @@ def episodes(space: Workspace) -> dict[str, list[Episode]]:
         ArtifactMissing: a task has not been collected.
         ArtifactCorrupt: a file is damaged.
     """
-    found: dict[str, list[Episode]] = {}
+    by_task: dict[str, list[Episode]] = {}
     for task in space.study.seen:
         verify(space.episodes(task.id))
-        found[task.id] = load_episodes(space.episodes(task.id) / EPISODES_FILE)
-    return found
+        by_task[task.id] = load_episodes(space.episodes(task.id) / EPISODES_FILE)
+    return by_task

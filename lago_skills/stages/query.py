@@ -92,8 +92,8 @@ def training_steps(space: Workspace, decoder_dir: Path) -> tuple[QuerySteps, dic
     from lago_skills.text.embed import embed
 
     decoder, study = pretrain.load(decoder_dir), space.study
-    found, embeddings = segment.load(space)
-    names = list(dict.fromkeys(item.skill for item in found))
+    segments, embeddings = segment.load(space)
+    names = list(dict.fromkeys(item.skill for item in segments))
     latents = dict(zip(names, decoder.latents(np.stack([embeddings[name] for name in names])), strict=True))
     others = _words(space)
     ways = {task.id: [task.sentence, *others.get(task.id, ())] for task in _tasks(space)}
@@ -102,7 +102,7 @@ def training_steps(space: Workspace, decoder_dir: Path) -> tuple[QuerySteps, dic
     words = {task: np.stack([table[text] for text in several]) for task, several in ways.items()}
     steps = query_steps(
         collect.episodes(space),
-        found,
+        segments,
         latents,
         words,
         study.grounding,
