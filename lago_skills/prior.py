@@ -177,8 +177,8 @@ class DiscretePrior:
 
     def log_ratio(self, actions: NDArray[Any]) -> NDArray[np.float64]:
         """rho(a|s) of (B,) actions: as for `ActionPrior`, with u uniform over the A actions."""
-        found = self.probabilities()
-        ratio = found[np.arange(len(found)), actions] * found.shape[1]
+        probabilities = self.probabilities()
+        ratio = probabilities[np.arange(len(probabilities)), actions] * probabilities.shape[1]
         return np.log(self.floor + (1.0 - self.floor) * ratio + (1e-300 if self.floor == 0.0 else 0.0))
 
 

@@ -409,5 +409,5 @@ def _explain(error: Any) -> str:
         near = difflib.get_close_matches(str(error["loc"][-1]), model.model_fields, n=1)
         hint = f"did you mean {near[0]!r}?" if near else "remove it"
         return f"found unknown key {where!r}; expected one of {sorted(model.model_fields)}; {hint}"
-    found = f"found {where} = {_short(error['input'])}" if error["type"] != "missing" else f"found no {where!r}"
-    return f"{found}; expected: {error['msg'].lower()}; correct that value"
+    problem = f"found {where} = {_short(error['input'])}" if error["type"] != "missing" else f"found no {where!r}"
+    return f"{problem}; expected: {error['msg'].lower()}; correct that value"

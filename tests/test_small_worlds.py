@@ -22,6 +22,7 @@ from lago_skills.stages.workspace import Workspace, open_workspace
 from lago_skills.worlds.rollouts import record, rollouts
 from lago_skills.worlds.seeds import EVAL_SEED
 from lago_skills.worlds.world import World, find_world
+from tests.conftest import ROOT
 from tests.small_worlds import DialWorld, PlaneWorld
 
 pytestmark = pytest.mark.slow

@@ -17,7 +17,7 @@ def label(episode: Episode, playbook: CompiledPlaybook, grounding: Grounding) ->
     return playbook.active(grounding.read(episode.observations[:-1]).values)
 
 
-def segments(labels: NDArray[np.int64], episode_index: int, playbook: CompiledPlaybook) -> list[Segment]:
+def segments_by_label(labels: NDArray[np.int64], episode_index: int, playbook: CompiledPlaybook) -> list[Segment]:
     """Runs of one label. Segments tile the episode: each step belongs to exactly one."""
     cuts = [0, *(np.flatnonzero(np.diff(labels)) + 1).tolist(), len(labels)]
     plan = playbook.playbook

@@ -128,8 +128,8 @@ class MixturePolicy(Policy):
     def log_prob(self, x: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
         """(B, S), (B, A) -> (B,)."""
         weights, mu, logstd = self.components(x)
-        found = torch.distributions.Normal(torch.tanh(mu), logstd.exp()).log_prob(action[:, None, :]).sum(dim=2)
-        return torch.logsumexp(weights + found, dim=1)
+        per_component = torch.distributions.Normal(torch.tanh(mu), logstd.exp()).log_prob(action[:, None, :]).sum(dim=2)
+        return torch.logsumexp(weights + per_component, dim=1)
 
 
 class LikelihoodBCImpl(BCImpl):

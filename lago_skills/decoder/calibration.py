@@ -59,22 +59,22 @@ def log_likelihood(decoder: Decoder, steps: LabelledSteps, rows: NDArray[Any]) -
     """(n,) log-density of the actions of these steps (of discrete actions, log-probability)."""
     if isinstance(decoder, DiscreteDecoderWeights):
         latents = decoder.latents(steps.embeddings)[steps.skills[rows]]
-        found = decoder.log_probs(steps.inputs[rows], latents[:, None, :])[:, 0].astype(np.float64)
-        return found[np.arange(len(rows)), steps.actions[rows, 0].astype(np.int64)]
+        log_probs = decoder.log_probs(steps.inputs[rows], latents[:, None, :])[:, 0].astype(np.float64)
+        return log_probs[np.arange(len(rows)), steps.actions[rows, 0].astype(np.int64)]
     return mixture_log_density(decode_steps(decoder, steps, rows), steps.actions[rows])
 
 
-def mixture_log_density(found: Components, actions: NDArray[Any]) -> NDArray[np.float64]:
+def mixture_log_density(components: Components, actions: NDArray[Any]) -> NDArray[np.float64]:
     """(n,) log-density of (n, A) actions under components of K = 1."""
-    parts = _per_number(found, actions).sum(axis=2) + np.log(np.maximum(found.weights[:, 0], 1e-30))  # (n, M)
+    parts = _per_number(components, actions).sum(axis=2) + np.log(np.maximum(components.weights[:, 0], 1e-30))  # (n, M)
     top = parts.max(axis=1, keepdims=True)
     return (top + np.log(np.exp(parts - top).sum(axis=1, keepdims=True)))[:, 0]
 
 
-def _per_number(found: Components, actions: NDArray[Any]) -> NDArray[np.float64]:
+def _per_number(components: Components, actions: NDArray[Any]) -> NDArray[np.float64]:
     """(n, M, A) log-densities."""
-    z = (actions[:, None, :] - found.means[:, 0]) / found.stds[:, 0].astype(np.float64)
-    return -0.5 * (z**2 + LOG_2PI) - np.log(found.stds[:, 0])
+    z = (actions[:, None, :] - components.means[:, 0]) / components.stds[:, 0].astype(np.float64)
+    return -0.5 * (z**2 + LOG_2PI) - np.log(components.stds[:, 0])
 
 
 @dataclass(frozen=True)
@@ -134,13 +134,13 @@ def _losses(decoder: Decoder, steps: LabelledSteps, rows: NDArray[Any]) -> Loss:
         whole = (top + np.log(np.exp(logits - top).sum(axis=2, keepdims=True)))[..., 0]
         chosen = logits[np.arange(len(rows)), :, steps.actions[rows, 0].astype(np.int64)]
         return _by_segment(steps, rows, (whole - chosen)[:, :, None])
-    found, actions = decode_steps(decoder, steps, rows), steps.actions[rows]
-    squares = (actions[:, None, :] - found.means[:, 0]) ** 2  # (n, M, A)
+    components, actions = decode_steps(decoder, steps, rows), steps.actions[rows]
+    squares = (actions[:, None, :] - components.means[:, 0]) ** 2  # (n, M, A)
     logstd = np.clip(
-        np.log(found.stds[:, 0])[:, None].astype(np.float64) + GRID[None, :, None, None], MIN_LOGSTD, MAX_LOGSTD
+        np.log(components.stds[:, 0])[:, None].astype(np.float64) + GRID[None, :, None, None], MIN_LOGSTD, MAX_LOGSTD
     )  # (n, G, M, A)
     per_number = 0.5 * squares[:, None] * np.exp(-2.0 * logstd) + logstd + 0.5 * LOG_2PI
-    share = np.log(np.maximum(found.weights[:, 0], 1e-30))
+    share = np.log(np.maximum(components.weights[:, 0], 1e-30))
     best = int(np.argmin(_mixture_cost(per_number, share)))
     parts = share - per_number[:, best].sum(axis=2)  # (n, M)
     responsibility = np.exp(parts - parts.max(axis=1, keepdims=True))
@@ -183,14 +183,14 @@ def calibrate(decoder: Decoder, steps: LabelledSteps, rows: NDArray[Any]) -> tup
 def centres(states: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
     """(C, I) centres of (n, I) standardised inputs by Lloyd's algorithm, which ends after few rounds."""
     sample = states[rng.choice(len(states), min(N_SAMPLE, len(states)), replace=False)]
-    found = sample[: min(N_CENTRES, len(sample))].copy()
+    nearest_centres = sample[: min(N_CENTRES, len(sample))].copy()
     for _ in range(N_LLOYD):
-        nearest = np.argmin(np.sum(found**2, axis=1) - 2.0 * sample @ found.T, axis=1)
-        counts = np.bincount(nearest, minlength=len(found))
-        sums = np.zeros_like(found)
+        nearest = np.argmin(np.sum(nearest_centres**2, axis=1) - 2.0 * sample @ nearest_centres.T, axis=1)
+        counts = np.bincount(nearest, minlength=len(nearest_centres))
+        sums = np.zeros_like(nearest_centres)
         np.add.at(sums, nearest, sample)
-        found = np.where(counts[:, None] > 0, sums / np.maximum(counts, 1)[:, None], found)
-    return found.astype(np.float32)
+        nearest_centres = np.where(counts[:, None] > 0, sums / np.maximum(counts, 1)[:, None], nearest_centres)
+    return nearest_centres.astype(np.float32)
 
 
 def widen(
@@ -221,15 +221,15 @@ def widen(
     return at(SLOPES[int(np.argmin(costs))])
 
 
-def uniform_scores(found: Components, actions: NDArray[Any]) -> NDArray[np.float64]:
+def uniform_scores(components: Components, actions: NDArray[Any]) -> NDArray[np.float64]:
     """(n, A) probability integral transform: where each action lies in its marginal distribution; uniform if that is right.
 
     The prior's samples are clipped to [-1, 1], so an action at a bound lies anywhere in the mass beyond it: there the score is
     drawn from that interval.
     Source: randomised PIT, Czado, Gneiting and Held (2009), Biometrics 65(4), section 2.
     """
-    z = (actions[:, None, :] - found.means[:, 0]) / found.stds[:, 0]
-    scores: NDArray[np.float64] = np.sum(found.weights[:, 0, :, None] * _normal_cdf(z), axis=1)
+    z = (actions[:, None, :] - components.means[:, 0]) / components.stds[:, 0]
+    scores: NDArray[np.float64] = np.sum(components.weights[:, 0, :, None] * _normal_cdf(z), axis=1)
     draw = np.random.default_rng(0).random(scores.shape)
     scores = np.where(actions >= 1.0, scores + draw * (1.0 - scores), scores)
     return np.where(actions <= -1.0, draw * scores, scores)
@@ -255,15 +255,15 @@ def figures(decoder: Decoder, steps: LabelledSteps, rows: NDArray[Any]) -> dict[
     frequencies).
     """
     train = np.flatnonzero(~steps.held_out)
-    found = {"nll": -float(log_likelihood(decoder, steps, rows).mean())}
+    metrics = {"nll": -float(log_likelihood(decoder, steps, rows).mean())}
     simple = _frequencies if isinstance(decoder, DiscreteDecoderWeights) else _gaussian
     everything = np.zeros(len(steps.skills), np.int64)
-    found["nll_one"] = -float(simple(steps, train, rows, everything).mean())
-    found["nll_per_skill"] = -float(simple(steps, train, rows, steps.skills).mean())
+    metrics["nll_one"] = -float(simple(steps, train, rows, everything).mean())
+    metrics["nll_per_skill"] = -float(simple(steps, train, rows, steps.skills).mean())
     if isinstance(decoder, DecoderWeights):
         scores = uniform_scores(decode_steps(decoder, steps, rows), steps.actions[rows])
-        found |= {f"coverage_{round(100 * level)}": share for level, share in coverage(scores).items()}
-    return found
+        metrics |= {f"coverage_{round(100 * level)}": share for level, share in coverage(scores).items()}
+    return metrics
 
 
 def _gaussian(

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from lago_skills.core import ActionSpace, Episode, Playbook, Segment
 from lago_skills.data.config import WeightingConfig
-from lago_skills.data.labels import label, segments
+from lago_skills.data.labels import label, segments_by_label
 from lago_skills.decoder.config import DecoderConfig
 from lago_skills.decoder.steps import LabelledSteps
 from lago_skills.errors import DataError
@@ -26,12 +26,12 @@ def label_episodes(
     episodes: dict[str, list[Episode]], playbooks: dict[str, Playbook], grounding: Grounding
 ) -> list[Segment]:
     """Segments of all episodes, by the playbook of each episode's task."""
-    found: list[Segment] = []
+    labelled: list[Segment] = []
     for task, runs in episodes.items():
         book = CompiledPlaybook(playbooks[task], grounding.vocabulary)
         for index, episode in enumerate(runs):
-            found.extend(segments(label(episode, book, grounding), index, book))
-    return found
+            labelled.extend(segments_by_label(label(episode, book, grounding), index, book))
+    return labelled
 
 
 def episode_weights(episodes: list[Episode], config: WeightingConfig) -> NDArray[np.float64]:
@@ -70,7 +70,7 @@ def held_out_episodes(episodes: list[Episode], share: float) -> set[int]:
 def labelled_steps(
     episodes: dict[str, list[Episode]],
     playbooks: dict[str, Playbook],
-    found: list[Segment],
+    segments: list[Segment],
     embeddings: dict[str, NDArray[np.float32]],
     grounding: Grounding,
     config: DecoderConfig,
@@ -92,18 +92,18 @@ def labelled_steps(
         for task, runs in episodes.items()
     }
     held_out = {task: held_out_episodes(runs, config.held_out_share) for task, runs in episodes.items()}
-    known = {sentence: number for number, sentence in enumerate(dict.fromkeys(item.skill for item in found))}
+    known = {sentence: number for number, sentence in enumerate(dict.fromkeys(item.skill for item in segments))}
     columns: dict[str, list[Any]] = {}
     rng = np.random.default_rng(0)
-    for number, segment in enumerate(found):
+    for number, segment in enumerate(segments):
         episode = episodes[segment.task_id][segment.episode]
         n_steps = segment.stop - segment.start
         # A skill has done its part at the end of its segment, unless the episode just ran out of time.
         ended = np.zeros(n_steps, np.bool_)
         ended[-1] = segment.stop < len(episode.actions) or episode.success
         aims = _Aims(segment, episode, playbooks, grounding, ends.fitted[number] if ends is not None else None)
-        made = _segment_rows(segment, episode, aims, grounding, config, rng)
-        made |= {
+        rows = _segment_rows(segment, episode, aims, grounding, config, rng)
+        rows |= {
             "skills": np.full(n_steps, known[segment.skill]),
             "segments": np.full(n_steps, number),
             "rewards": ended.astype(np.float32),
@@ -111,7 +111,7 @@ def labelled_steps(
             "held_out": np.full(n_steps, segment.episode in held_out[segment.task_id]),
             "weights": np.full(n_steps, weights[segment.task_id][segment.episode] / totals[segment.task_id]),
         }
-        for name, column in made.items():
+        for name, column in rows.items():
             columns.setdefault(name, []).append(column)
     arrays: dict[str, Any] = {name: np.concatenate(parts) for name, parts in columns.items()}
     return LabelledSteps(

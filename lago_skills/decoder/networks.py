@@ -93,7 +93,7 @@ class SkillEncoder(nn.Module):
 
     def export(self) -> Trunk:
         """The network at run time."""
-        found: list[Layer] = []
+        exported: list[Layer] = []
         for number, layer in enumerate(self.layers):
             weight, bias = array(cast("nn.Linear", layer).weight), array(cast("nn.Linear", layer).bias)
             split = self.n_inputs if number == 0 else weight.shape[1]
@@ -102,5 +102,5 @@ class SkillEncoder(nn.Module):
                 array(cast("nn.Linear", joined[number]).weight) * LATENT_GAIN if number < len(joined) else none
                 for joined in (self.shifts, self.scales)
             )
-            found.append(Layer(weight[:, :split].copy(), bias, shift, scale, weight[:, split:].copy()))
-        return Trunk(tuple(found))
+            exported.append(Layer(weight[:, :split].copy(), bias, shift, scale, weight[:, split:].copy()))
+        return Trunk(tuple(exported))

@@ -70,15 +70,15 @@ def _finish(
     rows = np.flatnonzero(steps.held_out)
     if len(rows) == 0:
         rows = np.arange(len(steps.actions))
-    found = {"held_out_nll_uncalibrated": -float(calibration.log_likelihood(decoder, steps, rows).mean())}
+    figures = {"held_out_nll_uncalibrated": -float(calibration.log_likelihood(decoder, steps, rows).mean())}
     if config.calibrate:
-        found["held_out_nll_others"] = _cross_validated(decoder, steps, rows)
+        figures["held_out_nll_others"] = _cross_validated(decoder, steps, rows)
         decoder, n0 = calibration.calibrate(decoder, steps, rows)
         decoder = calibration.widen(decoder, steps, rows, states, np.random.default_rng(seed))
-        found |= {"prior_segments": n0, "novelty_slope": float(decoder.network.novelty.slope[0])}
+        figures |= {"prior_segments": n0, "novelty_slope": float(decoder.network.novelty.slope[0])}
     scores = calibration.figures(decoder, steps, rows)
-    found |= {f"held_out_{name}" if name.startswith("nll") else name: value for name, value in scores.items()}
-    return decoder, {**found, "n_held_out": float(len(rows))}
+    figures |= {f"held_out_{name}" if name.startswith("nll") else name: value for name, value in scores.items()}
+    return decoder, {**figures, "n_held_out": float(len(rows))}
 
 
 def _cross_validated(decoder: Decoder, steps: LabelledSteps, rows: NDArray[Any], n_folds: int = 5) -> float:

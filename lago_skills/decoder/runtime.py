@@ -346,12 +346,12 @@ def _flat(value: Any, name: str = "") -> dict[str, Array]:
         items = [(item.name, getattr(value, item.name)) for item in fields(value)]
     else:
         items = [(str(i), part) for i, part in enumerate(cast("tuple[Any, ...]", value))]
-    found: dict[str, Array] = {}
+    arrays: dict[str, Array] = {}
     for key, part in items:
         if part is None:
             continue
-        found |= _flat(part, f"{name}.{key}" if name else key)
-    return found
+        arrays |= _flat(part, f"{name}.{key}" if name else key)
+    return arrays
 
 
 def _load(path: Path, kind: type[DecoderWeights] | type[DiscreteDecoderWeights]) -> Decoder:
@@ -384,10 +384,10 @@ def _load(path: Path, kind: type[DecoderWeights] | type[DiscreteDecoderWeights])
         }
         if "skip" in arrays:
             heads["skip"] = arrays.pop("skip")
-        found = kind(network, **heads)
+        decoder = kind(network, **heads)
         if arrays or not network.text or not network.trunks:
             raise KeyError(f"unexpected or missing {sorted(arrays)[:3]}")
-        return found
+        return decoder
     except KeyError as error:
         raise ArtifactCorrupt(
             f"decoder weights {str(path)!r} are not those of a {kind.__name__} ({error}); expected a decoder written by this "

@@ -132,7 +132,7 @@ class LibraryGuide:
             )
         self._looked_up_at = -1
         self._support: dict[int, float] = {}  # log of demonstrated steps, by skill
-        self._found: dict[str, tuple[Neighbors, NDArray[np.float32], NDArray[np.float32]]] = {}
+        self._neighbors_of_steps: dict[str, tuple[Neighbors, NDArray[np.float32], NDArray[np.float32]]] = {}
         self._follow()
 
     @property
@@ -172,24 +172,24 @@ class LibraryGuide:
         change = self.library.change
         if change != self._looked_up_at:
             self._support = {}
-            self._found = {name: self._lookup(latents) for name, latents in self.step_latents.items()}
-            self._meant = {name: self._skill_weights(*self._found[name][:2]) for name in self.words}
+            self._neighbors_of_steps = {name: self._lookup(latents) for name, latents in self.step_latents.items()}
+            self._meant = {name: self._skill_weights(*self._neighbors_of_steps[name][:2]) for name in self.words}
             self._looked_up_at = change
 
     def _lookup(self, latents: NDArray[np.float32]) -> tuple[Neighbors, NDArray[np.float32], NDArray[np.float32]]:
         """(B, Z) -> neighbours, mixture weights (B, K), and the neighbours' latents (B, K, Z)."""
-        found = self.library.search(latents, max(min(self.config.k, self.library.n_active), 1))
-        if (found.ids[:, 0] < 0).any():
+        neighbors = self.library.search(latents, max(min(self.config.k, self.library.n_active), 1))
+        if (neighbors.ids[:, 0] < 0).any():
             raise LibraryConflict(
                 "found no enabled skill in the library; expected at least one; enable one (lago skills enable), or build again"
             )
-        logits = np.where(found.ids >= 0, found.scores / self.config.temperature, -np.inf)
+        logits = np.where(neighbors.ids >= 0, neighbors.scores / self.config.temperature, -np.inf)
         if self.config.support_weight:
-            logits += self.config.support_weight * self._log_support(found.ids)
+            logits += self.config.support_weight * self._log_support(neighbors.ids)
         logits -= logits.max(axis=1, keepdims=True)
         weights = np.exp(logits)
         weights = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
-        return found, weights, self.library.latents(found.ids)
+        return neighbors, weights, self.library.latents(neighbors.ids)
 
     def _log_support(self, ids: NDArray[np.int64]) -> NDArray[np.float64]:
         """(B, K) skill ids -> logarithms of their demonstrated steps, read once per change of the library."""
@@ -200,12 +200,12 @@ class LibraryGuide:
                 self._support[number] = float(np.log(max(steps, 1.0)))
         return np.array([self._support.get(number, 0.0) for number in unique.tolist()])[places].reshape(ids.shape)
 
-    def _skill_weights(self, found: Neighbors, weights: NDArray[np.float32]) -> NDArray[np.float64]:
+    def _skill_weights(self, neighbors: Neighbors, weights: NDArray[np.float32]) -> NDArray[np.float64]:
         """(n_steps, n_skills) how much each demonstrated skill says of what a step's words mean."""
         assert self.ends is not None  # refused at construction
         meant = np.zeros((len(weights), len(self.ends.skills)))
-        for row, neighbors in enumerate(found.ids.tolist()):
-            for number, weight in zip(neighbors, weights[row].tolist(), strict=True):
+        for row, ids in enumerate(neighbors.ids.tolist()):
+            for number, weight in zip(ids, weights[row].tolist(), strict=True):
                 label = self._label(number) if number >= 0 else ""
                 if label in self.ends.skills:
                     meant[row, self.ends.skills.index(label)] += weight
@@ -218,7 +218,7 @@ class LibraryGuide:
     def neighbors(self, task: str) -> tuple[Neighbors, NDArray[np.float32]]:
         """Neighbours of each step of a task's playbook, and their (n_steps, K) weights."""
         self._follow()
-        return self._found[task][:2]
+        return self._neighbors_of_steps[task][:2]
 
     def retrieve(self, observations: NDArray[Any], task: str) -> Retrieval:
         """Which step is active in each state, where it heads, and which skills answer it.
@@ -239,9 +239,9 @@ class LibraryGuide:
         if self.config.query == "playbook":
             queries = self.step_latents[task][steps]
             self._follow()
-            found, weights, latents = self._found[task]
+            of_steps, weights, latents = self._neighbors_of_steps[task]
             neighbors, weights, latents = (
-                Neighbors(found.ids[steps], found.scores[steps]),
+                Neighbors(of_steps.ids[steps], of_steps.scores[steps]),
                 weights[steps],
                 latents[steps],
             )
@@ -259,13 +259,13 @@ class LibraryGuide:
     def _retrieve_words(self, observations: NDArray[Any], task: str) -> Retrieval:
         plan, state = self.words[task], anchored(self.grounding).read(np.asarray(observations, np.float64))
         steps, targets = self.read_words(state, task)
-        found, weights, latents = self._found[task]
+        neighbors, weights, latents = self._neighbors_of_steps[task]
         return Retrieval(
             state,
             self.step_latents[task][steps],
             steps,
             targets,
-            Neighbors(found.ids[steps], found.scores[steps]),
+            Neighbors(neighbors.ids[steps], neighbors.scores[steps]),
             weights[steps],
             latents[steps],
             plan.subjects[steps],

@@ -151,20 +151,20 @@ class Planner:
         if self.model == BEST:
             plans = [p for m in self.transcripts.models() if (p := self._chain(request, task, m)).versions]
             usable = [p for p in plans if p.chosen is not None]
-            found = max(usable, key=_rank, default=plans[-1] if plans else Plan(task, request))
+            best = max(usable, key=_rank, default=plans[-1] if plans else Plan(task, request))
         else:
-            found = self._chain(request, task, self.model)
-        ids = {version.transcript.id for version in found.versions}
+            best = self._chain(request, task, self.model)
+        ids = {version.transcript.id for version in best.versions}
         for edit in self.transcripts.edits(request):
             if edit.parent not in ids:
                 continue
-            parent = next(v for v in found.versions if v.transcript.id == edit.parent)
+            parent = next(v for v in best.versions if v.transcript.id == edit.parent)
             version = self.version(edit, task)
-            who = f"{HUMAN} ({len(found.versions) + 1})"
+            who = f"{HUMAN} ({len(best.versions) + 1})"
             version = replace(version, authors=_authors(version.playbook, parent, who))
             ids.add(edit.id)
-            found = replace(found, versions=(*found.versions, version), chosen=version, open_repair=None)
-        return found
+            best = replace(best, versions=(*best.versions, version), chosen=version, open_repair=None)
+        return best
 
     # All tasks ------------------------------------------------------------------------------------------------------
 
@@ -200,14 +200,14 @@ class Planner:
 
         A training task's request lists the sentences of earlier rounds, so of the training tasks one round is open.
         """
-        found: list[Request] = []
+        requests: list[Request] = []
         for task, request in self.requests(seen, unseen):
             plan = self.plan(task, request)
             if not plan.versions:
-                found.append(request)
+                requests.append(request)
             elif plan.open_repair is not None and (repairs or plan.chosen is None):
-                found.append(plan.open_repair)
-        return found
+                requests.append(plan.open_repair)
+        return requests
 
     def requests(self, seen: tuple[Task, ...], unseen: tuple[Task, ...]) -> Iterator[tuple[Task, Request]]:
         """The request of each task, in order; stops where words of an unanswered training task are needed."""

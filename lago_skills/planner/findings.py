@@ -84,8 +84,8 @@ class LintFile:
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
             try:
                 raw: dict[str, Any] = json.loads(line)
-                found = tuple(Finding(**entry) for entry in raw.pop("findings"))
-                record = LintRecord(**raw, findings=found)
+                findings = tuple(Finding(**entry) for entry in raw.pop("findings"))
+                record = LintRecord(**raw, findings=findings)
             except (ValueError, TypeError, KeyError) as error:
                 raise PlanError(
                     f"line {number} of lint file {str(path)!r} is not a lint record ({error}); expected one JSON object; "

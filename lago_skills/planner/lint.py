@@ -179,9 +179,9 @@ def _never_begun(book: Playbook, labels: list[NDArray[np.int64]], where: str) ->
 
 
 def _labels(book: Playbook, vocabulary: Vocabulary, traces: list[Trace]) -> list[NDArray[np.int64]]:
-    told = [trace.steps for trace in traces if trace.steps is not None]
-    if told:
-        return told
+    given = [trace.steps for trace in traces if trace.steps is not None]
+    if given:
+        return given
     compiled = CompiledPlaybook(book, vocabulary)
     return [compiled.active(trace.values) for trace in traces]
 

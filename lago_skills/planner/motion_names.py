@@ -58,12 +58,12 @@ class Naming:
     @property
     def words(self) -> tuple[str, ...]:
         """All sentences, each once."""
-        return tuple(dict.fromkeys(skill for found in self.names.values() for skill in found.values()))
+        return tuple(dict.fromkeys(skill for of_task in self.names.values() for skill in of_task.values()))
 
 
 def naming_request(tasks: list[tuple[Task, Motions]], grounding: Grounding, words: list[str]) -> Request:
     """The request for the motions of a few tasks; depends on nothing but its arguments."""
-    shown = {name for _, found in tasks for motion in found.motions for name in motion.start}
+    shown = {name for _, motions in tasks for motion in motions.motions for name in motion.start}
     features: list[Feature] = [feature for feature in grounding.vocabulary.features if feature.name in shown]
     prompt = template("motions.md").render(
         world=grounding.world,
@@ -83,16 +83,16 @@ def read_names(
     names: Names = {}
     answers: dict[str, Transcript] = {}
     for group in _groups(tasks):
-        words = list(dict.fromkeys(skill for found in names.values() for skill in found.values()))
+        words = list(dict.fromkeys(skill for of_group in names.values() for skill in of_group.values()))
         request = naming_request(group, grounding, words)
         fault = ""
         for answer in reversed(transcripts.answers(request, model)):
             try:
-                found = parse_names(answer.response, group)
+                of_group = parse_names(answer.response, group)
             except PlanError as error:
                 fault = fault or f"{error} (answer of {answer.model})"
                 continue
-            names |= found
+            names |= of_group
             answers |= {task.id: answer for task, _ in group}
             break
         else:
@@ -114,20 +114,20 @@ def parse_names(text: str, tasks: list[tuple[Task, Motions]]) -> Names:
     try:
         raw, _ = json.JSONDecoder().raw_decode(text, max(text.find("{"), 0))
         entries = cast("list[dict[str, Any]]", raw["names"])
-        said = {(str(entry["task"]), int(entry["motion"])): entry["skill"] for entry in entries}
+        sentences = {(str(entry["task"]), int(entry["motion"])): entry["skill"] for entry in entries}
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise PlanError(
             f'found no names of motions in an answer ({type(error).__name__}: {error}); expected {{"names": [{{"task": ..., '
             '"motion": ..., "skill": ...}]}; record another answer'
         ) from error
-    found: Names = {task.id: {} for task, _ in tasks}
+    names: Names = {task.id: {} for task, _ in tasks}
     for task, known in tasks:
         for motion in known.motions:
-            sentence = clean_sentence(said.get((task.id, motion.number)))
+            sentence = clean_sentence(sentences.get((task.id, motion.number)))
             if sentence is None:
                 raise PlanError(
-                    f"found {said.get((task.id, motion.number))!r:.80} as the name of motion {motion.number} of task {task.id!r}; "
+                    f"found {sentences.get((task.id, motion.number))!r:.80} as the name of motion {motion.number} of task {task.id!r}; "
                     "expected a sentence of at most 500 characters, without control characters; record another answer"
                 )
-            found[task.id][motion.number] = sentence
-    return found
+            names[task.id][motion.number] = sentence
+    return names

@@ -49,13 +49,13 @@ def course(runs: list[dict[str, NDArray[Any]]]) -> dict[str, list[float]]:
 
     What hardly varies is left out.
     """
-    found: dict[str, list[float]] = {}
+    medians: dict[str, list[float]] = {}
     for name in runs[0]:
         moments = [run[name][[round(share * (len(run[name]) - 1)) for share in COURSE_TIMES]] for run in runs]
         middle = np.median(moments, axis=0)  # (11,)
         if np.ptp(middle) >= LEAST_CHANGE:
-            found[name] = [round(float(value), 2) + 0.0 for value in middle]
-    return found
+            medians[name] = [round(float(value), 2) + 0.0 for value in middle]
+    return medians
 
 
 def beside(anchors: NDArray[Any], names: tuple[str, ...]) -> dict[str, NDArray[np.float64]]:

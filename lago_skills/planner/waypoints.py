@@ -86,8 +86,8 @@ def read_waypoints(text: str, name: str) -> tuple[Waypoint, ...]:
     """
     start = text.find("{")
     try:
-        found, _ = json.JSONDecoder().raw_decode(text, max(start, 0))
-        points = tuple(_waypoint(raw) for raw in cast("dict[str, Any]", found)["waypoints"])
+        answer, _ = json.JSONDecoder().raw_decode(text, max(start, 0))
+        points = tuple(_waypoint(raw) for raw in cast("dict[str, Any]", answer)["waypoints"])
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise PlanError(
             f'{name}: found an answer that is no motion ({error}); expected {{"waypoints": [...]}}; record it again'

@@ -66,16 +66,16 @@ def wordings_requests(tasks: tuple[Task, ...], in_use: tuple[Task, ...], known: 
 
     firsts = [tasks[i : i + FIRST_GROUP] for i in range(0, len(tasks), FIRST_GROUP)]
     mores = [in_use[i : i + MORE_GROUP] for i in range(0, len(in_use), MORE_GROUP)]
-    found = [request(group[0].id, "first", FIRST_EACH, group) for group in firsts if few(group, 1)]
+    requests = [request(group[0].id, "first", FIRST_EACH, group) for group in firsts if few(group, 1)]
     enough = FIRST_EACH + MORE_EACH // 2
-    found += [request(f"more-{group[0].id}", "more", MORE_EACH, group) for group in mores if few(group, enough)]
+    requests += [request(f"more-{group[0].id}", "more", MORE_EACH, group) for group in mores if few(group, enough)]
     rounds = [kind for kind in CONTRAST_ROUNDS if kind not in known.contrasts and len(in_use) > 1]
-    found += [request(kind, kind, CONTRASTS, in_use) for kind in rounds]
+    requests += [request(kind, kind, CONTRASTS, in_use) for kind in rounds]
     if not known.terms and tasks:
-        found.append(request("terms", "terms", TERM_SETS))
+        requests.append(request("terms", "terms", TERM_SETS))
     if NONE not in known.texts and tasks:
-        found.append(request(NONE, NONE, UNRELATED))
-    return found
+        requests.append(request(NONE, NONE, UNRELATED))
+    return requests
 
 
 def read_wordings(transcripts: TranscriptFile, tasks: tuple[Task, ...]) -> Wordings:
@@ -93,10 +93,10 @@ def read_wordings(transcripts: TranscriptFile, tasks: tuple[Task, ...]) -> Wordi
             continue
         answer = _parse(transcript.response)
         contrasts |= {transcript.name.removeprefix("wordings/")} & set(CONTRAST_ROUNDS)
-        for task, found in answer.texts.items():
+        for task, rewordings in answer.texts.items():
             if task in ids:
-                kept = texts.setdefault(task, [])
-                kept += [text for text in dict.fromkeys(found) if text not in kept]
+                of_task = texts.setdefault(task, [])
+                of_task += [text for text in dict.fromkeys(rewordings) if text not in of_task]
         terms.update(dict.fromkeys(answer.terms))
     return Wordings(texts, tuple(terms), frozenset(contrasts))
 

@@ -17,7 +17,7 @@ from lago_skills.worlds.grounding import Grounding, goals
 
 def query_steps(
     episodes: dict[str, list[Episode]],
-    found: list[Segment],
+    segments: list[Segment],
     latents: dict[str, NDArray[np.float32]],
     words: dict[str, NDArray[np.float32]],
     grounding: Grounding,
@@ -32,24 +32,24 @@ def query_steps(
     names = list(episodes)
     weights = {task: episode_weights(runs, weighting or WeightingConfig()) for task, runs in episodes.items()}
     held_out = {task: held_out_episodes(runs, held_out_share) for task, runs in episodes.items()}
-    known = {sentence: number for number, sentence in enumerate(dict.fromkeys(item.skill for item in found))}
+    known = {sentence: number for number, sentence in enumerate(dict.fromkeys(item.skill for item in segments))}
     totals = dict.fromkeys(names, 0.0)
-    for item in found:
+    for item in segments:
         totals[item.task_id] += weights[item.task_id][item.episode] * (item.stop - item.start)
     columns: dict[str, list[Any]] = {}
     rng = np.random.default_rng(0)
-    for item in found:
+    for item in segments:
         n_steps = item.stop - item.start
         episode = episodes[item.task_id][item.episode]
         observations = episode.observations[item.start : item.stop].astype(np.float64)
-        made = {
+        rows = {
             **_states(observations, grounding, config, rng),
             "tasks": np.full(n_steps, names.index(item.task_id)),
             "skills": np.full(n_steps, known[item.skill]),
             "held_out": np.full(n_steps, item.episode in held_out[item.task_id]),
             "weights": np.full(n_steps, weights[item.task_id][item.episode] / totals[item.task_id]),
         }
-        for name, column in made.items():
+        for name, column in rows.items():
             columns.setdefault(name, []).append(column)
     n_words = max(len(words[name]) for name in names)
     return QuerySteps(

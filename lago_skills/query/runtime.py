@@ -105,7 +105,7 @@ class QueryNetwork:
         arrays = load_arrays(path)
         try:
             n_layers = len({name.split(".")[1] for name in arrays if name.startswith("layers.")})
-            found = QueryNetwork(
+            network = QueryNetwork(
                 input_mean=arrays["input_mean"],
                 input_std=arrays["input_std"],
                 task=_linear(arrays, "task"),
@@ -116,7 +116,7 @@ class QueryNetwork:
                 f"query network {str(path)!r} cannot be used ({error}); expected one written by this version of the package; "
                 "delete its folder and build again"
             ) from error
-        return found
+        return network
 
 
 class LearnedQuery:
@@ -151,10 +151,10 @@ def _unit(rows: Array) -> Array:
 
 def _flat(network: QueryNetwork) -> dict[str, Array]:
     layers = {"task": network.task, **{f"layers.{i}": layer for i, layer in enumerate(network.layers)}}
-    found = {"input_mean": network.input_mean, "input_std": network.input_std}
+    arrays = {"input_mean": network.input_mean, "input_std": network.input_std}
     for name, layer in layers.items():
-        found |= {f"{name}.weight": layer.weight, f"{name}.bias": layer.bias}
-    return found
+        arrays |= {f"{name}.weight": layer.weight, f"{name}.bias": layer.bias}
+    return arrays
 
 
 def _linear(arrays: dict[str, NDArray[Any]], name: str) -> Linear:

@@ -74,9 +74,9 @@ def train(
             drawn = rng.choice(rows, config.batch_size, p=probability)
             states, texts = _draw(steps, drawn, config, rng)
             states = (states - mean) / std + rng.normal(0.0, config.input_noise_std, states.shape)
-            found = network(torch.from_numpy(states.astype(np.float32)), torch.from_numpy(texts))
+            queries = network(torch.from_numpy(states.astype(np.float32)), torch.from_numpy(texts))
             loss = nn.functional.cross_entropy(
-                found @ latents.T / config.temperature, torch.from_numpy(steps.skills[drawn])
+                queries @ latents.T / config.temperature, torch.from_numpy(steps.skills[drawn])
             )
             optimiser.zero_grad()
             loss.backward()

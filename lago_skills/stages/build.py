@@ -43,11 +43,11 @@ def jobs(space: Workspace) -> list[Job]:
     def make(writer: ArtifactWriter, progress: Progress) -> None:
         decoder = pretrain.load(space.artifact("decoder"))
         learned = query.wanted(space, space.artifact("decoder"), space.study.seed)
-        found, embeddings = segment.load(space)
+        segments, embeddings = segment.load(space)
         books = plan.playbooks(space)
         with _opened(space, decoder) as library:
-            _place_decoder(space, found, books)
-            update(library, found, decoder, file_hash(space.library / DECODER_FILE), embeddings)
+            _place_decoder(space, segments, books)
+            update(library, segments, decoder, file_hash(space.library / DECODER_FILE), embeddings)
             library.compact()
             latents = _step_latents(books, decoder, embeddings)
             settings = RetrievalConfig(**config.model_dump())
@@ -83,8 +83,8 @@ def _edits(space: Workspace) -> str:
     if not (space.library / STORE_FILE).exists():
         return ""
     with SkillLibrary.open(space.library) as library:
-        made = [[change.id, change.action] for change in library.changes(-1) if change.who != BUILDER]
-    return json_fingerprint(made) if made else ""
+        by_people = [[change.id, change.action] for change in library.changes(-1) if change.who != BUILDER]
+    return json_fingerprint(by_people) if by_people else ""
 
 
 def _opened(space: Workspace, decoder: Decoder) -> SkillLibrary:
@@ -93,11 +93,11 @@ def _opened(space: Workspace, decoder: Decoder) -> SkillLibrary:
     return SkillLibrary.create(space.library, decoder.latent_size)
 
 
-def _place_decoder(space: Workspace, found: list[Segment], books: dict[str, Playbook]) -> None:
+def _place_decoder(space: Workspace, segments: list[Segment], books: dict[str, Playbook]) -> None:
     """Beside the library: the decoder that its latents are for, and states to compare skills in."""
     _copy_into_place(space.artifact("decoder") / pretrain.DECODER_FILE, space.library / DECODER_FILE)
     temporary = space.library / f".{PROBES_FILE}.tmp"
-    save_arrays({"inputs": _probes(space, found, books)}, temporary)
+    save_arrays({"inputs": _probes(space, segments, books)}, temporary)
     temporary.replace(space.library / PROBES_FILE)
 
 
@@ -107,13 +107,13 @@ def _copy_into_place(source: Path, target: Path) -> None:
     temporary.replace(target)
 
 
-def _probes(space: Workspace, found: list[Segment], books: dict[str, Playbook]) -> NDArray[np.float32]:
+def _probes(space: Workspace, segments: list[Segment], books: dict[str, Playbook]) -> NDArray[np.float32]:
     """(P, I) decoder inputs in the middle of demonstrated segments, evenly over all of them."""
     episodes, ends, grounding = collect.episodes(space), segment.ends(space), space.study.grounding
     rows: list[NDArray[np.float32]] = []
-    chosen: list[int] = np.unique(np.linspace(0, len(found) - 1, N_PROBES).astype(int)).tolist()
+    chosen: list[int] = np.unique(np.linspace(0, len(segments) - 1, N_PROBES).astype(int)).tolist()
     for number in chosen:
-        item = found[number]
+        item = segments[number]
         heads = None if ends is None else ends.fitted[number]
         inputs = segment_inputs(item, episodes[item.task_id][item.episode], books, grounding, heads)
         rows.append(inputs[len(inputs) // 2][None])
@@ -127,17 +127,24 @@ def assemble(space: Workspace, decoder: Decoder, learned: LearnedQuery | None = 
         ArtifactMissing: segments or playbooks have not been made.
         ArtifactCorrupt: they are damaged.
     """
-    found, embeddings = segment.load(space)
+    segments, embeddings = segment.load(space)
     config = RetrievalConfig(**space.study.guide.model_dump())
     return assemble_from(
-        space.study.grounding, decoder, found, embeddings, plan.playbooks(space), config, learned, segment.ends(space)
+        space.study.grounding,
+        decoder,
+        segments,
+        embeddings,
+        plan.playbooks(space),
+        config,
+        learned,
+        segment.ends(space),
     )
 
 
 def assemble_from(
     grounding: Grounding,
     decoder: Decoder,
-    found: list[Segment],
+    segments: list[Segment],
     embeddings: dict[str, NDArray[np.float32]],
     books: dict[str, Playbook],
     config: RetrievalConfig,
@@ -145,7 +152,7 @@ def assemble_from(
     ends: Ends | None = None,
 ) -> LibraryGuide:
     """A guide from its parts: a skill for every sentence of the segments, latents for every step of the playbooks."""
-    library = SkillLibrary.in_memory(decoder.latent_size, _demonstrated(found, decoder, embeddings).values())
+    library = SkillLibrary.in_memory(decoder.latent_size, _demonstrated(segments, decoder, embeddings).values())
     latents = _step_latents(books, decoder, embeddings)
     return LibraryGuide(grounding, decoder, library, books, latents, config, learned, ends)
 
@@ -160,11 +167,11 @@ def _step_latents(
 
 
 def _demonstrated(
-    found: list[Segment], decoder: Decoder, embeddings: dict[str, NDArray[np.float32]]
+    segments: list[Segment], decoder: Decoder, embeddings: dict[str, NDArray[np.float32]]
 ) -> dict[str, NewSkill]:
     """One skill per demonstrated sentence, in order of appearance."""
     by_sentence: defaultdict[str, list[Segment]] = defaultdict(list)
-    for item in found:
+    for item in segments:
         by_sentence[item.skill].append(item)
     latents = decoder.latents(np.stack([embeddings[sentence] for sentence in by_sentence]))
     return {
@@ -181,7 +188,7 @@ def _demonstrated(
 
 def update(
     library: SkillLibrary,
-    found: list[Segment],
+    segments: list[Segment],
     decoder: Decoder,
     decoder_name: str,
     embeddings: dict[str, NDArray[np.float32]],
@@ -194,7 +201,7 @@ def update(
     if library.decoder != decoder_name:
         _embed_missing(library)
         library.reembed(lambda sentences, e: decoder.latents(e), decoder_name, who=BUILDER)
-    wanted = _demonstrated(found, decoder, embeddings)
+    wanted = _demonstrated(segments, decoder, embeddings)
     known = {str(s.provenance.get("label")): s for s in library.list() if s.provenance.get("by") == BUILDER}
     library.add_many([skill for label, skill in wanted.items() if label not in known], who=BUILDER)
     for label, skill in known.items():

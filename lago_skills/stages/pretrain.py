@@ -29,18 +29,20 @@ def job(space: Workspace, seed: int, folder: Path, *, learn_text: bool = True) -
         from lago_skills.decoder.pretrain import pretrain
         from lago_skills.stages.planning.phrases import phrases
 
-        found, embeddings = segment.load(space)
+        segments, embeddings = segment.load(space)
         steps = labelled_steps(
             collect.episodes(space),
             plan.playbooks(space),
-            found,
+            segments,
             embeddings,
             space.study.grounding,
             config,
             space.study.weighting,
             segment.ends(space),
         )
-        words = phrases(space, list(dict.fromkeys(segment.skill for segment in found))) if config.uses_phrases else None
+        words = (
+            phrases(space, list(dict.fromkeys(segment.skill for segment in segments))) if config.uses_phrases else None
+        )
         decoder, figures = pretrain(
             steps,
             config,

@@ -41,11 +41,11 @@ def learned(space: Workspace, decoder_dir: Path, seed: int) -> LearnedQuery:
     Raises:
         ArtifactMissing: the decoder or what it was made from is not there.
     """
-    made = job(space, decoder_dir, seed)
-    if not made.done:
-        made.run(lambda done, note: None)
-    verify(made.folder)
-    return LearnedQuery(QueryNetwork.load(made.folder / QUERY_FILE), load_arrays(made.folder / TASKS_FILE))
+    query_job = job(space, decoder_dir, seed)
+    if not query_job.done:
+        query_job.run(lambda done, note: None)
+    verify(query_job.folder)
+    return LearnedQuery(QueryNetwork.load(query_job.folder / QUERY_FILE), load_arrays(query_job.folder / TASKS_FILE))
 
 
 def recipe(space: Workspace, decoder_dir: Path, seed: int) -> dict[str, Any]:

@@ -49,26 +49,26 @@ def jobs(space: Workspace) -> list[Job]:
         books, episodes = plan.playbooks(space), collect.episodes(space)
         planned = {name: runs for name, runs in episodes.items() if name not in unplanned}
         if space.study.plan.form == "words":
-            found = _align(space, planned, books, writer, progress)
+            segments = _align(space, planned, books, writer, progress)
         else:
-            found = label_episodes(planned, books, space.study.grounding)
+            segments = label_episodes(planned, books, space.study.grounding)
         if unplanned:
-            found += motions.segments(space, names, episodes)
-        progress(1, f"{len(found)} segments")
+            segments += motions.segments(space, names, episodes)
+        progress(1, f"{len(segments)} segments")
         sentences = list(
             dict.fromkeys([*(step.sentence for book in books.values() for step in book.steps), *names.words])
         )
         vectors = embed(sentences)
-        (writer.path / SEGMENTS_FILE).write_text(json.dumps([asdict(s) for s in found]) + "\n", encoding="utf-8")
+        (writer.path / SEGMENTS_FILE).write_text(json.dumps([asdict(s) for s in segments]) + "\n", encoding="utf-8")
         (writer.path / SENTENCES_FILE).write_text(
             json.dumps(sentences, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
         )
         save_arrays({"embeddings": vectors}, writer.path / EMBEDDINGS_FILE)
-        progress(2, f"{len(found)} segments, {len(sentences)} sentences")
+        progress(2, f"{len(segments)} segments, {len(sentences)} sentences")
         writer.summary = {
-            "segments": len(found),
+            "segments": len(segments),
             "sentences": len(sentences),
-            "demonstrated": len(Counter(s.skill for s in found)),
+            "demonstrated": len(Counter(s.skill for s in segments)),
             "embedding_model_sha256": MODEL_SHA256,
             **writer.summary,
         }
@@ -105,10 +105,10 @@ def _align(
     for number, (task, runs) in enumerate(episodes.items()):
         alignments[task] = align(runs, books[task], grounding)
         progress(0, f"aligned {number + 1} of {len(episodes)} tasks")
-    found, ends = learn(episodes, books, alignments, grounding)
+    segments, ends = learn(episodes, books, alignments, grounding)
     ends.save(writer.path)
     writer.summary = {"aligned": {task: [round(s, 2) for s in each.scores] for task, each in alignments.items()}}
-    return found
+    return segments
 
 
 def ends(space: Workspace) -> Ends | None:
@@ -124,9 +124,9 @@ def ends(space: Workspace) -> Ends | None:
     )
 
 
-def provenance(found: list[Segment]) -> dict[str, Any]:
+def provenance(segments: list[Segment]) -> dict[str, Any]:
     """Where a skill comes from: the tasks of its segments, and what cut them."""
-    return {"tasks": sorted({s.task_id for s in found}), "cut": sorted({s.cut for s in found})}
+    return {"tasks": sorted({s.task_id for s in segments}), "cut": sorted({s.cut for s in segments})}
 
 
 def load(space: Workspace) -> tuple[list[Segment], dict[str, NDArray[np.float32]]]:
@@ -138,7 +138,7 @@ def load(space: Workspace) -> tuple[list[Segment], dict[str, NDArray[np.float32]
     """
     folder = space.artifact("segments")
     verify(folder)
-    found = [Segment(**entry) for entry in json.loads((folder / SEGMENTS_FILE).read_text(encoding="utf-8"))]
+    segments = [Segment(**entry) for entry in json.loads((folder / SEGMENTS_FILE).read_text(encoding="utf-8"))]
     sentences: list[str] = json.loads((folder / SENTENCES_FILE).read_text(encoding="utf-8"))
     vectors = load_arrays(folder / EMBEDDINGS_FILE)["embeddings"]
-    return found, dict(zip(sentences, vectors, strict=True))
+    return segments, dict(zip(sentences, vectors, strict=True))

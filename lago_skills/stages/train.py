@@ -84,11 +84,11 @@ def learned(space: Workspace, training_run: TrainingRun) -> tuple[Callable[[NDAr
     from lago_skills.rl.ppo.agent import PPO
     from lago_skills.rl.sac.agent import SAC
 
-    folder, made = space.artifact("runs", training_run.name), problem(space, training_run)
+    folder, learned_problem = space.artifact("runs", training_run.name), problem(space, training_run)
     grounding, config = space.study.grounding, learner_config(space, training_run.algorithm)
-    state_size = made.see(np.zeros((1, grounding.observation_size)), np.zeros(1, np.int64)).shape[1]
+    state_size = learned_problem.see(np.zeros((1, grounding.observation_size)), np.zeros(1, np.int64)).shape[1]
     sizes, discrete = (state_size, grounding.action_space.size), grounding.action_space.discrete
-    layout = layout_for(made, grounding.action_space, config.n_components)
+    layout = layout_for(learned_problem, grounding.action_space, config.n_components)
     if isinstance(config, PPOConfig):
         agent = PPO.create(*sizes, config, layout, training_run.seed, discrete=discrete)
     else:
@@ -96,7 +96,7 @@ def learned(space: Workspace, training_run: TrainingRun) -> tuple[Callable[[NDAr
         agent = SAC.create(*sizes, config, layout, training_run.seed)
     load_networks(folder / ACTOR_FILE, **agent.networks())
     leader = verify(folder).summary["leader"]
-    act = greedy_policy(made, agent, leader)
+    act = greedy_policy(learned_problem, agent, leader)
     return lambda observations: act(observations, np.zeros(len(observations), np.int64)), leader
 
 
@@ -167,9 +167,9 @@ def _job(space: Workspace, training_run: TrainingRun, bundle: str) -> Job:
 
 def _keep_log(writer: ArtifactWriter, folder: Path, curve: list[Row]) -> None:
     """Copy the curve and the TensorBoard files; what they say, times aside, is what the artifact's digest is made from."""
-    said = fingerprint(
+    content = fingerprint(
         [{key: repr(value) for key, value in row.items() if not key.startswith("time/")} for row in curve]
     )
     for path in (folder / CURVE_FILE, *sorted(folder.glob("events.*"))):
         shutil.copy2(path, writer.path / path.name)
-        writer.content[path.name] = said
+        writer.content[path.name] = content

@@ -71,8 +71,8 @@ def align(episodes: list[Episode], book: Playbook, grounding: AnchoredGrounding,
     lengths = [len(course.speeds) for course in data]
     starts = [_by_shares(lengths, np.arange(1, len(book.steps)) / len(book.steps))]
     starts += [_by_shares(lengths, np.sort(rng.random(len(book.steps) - 1))) for _ in range(N_STARTS - 1)]
-    found = [_converge(data, commands, book.steps, start) for start in starts]
-    return max(found, key=lambda one: sum(one.scores))
+    alignments = [_converge(data, commands, book.steps, start) for start in starts]
+    return max(alignments, key=lambda one: sum(one.scores))
 
 
 class _Course:
@@ -114,15 +114,15 @@ def _steady_part(data: list[_Course]) -> list[Floats]:
 
 def _by_shares(lengths: list[int], shares: Floats) -> list[list[int]]:
     """Ends at these shares of every episode, each step having its least length."""
-    found: list[list[int]] = []
+    ends_of_all: list[list[int]] = []
     for length in lengths:
         ends = [0, *(round(float(share) * length) for share in shares), length]
         for k in range(1, len(ends) - 1):
             ends[k] = max(ends[k], ends[k - 1] + LEAST_STEPS)
         for k in range(len(ends) - 2, 0, -1):
             ends[k] = min(ends[k], ends[k + 1] - LEAST_STEPS)
-        found.append(ends)
-    return found
+        ends_of_all.append(ends)
+    return ends_of_all
 
 
 def _converge(data: list[_Course], commands: list[Floats], steps: tuple[Step, ...], ends: list[list[int]]) -> Alignment:
@@ -177,15 +177,15 @@ class _Model:
                 parts.append(parameters[:3] / near)
             return np.concatenate(parts)
 
-        found = least_squares(errors, [*start, np.log(GAIN)], loss="soft_l1", max_nfev=20).x
-        return _Model(np.asarray(found[:3]), float(np.exp(found[3])), command, np.median(at_end, axis=0))
+        solution = least_squares(errors, [*start, np.log(GAIN)], loss="soft_l1", max_nfev=20).x
+        return _Model(np.asarray(solution[:3]), float(np.exp(solution[3])), command, np.median(at_end, axis=0))
 
     def likelihood(self, course: _Course, commands: Floats, k: int) -> Floats:
         """(T,) of every control step, if it were of this step."""
         ways, along = course.ways[k][0][:-1], course.ways[k][1][:-1]
         errors = (_speed(self.target, self.gain, ways, along) - course.speeds) / SPEED_STD
-        found = -2.0 * (np.sqrt(1.0 + 0.5 * errors**2) - 1.0).sum(axis=1)
-        return found - 0.5 * (((commands - self.command) / COMMAND_STD) ** 2).sum(axis=1) + course.motion[:, k]
+        of_motion = -2.0 * (np.sqrt(1.0 + 0.5 * errors**2) - 1.0).sum(axis=1)
+        return of_motion - 0.5 * (((commands - self.command) / COMMAND_STD) ** 2).sum(axis=1) + course.motion[:, k]
 
     def end_likelihood(self, course: _Course, k: int) -> Floats:
         """(T+1,) of ending before each control step."""

@@ -93,9 +93,9 @@ class Ends:
         apart: Floats = (((lie[:, None, :3] - self.lie[None, rows, :3]) / spread) ** 2).sum(axis=2)
         apart = apart + OTHER_LIE * (lie[:, None, 3] != self.lie[None, rows, 3])
         near = np.exp(-0.5 * (apart - apart.min(axis=1, keepdims=True))) * share  # (B, n)
-        found = near @ self.column(which)[rows] / near.sum(axis=1, keepdims=True)
+        averages = near @ self.column(which)[rows] / near.sum(axis=1, keepdims=True)
         # Without a place there is no direction but up.
-        return found * np.where(lie[:, 3:] > 0, 1.0, (0.0, 0.0, 1.0))
+        return averages * np.where(lie[:, 3:] > 0, 1.0, (0.0, 0.0, 1.0))
 
     def column(self, which: Which) -> Floats:
         """(N, 3) offsets of one kind."""
@@ -167,11 +167,11 @@ def learn_ends(
     grounding: AnchoredGrounding,
 ) -> tuple[list[Segment], Ends]:
     """Segments of aligned episodes, and what they teach of ends; entry i of the ends is of segment i."""
-    found = [item for task, alignment in alignments.items() for item in segments_of(alignment, books[task])]
-    skills = tuple(dict.fromkeys(item.skill for item in found))
+    segments = [item for task, alignment in alignments.items() for item in segments_of(alignment, books[task])]
+    skills = tuple(dict.fromkeys(item.skill for item in segments))
     words: dict[str, None] = {}
     rows: dict[str, list[Any]] = {}
-    for item in found:
+    for item in segments:
         episode, book = episodes[item.task_id][item.episode], books[item.task_id]
         at, known = _located(episode, item, book, grounding), relation_of(book.steps[item.step])
         words.setdefault(known.word)
@@ -186,9 +186,9 @@ def learn_ends(
         for name, value in entry.items():
             rows.setdefault(name, []).append(value)
     arrays: dict[str, Any] = {name: np.array(values) for name, values in rows.items()}
-    held = _held(episodes, books, found, grounding)
+    held = _held(episodes, books, segments, grounding)
     order = Order.of(books[task] for task in alignments)
-    return found, Ends(
+    return segments, Ends(
         skills, tuple(words), **arrays, tolerance=np.full(len(skills), TOLERANCE_M[0]), held=held, order=order
     )
 
@@ -213,11 +213,14 @@ def _end(at: Located, target: Floats, *, last: bool, known: str, mover: str) -> 
 
 
 def _held(
-    episodes: dict[str, list[Episode]], books: dict[str, Playbook], found: list[Segment], grounding: AnchoredGrounding
+    episodes: dict[str, list[Episode]],
+    books: dict[str, Playbook],
+    segments: list[Segment],
+    grounding: AnchoredGrounding,
 ) -> Floats:
     """(2, H) range of the hand in the steps after something was taken hold of; unbounded where nothing ever was."""
     seen: list[Floats] = []
-    for item in found:
+    for item in segments:
         steps = books[item.task_id].steps
         if item.step and relation_of(steps[item.step - 1]).word == "holding":
             observations = episodes[item.task_id][item.episode].observations[item.start : item.stop]

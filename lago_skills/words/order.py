@@ -83,7 +83,7 @@ class Order:
             for before, after in itertools.pairwise(nodes):
                 of_node = counts.setdefault(before, {})
                 of_node[after] = of_node.get(after, 0) + 1
-        return {node: tuple(sorted(found, key=lambda each: -found[each])) for node, found in counts.items()}
+        return {node: tuple(sorted(after, key=lambda each: -after[each])) for node, after in counts.items()}
 
     def before(self, skill: str) -> set[Node]:
         """After what a skill was demonstrated."""
@@ -210,11 +210,11 @@ def _ending(placed: list[Step], last: list[Node], steps: Sequence[Step], order: 
         way = order.way(last, {END}) or ()
     elif final.of == "place":  # on its way to a place
         way = tuple(node for node in order.templates if node[1] in order.final and "place" in node[1])[:1]
-    found = [_like(order.templates[node], placed[-1], steps) for node in way if node != END]
+    more = [_like(order.templates[node], placed[-1], steps) for node in way if node != END]
     places = list(dict.fromkeys(plan[-1].about[1] for plan in order.plans if len(plan[-1].about) > 1))
-    if found and len(places) == 1:
-        found[-1] = replace(found[-1], about=(found[-1].about[0], places[0]))  # where they all end
-    return found
+    if more and len(places) == 1:
+        more[-1] = replace(more[-1], about=(more[-1].about[0], places[0]))  # where they all end
+    return more
 
 
 def _about_one_thing(book: Playbook, order: Order) -> tuple[list[Step], list[Change]]:

@@ -82,9 +82,9 @@ class WordsPlan:
         known = self._relations[k]
         if known.word == "raised":
             return np.repeat([[0.0, 0.0, self.ends.raised]], len(at.key), axis=0)
-        found = self.ends.offsets(which, known.word, at.key, weights[k], by_thing=known.mover == "thing")
+        offsets = self.ends.offsets(which, known.word, at.key, weights[k], by_thing=known.mover == "thing")
         # Beside a place means at its height: what is learned of hands that come beside things tells how far.
-        return found * (1.0, 0.0, 0.0) if known.of == "place" and known.word == "behind" else found
+        return offsets * (1.0, 0.0, 0.0) if known.of == "place" and known.word == "behind" else offsets
 
     def _distances(self, state: AnchoredState, located: list[Located], weights: Floats) -> Floats:
         moved, hand = state.moved, state.hand
@@ -150,8 +150,8 @@ class WordsPlan:
 
 def tolerances(samples: dict[int, dict[str, Floats]], n_skills: int) -> Floats:
     """(n_skills,) metres: of each skill, the median over tasks of how far nearly all demonstrated states were from the way."""
-    found = np.full(n_skills, TOLERANCE_M[0])
+    by_skill = np.full(n_skills, TOLERANCE_M[0])
     for skill, by_task in samples.items():
         middle = np.median([np.quantile(values, 0.95) for values in by_task.values()])
-        found[skill] = np.clip(middle + SLACK_M, *TOLERANCE_M)
-    return found
+        by_skill[skill] = np.clip(middle + SLACK_M, *TOLERANCE_M)
+    return by_skill

@@ -208,15 +208,15 @@ def relations(effector: str, grasp: str = "", *, vertical: bool = True) -> tuple
     )
 
 
-def check_actions(what: str, found: ActionSpace, grounding: Grounding) -> None:
+def check_actions(what: str, actual: ActionSpace, grounding: Grounding) -> None:
     """Refuse actions of another kind or number than the grounding declares.
 
     Raises:
         StudyError: they differ.
     """
-    if found != grounding.action_space:
+    if actual != grounding.action_space:
         raise StudyError(
-            f"{what}: found {found}; expected {grounding.action_space}, as the grounding of the world says; correct one of them"
+            f"{what}: found {actual}; expected {grounding.action_space}, as the grounding of the world says; correct one of them"
         )
 
 
@@ -231,7 +231,7 @@ def identity(grounding: Grounding) -> dict[str, Any]:
     return {**names, "discrete": True} if grounding.action_space.discrete else names
 
 
-def check_identity(what: str, found: dict[str, Any], grounding: Grounding) -> None:
+def check_identity(what: str, made_for: dict[str, Any], grounding: Grounding) -> None:
     """Refuse what was made for another environment; `found` is the `identity` of the one it was made for.
 
     Raises:
@@ -239,7 +239,7 @@ def check_identity(what: str, found: dict[str, Any], grounding: Grounding) -> No
     """
     expected = {"discrete": False, **identity(grounding)}
     for name, value in expected.items():
-        given = found.get(name, False if name == "discrete" else None)
+        given = made_for.get(name, False if name == "discrete" else None)
         if given != value:
             raise StudyError(
                 f"{what} was made for another environment: found {name} {given!r}; expected {value!r}; take a bundle that was "

@@ -133,10 +133,10 @@ class OwnWorld(World):
             ) from error
         expected = (self.grounding.observation_size,)
         if env.observation_space.shape != expected:
-            found = env.observation_space.shape or env.observation_space
+            shown = env.observation_space.shape or env.observation_space
             env.close()
             raise StudyError(
-                f"task {task!r}: found observations of shape {found}; expected {expected}, as [environment] says; correct "
+                f"task {task!r}: found observations of shape {shown}; expected {expected}, as [environment] says; correct "
                 "environment.observation_size"
             )
         return env
@@ -178,16 +178,16 @@ def load_grounding(path: str) -> Grounding:
     """
     module, _, name = path.partition(":")
     try:
-        made: Any = getattr(importlib.import_module(module), name)()
+        grounding: Any = getattr(importlib.import_module(module), name)()
     except Exception as error:  # whatever a user's module does at import
         raise StudyError(
             f"found environment.grounding = {path!r}, which cannot be loaded ({type(error).__name__}: {error}); expected "
             "MODULE:CLASS, importable from here and made without arguments; correct it or install the package"
         ) from error
-    missing = [part for part in PARTS if not hasattr(made, part)]
+    missing = [part for part in PARTS if not hasattr(grounding, part)]
     if missing:
         raise StudyError(
             f"found environment.grounding = {path!r} without {', '.join(missing)}; expected the parts of "
             "lago_skills.worlds.grounding.Grounding; add them"
         )
-    return cast("Grounding", made)
+    return cast("Grounding", grounding)

@@ -51,8 +51,8 @@ def rollouts(
 
     if envs is not None:
         return _play(world, task, envs, by_state, seeds, report, to_horizon=False)
-    with _opened(world, task, min(n_envs, len(seeds))) as made:
-        return _play(world, task, made, by_state, seeds, report, to_horizon=False)
+    with _opened(world, task, min(n_envs, len(seeds))) as own_envs:
+        return _play(world, task, own_envs, by_state, seeds, report, to_horizon=False)
 
 
 @contextmanager

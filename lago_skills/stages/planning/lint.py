@@ -37,13 +37,13 @@ def lint(space: Workspace, tasks: list[str], seeds: list[int], say: Callable[[st
     planner = plan.planner(space)
     guides: list[LibraryGuide] | None = None
     for name in tasks:
-        found = plan.find_plan(space, name)
-        for version in found.versions:
+        plan_of_task = plan.find_plan(space, name)
+        for version in plan_of_task.versions:
             if version.playbook is None or planner.lint.get(version.transcript.id):
                 continue
             guides = _guides(space, seeds, say) if guides is None else guides
-            say(f"{name}: looking at version {found.versions.index(version) + 1}")
-            planner.lint.append(check(space, found, version, guides))
+            say(f"{name}: looking at version {plan_of_task.versions.index(version) + 1}")
+            planner.lint.append(check(space, plan_of_task, version, guides))
 
 
 def _guides(space: Workspace, seeds: list[int], say: Callable[[str], None]) -> list[LibraryGuide]:
@@ -69,15 +69,15 @@ def _another(space: Workspace, seed: int, say: Callable[[str], None]) -> Library
     return build.assemble(space, pretrain.load(job.folder), query.wanted(space, job.folder, seed))
 
 
-def check(space: Workspace, found: Plan, version: Version, guides: list[LibraryGuide]) -> LintRecord:
+def check(space: Workspace, plan_of_task: Plan, version: Version, guides: list[LibraryGuide]) -> LintRecord:
     """What demonstrations and rollouts say about one version of a playbook."""
     book, grounding = version.playbook, space.study.grounding
     assert book is not None
-    shown = _shown(space, found.task) if found.task in space.study.seen else []
+    shown = _shown(space, plan_of_task.task) if plan_of_task.task in space.study.seen else []
     rolled: list[Trace] = []
-    if not space.study.environment and found.task not in space.study.planned:
+    if not space.study.environment and plan_of_task.task not in space.study.planned:
         for number, guide in enumerate(guides):
-            rolled += rollout_traces(space.world, with_playbook(guide, book), found.task, number * N_ROLLOUTS)
+            rolled += rollout_traces(space.world, with_playbook(guide, book), plan_of_task.task, number * N_ROLLOUTS)
     findings = _against(space, book, shown)
     faults = lint_rollouts(book, grounding.vocabulary, rolled)
     if faults or not rolled:
@@ -87,7 +87,7 @@ def check(space: Workspace, found: Plan, version: Version, guides: list[LibraryG
         findings += lint_words(book, _undemonstrated(guides[0], book))
     return LintRecord(
         answer=version.transcript.id,
-        task_id=found.task.id,
+        task_id=plan_of_task.task.id,
         findings=findings,
         demonstrations=len(shown),
         rollouts=len(rolled),
@@ -107,11 +107,11 @@ def _undemonstrated(guide: LibraryGuide, book: Playbook) -> dict[str, list[tuple
         *(step.skill for steps in (guide.ends.order.plans if guide.ends else ()) for step in steps),
     }
     followed = with_playbook(guide, book)
-    found, weights = followed.neighbors(book.task_id)
+    neighbors, weights = followed.neighbors(book.task_id)
     return {
         step.sentence: [
             (sentences[int(i)], round(float(weight), 2))
-            for i, weight in zip(found.ids[row], weights[row], strict=True)
+            for i, weight in zip(neighbors.ids[row], weights[row], strict=True)
             if i >= 0 and weight >= 0.1
         ]
         for row, step in enumerate(followed.books[book.task_id].steps)
@@ -139,10 +139,10 @@ def _against(space: Workspace, book: Playbook, episodes: list[Episode]) -> tuple
     from lago_skills.words.alignment import align
 
     try:
-        found = align(episodes, book, anchored(grounding))
+        alignment = align(episodes, book, anchored(grounding))
     except DataError as error:
         return (Finding("unaligned", 0, str(error)),)
-    return lint_alignment(book, np.diff(np.array(found.ends), axis=1), np.array(found.scores))
+    return lint_alignment(book, np.diff(np.array(alignment.ends), axis=1), np.array(alignment.scores))
 
 
 def _out_of_order(guides: list[LibraryGuide], book: Playbook) -> tuple[Finding, ...]:

@@ -74,20 +74,20 @@ def measure(space: Workspace, say: Callable[[str], None], *, again: bool) -> Non
         say(f"{task}: {len(known[task].motions)} kinds of motion in {len(episodes)} episodes")
     path = motions_path(space)
     path.parent.mkdir(parents=True, exist_ok=True)
-    lines = [f"  {json.dumps(name)}: {json.dumps(asdict(found))}" for name, found in known.items()]
+    lines = [f"  {json.dumps(name)}: {json.dumps(asdict(motions))}" for name, motions in known.items()]
     path.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
     say(f"motions written to {path}; requests, and with them recorded answers, may change")
 
 
 def _episodes(space: Workspace, tasks: list[Task]) -> dict[str, list[Any]]:
     try:
-        found = collect.episodes(space)
+        collected = collect.episodes(space)
     except ArtifactMissing as error:
         raise ArtifactMissing(
             f"tasks {[task.id for task in tasks]} are to be cut by change points, and their episodes are not there; expected "
             f"collected data; run: lago collect {space.study.name}"
         ) from error
-    return {task.id: found[task.id] for task in tasks}
+    return {task.id: collected[task.id] for task in tasks}
 
 
 def naming(space: Workspace, transcripts: TranscriptFile) -> Naming:
@@ -109,24 +109,24 @@ def complete(space: Workspace, transcripts: TranscriptFile) -> Naming:
         PlanError: motions have not been measured or named; says what to do.
     """
     study = space.study
-    found = naming(space, transcripts)
-    missing = [task.id for task in study.unplanned if task.id not in found.names]
+    names = naming(space, transcripts)
+    missing = [task.id for task in study.unplanned if task.id not in names.names]
     if missing:
-        fault = f" ({found.fault})" if found.fault else ""
+        fault = f" ({names.fault})" if names.fault else ""
         raise PlanError(
             f"found no names for the motions of {', '.join(missing)}{fault}; expected a recorded answer, since segment.change_points "
             f"names them; record it with: lago plan {study.name} --live, or lago plan {study.name} --export requests.jsonl, then "
             f"lago plan {study.name} --import responses.jsonl --model NAME"
         )
-    return found
+    return names
 
 
 def segments(space: Workspace, names: Naming, episodes: dict[str, list[Any]]) -> list[Segment]:
     """Named segments of all episodes that are cut by change points."""
     config, known = space.study.segment, load(space)
-    found: list[Segment] = []
+    named: list[Segment] = []
     for task in space.study.unplanned:
-        found += motion_segments(
+        named += motion_segments(
             known[task.id],
             episodes[task.id],
             space.study.grounding,
@@ -134,4 +134,4 @@ def segments(space: Workspace, names: Naming, episodes: dict[str, list[Any]]) ->
             config.min_steps,
             names.names[task.id],
         )
-    return found
+    return named

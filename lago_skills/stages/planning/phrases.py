@@ -63,17 +63,17 @@ N_PHRASES, SWAP_SHARE, MAX_TRIES = 16, 0.5, 80
 
 def reword(sentence: str, terms: Sequence[tuple[str, ...]], rng: random.Random, n: int = N_PHRASES) -> list[str]:
     """The sentence and n - 1 others that say the same, with some words exchanged; repeated where there are fewer."""
-    found = {sentence: None}
+    variants = {sentence: None}
     for _ in range(MAX_TRIES):
         text = sentence
         for group in sorted(terms, key=lambda _: rng.random()):
             known = [term for term in group if term not in ADJECTIVES and re.search(rf"\b{re.escape(term)}\b", text)]
             if known and rng.random() < SWAP_SHARE:
                 text = re.sub(rf"\b{re.escape(max(known, key=len))}\b", lambda _, g=group: rng.choice(g), text, count=1)
-        found[text] = None
-        if len(found) == n:
+        variants[text] = None
+        if len(variants) == n:
             break
-    texts = list(found)
+    texts = list(variants)
     return [texts[i % len(texts)] for i in range(n)]
 
 

@@ -27,7 +27,7 @@ def measure(world: World, demonstrated: tuple[Task, ...]) -> list[Scene]:
         StudyError: an environment cannot be made, or its observation is not what the grounding was made for.
     """
     grounding = world.grounding
-    found: list[Scene] = []
+    scenes: list[Scene] = []
     for task in world.tasks.values():
         env = world.make(task.id)
         idle = None if task in demonstrated else world.settle
@@ -44,9 +44,9 @@ def measure(world: World, demonstrated: tuple[Task, ...]) -> list[Scene]:
                 np.concatenate([grounding.read(each).values for each in good]), grounding.vocabulary.features
             )
             way = course([_course_values(each, grounding) for each in good])
-        found.append(Scene(task.id, ranges(grounding.read(starts).values, grounding.vocabulary.features), shown, way))
+        scenes.append(Scene(task.id, ranges(grounding.read(starts).values, grounding.vocabulary.features), shown, way))
         env.close()
-    return found
+    return scenes
 
 
 def _start(env: Env, seed: int, idle: NDArray[Any] | None) -> NDArray[np.float64]:

@@ -83,5 +83,5 @@ def find(space: Workspace, sentences: list[str], say: Callable[[str], None]) -> 
         ArtifactCorrupt: the trained matcher is damaged.
     """
     known = matcher(space, say)
-    rows = [{"sentence": text, **asdict(found)} for text, found in zip(sentences, known.match(sentences), strict=True)]
+    rows = [{"sentence": text, **asdict(match)} for text, match in zip(sentences, known.match(sentences), strict=True)]
     return [{**row, "threshold": known.threshold} for row in rows]

@@ -138,10 +138,10 @@ class MetaWorldEnv(gymnasium.Env[NDArray[np.float64], NDArray[np.float32]]):
         data = self._env.data
         apart = np.linalg.norm(data.body("rightclaw").xpos - data.body("leftclaw").xpos)
         things = np.array(self._env._get_pos_objects(), dtype=np.float64)
-        found = {"object": things[:3], "goal": np.array(self._env._target_pos, dtype=np.float64)}
+        positions = {"object": things[:3], "goal": np.array(self._env._target_pos, dtype=np.float64)}
         if len(things) > 3:
-            found["object2"] = things[3:6]
-        return {**found, "opening": np.clip(np.array([apart / 0.1], dtype=np.float64), 0.0, 1.0)}
+            positions["object2"] = things[3:6]
+        return {**positions, "opening": np.clip(np.array([apart / 0.1], dtype=np.float64), 0.0, 1.0)}
 
     def close(self) -> None:
         """Free the simulator."""

@@ -51,15 +51,15 @@ def _frame(env: Any) -> Callable[[], NDArray[np.float64]]:
     def frame() -> NDArray[np.float64]:
         places = env.data.xpos
         things, turns = env._get_pos_objects(), env._get_quat_objects()
-        found = np.zeros(4 + env._obs_obj_max_len)
-        found[:3] = places[hand]
+        numbers = np.zeros(4 + env._obs_obj_max_len)
+        numbers[:3] = places[hand]
         apart = places[right] - places[left]
-        found[3] = min(max(math.sqrt(apart.dot(apart)) / 0.1, 0.0), 1.0)
+        numbers[3] = min(max(math.sqrt(apart.dot(apart)) / 0.1, 0.0), 1.0)
         for number in range(len(things) // 3):
             start = 4 + 7 * number
-            found[start : start + 3] = things[3 * number : 3 * number + 3]
-            found[start + 3 : start + 7] = turns[4 * number : 4 * number + 4]
-        return found
+            numbers[start : start + 3] = things[3 * number : 3 * number + 3]
+            numbers[start + 3 : start + 7] = turns[4 * number : 4 * number + 4]
+        return numbers
 
     return frame
 
@@ -86,11 +86,11 @@ class RotationMatrix:
         decision = [m[0][0], m[1][1], m[2][2], trace]
         i = decision.index(max(decision))
         if i == 3:
-            found = [m[2][1] - m[1][2], m[0][2] - m[2][0], m[1][0] - m[0][1], 1.0 + trace]
+            squares = [m[2][1] - m[1][2], m[0][2] - m[2][0], m[1][0] - m[0][1], 1.0 + trace]
         else:
             j, k = (i + 1) % 3, (i + 2) % 3
-            found = [0.0, 0.0, 0.0, m[k][j] - m[j][k]]
-            found[i], found[j], found[k] = 1.0 - trace + 2.0 * m[i][i], m[j][i] + m[i][j], m[k][i] + m[i][k]
-        a, b, c, d = found
+            squares = [0.0, 0.0, 0.0, m[k][j] - m[j][k]]
+            squares[i], squares[j], squares[k] = 1.0 - trace + 2.0 * m[i][i], m[j][i] + m[i][j], m[k][i] + m[i][k]
+        a, b, c, d = squares
         length = math.sqrt(a * a + b * b + c * c + d * d)
         return np.array([a / length, b / length, c / length, d / length])
