@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from lago_skills.errors import ShapeError, StudyError
 from lago_skills.planner import scenes
-from lago_skills.stages.planning.scenes import measure
+from lago_skills.stages.planning.measured_scenes import measure
 from lago_skills.worlds.metaworld.env import MetaWorldEnv
 from lago_skills.worlds.metaworld.grounding import ANCHORS, MetaWorldGrounding
 from lago_skills.worlds.metaworld.tasks import GROUPS, METAWORLD_TASKS, expand, find_task

@@ -27,7 +27,7 @@ from lago_skills.errors import PlanError
 from lago_skills.llm.transcripts import TranscriptFile, answered
 from lago_skills.planner.motion_names import GROUP, naming_request, parse_names, read_names
 from lago_skills.stages import build, collect, plan, segment
-from lago_skills.stages.planning import motions
+from lago_skills.stages.planning import measured_motions
 from lago_skills.stages.workspace import Workspace
 from lago_skills.study import load_study
 from lago_skills.worlds.metaworld.env import MetaWorldEnv
@@ -279,13 +279,13 @@ def test_from_files_to_labelled_steps_by_recorded_answers(lago: Lago, tmp_path: 
     guide = build.guide(space)
     assert {skill.sentence for skill in guide.library.list()} == {"move 1", "move 2", "move 3"}
     assert guide.prior(np.zeros((2, space.study.grounding.observation_size)), "task-1").mean().shape[0] == 2
-    before = motions.motions_path(space).read_text()
+    before = measured_motions.motions_path(space).read_text()
     assert lago("plan", "cart", "--segments")[0] == 0
-    assert motions.motions_path(space).read_text() == before, "the same data, the same numbers"
+    assert measured_motions.motions_path(space).read_text() == before, "the same data, the same numbers"
 
 
 def plan_with_the_words_of_the_data(lago: Lago, tmp_path: Path, space: Workspace, request: dict[str, Any]) -> None:
-    known = motions.load(space)
+    known = measured_motions.load(space)
     code, _, err = answer(lago, tmp_path, request, names_answer({"task-0": known["task-0"]}))
     assert code == 0, err
     assert "1 requests are open now" in err, "now the unseen task can be planned, with the words of the data"
@@ -304,21 +304,21 @@ def test_later_requests_list_the_sentences_of_earlier_ones(lago: Lago, tmp_path:
     space = space_of(tmp_path, n_seen=GROUP + 1)
     run_stage(space, "collect")
     (request,) = export(lago, tmp_path)
-    known = motions.load(space)
+    known = measured_motions.load(space)
     first = {f"task-{i}": known[f"task-{i}"] for i in range(GROUP)}
     answer(lago, tmp_path, request, names_answer(first, "glide"))
     (request,) = export(lago, tmp_path)
     assert request["custom_id"].startswith(f"motions/task-{GROUP}#")
     assert "- glide 2\n" in request["body"]["messages"][0]["content"]
     with pytest.raises(PlanError, match=f"no names for the motions of task-{GROUP};"):
-        motions.complete(space, TranscriptFile(plan.transcripts_path(space)))
+        measured_motions.complete(space, TranscriptFile(plan.transcripts_path(space)))
 
 
 def test_a_bad_answer_is_told_and_another_one_taken(lago: Lago, tmp_path: Path) -> None:
     space = space_of(tmp_path)
     run_stage(space, "collect")
     (request,) = export(lago, tmp_path)
-    known = motions.load(space)
+    known = measured_motions.load(space)
     short = json.loads(names_answer(known).split("\n")[1])
     del short["names"][1]
     code, _, err = answer(lago, tmp_path, request, json.dumps(short))
@@ -329,14 +329,18 @@ def test_a_bad_answer_is_told_and_another_one_taken(lago: Lago, tmp_path: Path) 
     assert "found None as the name of motion 2 of task 'task-0'" in err
     assert "answer of m" in err
     assert answer(lago, tmp_path, export(lago, tmp_path)[0], names_answer(known))[0] == 0
-    assert motions.complete(space, TranscriptFile(plan.transcripts_path(space))).words == ("move 1", "move 2", "move 3")
+    assert measured_motions.complete(space, TranscriptFile(plan.transcripts_path(space))).words == (
+        "move 1",
+        "move 2",
+        "move 3",
+    )
 
 
 def test_an_endpoint_names_motions_and_is_asked_once(lago: Lago, tmp_path: Path) -> None:
     space = space_of(tmp_path)
     run_stage(space, "collect")
-    motions.measure(space, lambda text: None, again=False)
-    known = motions.load(space)
+    measured_motions.measure(space, lambda text: None, again=False)
+    known = measured_motions.load(space)
     for good in (False, True):
 
         def behave(before: int, body: dict[str, Any], good: bool = good) -> Reply:
@@ -394,12 +398,12 @@ def test_names_in_any_language_are_taken(tmp_path: Path) -> None:
 
 def test_a_damaged_motion_file_is_one_sentence(tmp_path: Path) -> None:
     space = space_of(tmp_path)
-    path = motions.motions_path(space)
+    path = measured_motions.motions_path(space)
     path.parent.mkdir(parents=True)
     for text in ("{", '{"task-0": {"motions": [{}]}}'):
         path.write_text(text)
         with pytest.raises(PlanError, match=r"motion file .* cannot be read.*lago plan cart --segments"):
-            motions.load(space)
+            measured_motions.load(space)
 
 
 def test_old_segments_were_cut_by_playbooks() -> None:

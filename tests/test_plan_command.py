@@ -190,7 +190,7 @@ def test_findings_of_logic_open_a_repair_and_are_shown(lago: Lago, tmp_path: Pat
 
 
 def test_sentences_find_their_task_and_are_scored(lago: Lago, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lago_skills.stages.planning.wordings.N_UPDATES", 20)
+    monkeypatch.setattr("lago_skills.stages.planning.wording_search.N_UPDATES", 20)
     answer_all(lago, tmp_path)
     transcripts = TranscriptFile(plan.transcripts_path(space_of(tmp_path)))
     texts = {

@@ -24,7 +24,7 @@ from lago_skills.planner.requests import playbook_request
 from lago_skills.planner.scenes import Scene
 from lago_skills.planner.wordings import Wordings, wordings_requests
 from lago_skills.playbook import CompiledPlaybook, read_playbook, write_playbook
-from lago_skills.stages.planning import motions
+from lago_skills.stages.planning import measured_motions
 from lago_skills.stages.workspace import open_workspace
 from lago_skills.worlds.metaworld.grounding import ANCHORS, METAWORLD_FEATURES, MetaWorldGrounding
 from lago_skills.worlds.metaworld.tasks import GROUPS, expand
@@ -73,8 +73,8 @@ def test_no_transcript_is_orphaned(committed_planner: Planner) -> None:
     words = replace(committed_planner, form="words").plans(TEN, expand(["eight", "twelve"])).values()
     used = {version.transcript.id for found in (*plans, *brief, *words) for version in found.versions}
     wordings = {request.key for request in wordings_requests(every, every[:18], Wordings())}
-    study = open_workspace(ROOT, ROOT / "data/studies/motions.toml")
-    used |= {answer.id for answer in motions.naming(study, committed_planner.transcripts).answers.values()}
+    study = open_workspace(ROOT, ROOT / "data/studies/measured_motions.toml")
+    used |= {answer.id for answer in measured_motions.naming(study, committed_planner.transcripts).answers.values()}
     starts = open_workspace(ROOT, ROOT / "data/studies/metaworld.toml")
     wordings |= {request.key for request in direct.requests(starts)}
     for transcript in committed_planner.transcripts.all():

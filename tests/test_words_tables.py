@@ -25,7 +25,7 @@ from lago_skills.planner.lint import Trace, lint_alignment, lint_rollouts
 from lago_skills.planner.requests import repair_request
 from lago_skills.report import table_pictures
 from lago_skills.stages import collect, plan
-from lago_skills.stages.planning import lint
+from lago_skills.stages.planning import plan_checks
 from lago_skills.stages.workspace import open_workspace
 from lago_skills.worlds.metaworld.env import MetaWorldEnv
 from lago_skills.worlds.metaworld.grounding import MetaWorldGrounding
@@ -230,7 +230,7 @@ def test_sentences_that_nobody_showed_are_findings(root: Path) -> None:
     recorded = plan.find_plan(space, "push")
     unheard = ("fahre mit offenem Greifer zur Sache", "hurl the thing across the room")
     book = replace(PUSH, steps=tuple(replace(step, skill=text) for step, text in zip(PUSH.steps, unheard, strict=True)))
-    record = lint.check(space, recorded, replace(recorded.versions[0], playbook=book), [guide])
+    record = plan_checks.check(space, recorded, replace(recorded.versions[0], playbook=book), [guide])
     findings = {(finding.kind, finding.step): finding.text for finding in record.findings}
     for step, text in enumerate(unheard, start=1):
         assert f'no demonstration shows "{text}", so the controller does ' in findings["undemonstrated", step]

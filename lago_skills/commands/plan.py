@@ -14,7 +14,7 @@ from lago_skills.errors import EndpointError, LagoError, PlanError
 from lago_skills.llm.transcripts import Request
 from lago_skills.planner.ask import Plan
 from lago_skills.stages import plan
-from lago_skills.stages.planning import motions
+from lago_skills.stages.planning import measured_motions
 from lago_skills.stages.workspace import Workspace
 from lago_skills.worlds.world import DEFAULT
 
@@ -43,7 +43,7 @@ def plan_command(
     elif options.scenes:
         _scenes(space)
     elif options.segments and not options.live:
-        motions.measure(space, _say, again=True)
+        measured_motions.measure(space, _say, again=True)
     elif options.prompt is not None:
         _prompt(space, options.prompt)
     else:
@@ -92,7 +92,7 @@ def _problems(space: Workspace) -> list[str]:
             except LagoError as error:
                 problems.append(str(error))
     try:
-        motions.complete(space, planner.transcripts)
+        measured_motions.complete(space, planner.transcripts)
         if not problems:
             planner.playbooks(*tasks)
     except LagoError as error:
@@ -207,7 +207,7 @@ def _live(space: Workspace, options: argparse.Namespace) -> list[str]:
             failed[event.name] = f"{event.name}: {event.text}"
         _say(f"{event.kind:<9} {event.name} {event.text}{f'{event.tokens:,} tokens' if event.tokens else ''}".rstrip())
 
-    motions.measure(space, _say, again=bool(options.segments))
+    measured_motions.measure(space, _say, again=bool(options.segments))
     asked: set[str] = set()
     while True:
         todo = [r for r in _missing(space, options) if r.name not in failed and r.key not in asked]
@@ -224,7 +224,7 @@ def _missing(space: Workspace, options: argparse.Namespace) -> list[Request]:
 
     planner = plan.planner(space)
     missing = planner.missing(*_tasks(space), repairs=options.repair)
-    names = motions.naming(space, planner.transcripts)
+    names = measured_motions.naming(space, planner.transcripts)
     if names.open is not None:
         missing.append(names.open)
     if options.wordings:
@@ -241,7 +241,7 @@ def _missing(space: Workspace, options: argparse.Namespace) -> list[Request]:
 def _export(space: Workspace, options: argparse.Namespace) -> None:
     from lago_skills.llm.batch import export_requests
 
-    motions.measure(space, _say, again=bool(options.segments))
+    measured_motions.measure(space, _say, again=bool(options.segments))
     missing = _missing(space, options)
     export_requests(missing, options.export, options.model)
     _say(f"{len(missing)} open requests written to {options.export}")
@@ -262,7 +262,7 @@ def _import(space: Workspace, options: argparse.Namespace) -> None:
 
 def _scenes(space: Workspace) -> None:
     from lago_skills.planner import scenes
-    from lago_skills.stages.planning.scenes import measure
+    from lago_skills.stages.planning.measured_scenes import measure
 
     path = plan.scenes_path(space)
     scenes.save(path, measure(space.world, space.study.seen))

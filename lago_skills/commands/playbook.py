@@ -121,7 +121,7 @@ def _from_editor(text: str) -> str:
 
 
 def _lint(space: Workspace, options: argparse.Namespace) -> None:
-    from lago_skills.stages.planning.lint import lint
+    from lago_skills.stages.planning.plan_checks import lint
 
     task = _target_task(options)
     tasks = [t.id for t in (*space.study.seen, *space.study.unseen)] if task == "all" else [task]
@@ -140,7 +140,7 @@ def _lint(space: Workspace, options: argparse.Namespace) -> None:
 
 
 def _find(space: Workspace, options: argparse.Namespace) -> None:
-    from lago_skills.stages.planning.wordings import find
+    from lago_skills.stages.planning.wording_search import find
 
     if options.file is not None:
         _score_sentences(space, options)
@@ -159,7 +159,7 @@ def _find(space: Workspace, options: argparse.Namespace) -> None:
 def _score_sentences(space: Workspace, options: argparse.Namespace) -> None:
     """How well sentences of known meaning find their task: `{"task": ["sentence", ...], "none": [...]}`."""
     from lago_skills.planner.wordings import NONE
-    from lago_skills.stages.planning.wordings import find
+    from lago_skills.stages.planning.wording_search import find
 
     try:
         raw: dict[str, list[str]] = json.loads(options.file.read_text(encoding="utf-8"))

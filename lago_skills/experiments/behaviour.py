@@ -17,7 +17,7 @@ from lago_skills.errors import ArtifactCorrupt, StudyError
 from lago_skills.experiments.replicate import Replicate
 from lago_skills.guide.guides import LibraryGuide
 from lago_skills.stages import collect, plan, segment
-from lago_skills.stages.planning.lint import with_playbook
+from lago_skills.stages.planning.plan_checks import with_playbook
 from lago_skills.words.geometry import to_frame
 from lago_skills.worlds.grounding import anchored
 

@@ -18,7 +18,7 @@ from lago_skills.planner.findings import LintFile
 from lago_skills.planner.scenes import Scene
 from lago_skills.playbook import read_playbook, write_playbook
 from lago_skills.stages.job import Job
-from lago_skills.stages.planning import motions
+from lago_skills.stages.planning import measured_motions
 from lago_skills.stages.workspace import Workspace
 
 VERSION = 2
@@ -50,7 +50,7 @@ def planner(space: Workspace) -> Planner:
     """
     grounding = space.study.grounding
     transcripts = TranscriptFile(transcripts_path(space))
-    named = motions.naming(space, transcripts)
+    named = measured_motions.naming(space, transcripts)
     known: dict[str, Scene] = {}
     path = scenes_path(space)
     if not space.study.environment or path.exists():
@@ -116,7 +116,7 @@ def jobs(space: Workspace) -> list[Job]:
         PlanError: a recorded answer and its repair are not valid playbooks.
     """
     maker = planner(space)
-    motions.complete(space, maker.transcripts)
+    measured_motions.complete(space, maker.transcripts)
     books = maker.playbooks(demonstrated(space), undemonstrated(space))
     known = maker.plans(demonstrated(space), undemonstrated(space))
     lint = {name: summary(plan) for name, plan in known.items()}

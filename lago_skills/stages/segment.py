@@ -19,7 +19,7 @@ from lago_skills.llm.transcripts import TranscriptFile
 from lago_skills.planner.motion_names import Naming
 from lago_skills.stages import collect, plan
 from lago_skills.stages.job import Job, digest
-from lago_skills.stages.planning import motions
+from lago_skills.stages.planning import measured_motions
 from lago_skills.stages.workspace import Workspace
 from lago_skills.words.ends import Ends
 from lago_skills.worlds.grounding import anchored
@@ -41,7 +41,7 @@ def jobs(space: Workspace) -> list[Job]:
     unplanned = [task.id for task in space.study.unplanned]
     names = Naming({}, {}, None)
     if unplanned:
-        names = motions.complete(space, TranscriptFile(plan.transcripts_path(space)))
+        names = measured_motions.complete(space, TranscriptFile(plan.transcripts_path(space)))
 
     def make(writer: ArtifactWriter, progress: Progress) -> None:
         from lago_skills.text.embed import MODEL_SHA256, embed
@@ -53,7 +53,7 @@ def jobs(space: Workspace) -> list[Job]:
         else:
             segments = label_episodes(planned, books, space.study.grounding)
         if unplanned:
-            segments += motions.segments(space, names, episodes)
+            segments += measured_motions.segments(space, names, episodes)
         progress(1, f"{len(segments)} segments")
         sentences = list(
             dict.fromkeys([*(step.sentence for book in books.values() for step in book.steps), *names.words])
@@ -82,7 +82,7 @@ def jobs(space: Workspace) -> list[Job]:
     if space.study.plan.form == "words":
         recipe["alignment"] = ALIGNMENT_VERSION
     if unplanned:
-        known = motions.load(space)
+        known = measured_motions.load(space)
         recipe["change_points"] = space.study.segment.model_dump(mode="json")
         recipe["motions"] = {name: asdict(known[name]) for name in unplanned}
         recipe["names"] = {name: [answer.id, answer.model] for name, answer in names.answers.items()}

@@ -25,7 +25,7 @@ from lago_skills.experiments.replicate import Say
 from lago_skills.experiments.table import Choice, Grid, Opener, Results, Table, as_text, interval, refuse
 from lago_skills.guide.guides import LibraryGuide
 from lago_skills.stages import plan
-from lago_skills.stages.planning.lint import with_playbook
+from lago_skills.stages.planning.plan_checks import with_playbook
 from lago_skills.stages.workspace import Workspace, open_workspace
 from lago_skills.study import study_path
 from lago_skills.worlds.world import DEFAULT
