@@ -114,7 +114,7 @@ class SkillStore:
             connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
         except sqlite3.OperationalError as error:
             connection.close()
-            if "malformed" in str(error) or "not a database" in str(error):
+            if any(text in str(error) for text in ("malformed", "not a database", "unsupported file format")):
                 raise
             return self._open_read_only(path, error)
         if self.mode == "write":
