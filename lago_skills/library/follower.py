@@ -7,13 +7,12 @@ this process's own.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import itertools
-import os
 import threading
 import time
 
 import numpy as np
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from lago_skills.library import cache, index
@@ -190,19 +189,15 @@ class Follower:
         folder, base = self.store.folder, base or self._snapshot.base
         if folder is None or (self.store.mode != "write" and not always) or len(base.ids) <= SMALL:
             return
-        descriptor = os.open(folder / "index.lock", os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if self.cache_problem is None and self._is_kept(base):
-                return
-            cache.save(folder, self.store.library_id, base)
-            self.cache_problem = None
-        except BlockingIOError:
+            with FileLock(folder / "index.lock", blocking=False):
+                if self.cache_problem is not None or not self._is_kept(base):
+                    cache.save(folder, self.store.library_id, base)
+                    self.cache_problem = None
+        except Timeout:
             return
         except OSError as error:  # a cache that cannot be kept is no reason to fail
             self.cache_problem = f"the index could not be kept on disk ({error})"
-        finally:
-            os.close(descriptor)
 
     def _is_kept(self, base: Base) -> bool:
         assert self.store.folder is not None
