@@ -85,7 +85,7 @@ def test_a_sound_library_has_no_problems_and_is_left_alone(folder: Path) -> None
     before = (folder / "library.sqlite").read_bytes()
     assert verify(folder) == []
     report = repair(folder)
-    assert (report.problems, report.rebuilt, report.lost, report.kept_in) == ([], [], [], None)
+    assert (report.problems, report.rebuilt, report.lost, report.damaged_dir) == ([], [], [], None)
     assert (folder / "library.sqlite").read_bytes() == before
     with pytest.raises(LibraryDamaged, match="no skill library"):
         verify(folder.parent)
@@ -131,8 +131,8 @@ def test_a_damaged_row_is_found_and_given_back_from_its_other_copy(folder: Path,
         assert [s.version for _, s in library.history(6)] == [2, 1]
         assert library.history(6)[1][1].sentence == "turn knob number 5"
         assert library.search(library.get(7).latent[None], 1, tasks=["push"]).ids[0, 0] == 7
-    assert report.kept_in is not None
-    assert (report.kept_in / "library.sqlite").is_file()
+    assert report.damaged_dir is not None
+    assert (report.damaged_dir / "library.sqlite").is_file()
     with SkillLibrary.open(folder, mode="write") as library:
         assert library.add("new", unit(1)[0]) == N + 1
 
@@ -227,7 +227,7 @@ def test_a_truncated_file_gives_back_what_is_left(folder: Path) -> None:
     path.write_bytes(b"")
     report = repair(folder)
     assert report.lost
-    assert report.kept_in is not None
+    assert report.damaged_dir is not None
 
 
 def test_damage_in_the_log_is_found_where_sqlite_says_nothing(folder: Path) -> None:

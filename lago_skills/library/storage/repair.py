@@ -45,7 +45,7 @@ class Report:
     problems: list[Problem]
     rebuilt: list[str] = field(default_factory=list[str])
     lost: list[str] = field(default_factory=list[str])
-    kept_in: Path | None = None
+    damaged_dir: Path | None = None
     """Where the damaged files are."""
 
 
@@ -74,11 +74,11 @@ def _rebuild(folder: Path, encode: Encoder | None, report: Report) -> None:
     source = folder / STORE_FILE
     log, shared_memory = (source.with_name(source.name + suffix) for suffix in ("-wal", "-shm"))
     places = (folder / f"damaged-{number}" for number in itertools.count(1))
-    report.kept_in = next(place for place in places if not place.exists())
-    report.kept_in.mkdir()
+    report.damaged_dir = next(place for place in places if not place.exists())
+    report.damaged_dir.mkdir()
     for path in (source, log):
         if path.exists():
-            shutil.copyfile(path, report.kept_in / path.name)
+            shutil.copyfile(path, report.damaged_dir / path.name)
     with tempfile.TemporaryDirectory(prefix=".repair-", dir=folder) as temporary:
         work = Path(temporary)
         shutil.copyfile(source, work / STORE_FILE)

@@ -35,8 +35,8 @@ class Transaction:
         """Id of the next new skill."""
 
     def _last_id(self) -> int:
-        found = self.connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'skill'").fetchone()
-        return int(found[0]) if found else 0
+        last = self.connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'skill'").fetchone()
+        return int(last[0]) if last else 0
 
     def add(
         self, sentence: str, latent: bytes, provenance: str, support: str, tasks: Sequence[str], enabled: bool = True

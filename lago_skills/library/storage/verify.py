@@ -61,9 +61,9 @@ def _store_problems(folder: Path) -> list[Problem]:
         return [Problem("file", str(error))]
     try:
         with opened.guard:
-            found = [str(entry[0]) for entry in opened.connection.execute("PRAGMA integrity_check(20)")]
-            if found != ["ok"]:
-                return [Problem("file", f"SQLite finds: {line}") for line in found]
+            messages = [str(entry[0]) for entry in opened.connection.execute("PRAGMA integrity_check(20)")]
+            if messages != ["ok"]:
+                return [Problem("file", f"SQLite finds: {line}") for line in messages]
             checks = (_row_problems, _history_problems, _task_problems, _embedding_problems)
             return [problem for check in checks for problem in _limited(check(opened))]
     except sqlite3.DatabaseError as error:
@@ -141,8 +141,8 @@ def _task_problems(opened: SkillStore) -> Iterator[Problem]:
     for raw in opened.connection.execute(f"SELECT {COLUMNS} FROM skill"):
         if sound(raw):
             expected |= {(task, raw[0]) for task in Row(*raw[:10]).tasks}
-    found = set(opened.connection.execute("SELECT name, id FROM task"))
-    for task, skill_id in sorted(expected ^ found, key=lambda entry: (entry[1], entry[0])):
+    listed = set(opened.connection.execute("SELECT name, id FROM task"))
+    for task, skill_id in sorted(expected ^ listed, key=lambda entry: (entry[1], entry[0])):
         yield Problem("task", f"{_name(skill_id)}: the list of task {task!r} and its provenance disagree", skill_id)
 
 
