@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from lago_skills.commands.playbook import playbook_command
+from lago_skills.commands.plan_actions import playbook_command
 from lago_skills.core import Task
 from lago_skills.errors import EndpointError, LagoError, PlanError
 from lago_skills.llm.transcripts import Request

@@ -236,7 +236,7 @@ def _duplicates(options: argparse.Namespace) -> Answer:
             skill.latent,
             embedding=skill.embedding,
             behaviour=behaviour_of(_folder(options), library),
-            besides=skill.id,
+            exclude_id=skill.id,
         )
     lines = _duplicate_lines(options.library, skill.name, duplicates) or [f"{skill.name} has no near duplicate"]
     return [_duplicate_row(d) for d in duplicates], {"id": skill.id}, lines

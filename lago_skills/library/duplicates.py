@@ -52,11 +52,11 @@ def near_duplicates(
     *,
     embedding: NDArray[Any] | None = None,
     behaviour: Behaviour | None = None,
-    besides: int | None = None,
+    exclude_id: int | None = None,
 ) -> list[Duplicate]:
     """Skills like this one, the most alike first: the same words, or near in latent and in actions.
 
-    `besides` leaves out the skill itself. With the same words a skill is listed whatever it does.
+    `exclude_id` leaves out the skill itself. With the same words a skill is listed whatever it does.
 
     Raises:
         ShapeError: a latent that the library could not hold.
@@ -68,7 +68,7 @@ def near_duplicates(
     }
     for row in same_words.values():
         scores.setdefault(row.id, float(schema.vector(row.latent) @ latent))
-    scores.pop(besides if besides is not None else -1, None)
+    scores.pop(-1 if exclude_id is None else exclude_id, None)
     if not scores:
         return []
     rows = [library.store.row(skill_id) for skill_id in scores]
