@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import IO
 
-LOOK_EVERY_S = 0.3
+POLL_S = 0.3
 
 
 def main(home: Path, port: int) -> None:
@@ -36,7 +36,7 @@ def main(home: Path, port: int) -> None:
 
 def _wait_until_unused(lease: IO[str], server: subprocess.Popen[bytes]) -> None:
     while server.poll() is None:
-        time.sleep(LOOK_EVERY_S)
+        time.sleep(POLL_S)
         try:
             fcntl.flock(lease, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

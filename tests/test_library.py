@@ -556,7 +556,7 @@ def test_near_duplicates_are_told_by_what_they_do(library: SkillLibrary) -> None
     assert [(d.id, d.near) for d in same] == [(3, False)]
     assert same[0].words == pytest.approx(0.995, abs=1e-3)
     assert near_duplicates(SkillLibrary.in_memory(Z), "x", one) == []
-    assert near_duplicates(library, "skill 0", one, besides=1) == []
+    assert near_duplicates(library, "skill 0", one, exclude_id=1) == []
 
 
 def test_every_commit_is_synced(library: SkillLibrary) -> None:

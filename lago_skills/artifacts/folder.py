@@ -99,10 +99,10 @@ def verify(folder: Path) -> Manifest:
         )
     for name, expected in manifest.files.items():
         path = folder / name
-        found = file_hash(path) if path.is_file() else "no such file"
-        if found != expected:
+        actual = file_hash(path) if path.is_file() else "no such file"
+        if actual != expected:
             raise ArtifactCorrupt(
-                f"file {str(path)!r} has hash {found[:12]}, its manifest says {expected[:12]}; the artifact is "
+                f"file {str(path)!r} has hash {actual[:12]}, its manifest says {expected[:12]}; the artifact is "
                 f"damaged; delete the folder {str(folder)!r} and run the stage again"
             )
     return manifest

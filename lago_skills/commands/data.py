@@ -120,7 +120,7 @@ def show(what: str, root: Path) -> tuple[list[Row], Row]:
     by_task: dict[str | None, list[RawEpisode]] = {}
     for raw in data.episodes:
         by_task.setdefault(raw.task, []).append(raw)
-    rows = [_shown(task, found) for task, found in by_task.items()]
+    rows = [_shown(task, episodes) for task, episodes in by_task.items()]
     bounds = data.action_bounds
     summary: Row = {
         "data": data.name,
@@ -139,22 +139,22 @@ def _is_id(what: str) -> bool:
     return "." not in Path(what).name and not what.startswith(("/", "~"))
 
 
-def _shown(task: str | None, found: list[RawEpisode]) -> Row:
-    lengths = [len(raw.actions) for raw in found]
-    known = [raw.success for raw in found if raw.success is not None]
-    discrete = found[0].actions.ndim == 1
+def _shown(task: str | None, episodes: list[RawEpisode]) -> Row:
+    lengths = [len(raw.actions) for raw in episodes]
+    known = [raw.success for raw in episodes if raw.success is not None]
+    discrete = episodes[0].actions.ndim == 1
     return {
         "task": task,
-        "episodes": len(found),
+        "episodes": len(episodes),
         "steps": sum(lengths),
         "shortest": min(lengths),
         "longest": max(lengths),
-        "observation_size": int(np.prod(found[0].observations.shape[1:])),
-        "action_size": 0 if discrete else int(np.prod(found[0].actions.shape[1:])),
+        "observation_size": int(np.prod(episodes[0].observations.shape[1:])),
+        "action_size": 0 if discrete else int(np.prod(episodes[0].actions.shape[1:])),
         "success": round(float(np.mean(known)), 4) if known else None,
-        "mean_return": _figure(np.mean, [np.array([_finite(raw.rewards).sum()]) for raw in found]),
-        "action_low": _figure(np.min, [raw.actions for raw in found]),
-        "action_high": _figure(np.max, [raw.actions for raw in found]),
+        "mean_return": _figure(np.mean, [np.array([_finite(raw.rewards).sum()]) for raw in episodes]),
+        "action_low": _figure(np.min, [raw.actions for raw in episodes]),
+        "action_high": _figure(np.max, [raw.actions for raw in episodes]),
     }
 
 
@@ -250,10 +250,10 @@ def _origin(manifest: Manifest, demonstrator: str) -> str:
 def _git(key: str, folder: Path) -> str | None:
     """A setting of git, or None without git or the setting."""
     try:
-        found = subprocess.run(["git", "config", key], cwd=folder, capture_output=True, text=True, check=False)
+        result = subprocess.run(["git", "config", key], cwd=folder, capture_output=True, text=True, check=False)
     except OSError:
         return None
-    return found.stdout.strip() or None
+    return result.stdout.strip() or None
 
 
 def _print_table(rows: list[Row], summary: Row) -> None:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from lago_skills.commands.playbook import playbook_command
+from lago_skills.commands.plan_actions import playbook_command
 from lago_skills.core import Task
 from lago_skills.errors import EndpointError, LagoError, PlanError
 from lago_skills.llm.transcripts import Request
@@ -83,12 +83,12 @@ def _problems(space: Workspace) -> list[str]:
     tasks = _tasks(space)
     known = planner.plans(*tasks)
     problems: list[str] = []
-    for found in known.values():
-        if found.versions and found.chosen is None:
+    for task_plan in known.values():
+        if task_plan.versions and task_plan.chosen is None:
             try:
-                if found.open_repair is not None:
-                    planner.transcripts.replay(found.open_repair, planner.study)
-                _ = found.book
+                if task_plan.open_repair is not None:
+                    planner.transcripts.replay(task_plan.open_repair, planner.study)
+                _ = task_plan.book
             except LagoError as error:
                 problems.append(str(error))
     try:
@@ -104,23 +104,23 @@ def rows_of(space: Workspace) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """A row per task that has a playbook: `task, model, n_steps, n_findings, repaired, n_reused, tokens`."""
     known: set[str] = set()
     rows: list[dict[str, Any]] = []
-    for name, found in plan.plans(space).items():
-        if found.chosen is None or found.chosen.playbook is None:
+    for name, task_plan in plan.plans(space).items():
+        if task_plan.chosen is None or task_plan.chosen.playbook is None:
             continue
-        book = found.chosen.playbook
+        book = task_plan.chosen.playbook
         skills = {step.skill for step in book.steps}
         rows.append(
             {
                 "task": name,
                 "model": book.model,
                 "n_steps": len(book.steps),
-                "n_findings": len(found.chosen.findings),
-                "repaired": found.repaired,
+                "n_findings": len(task_plan.chosen.findings),
+                "repaired": task_plan.repaired,
                 "n_reused": len(skills & known),
-                "tokens": found.tokens or _estimated_tokens(found),
-                "tokens_estimated": not found.tokens,
-                "version": found.versions.index(found.chosen) + 1,
-                "score": found.chosen.score,
+                "tokens": task_plan.tokens or _estimated_tokens(task_plan),
+                "tokens_estimated": not task_plan.tokens,
+                "version": task_plan.versions.index(task_plan.chosen) + 1,
+                "score": task_plan.chosen.score,
             }
         )
         if name in {task.id for task in space.study.seen}:
@@ -134,12 +134,12 @@ def rows_of(space: Workspace) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     return rows, summary
 
 
-def _estimated_tokens(found: Plan) -> int:
-    said = 0
-    for version in found.versions:
+def _estimated_tokens(task_plan: Plan) -> int:
+    n_characters = 0
+    for version in task_plan.versions:
         messages = version.transcript.request["messages"]
-        said += sum(len(message["content"]) for message in messages) + len(version.transcript.response)
-    return int(said / CHARS_PER_TOKEN)
+        n_characters += sum(len(message["content"]) for message in messages) + len(version.transcript.response)
+    return int(n_characters / CHARS_PER_TOKEN)
 
 
 def _models(space: Workspace, rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
@@ -147,13 +147,13 @@ def _models(space: Workspace, rows: list[dict[str, Any]]) -> dict[str, dict[str,
     from dataclasses import replace
 
     planner = plan.planner(space)
-    found: dict[str, dict[str, float]] = {}
+    by_model: dict[str, dict[str, float]] = {}
     for model in planner.transcripts.models():
         plans = replace(planner, model=model).plans(*_tasks(space)).values()
         answered = [p for p in plans if p.versions]
         chosen = [p.chosen for p in answered if p.chosen is not None]
         scores = [v.score for v in chosen if v.score is not None]
-        found[model] = {
+        by_model[model] = {
             "answered": len(answered),
             "playbooks": len(chosen),
             "in_use": sum(row["model"] == model for row in rows),
@@ -161,7 +161,7 @@ def _models(space: Workspace, rows: list[dict[str, Any]]) -> dict[str, dict[str,
             "repaired": sum(p.repaired for p in answered),
             **({"score": round(sum(scores) / len(scores), 4)} if scores else {}),
         }
-    return found
+    return by_model
 
 
 def _print_table(rows: list[dict[str, Any]], summary: dict[str, Any]) -> None:
@@ -254,10 +254,10 @@ def _import(space: Workspace, options: argparse.Namespace) -> None:
     n = import_responses(options.import_, _missing(space, options), planner.transcripts, options.model, options.source)
     left = _missing(space, options)
     _say(f"{n} answers recorded; {len(left)} requests are open now")
-    for found in plan.plans(space).values():
-        if found.versions and found.open_repair is not None:
-            wrong = "; ".join(finding.line() for finding in found.versions[-1].findings)
-            _say(f"{found.task.id}: a repair is open: {wrong}")
+    for task_plan in plan.plans(space).values():
+        if task_plan.versions and task_plan.open_repair is not None:
+            wrong = "; ".join(finding.line() for finding in task_plan.versions[-1].findings)
+            _say(f"{task_plan.task.id}: a repair is open: {wrong}")
 
 
 def _scenes(space: Workspace) -> None:

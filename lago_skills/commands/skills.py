@@ -113,7 +113,7 @@ def _line(skill: Skill) -> str:
 
 def _list(options: argparse.Namespace) -> Answer:
     with _open(options) as library:
-        found = library.list(
+        skills = library.list(
             contains=options.contains,
             task=options.task,
             enabled=False if options.disabled else None,
@@ -126,11 +126,11 @@ def _list(options: argparse.Namespace) -> Answer:
             "decoder": library.decoder,
             "change": library.change,
         }
-    lines = [_line(skill) for skill in found]
-    if len(found) == options.limit:
-        lines.append(f"more: --after {found[-1].name}")
+    lines = [_line(skill) for skill in skills]
+    if len(skills) == options.limit:
+        lines.append(f"more: --after {skills[-1].name}")
     lines.append(f"{summary['records']} records, {summary['active']} of them found by searches")
-    return [_record(skill) for skill in found], summary, lines
+    return [_record(skill) for skill in skills], summary, lines
 
 
 def _show(options: argparse.Namespace) -> Answer:
@@ -163,8 +163,12 @@ def _search(options: argparse.Namespace) -> Answer:
             latent = _vector(options.latent)
         else:
             latent = _latent_in_state(_folder(options), library, options)
-        found = library.search(latent[None], options.k, options.task)
-        pairs = [(library.get(int(i)), float(s)) for i, s in zip(found.ids[0], found.scores[0], strict=True) if i >= 0]
+        neighbors = library.search(latent[None], options.k, options.task)
+        pairs = [
+            (library.get(int(i)), float(s))
+            for i, s in zip(neighbors.ids[0], neighbors.scores[0], strict=True)
+            if i >= 0
+        ]
     rows = [{**_record(skill), "score": round(score, 4)} for skill, score in pairs]
     return rows, {}, [f"{score:6.3f}  {_line(skill)}" for skill, score in pairs] or ["no enabled skill found"]
 
@@ -200,20 +204,20 @@ def _latent_in_state(folder: Path, library: SkillLibrary, options: argparse.Name
         )
     guide = load_bundle(bundle)
     observation = _vector(options.obs)[None]
-    found = guide.retrieve(observation, options.task_of)
-    step = int(found.steps[0])
+    retrieval = guide.retrieve(observation, options.task_of)
+    step = int(retrieval.steps[0])
     sentence = guide.books[options.task_of].steps[step].sentence
     print(f"active step {step + 1} of {options.task_of}: {sentence}", file=sys.stderr)  # noqa: T201
-    return found.queries[0]
+    return retrieval.queries[0]
 
 
 def _duplicate_row(duplicate: Duplicate) -> Row:
     return {**asdict(duplicate), "near": duplicate.near}
 
 
-def _duplicate_lines(library: str, new: str, found: list[Duplicate]) -> list[str]:
+def _duplicate_lines(library: str, new: str, duplicates: list[Duplicate]) -> list[str]:
     lines: list[str] = []
-    for d in found:
+    for d in duplicates:
         words = "" if d.words is None else f", words {d.words:.2f}"
         actions = "" if d.actions is None else f", actions differ by {d.actions:.2f}"
         kind = "does the same as" if d.near else "has much the same words as"
@@ -226,16 +230,16 @@ def _duplicate_lines(library: str, new: str, found: list[Duplicate]) -> list[str
 def _duplicates(options: argparse.Namespace) -> Answer:
     with _open(options) as library:
         skill = library.get(skill_id(options.skill))
-        found = near_duplicates(
+        duplicates = near_duplicates(
             library,
             skill.sentence,
             skill.latent,
             embedding=skill.embedding,
             behaviour=behaviour_of(_folder(options), library),
-            besides=skill.id,
+            exclude_id=skill.id,
         )
-    lines = _duplicate_lines(options.library, skill.name, found) or [f"{skill.name} has no near duplicate"]
-    return [_duplicate_row(d) for d in found], {"id": skill.id}, lines
+    lines = _duplicate_lines(options.library, skill.name, duplicates) or [f"{skill.name} has no near duplicate"]
+    return [_duplicate_row(d) for d in duplicates], {"id": skill.id}, lines
 
 
 def _add(options: argparse.Namespace) -> Answer:
@@ -326,8 +330,8 @@ def _repair(options: argparse.Namespace) -> Answer:
     rows = [{"result": "rebuilt", "text": text} for text in report.rebuilt]
     rows += [{"result": "lost", "text": text} for text in report.lost]
     lines = [f"{row['result']}: {row['text']}" for row in rows] or ["no problem found, nothing to do"]
-    if report.kept_in is not None:
-        lines.append(f"the damaged files are kept in {report.kept_in}")
+    if report.damaged_dir is not None:
+        lines.append(f"the damaged files are kept in {report.damaged_dir}")
     return rows, {"problems": len(report.problems), "rebuilt": len(report.rebuilt), "lost": len(report.lost)}, lines
 
 
@@ -360,9 +364,9 @@ def _import(options: argparse.Namespace) -> Answer:
 
 def _diff(options: argparse.Namespace) -> Answer:
     with _open(options) as left, exchange.open_any(find(str(options.other), options.root)) as right:
-        found = exchange.diff(left, right)
+        differences = exchange.diff(left, right)
     lines: list[str] = []
-    for d in found:
+    for d in differences:
         name = skill_name(d.left or d.right or 0)
         what = (
             f"differs in {', '.join(d.fields)}"
@@ -370,7 +374,7 @@ def _diff(options: argparse.Namespace) -> Answer:
             else f"only in {options.library if d.left else options.other}"
         )
         lines.append(f"{name}  {d.sentence}: {what}")
-    return [asdict(d) for d in found], {"differences": len(found)}, lines or ["no difference"]
+    return [asdict(d) for d in differences], {"differences": len(differences)}, lines or ["no difference"]
 
 
 ACTIONS: dict[str, Callable[[argparse.Namespace], Answer]] = {

@@ -17,18 +17,20 @@ def add_parser(commands: Any) -> None:
     actions = top.add_subparsers(dest="action", required=True, metavar="ACTION")
 
     def action(name: str, text: str, *, skill: bool = False) -> argparse.ArgumentParser:
-        made: argparse.ArgumentParser = actions.add_parser(name, help=text)
-        made.add_argument(
+        parser: argparse.ArgumentParser = actions.add_parser(name, help=text)
+        parser.add_argument(
             "library", metavar="LIBRARY", help="a study's name, or the folder of a library or of a bundle"
         )
         if skill:
-            made.add_argument("skill", metavar="SKILL", help="such as s0042 or 42")
-        made.add_argument("--json", action="store_true", help="print one JSON object, nothing else, on standard output")
-        made.add_argument(
+            parser.add_argument("skill", metavar="SKILL", help="such as s0042 or 42")
+        parser.add_argument(
+            "--json", action="store_true", help="print one JSON object, nothing else, on standard output"
+        )
+        parser.add_argument(
             "--timeout", type=float, default=10.0, help="seconds to wait for another writer (default: 10)"
         )
-        made.add_argument("--who", help="who is named in the history (default: the user)")
-        return made
+        parser.add_argument("--who", help="who is named in the history (default: the user)")
+        return parser
 
     _reading(action)
     _changing(action)
@@ -39,12 +41,12 @@ Action = Callable[..., argparse.ArgumentParser]
 
 
 def _reading(action: Action) -> None:
-    found = action("list", "records, by id")
-    found.add_argument("--contains", default="", help="only sentences with this text")
-    found.add_argument("--task", help="only skills that come from this task")
-    found.add_argument("--disabled", action="store_true", help="only disabled ones")
-    found.add_argument("--after", default="0", metavar="SKILL", help="go on after this one")
-    found.add_argument("--limit", type=int, default=100, help="at most so many (default: 100)")
+    listing = action("list", "records, by id")
+    listing.add_argument("--contains", default="", help="only sentences with this text")
+    listing.add_argument("--task", help="only skills that come from this task")
+    listing.add_argument("--disabled", action="store_true", help="only disabled ones")
+    listing.add_argument("--after", default="0", metavar="SKILL", help="go on after this one")
+    listing.add_argument("--limit", type=int, default=100, help="at most so many (default: 100)")
     action("show", "everything about one skill", skill=True)
     search = action("search", "nearest enabled skills: to words, to a latent, or in a state")
     search.add_argument("words", nargs="?", help="what the skill should do")

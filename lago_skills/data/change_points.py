@@ -69,10 +69,10 @@ def signals(episodes: list[Episode], grounding: Grounding) -> list[NDArray[np.fl
     flat = np.concatenate(joined)
     _, sizes, axes = np.linalg.svd(flat - flat.mean(axis=0), full_matrices=False)
     explained = np.cumsum(sizes**2) / max(float((sizes**2).sum()), 1e-12)
-    n_kept = min(int(np.searchsorted(explained, EXPLAINED)) + 1, len(axes))
-    shown = [row @ axes[:n_kept].T for row in joined]
+    n_axes = min(int(np.searchsorted(explained, EXPLAINED)) + 1, len(axes))
+    shown = [row @ axes[:n_axes].T for row in joined]
     steps = np.concatenate([np.abs(np.diff(row, axis=0)) for row in shown])
-    jumps = np.median(steps, axis=0) / (np.sqrt(2) * 0.6745) if len(steps) else np.zeros(n_kept)  # (P,)
+    jumps = np.median(steps, axis=0) / (np.sqrt(2) * 0.6745) if len(steps) else np.zeros(n_axes)  # (P,)
     noise = np.maximum(jumps, MIN_NOISE * np.concatenate(shown).std(axis=0))
     unit = max(float(np.sqrt((noise**2).mean())), 1e-12)
     return [row / unit for row in shown]

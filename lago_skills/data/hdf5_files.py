@@ -60,11 +60,11 @@ def _numbered(file: Any, name: str, task_key: str) -> tuple[RawEpisode, ...]:
         )
     extra: dict[str, Any] = {key: item[()] for key, item in file["lago"].items()} if "lago" in file else {}
     tasks = extra.get(task_key)
-    found: list[RawEpisode] = []
+    episodes: list[RawEpisode] = []
     for i in range(n):
         observations = np.asarray(file[f"observations_{i}"][()])
         last = extra.get(f"last_observation_{i}")
-        found.append(
+        episodes.append(
             RawEpisode(
                 observations=observations if last is None else np.concatenate([observations, last[None]]),
                 actions=_actions(np.asarray(file[f"actions_{i}"][()])),
@@ -75,7 +75,7 @@ def _numbered(file: Any, name: str, task_key: str) -> tuple[RawEpisode, ...]:
                 task=None if tasks is None else text(tasks[i]),
             )
         )
-    return tuple(found)
+    return tuple(episodes)
 
 
 def _actions(stored: NDArray[Any]) -> NDArray[Any]:

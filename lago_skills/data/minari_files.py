@@ -67,7 +67,7 @@ def read_minari(folder: Path, name: str, task_key: str, entries: list[str]) -> R
             dataset = minari.MinariDataset(data_folder(folder))
             _check_space(dataset.observation_space, entries, name)
             metadata = list(dataset.storage.get_episode_metadata(dataset.episode_indices))
-            found = [
+            episodes = [
                 _episode(raw, about, entries, task_key)
                 for raw, about in zip(dataset.iterate_episodes(), metadata, strict=True)
             ]
@@ -82,12 +82,12 @@ def read_minari(folder: Path, name: str, task_key: str, entries: list[str]) -> R
         if np.isfinite(space.low).all() and np.isfinite(space.high).all():
             bounds = space.low.astype(np.float64), space.high.astype(np.float64)
     elif isinstance(space, gymnasium.spaces.Discrete):
-        found = [_from_zero(episode, int(space.start)) for episode in found]
+        episodes = [_from_zero(episode, int(space.start)) for episode in episodes]
     else:
         raise DataError(
             f"data {name!r}: found actions of the space {space}; expected Box or Discrete; flatten the actions first"
         )
-    return RawDataset(name, kind, tuple(found), bounds, spec.id if spec else None)
+    return RawDataset(name, kind, tuple(episodes), bounds, spec.id if spec else None)
 
 
 def _check_space(space: Any, entries: list[str], name: str) -> None:

@@ -93,19 +93,19 @@ def find_motions(
     scales = (feature_scale, action_mean, action_scale)
     places = [
         (index, start, stop)
-        for index, found in enumerate(boundaries(episodes, grounding, penalty, min_steps))
-        for start, stop in found
+        for index, stretches in enumerate(boundaries(episodes, grounding, penalty, min_steps))
+        for start, stop in stretches
     ]
     points = np.stack([_numbers(values[i], actions[i], start, stop, scales) for i, start, stop in places])
     groups = _group(points, max_motions)
     varies = (feature_scale > 0) & ~_of_absent(episodes, grounding)
     names = [feature.name for feature, shown in zip(grounding.vocabulary.features, varies, strict=True) if shown]
-    found: list[Motion] = []
+    motions: list[Motion] = []
     for group in range(int(groups.max()) + 1):
         members = [place for place, label in zip(places, groups, strict=True) if label == group]
         first = np.mean([values[i][start] for i, start, _ in members], axis=0)[varies]
         last = np.mean([values[i][stop] for i, _, stop in members], axis=0)[varies]
-        found.append(
+        motions.append(
             Motion(
                 number=0,
                 n_segments=len(members),
@@ -118,11 +118,11 @@ def find_motions(
                 centre=_floats(points[groups == group].mean(axis=0), 4),
             )
         )
-    found.sort(key=lambda motion: (motion.begins, motion.centre))
+    motions.sort(key=lambda motion: (motion.begins, motion.centre))
     return Motions(
         task_id=task_id,
         n_episodes=len(episodes),
-        motions=tuple(replace(motion, number=n) for n, motion in enumerate(found, start=1)),
+        motions=tuple(replace(motion, number=n) for n, motion in enumerate(motions, start=1)),
         feature_scale=_floats(feature_scale, 6),
         action_mean=_floats(action_mean, 6),
         action_scale=_floats(action_scale, 6),
@@ -146,7 +146,7 @@ def motion_segments(
     """
     scales = tuple(np.array(scale) for scale in (known.feature_scale, known.action_mean, known.action_scale))
     n_actions = len(known.action_mean)
-    found: list[Segment] = []
+    segments: list[Segment] = []
     for index, places in enumerate(boundaries(episodes, grounding, penalty, min_steps)):
         values = grounding.read(episodes[index].observations.astype(np.float64)).values
         actions = action_rows(episodes[index], n_actions)
@@ -154,7 +154,7 @@ def motion_segments(
         labels = known.nearest(points).tolist()
         for number, run in itertools.groupby(zip(labels, places, strict=True), key=lambda pair: names[pair[0]]):
             members = list(run)
-            found.append(
+            segments.append(
                 Segment(
                     task_id=known.task_id,
                     episode=index,
@@ -165,7 +165,7 @@ def motion_segments(
                     cut="change points",
                 )
             )
-    return found
+    return segments
 
 
 def _numbers(

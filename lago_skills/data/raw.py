@@ -147,11 +147,11 @@ def _observations(arrays: dict[str, NDArray[Any]], name: str, lengths: NDArray[n
 def _per_episode(arrays: dict[str, NDArray[Any]], key: str, name: str, n: int) -> NDArray[Any] | None:
     if key not in arrays:
         return None
-    found = arrays[key]
-    if found.ndim == 0:
-        return np.repeat(found, n)
-    if found.shape != (n,):
+    values = arrays[key]
+    if values.ndim == 0:
+        return np.repeat(values, n)
+    if values.shape != (n,):
         raise DataError(
-            f"data {name!r}: found {key!r} of shape {found.shape} for {n} episodes; expected one entry per episode; correct it"
+            f"data {name!r}: found {key!r} of shape {values.shape} for {n} episodes; expected one entry per episode; correct it"
         )
-    return found
+    return values

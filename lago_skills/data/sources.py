@@ -108,7 +108,7 @@ def episodes_of(data: RawDataset, config: SourceConfig, task: str, sizes: Sizes 
     Raises:
         DataError: the source has no episode of the task, or one that cannot be used; says which and why.
     """
-    found: list[Episode] = []
+    episodes: list[Episode] = []
     n_of_task = n_short = 0
     for number, raw in enumerate(data.episodes):
         if (config.task or raw.task) != task:
@@ -118,12 +118,12 @@ def episodes_of(data: RawDataset, config: SourceConfig, task: str, sizes: Sizes 
         if episode is None:
             n_short += 1
         elif episode.success or config.keep == "all":
-            found.append(episode)
-        if len(found) == config.max_episodes:
+            episodes.append(episode)
+        if len(episodes) == config.max_episodes:
             break
-    if not found:
+    if not episodes:
         raise DataError(_why_empty(data, config, task, n_of_task, n_short))
-    return found
+    return episodes
 
 
 def _why_empty(data: RawDataset, config: SourceConfig, task: str, n_of_task: int, n_short: int) -> str:
@@ -131,9 +131,9 @@ def _why_empty(data: RawDataset, config: SourceConfig, task: str, n_of_task: int
         return f"data {data.name!r}: found no episodes; expected some of task {task!r}; collect or download it again"
     if not n_of_task:
         known = sorted({str(raw.task) for raw in data.episodes if raw.task is not None})
-        said = f"episodes of {known[:10]}" if known else f"no task's name under {config.task_key!r}"
+        tasks = f"episodes of {known[:10]}" if known else f"no task's name under {config.task_key!r}"
         return (
-            f"data {data.name!r}: found {said}, none of task {task!r}; expected some; name the task of all episodes with "
+            f"data {data.name!r}: found {tasks}, none of task {task!r}; expected some; name the task of all episodes with "
             "task = ..., or where each episode's is written with task_key = ..."
         )
     if n_short == n_of_task:
@@ -333,7 +333,7 @@ def problems(data: RawDataset, config: SourceConfig, sizes: Sizes | None = None)
     Success that nobody recorded is the study's to explain and is not reported.
     """
     rules = config if config.success != "recorded" else config.model_copy(update={"success": "all"})
-    found: dict[str, int] = {}
+    counts: dict[str, int] = {}
     for number, raw in enumerate(data.episodes):
         try:
             short = convert(raw, number, data, rules, str(raw.task), sizes) is None
@@ -343,11 +343,11 @@ def problems(data: RawDataset, config: SourceConfig, sizes: Sizes | None = None)
         except DataError as error:
             text = str(error)
         kind = text.partition(": ")[2].split(" at index", 1)[0]
-        known = next((key for key in found if key.partition(": ")[2].split(" at index", 1)[0] == kind), text)
-        found[known] = found.get(known, 0) + 1
+        known = next((key for key in counts if key.partition(": ")[2].split(" at index", 1)[0] == kind), text)
+        counts[known] = counts.get(known, 0) + 1
     if not data.episodes:
         return [f"data {data.name!r}: found no episodes; expected some; collect or download it again"]
-    return [text if n == 1 else f"{text} (and {n - 1} more episodes)" for text, n in found.items()]
+    return [text if n == 1 else f"{text} (and {n - 1} more episodes)" for text, n in counts.items()]
 
 
 def constant_entries(data: RawDataset) -> list[int]:

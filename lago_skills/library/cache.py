@@ -85,13 +85,13 @@ def load(folder: Path, library_id: str, generation: int, change: int) -> Base | 
     place = folder / INDEX_DIR
     for name, expected in manifest.hashes.items():
         path = place / name
-        found = file_hash(path) if path.is_file() else "no such file"
-        if found != expected:
-            raise CacheProblem(f"{name} has hash {found[:12]}, expected {expected[:12]}")
+        actual = file_hash(path) if path.is_file() else "no such file"
+        if actual != expected:
+            raise CacheProblem(f"{name} has hash {actual[:12]}, expected {expected[:12]}")
     ids = np.load(place / manifest.ids, mmap_mode="r", allow_pickle=False)
     vectors = np.load(place / manifest.vectors, mmap_mode="r", allow_pickle=False)
-    found = index.map_file(str(place / manifest.faiss), manifest.kind, manifest.n_trained)
-    return Base(np.asarray(ids), np.asarray(vectors), found, manifest.change, manifest.generation)
+    latent_index = index.map_file(str(place / manifest.faiss), manifest.kind, manifest.n_trained)
+    return Base(np.asarray(ids), np.asarray(vectors), latent_index, manifest.change, manifest.generation)
 
 
 def save(folder: Path, library_id: str, base: Base) -> None:

@@ -52,23 +52,23 @@ def near_duplicates(
     *,
     embedding: NDArray[Any] | None = None,
     behaviour: Behaviour | None = None,
-    besides: int | None = None,
+    exclude_id: int | None = None,
 ) -> list[Duplicate]:
     """Skills like this one, the most alike first: the same words, or near in latent and in actions.
 
-    `besides` leaves out the skill itself. With the same words a skill is listed whatever it does.
+    `exclude_id` leaves out the skill itself. With the same words a skill is listed whatever it does.
 
     Raises:
         ShapeError: a latent that the library could not hold.
     """
-    found = library.search(np.asarray(latent)[None], N_CANDIDATES)
-    scores = {int(i): float(s) for i, s in zip(found.ids[0], found.scores[0], strict=True) if i >= 0}
+    neighbors = library.search(np.asarray(latent)[None], N_CANDIDATES)
+    scores = {int(i): float(s) for i, s in zip(neighbors.ids[0], neighbors.scores[0], strict=True) if i >= 0}
     same_words = {
         row.id: row for row in library.store.rows("WHERE sentence = ? AND merged_into IS NULL LIMIT 8", (sentence,))
     }
     for row in same_words.values():
         scores.setdefault(row.id, float(schema.vector(row.latent) @ latent))
-    scores.pop(besides if besides is not None else -1, None)
+    scores.pop(-1 if exclude_id is None else exclude_id, None)
     if not scores:
         return []
     rows = [library.store.row(skill_id) for skill_id in scores]
@@ -83,8 +83,8 @@ def near_duplicates(
         Duplicate(row.id, row.sentence, scores[row.id], _cosine(embedding, known.get(row.sentence)), gap)
         for row, gap in zip(rows, differences, strict=True)
     ]
-    kept = [d for d in alike if d.near or d.sentence == sentence or (d.words or 0.0) >= SAME_WORDS]
-    return sorted(kept, key=lambda d: (not d.near, d.actions if d.actions is not None else -d.latent))
+    listed = [d for d in alike if d.near or d.sentence == sentence or (d.words or 0.0) >= SAME_WORDS]
+    return sorted(listed, key=lambda d: (not d.near, d.actions if d.actions is not None else -d.latent))
 
 
 def _cosine(one: NDArray[Any] | None, other: NDArray[Any] | None) -> float | None:

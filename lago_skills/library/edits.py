@@ -157,23 +157,23 @@ def _earlier(store: SkillStore, present: Row, encode: Encoder | None) -> Row:
     """The version before, with a latent of the present latent space; disabled where there is none before."""
     if present.version == 1:
         return present._replace(enabled=0)
-    found = next(store.rows("WHERE id = ? AND version = ?", (present.id, present.version - 1), table="version"), None)
-    if found is None:
+    earlier = next(store.rows("WHERE id = ? AND version = ?", (present.id, present.version - 1), table="version"), None)
+    if earlier is None:
         raise LibraryConflict(
             f"skill {skill_name(present.id)} has lost its version {present.version - 1}; expected it in the history; "
             f"run: lago skills verify {store.where}"
         )
-    if found.generation == present.generation:
-        return found
-    if encode is None and found.sentence == present.sentence:
-        return found._replace(latent=present.latent, generation=present.generation)
+    if earlier.generation == present.generation:
+        return earlier
+    if encode is None and earlier.sentence == present.sentence:
+        return earlier._replace(latent=present.latent, generation=present.generation)
     if encode is None:
         raise LibraryConflict(
-            f"skill {skill_name(present.id)}: found earlier words {found.sentence[:60]!r} from before the latent space changed; "
+            f"skill {skill_name(present.id)}: found earlier words {earlier.sentence[:60]!r} from before the latent space changed; "
             "expected a decoder to place them; pass encode, or on the command line --decoder"
         )
-    latent = encoded(store, [found], encode)[0]
-    return found._replace(latent=latent, generation=present.generation)
+    latent = encoded(store, [earlier], encode)[0]
+    return earlier._replace(latent=latent, generation=present.generation)
 
 
 def encoded(store: SkillStore, rows: list[Row], encode: Encoder) -> list[bytes]:

@@ -127,21 +127,8 @@ def import_(library: SkillLibrary, folder: Path, *, who: str | None = None) -> d
                     f"import: found {skill_name(record['id'])} merged into {skill_name(into)}, which is not in the export; expected "
                     "both; export the whole library"
                 )
-            provenance, support = skill.texts
-            change.insert(
-                Row(
-                    new_ids[record["id"]],
-                    1,
-                    0,
-                    0,
-                    skill.sentence,
-                    latent.tobytes(),
-                    provenance,
-                    support,
-                    int(skill.enabled),
-                    new_ids[into] if into is not None else None,
-                )
-            )
+            content = (skill.sentence, latent.tobytes(), *skill.texts, int(skill.enabled))
+            change.insert(Row(new_ids[record["id"]], 1, 0, 0, *content, None if into is None else new_ids[into]))
             if skill.embedding is not None:
                 change.embed(skill.sentence, check_embedding(skill.embedding))
     return new_ids
@@ -253,22 +240,9 @@ def open_any(folder: Path, mode: Any = "read", timeout_s: float = 10.0) -> Skill
         library = SkillLibrary.in_memory(latents.shape[1])
         with library.changing("import", None, "format 1") as change:
             for record, latent in zip(records, check_latents(latents, "latents"), strict=True):
-                # Format 1 counted ids from 0, SQLite counts from 1.
-                provenance, support = compact_json(record["provenance"]), compact_json(record["support"])
-                change.insert(
-                    Row(
-                        record["id"] + 1,
-                        1,
-                        0,
-                        0,
-                        record["sentence"],
-                        schema.blob(latent),
-                        provenance,
-                        support,
-                        int(record["enabled"]),
-                        None,
-                    )
-                )
+                details = (compact_json(record["provenance"]), compact_json(record["support"]))
+                content = (record["sentence"], schema.blob(latent), *details, int(record["enabled"]))
+                change.insert(Row(record["id"] + 1, 1, 0, 0, *content, None))  # format 1 counted ids from 0
     except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
         raise ArtifactCorrupt(
             f"library {str(folder)!r} of format 1 cannot be read ({error}); expected {OLD_RECORDS_FILE} and {OLD_LATENTS_FILE}; "

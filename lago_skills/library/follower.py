@@ -7,13 +7,12 @@ this process's own.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import itertools
-import os
 import threading
 import time
 
 import numpy as np
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from lago_skills.library import cache, index
@@ -56,13 +55,13 @@ class Follower:
 
     def subset(self, snapshot: Snapshot, tasks: tuple[str, ...]) -> Subset:
         """What a search among the skills of some tasks needs; made once for each snapshot."""
-        found = snapshot.subsets.get(tasks)
-        if found is None:
+        subset = snapshot.subsets.get(tasks)
+        if subset is None:
             ids = self.store.task_ids(tasks)
             with self._refreshing:
-                found = snapshot.subset(ids)
-            snapshot.subsets[tasks] = found
-        return found
+                subset = snapshot.subset(ids)
+            snapshot.subsets[tasks] = subset
+        return subset
 
     def settle(self) -> None:
         """Wait for an index that is being made in the background, if one is."""
@@ -87,7 +86,7 @@ class Follower:
         base = self._cached(change, generation)
         if base is None or self.store.count_changed(base.change) > DELTA_MAX:
             base = _read_base(self.store, change, generation)
-        self._due = self._next_look()
+        self._due = self._next_check()
         return self._advanced(from_base(base))
 
     def _cached(self, change: int, generation: int) -> Base | None:
@@ -101,7 +100,7 @@ class Follower:
                     self.cache_problem = str(problem)
         return None
 
-    def _next_look(self) -> float:
+    def _next_check(self) -> float:
         return float("inf") if self.store.mode == "frozen" else time.monotonic() + POLL_S
 
     def _keep_up(self) -> None:
@@ -121,7 +120,7 @@ class Follower:
                     with self.store.as_of_now():
                         self._snapshot = self._advanced(self._snapshot)
                 # Last, so that no other thread takes the old snapshot for the new one.
-                self._data_version, self._seen, self._due = version, latest, self._next_look()
+                self._data_version, self._seen, self._due = version, latest, self._next_check()
             finally:
                 refreshing.release()
         finally:
@@ -190,25 +189,24 @@ class Follower:
         folder, base = self.store.folder, base or self._snapshot.base
         if folder is None or (self.store.mode != "write" and not always) or len(base.ids) <= SMALL:
             return
-        descriptor = os.open(folder / "index.lock", os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if self.cache_problem is None and self._is_kept(base):
-                return
-            cache.save(folder, self.store.library_id, base)
-            self.cache_problem = None
-        except BlockingIOError:
+            with FileLock(folder / "index.lock", blocking=False):
+                if self.cache_problem is not None or not self._is_on_disk(base):
+                    cache.save(folder, self.store.library_id, base)
+                    self.cache_problem = None
+        except Timeout:
             return
         except OSError as error:  # a cache that cannot be kept is no reason to fail
             self.cache_problem = f"the index could not be kept on disk ({error})"
-        finally:
-            os.close(descriptor)
 
-    def _is_kept(self, base: Base) -> bool:
+    def _is_on_disk(self, base: Base) -> bool:
         assert self.store.folder is not None
         with contextlib.suppress(cache.CacheProblem):
-            kept = cache.read_manifest(self.store.folder)
-            return kept is not None and (kept.library_id, kept.change) == (self.store.library_id, base.change)
+            manifest = cache.read_manifest(self.store.folder)
+            return manifest is not None and (manifest.library_id, manifest.change) == (
+                self.store.library_id,
+                base.change,
+            )
         return False
 
 

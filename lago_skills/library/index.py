@@ -143,9 +143,9 @@ def _calibrate(index: Any, ids: NDArray[np.int64], vectors: NDArray[np.float32])
     return PROBES[-1]
 
 
-def recall(found: NDArray[np.int64], best: NDArray[np.int64]) -> float:
+def recall(ids: NDArray[np.int64], best: NDArray[np.int64]) -> float:
     """Share of the true nearest ids (B, K) that were found (B, K)."""
-    return float((found[:, :, None] == best[:, None, :]).any(axis=1).mean())
+    return float((ids[:, :, None] == best[:, None, :]).any(axis=1).mean())
 
 
 def deserialize(data: bytes, kind: Kind, n_trained: int) -> LatentIndex:

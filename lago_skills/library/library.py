@@ -159,8 +159,8 @@ class SkillLibrary:
             LibraryConflict: an id that the library has never had.
         """
         flat = ids.reshape(-1)
-        vectors, found = self.follower.snapshot().vectors_of(flat)
-        for i in np.flatnonzero(~found & (flat >= 0)):
+        vectors, known = self.follower.snapshot().vectors_of(flat)
+        for i in np.flatnonzero(~known & (flat >= 0)):
             vectors[i] = schema.vector(self.store.row(int(flat[i])).latent)
         return vectors.reshape(*ids.shape, vectors.shape[1])
 
@@ -199,8 +199,8 @@ class SkillLibrary:
             clauses.append("enabled = ?")
             values.append(int(enabled))
         values.append(-1 if limit is None else limit)
-        found = self.store.rows(f"WHERE {' AND '.join(clauses)} ORDER BY id LIMIT ?", tuple(values))
-        return [schema.skill(row) for row in found]
+        rows = self.store.rows(f"WHERE {' AND '.join(clauses)} ORDER BY id LIMIT ?", tuple(values))
+        return [schema.skill(row) for row in rows]
 
     def history(self, skill_id: int) -> list[tuple[Change, Skill]]:
         """All versions of a skill, latest first, each with the change that made it.

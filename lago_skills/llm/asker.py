@@ -8,25 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import json
 import os
 import subprocess
 import sys
 import threading
-import time
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
+from filelock import FileLock, Timeout
+
 from lago_skills.errors import EndpointError, LagoError
 from lago_skills.llm.config import LiveConfig
 from lago_skills.llm.live import Event, LiveClient
 from lago_skills.llm.transcripts import Request, TranscriptFile
 
-LOCK_LOOK_S = 0.05
+LOCK_POLL_S = 0.05
 
 
 def ask(requests: list[Request], config: LiveConfig, transcripts: Path, report: Callable[[Event], None]) -> None:
@@ -100,23 +100,19 @@ def _watch(stream: IO[str]) -> Callable[[], bool]:
     return gone.is_set
 
 
-def _hold(path: Path, report: Callable[[Event], None], gone: Callable[[], bool]) -> IO[str] | None:
-    """The lock of a transcript file; None when the command went away while we waited for it."""
+def _hold(path: Path, report: Callable[[Event], None], gone: Callable[[], bool]) -> FileLock | None:
+    """The lock of a transcript file, held; None when the command went away while we waited for it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = path.with_name(path.name + ".lock").open("w", encoding="utf-8")
-    told = False
-    while True:
+    lock = FileLock(path.with_name(path.name + ".lock"), poll_interval=LOCK_POLL_S)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        report(Event("note", "", "waiting for the answers that an earlier command still has on their way"))
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if gone():
-                return None
-            if not told:
-                report(Event("note", "", "waiting for the answers that an earlier command still has on their way"))
-                told = True
-            time.sleep(LOCK_LOOK_S)
-        else:
-            return lock
+            lock.acquire(cancel_check=gone)
+        except Timeout:
+            return None
+    return lock
 
 
 def main() -> None:

@@ -54,8 +54,8 @@ def import_responses(
         raise PlanError(
             f"responses file {str(path)!r} cannot be read ({error}); expected JSON lines in the Batch API's format"
         ) from error
-    found = [_answer(line, str(path), model) for line in lines]
-    for key, *_ in found:
+    answers = [_answer(line, str(path), model) for line in lines]
+    for key, *_ in answers:
         if key not in by_key:
             raise PlanError(
                 f"responses file {str(path)!r} answers a request with key {key[:12]!r} that is not open; expected one of "
@@ -63,9 +63,9 @@ def import_responses(
             )
         del by_key[key]
     requests = {request.key: request for request in open_requests}
-    for key, text, name, usage in found:
+    for key, text, name, usage in answers:
         transcripts.append(answered(requests[key], text, name, source, usage))
-    return len(found)
+    return len(answers)
 
 
 def _answer(line: Any, where: str, model: str | None) -> tuple[str, str, str, dict[str, int]]:

@@ -178,14 +178,14 @@ class LiveClient:
         # A gateway that knows the header answers a repeated attempt from its memory instead of billing it again.
         headers = {"Idempotency-Key": request.key}
         async with create(model=self.model, extra_headers=headers, **body) as response:
-            found = bytearray()
+            content = bytearray()
             async for chunk in response.iter_bytes():
-                found += chunk
-                if len(found) > MAX_BODY_BYTES:
+                content += chunk
+                if len(content) > MAX_BODY_BYTES:
                     raise _Refused(
                         f"found an answer of more than {MAX_BODY_BYTES:,} bytes; expected a playbook; not recorded"
                     )
-        return bytes(found)
+        return bytes(content)
 
     def _read(self, raw: bytes, request: Request) -> tuple[str, dict[str, int]]:
         """Text and token counts of a completion, whatever the text says."""

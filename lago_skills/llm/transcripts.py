@@ -112,7 +112,7 @@ class TranscriptFile:
                 continue
             try:
                 transcript = Transcript(**cast("dict[str, Any]", json.loads(line)))
-                found = _sha256(transcript.request)
+                key = _sha256(transcript.request)
             except (ValueError, TypeError) as error:
                 if number == len(lines):  # torn by a power cut before its newline was written: never acknowledged
                     continue
@@ -120,19 +120,19 @@ class TranscriptFile:
                     f"line {number} of transcript file {str(self.path)!r} is not a transcript ({error}); "
                     "expected one JSON object; restore the file from version control"
                 ) from error
-            if found != transcript.key:
+            if key != transcript.key:
                 raise ArtifactCorrupt(
-                    f"line {number} of transcript file {str(self.path)!r}: its request hashes to {found[:12]}, expected "
+                    f"line {number} of transcript file {str(self.path)!r}: its request hashes to {key[:12]}, expected "
                     f"{transcript.key[:12]}; the line was edited; restore the file from version control"
                 )
             self._by_key.setdefault(transcript.key, []).append(transcript)
 
     def __len__(self) -> int:
-        return sum(len(found) for found in self._by_key.values())
+        return sum(len(transcripts) for transcripts in self._by_key.values())
 
     def all(self) -> Iterable[Transcript]:
         """Every transcript, in file order per key."""
-        return (transcript for found in self._by_key.values() for transcript in found)
+        return (transcript for transcripts in self._by_key.values() for transcript in transcripts)
 
     def models(self) -> list[str]:
         """Names of the models that answered anything, people left out."""
@@ -148,8 +148,8 @@ class TranscriptFile:
 
     def get(self, request: Request, model: str | None = None) -> Transcript | None:
         """The latest recorded answer to this request (of this model, if one is named), or None."""
-        found = self.answers(request, model)
-        return found[-1] if found else None
+        answers = self.answers(request, model)
+        return answers[-1] if answers else None
 
     def replay(self, request: Request, study: str, model: str | None = None) -> Transcript:
         """The latest recorded answer to this request.

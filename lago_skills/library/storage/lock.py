@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import sys
@@ -11,6 +10,8 @@ import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import lock_descriptor
 
 from lago_skills.errors import LibraryBusy
 
@@ -29,17 +30,13 @@ def write_lock(folder: Path, timeout_s: float) -> Generator[None]:
     descriptor = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         deadline = time.monotonic() + timeout_s
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    raise LibraryBusy(
-                        f"library {str(folder)!r}: found {_holder(descriptor)} writing to it for {timeout_s:g} s; expected it to "
-                        "finish; wait for it, or allow more time (timeout_s, --timeout)"
-                    ) from None
-                time.sleep(POLL_S)
+        while not lock_descriptor(descriptor, blocking=False):  # a FileLock by path costs as much as the change
+            if time.monotonic() >= deadline:
+                raise LibraryBusy(
+                    f"library {str(folder)!r}: found {_holder(descriptor)} writing to it for {timeout_s:g} s; expected it to "
+                    "finish; wait for it, or allow more time (timeout_s, --timeout)"
+                )
+            time.sleep(POLL_S)
         _sign(descriptor)
         yield
     finally:

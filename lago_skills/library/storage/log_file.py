@@ -1,8 +1,10 @@
-"""SQLite's write-ahead log as bytes: whether a committed part of it is damaged, and the pages it holds.
+"""SQLite's write-ahead log as bytes: whether a committed part of it is damaged, and the pages that it still holds.
 
-SQLite itself stops reading its log at the first frame whose checksum fails, which is right for a torn tail (a frame that
-was being written when the power went, and that nobody was told of) and silent about damage in the middle. Frames of one log
-share two salts, and are written in order: a bad frame with good salts after it was whole once.
+SQLite stops reading its log at the first frame whose checksum fails, and says nothing: right for a torn tail (a frame that
+was being written when the power went, of a change that nobody was told of), but damage in the middle takes every
+acknowledged change after it along, while `integrity_check` answers "ok" and a checkpoint merges the part before. Nothing in
+SQLite reads on, so these lines do. Each checksum goes on from the one before: a good frame after a bad one shows that the
+bad one was whole once.
 
 Source: "WAL-mode File Format", sections 1 to 4 of the SQLite documentation.
 """
@@ -10,74 +12,65 @@ Source: "WAL-mode File Format", sections 1 to 4 of the SQLite documentation.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-HEADER, FRAME_HEADER = 32, 24
-MAGIC_LITTLE, MAGIC_BIG = 0x377F0682, 0x377F0683
+from lago_skills.library.storage.schema import PAGE_SIZE
+
+HEADER = 32
+FRAME_HEADER = 24
+BIG_ENDIAN = 1
+"""The bit of the log's first number that says in which byte order its checksums were taken."""
 
 
-@dataclass(frozen=True)
-class Frame:
-    """One page image of the log."""
+class Frame(NamedTuple):
+    """One page of the database as the log has it."""
 
     page: int
-    commit_pages: int
-    """Size of the database in pages after a commit; 0 inside a transaction."""
+    commits: bool
+    """Whether a transaction ends with it."""
     data: bytes
     intact: bool
 
 
-def frames(path: Path) -> list[Frame]:
-    """The frames of a log in order, damaged ones marked; none for a missing log or one with an unreadable head."""
-    try:
-        raw = path.read_bytes()
-    except FileNotFoundError:
-        return []
+def frames(log: Path) -> list[Frame]:
+    """All frames up to the last intact one that ends a transaction, damaged ones included; none without a log."""
+    raw = log.read_bytes() if log.exists() else b""
     if len(raw) < HEADER:
         return []
-    magic, _, page_size, _ = struct.unpack(">IIII", raw[:16])
-    if magic not in (MAGIC_LITTLE, MAGIC_BIG) or page_size < 512:
-        return []
-    order = "<u4" if magic == MAGIC_LITTLE else ">u4"
-    salts = raw[16:24]
-    seed = struct.unpack(">II", raw[24:32])
-    found: list[Frame] = []
-    for start in range(HEADER, len(raw) - FRAME_HEADER - page_size + 1, FRAME_HEADER + page_size):
-        head = raw[start : start + FRAME_HEADER]
-        data = raw[start + FRAME_HEADER : start + FRAME_HEADER + page_size]
-        page, commit_pages = struct.unpack(">II", head[:8])
-        stored = struct.unpack(">II", head[16:24])
-        if head[8:16] != salts:
-            found.append(Frame(page, commit_pages, data, intact=False))
-            continue
-        found.append(Frame(page, commit_pages, data, _checksum(head[:8] + data, seed, order) == stored))
-        seed = stored  # each checksum goes on from the one before, as it is written there
-    last = max((i for i, frame in enumerate(found) if frame.intact), default=-1)
-    return found[: last + 1]  # what follows is a torn tail, or left over from an earlier log
+    order = ">u4" if raw[3] & BIG_ENDIAN else "<u4"
+    salts, before = raw[16:24], raw[24:32]
+    written: list[Frame] = []
+    for start in range(HEADER, len(raw) - FRAME_HEADER - PAGE_SIZE + 1, FRAME_HEADER + PAGE_SIZE):
+        head, data = raw[start : start + FRAME_HEADER], raw[start + FRAME_HEADER : start + FRAME_HEADER + PAGE_SIZE]
+        page, n_pages = struct.unpack(">II", head[:8])
+        intact = head[8:16] == salts and _checksum(head[:8] + data, before, order) == head[16:]
+        written.append(Frame(page, n_pages > 0, data, intact))
+        before = head[16:]
+    ends = [i for i, frame in enumerate(written) if frame.intact and frame.commits]
+    return written[: ends[-1] + 1] if ends else []  # then a torn tail, or what is left of an earlier log
 
 
-def damage(path: Path) -> int:
+def damage(log: Path) -> int:
     """Number of damaged frames in the part of a log that was written whole."""
-    return sum(not frame.intact for frame in frames(path))
+    return sum(not frame.intact for frame in frames(log))
 
 
-def _checksum(data: bytes, seed: tuple[int, int], order: str) -> tuple[int, int]:
-    """Fletcher-like sums over pairs of 32-bit words: s0 += x0 + s1; s1 += x1 + s0, modulo 2^32."""
-    first, second = seed
-    for word in np.frombuffer(data, order).astype(np.uint32).reshape(-1, 2).tolist():
-        first = (first + word[0] + second) & 0xFFFFFFFF
-        second = (second + word[1] + first) & 0xFFFFFFFF
-    return first, second
-
-
-def apply(database: Path, log: Path) -> None:
-    """Write the intact pages of a log over a copy of its database, and let the log go."""
-    pages = {frame.page: frame.data for frame in frames(log) if frame.intact}
+def apply(log: Path, database: Path) -> None:
+    """Write the intact pages of a log over a copy of its database."""
     with database.open("r+b") as stream:
-        for page, data in pages.items():
-            stream.seek((page - 1) * len(data))
-            stream.write(data)
-    log.unlink(missing_ok=True)
+        for frame in frames(log):
+            if frame.intact:
+                stream.seek((frame.page - 1) * PAGE_SIZE)
+                stream.write(frame.data)
+
+
+def _checksum(data: bytes, before: bytes, order: str) -> bytes:
+    """Fletcher-like sums over pairs of 32-bit words: s0 += x0 + s1; s1 += x1 + s0, modulo 2^32."""
+    first, second = struct.unpack(">II", before)
+    for even, odd in np.frombuffer(data, order).reshape(-1, 2).tolist():
+        first = (first + even + second) & 0xFFFFFFFF
+        second = (second + odd + first) & 0xFFFFFFFF
+    return struct.pack(">II", first, second)

@@ -24,6 +24,8 @@ APPLICATION_ID = 0x4C61476F
 PAGE_SIZE = 4096
 
 COLUMNS = "id, version, change, generation, sentence, latent, provenance, support, enabled, merged_into, checksum"
+MARKS = "(" + ", ".join("?" * 11) + ")"
+"""Room for the values of one row."""
 _ROW = """
     version INTEGER NOT NULL, change INTEGER NOT NULL, generation INTEGER NOT NULL, sentence TEXT NOT NULL,
     latent BLOB NOT NULL, provenance TEXT NOT NULL, support TEXT NOT NULL, enabled INTEGER NOT NULL,

@@ -42,8 +42,8 @@ class Base:
         """(M,) ids -> their rows; -1 where the base does not have them."""
         if not len(self.ids):
             return np.full(len(ids), -1, np.int64)
-        found = np.minimum(np.searchsorted(self.ids, ids), len(self.ids) - 1)
-        return np.where(self.ids[found] == ids, found, -1)
+        rows = np.minimum(np.searchsorted(self.ids, ids), len(self.ids) - 1)
+        return np.where(self.ids[rows] == ids, rows, -1)
 
 
 @dataclass
@@ -137,17 +137,17 @@ class Snapshot:
     def vectors_of(self, ids: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """(M,) ids -> (M, Z) latents, and which of them were found here."""
         rows = self.base.positions(ids)
-        found = rows >= 0
+        known = rows >= 0
         vectors = np.zeros((len(ids), self.base.vectors.shape[1]), np.float32)
-        vectors[found] = self.base.vectors[rows[found]]
+        vectors[known] = self.base.vectors[rows[known]]
         if self.delta.row_of or self.dead:
             for i, skill_id in enumerate(ids.tolist()):
                 row = self.delta.row_of.get(skill_id)
                 if row is not None:
-                    vectors[i], found[i] = self.delta.vectors[row], True
+                    vectors[i], known[i] = self.delta.vectors[row], True
                 elif skill_id in self.dead:
-                    found[i] = False
-        return vectors, found
+                    known[i] = False
+        return vectors, known
 
     def all(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Ids and latents of all active skills, by id."""
@@ -164,8 +164,8 @@ class Snapshot:
     def subset(self, ids: NDArray[np.int64]) -> Subset:
         """What a search among some ids needs."""
         if len(ids) <= SUBSET_EXACT_MAX:
-            vectors, found = self.vectors_of(ids)
-            return Subset(index.build_exact(ids[found], vectors[found]), None)
+            vectors, known = self.vectors_of(ids)
+            return Subset(index.build_exact(ids[known], vectors[known]), None)
         if self.stale:  # rare: a large filter on a library that has just changed
             every, vectors = self.all()
             keep = np.isin(every, ids)

@@ -114,7 +114,7 @@ class SkillStore:
             connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
         except sqlite3.OperationalError as error:
             connection.close()
-            if "malformed" in str(error) or "not a database" in str(error):
+            if any(text in str(error) for text in ("malformed", "not a database", "unsupported file format")):
                 raise
             return self._open_read_only(path, error)
         if self.mode == "write":
@@ -134,13 +134,13 @@ class SkillStore:
         return sqlite_file.connect(path, "mode=ro&immutable=1", self.timeout_s)
 
     def _check_format(self) -> None:
-        found = int(self.connection.execute("PRAGMA user_version").fetchone()[0])
+        version = int(self.connection.execute("PRAGMA user_version").fetchone()[0])
         application = int(self.connection.execute("PRAGMA application_id").fetchone()[0])
         if application != schema.APPLICATION_ID:
             raise self._damaged("it is another program's SQLite file, or its head is damaged")
-        if found > schema.FORMAT:
+        if version > schema.FORMAT:
             raise FormatTooNew(
-                f"library {self.where!r} was written in format {found}; this version reads formats up to {schema.FORMAT}; "
+                f"library {self.where!r} was written in format {version}; this version reads formats up to {schema.FORMAT}; "
                 "upgrade lago-skills"
             )
 
@@ -270,13 +270,13 @@ class SkillStore:
             LibraryDamaged: its bytes do not match their checksum.
         """
         with self.reading() as connection:
-            found = connection.execute(f"SELECT {COLUMNS} FROM skill WHERE id = ?", (skill_id,)).fetchone()
-        if found is None:
+            stored = connection.execute(f"SELECT {COLUMNS} FROM skill WHERE id = ?", (skill_id,)).fetchone()
+        if stored is None:
             raise LibraryConflict(
                 f"library {self.where!r} has no skill {skill_name(skill_id)}; expected one of its {self.count()} ids; "
                 f"list them with: lago skills list {self.where}"
             )
-        return checked(found, self.where)
+        return checked(stored, self.where)
 
     def rows(self, where: str = "", values: tuple[Any, ...] = (), table: str = "skill") -> Iterator[Row]:
         """Checked rows, in the order that the clause asks for; read in portions, so that writers and readers go on meanwhile.
@@ -287,8 +287,8 @@ class SkillStore:
         with self.reading() as connection:
             cursor = connection.execute(f"SELECT {COLUMNS} FROM {table} {where}", values)
             while portion := cursor.fetchmany(10_000):
-                for found in portion:
-                    yield checked(found, self.where)
+                for stored in portion:
+                    yield checked(stored, self.where)
 
     def changed_since(self, change: int) -> list[Row]:
         """Present rows of skills that changed after a change, by id.
@@ -312,7 +312,7 @@ class SkillStore:
 
     def embeddings(self, sentences: Iterable[str]) -> dict[str, NDArray[np.float32]]:
         """Embeddings of the sentences that have one."""
-        found: dict[str, NDArray[np.float32]] = {}
+        vectors: dict[str, NDArray[np.float32]] = {}
         with self.reading() as connection:
             for sentence in sentences:
                 entry = connection.execute(
@@ -321,8 +321,8 @@ class SkillStore:
                 if entry is not None:
                     if schema.bytes_checksum(entry[0]) != entry[1]:
                         raise self._damaged(f"the embedding of {sentence[:60]!r} does not match its checksum")
-                    found[sentence] = schema.vector(entry[0])
-        return found
+                    vectors[sentence] = schema.vector(entry[0])
+        return vectors
 
     def tasks(self) -> dict[str, int]:
         """Number of skills by task."""
@@ -333,27 +333,27 @@ class SkillStore:
         """Ids of all skills of some tasks, ascending."""
         with self.reading() as connection:
             ids = {
-                int(found[0])
+                int(row[0])
                 for task in tasks
-                for found in connection.execute("SELECT id FROM task WHERE name = ?", (task,))
+                for row in connection.execute("SELECT id FROM task WHERE name = ?", (task,))
             }
         return np.array(sorted(ids), dtype=np.int64)
 
     def change(self, number: int) -> Change:
         """The record of a change; one that was lost is `unknown`."""
         with self.reading() as connection:
-            found = connection.execute(
+            stored = connection.execute(
                 "SELECT id, action, who, at, note FROM change WHERE id = ?", (number,)
             ).fetchone()
-        return Change(*found) if found else Change(number, "unknown", "unknown", "", "its record was lost")
+        return Change(*stored) if stored else Change(number, "unknown", "unknown", "", "its record was lost")
 
     def changes(self, limit: int = -1) -> list[Change]:
         """Acknowledged changes, latest first."""
         with self.reading() as connection:
-            found = connection.execute(
+            stored = connection.execute(
                 "SELECT id, action, who, at, note FROM change ORDER BY id DESC LIMIT ?", (limit,)
             ).fetchall()
-        return [Change(*entry) for entry in found]
+        return [Change(*entry) for entry in stored]
 
     def close(self) -> None:
         """Close the connection; the last one out merges the log."""

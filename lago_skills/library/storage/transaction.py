@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from lago_skills.core import skill_name
 from lago_skills.errors import LibraryConflict
 from lago_skills.library.storage import schema, sqlite_file
-from lago_skills.library.storage.schema import COLUMNS, Row
+from lago_skills.library.storage.schema import COLUMNS, MARKS, Row
 
 if TYPE_CHECKING:
     from lago_skills.library.storage.store import SkillStore
@@ -35,8 +35,8 @@ class Transaction:
         """Id of the next new skill."""
 
     def _last_id(self) -> int:
-        found = self.connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'skill'").fetchone()
-        return int(found[0]) if found else 0
+        last = self.connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'skill'").fetchone()
+        return int(last[0]) if last else 0
 
     def add(
         self, sentence: str, latent: bytes, provenance: str, support: str, tasks: Sequence[str], enabled: bool = True
@@ -106,10 +106,9 @@ class Transaction:
 
     def flush(self) -> None:
         """Write the gathered rows."""
-        marks = "(" + ", ".join("?" * 11) + ")"
         rows = [row.stored for row in (*self._added, *self._replaced)]
-        self.connection.executemany(f"INSERT OR REPLACE INTO skill ({COLUMNS}) VALUES {marks}", rows)
-        self.connection.executemany(f"INSERT INTO version ({COLUMNS}) VALUES {marks}", rows)
+        self.connection.executemany(f"INSERT OR REPLACE INTO skill ({COLUMNS}) VALUES {MARKS}", rows)
+        self.connection.executemany(f"INSERT INTO version ({COLUMNS}) VALUES {MARKS}", rows)
         self.connection.executemany("DELETE FROM task WHERE id = ?", [(number,) for number in self._moved])
         self.connection.executemany(
             "INSERT OR IGNORE INTO task (name, id) VALUES (?, ?)",

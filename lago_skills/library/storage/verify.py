@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 import sqlite3
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +33,7 @@ class Problem:
 
 
 def verify(folder: Path) -> list[Problem]:
-    """Everything that is wrong with a library; empty if nothing is. Works on a copy where a log has to be read first.
+    """Everything that is wrong with a library; empty if nothing is.
 
     Raises:
         FormatTooNew: a newer version of this package wrote it.
@@ -44,18 +42,11 @@ def verify(folder: Path) -> list[Problem]:
     path = folder / STORE_FILE
     if not path.exists():
         raise LibraryDamaged(f"no skill library in {str(folder)!r}; expected a folder with {STORE_FILE}; name another")
-    log = path.with_name(path.name + "-wal")
-    bad_frames = log_file.damage(log)
     problems: list[Problem] = []
-    if bad_frames:
-        problems.append(Problem("log", f"{bad_frames} pages of the log {log.name} do not match their checksums"))
-    with tempfile.TemporaryDirectory(prefix="lago-verify-") as temporary:
-        looked_at = folder
-        if log.exists() and log.stat().st_size and bad_frames:
-            looked_at = Path(temporary)
-            for name in (path, log):
-                shutil.copyfile(name, looked_at / name.name)
-        problems += _store_problems(looked_at)
+    log = path.with_name(path.name + "-wal")
+    if n_damaged := log_file.damage(log):
+        problems.append(Problem("log", f"{n_damaged} pages of the log {log.name} do not match their checksums"))
+    problems += _store_problems(folder)
     if not any(problem.kind == "file" for problem in problems):
         problems += list(_limited(_index_problems(folder)))
     return problems
@@ -70,9 +61,9 @@ def _store_problems(folder: Path) -> list[Problem]:
         return [Problem("file", str(error))]
     try:
         with opened.guard:
-            found = [str(entry[0]) for entry in opened.connection.execute("PRAGMA integrity_check(20)")]
-            if found != ["ok"]:
-                return [Problem("file", f"SQLite finds: {line}") for line in found]
+            messages = [str(entry[0]) for entry in opened.connection.execute("PRAGMA integrity_check(20)")]
+            if messages != ["ok"]:
+                return [Problem("file", f"SQLite finds: {line}") for line in messages]
             checks = (_row_problems, _history_problems, _task_problems, _embedding_problems)
             return [problem for check in checks for problem in _limited(check(opened))]
     except sqlite3.DatabaseError as error:
@@ -130,11 +121,13 @@ def _history_problems(opened: SkillStore) -> Iterator[Problem]:
         yield Problem("history", f"{_name(skill_id)}: its history does not have version {version} as it is", skill_id)
     query = (
         "SELECT id, count(*), max(version) FROM version GROUP BY id "
-        "HAVING count(*) != max(version) OR id NOT IN (SELECT id FROM skill)"
+        "HAVING count(*) != max(version) OR max(version) IS NOT (SELECT version FROM skill WHERE skill.id = version.id)"
     )
     for skill_id, n, last in execute(query):
         yield Problem(
-            "history", f"{_name(skill_id)}: {n} of {last} versions are there, or the skill itself is not", skill_id
+            "history",
+            f"{_name(skill_id)}: {n} of {last} versions are there, or the skill itself is not the last of them",
+            skill_id,
         )
     for (skill_id,) in execute("SELECT id FROM version WHERE change NOT IN (SELECT id FROM change) GROUP BY id"):
         yield Problem("history", f"{_name(skill_id)}: it was changed by a change that is not on record", skill_id)
@@ -148,8 +141,8 @@ def _task_problems(opened: SkillStore) -> Iterator[Problem]:
     for raw in opened.connection.execute(f"SELECT {COLUMNS} FROM skill"):
         if sound(raw):
             expected |= {(task, raw[0]) for task in Row(*raw[:10]).tasks}
-    found = set(opened.connection.execute("SELECT name, id FROM task"))
-    for task, skill_id in sorted(expected ^ found, key=lambda entry: (entry[1], entry[0])):
+    listed = set(opened.connection.execute("SELECT name, id FROM task"))
+    for task, skill_id in sorted(expected ^ listed, key=lambda entry: (entry[1], entry[0])):
         yield Problem("task", f"{_name(skill_id)}: the list of task {task!r} and its provenance disagree", skill_id)
 
 

@@ -43,23 +43,23 @@ def _target_task(options: argparse.Namespace) -> str:
 
 
 def _show(space: Workspace, options: argparse.Namespace) -> None:
-    found = plan.find_plan(space, _target_task(options))
-    _tell(describe(found))
+    task_plan = plan.find_plan(space, _target_task(options))
+    _tell(describe(task_plan))
 
 
-def describe(found: Plan) -> str:
+def describe(task_plan: Plan) -> str:
     """A plan as text: versions, findings, and the steps of the playbook in use with their authors."""
-    lines = [f"{found.task.id}: {found.task.sentence}"]
-    for number, version in enumerate(found.versions, start=1):
-        in_use = " <- in use" if version is found.chosen else ""
+    lines = [f"{task_plan.task.id}: {task_plan.task.sentence}"]
+    for number, version in enumerate(task_plan.versions, start=1):
+        in_use = " <- in use" if version is task_plan.chosen else ""
         t = version.transcript
         score = "" if version.score is None else f", score {version.score:.2f}"
         lines.append(f"version {number}: {t.model}, {t.source}, {t.recorded_at} ({t.id}){score}{in_use}")
         lines += [f"  {finding.kind}: {finding.line()}" for finding in version.findings]
-    if found.open_repair is not None:
+    if task_plan.open_repair is not None:
         lines.append("a repair is open: lago plan STUDY --live, or --export")
-    if found.chosen is not None and found.chosen.playbook is not None:
-        lines += _steps(found.chosen)
+    if task_plan.chosen is not None and task_plan.chosen.playbook is not None:
+        lines += _steps(task_plan.chosen)
     return "\n".join(lines)
 
 
@@ -84,26 +84,26 @@ def _edit(space: Workspace, options: argparse.Namespace) -> None:
     """A person's version of a playbook: checked, recorded beside the model's, never instead of it."""
     from lago_skills.llm.transcripts import HUMAN, answered
 
-    found = plan.find_plan(space, _target_task(options))
-    parent = found.chosen or found.versions[-1]
+    task_plan = plan.find_plan(space, _target_task(options))
+    parent = task_plan.chosen or task_plan.versions[-1]
     before = playbook_json(parent.playbook) if parent.playbook else parent.transcript.response
     text = options.file.read_text(encoding="utf-8") if options.file else _from_editor(before)
     if text == before:
         _say("nothing was changed; nothing is recorded")
         return
     planner = plan.planner(space)
-    edit = answered(found.request, text, HUMAN, f"edit of {parent.transcript.id}", parent=parent.transcript.id)
-    version = planner.version(edit, found.task)
+    edit = answered(task_plan.request, text, HUMAN, f"edit of {parent.transcript.id}", parent=parent.transcript.id)
+    version = planner.version(edit, task_plan.task)
     if version.playbook is None:
-        kept = Path(tempfile.gettempdir()) / f"{found.task.id}.playbook.json"
-        kept.write_text(text, encoding="utf-8")
+        draft_path = Path(tempfile.gettempdir()) / f"{task_plan.task.id}.playbook.json"
+        draft_path.write_text(text, encoding="utf-8")
         raise PlanError(
-            f"the edited playbook of {found.task.id!r} is not valid: "
+            f"the edited playbook of {task_plan.task.id!r} is not valid: "
             + "; ".join(finding.line() for finding in version.findings)
-            + f"; expected a playbook; your text is kept in {kept}: correct it and run lago plan edit {found.task.id} --file {kept}"
+            + f"; expected a playbook; your text is kept in {draft_path}: correct it and run lago plan edit {task_plan.task.id} --file {draft_path}"
         )
     planner.transcripts.append(edit)
-    _tell(describe(plan.find_plan(space, found.task.id)))
+    _tell(describe(plan.find_plan(space, task_plan.task.id)))
 
 
 def _from_editor(text: str) -> str:
@@ -128,10 +128,10 @@ def _lint(space: Workspace, options: argparse.Namespace) -> None:
     lint(space, tasks, options.seeds, _say)
     known = plan.plans(space)
     for name in tasks:
-        found = known[name]
-        for number, version in enumerate(found.versions, start=1):
+        task_plan = known[name]
+        for number, version in enumerate(task_plan.versions, start=1):
             score = "" if version.score is None else f", score {version.score:.2f}"
-            in_use = ", in use" if version is found.chosen else ""
+            in_use = ", in use" if version is task_plan.chosen else ""
             _tell(
                 f"{name}, version {number} ({version.transcript.model}{score}{in_use}): {len(version.findings)} findings"
             )

@@ -110,7 +110,7 @@ def test_a_really_full_disk(tmp_path: Path) -> None:
 def test_sigkill_at_any_moment_leaves_the_old_artifact_or_the_new_one(tmp_path: Path) -> None:
     folder = tmp_path / "art"
     code = (
-        "import sys; from pathlib import Path; from tests.test_store import make\n"
+        "import sys; from pathlib import Path; from tests.test_artifacts import make\n"
         "i = 0\n"
         "while True:\n"
         "    make(Path(sys.argv[1]), 'x' * (i % 5000)); i += 1\n"
