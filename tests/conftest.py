@@ -23,6 +23,7 @@ from lago_skills.llm.transcripts import TranscriptFile
 from lago_skills.planner import scenes
 from lago_skills.planner.ask import Planner
 from lago_skills.planner.findings import LintFile
+from lago_skills.prior import ActionPrior, Prior
 from lago_skills.worlds.metaworld.grounding import MetaWorldGrounding
 from lago_skills.worlds.metaworld.tasks import GROUPS, expand
 
@@ -108,6 +109,12 @@ def random_decoder(
     )
     heads = Linear(draw(2, hidden), draw(2)), Linear(draw(8, hidden), draw(8)), Linear(draw(8, hidden), draw(8))
     return DecoderWeights(network, *heads)
+
+
+def continuous(prior: Prior) -> ActionPrior:
+    """The prior, where a test looks at its Gaussians."""
+    assert isinstance(prior, ActionPrior)
+    return prior
 
 
 @pytest.fixture(scope="session")

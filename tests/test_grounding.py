@@ -98,6 +98,7 @@ def test_turning_by_a_full_circle_or_not_at_all_changes_nothing(grounding: MetaW
     rng = np.random.default_rng(0)
     rows, targets = rng.normal(size=(5, 39)), rng.normal(size=(5, 3))
     actions = rng.uniform(-1, 1, (5, 4)).astype(np.float32)
+    assert grounding.variation is not None
     for angle in (0.0, 2 * np.pi):
         turned = grounding.variation.apply(rows, targets, actions, np.full(5, angle))
         for found, expected in zip(turned, (rows, targets, actions), strict=True):
@@ -107,6 +108,7 @@ def test_turning_by_a_full_circle_or_not_at_all_changes_nothing(grounding: MetaW
 def test_a_quarter_turn_swaps_x_and_y_and_keeps_heights(grounding: MetaWorldGrounding) -> None:
     rows = np.random.default_rng(0).normal(size=(3, 39))
     targets = np.random.default_rng(1).normal(size=(3, 3))
+    assert grounding.variation is not None
     turned, moved, actions = grounding.variation.apply(
         rows, targets, np.tile([0.5, 0.0, 0.2, -1.0], (3, 1)), np.full(3, np.pi / 2)
     )

@@ -292,8 +292,8 @@ def test_a_learned_query_looks_up_each_state_and_the_plan_says_where_to_head(pla
     np.testing.assert_array_equal(found.steps, steps)
     anchors = guide.grounding.read(OBSERVATIONS).anchors
     np.testing.assert_array_equal(found.targets, guide.playbooks["push-wall"].targets(steps, anchors))
-    one = guide.prior(OBSERVATIONS[7:8], "push-wall").mean()[0]
-    np.testing.assert_allclose(one, guide.prior(OBSERVATIONS, "push-wall").mean()[7], rtol=1e-4, atol=1e-6)
+    one = guide.prior(OBSERVATIONS[7:8], "push-wall").greedy()[0]
+    np.testing.assert_allclose(one, guide.prior(OBSERVATIONS, "push-wall").greedy()[7], rtol=1e-4, atol=1e-6)
     other = guide.retrieve(OBSERVATIONS, "push")
     assert np.abs(other.queries - found.queries).max() > 0.01  # the task matters
     top = int(found.neighbors.ids[0, 0])
@@ -378,13 +378,13 @@ def test_bundles_with_and_without_a_query_network(tmp_path: Path, playbooks: dic
     with_one = write("with", RetrievalConfig(k=3, query="blend"), asked)
     expected = LibraryGuide(**made, playbooks=books[0], config=RetrievalConfig(k=3, query="blend"), learned=asked)
     prior = load_bundle(with_one).prior(OBSERVATIONS, "push")
-    np.testing.assert_array_equal(prior.mean(), expected.prior(OBSERVATIONS, "push").mean())
+    np.testing.assert_array_equal(prior.greedy(), expected.prior(OBSERVATIONS, "push").greedy())
     without = load_bundle(write("without", RetrievalConfig(k=3), None, old=True))
     assert without.learned is None
     assert without.config == RetrievalConfig(k=3, temperature=0.1)
     np.testing.assert_array_equal(
-        without.prior(OBSERVATIONS, "push").mean(),
-        LibraryGuide(**made, playbooks=books[0], config=without.config).prior(OBSERVATIONS, "push").mean(),
+        without.prior(OBSERVATIONS, "push").greedy(),
+        LibraryGuide(**made, playbooks=books[0], config=without.config).prior(OBSERVATIONS, "push").greedy(),
     )
     with pytest.raises(StudyError, match="no query network"):
         load_bundle(write("asks", RetrievalConfig(query="learned"), None))
@@ -443,7 +443,7 @@ def test_a_study_builds_a_bundle_with_a_learned_query(tmp_path: Path) -> None:
         space, pretrain.load(space.artifact("decoder")), query.wanted(space, space.artifact("decoder"), 0)
     )
     np.testing.assert_array_equal(
-        by_hand.prior(OBSERVATIONS, "reach-wall").mean(), guide.prior(OBSERVATIONS, "reach-wall").mean()
+        by_hand.prior(OBSERVATIONS, "reach-wall").greedy(), guide.prior(OBSERVATIONS, "reach-wall").greedy()
     )
     trained = query.job(space, space.artifact("decoder"), 0)
     assert trained.done

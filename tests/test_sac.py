@@ -23,6 +23,7 @@ from lago_skills.rl.networks import load_networks, save_networks
 from lago_skills.rl.sac.agent import SAC
 from lago_skills.rl.sac.networks import Actor, Critics
 from lago_skills.rl.sac.replay import Batch, Columns
+from tests.conftest import continuous
 from tests.small_envs import SMALL
 
 
@@ -256,7 +257,7 @@ def test_where_the_prior_is_silent_greedy_actions_are_the_policys(leader: Any) -
     agent = SAC.create(28, 4, SMALL, LAYOUT, seed=1)
     batch = batch_of(64)
     states, advice = batch.state.numpy(), batch.advice.numpy().copy()
-    advice[::2] = LAYOUT.pack(NullGuide(ActionSpace(4)).prior(np.zeros((32, 39)), "any"))
+    advice[::2] = LAYOUT.pack(continuous(NullGuide(ActionSpace(4)).prior(np.zeros((32, 39)), "any")))
     np.testing.assert_array_equal(
         agent.greedy(states, advice, leader)[::2], agent.greedy(states, advice, "policy")[::2]
     )

@@ -27,6 +27,7 @@ from lago_skills.guide.guides import LibraryGuide
 from lago_skills.rl.methods import METHODS
 from lago_skills.stages import collect, segment
 from lago_skills.stages.workspace import Workspace
+from tests.conftest import continuous
 from tests.tables import TEN, curve_rows, never, silent, study_in
 
 # Runs -------------------------------------------------------------------------------------------------------------------
@@ -103,7 +104,7 @@ def test_each_baseline_is_advised_as_its_name_says(space: Workspace) -> None:
     assert not np.allclose(means[0], means[1])
     cloned = advisers.guide("cloned", (task,), 1)
     assert isinstance(cloned, ClonedGuide)
-    prior = cloned.prior(observations, task.id)
+    prior = continuous(cloned.prior(observations, task.id))
     assert prior.floor == space.study.guide.floor
     assert prior.means.shape[2] == 4
     shown = advisers.demonstrations(task, 1)
