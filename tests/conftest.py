@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from lago_skills.planner.findings import LintFile
 from lago_skills.prior import ActionPrior, Prior
 from lago_skills.worlds.metaworld.grounding import MetaWorldGrounding
 from lago_skills.worlds.metaworld.tasks import GROUPS, expand
+from tests.library_skills import Z, new_skills
 
 torch.set_num_threads(1)
 ROOT = Path(__file__).parent.parent
@@ -84,6 +87,12 @@ def playbooks(committed_planner: Planner) -> dict[str, Playbook]:
     return committed_planner.playbooks(expand(list(GROUPS["ten"])), expand(list(GROUPS["eight"])))
 
 
+@pytest.fixture(scope="session")
+def playbooks_in_words(committed_planner: Planner) -> dict[str, Playbook]:
+    """Of thirty tasks, as they are recorded."""
+    return replace(committed_planner, form="words").playbooks(expand(["ten"]), expand(["eight", "twelve"]))
+
+
 def random_decoder(
     seed: int = 0, inputs: int = 28, latent: int = 8, hidden: int = 16, embedding: int = 384
 ) -> DecoderWeights:
@@ -115,6 +124,14 @@ def continuous(prior: Prior) -> ActionPrior:
     """The prior, where a test looks at its Gaussians."""
     assert isinstance(prior, ActionPrior)
     return prior
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Iterator[SkillLibrary]:
+    """Twenty skills on disk."""
+    with SkillLibrary.create(tmp_path / "library", Z, decoder="first") as made:
+        made.add_many(new_skills(20), who="ann")
+        yield made
 
 
 @pytest.fixture(scope="session")
