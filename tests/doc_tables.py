@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
 from statistics import mean
 from typing import Any
-
-os.environ["COLUMNS"] = "100"
 
 from lago_skills.experiments import curves
 from lago_skills.experiments.cells import Row, Schema

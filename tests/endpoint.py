@@ -136,7 +136,7 @@ class Endpoint:
 
 def study_toml(url: str, n_tasks: int, **live: Any) -> str:
     """A study of an environment of its own, with named entries of the observation."""
-    settings = {"model": "test-model", "base_url": url, "concurrency": 4, "timeout_s": 2.0, **live}
+    settings = {"model": "test-model", "base_url": url, "concurrency": 4, "timeout_s": 20.0, **live}
     lines = ['name = "cart"', "[tasks]", 'seen = ["task-0"]']
     lines.append(f"unseen = {[f'task-{i}' for i in range(1, n_tasks)]}")
     for i in range(n_tasks):

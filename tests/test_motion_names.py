@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lago_skills.commands.cli import main
 from lago_skills.commands.stages import STAGES
 from lago_skills.core import Segment
 from lago_skills.data.episodes import save_episodes
@@ -25,11 +23,9 @@ from lago_skills.stages import build, collect, plan, segment
 from lago_skills.stages.planning import motions
 from lago_skills.stages.workspace import Workspace
 from lago_skills.study import load_study
+from tests.conftest import Lago
 from tests.endpoint import PLAYBOOK, Endpoint, Reply, study_toml
 from tests.line_world import found_in, line, there_and_back
-
-Lago = Callable[..., tuple[int, str, str]]
-
 
 # Names ---------------------------------------------------------------------------------------------------------------
 
@@ -68,20 +64,6 @@ def space_of(folder: Path, *, data: bool = True, n_seen: int = 1) -> Workspace:
 def run_stage(space: Workspace, name: str) -> None:
     for job in STAGES[name](space):
         job.run(lambda done, note: None)
-
-
-@pytest.fixture
-def lago(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Lago:
-    def run(*arguments: str) -> tuple[int, str, str]:
-        def stages(space: Workspace, names: list[str]) -> None:
-            for name in names:
-                run_stage(space, name)
-
-        code = main(["--root", str(tmp_path), *arguments], stages)
-        told = capsys.readouterr()
-        return code, told.out, told.err
-
-    return run
 
 
 def export(lago: Lago, folder: Path, *options: str) -> list[dict[str, Any]]:

@@ -52,7 +52,7 @@ from tests.ppo_envs import (
     numbers,
     weights_of,
 )
-from tests.test_guide import guide as random_guide
+from tests.random_guides import random_guide
 
 needs_peer = pytest.mark.skipif(importlib.util.find_spec("stable_baselines3") is None, reason="needs stable-baselines3")
 

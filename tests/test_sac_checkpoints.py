@@ -27,8 +27,8 @@ from lago_skills.rl.world_problem import world_problem
 from lago_skills.worlds.metaworld.grounding import MetaWorldGrounding
 from lago_skills.worlds.metaworld.tasks import find_task
 from lago_skills.worlds.metaworld.world import MetaWorld
+from tests.random_guides import random_guide
 from tests.small_envs import SMALL, Pointing, Walk, demonstrations, problem, same
-from tests.test_guide import guide as random_guide
 
 GO = """
 import sys

@@ -25,7 +25,7 @@ from lago_skills.rl.wrappers import PriorObservation, ResidualAction
 from lago_skills.worlds.metaworld.env import MetaWorldEnv
 from lago_skills.worlds.metaworld.tasks import find_task
 from tests.conftest import continuous
-from tests.test_guide import guide as random_guide
+from tests.random_guides import random_guide
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 no_sb3 = pytest.mark.skipif(importlib.util.find_spec("stable_baselines3") is None, reason="needs stable-baselines3")
