@@ -125,6 +125,7 @@ class Endpoint:
             handler.wfile.flush()
             handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             handler.connection.close()
+            handler.close_connection = True  # or the handler, which waits for more, holds it open
         elif reply.dribble_s:
             for byte in raw:
                 handler.wfile.write(bytes([byte]))

@@ -131,6 +131,8 @@ def test_what_goes_wrong_at_first_ends_in_a_playbook(name: str, tmp_path: Path) 
         plans, events = run_live(space)
     assert [event for event in events if event.kind == "failed"] == []
     assert all(found.chosen is not None for found in plans.values())
+    assert any("connection broken" in event.text for event in events) == reply.reset
+    assert reply is not DRIBBLE or any("no whole answer" in event.text for event in events)
     found = plans["task-1"]
     transcripts = TranscriptFile(plan.transcripts_path(space))
     if complaint is None:
