@@ -85,7 +85,7 @@ LINE_BOOK = """{"steps": [
 ]}"""
 
 
-def test_from_files_to_labelled_steps_by_recorded_answers(lago: Lago, tmp_path: Path) -> None:
+def test_from_files_to_a_guide_by_recorded_answers(lago: Lago, tmp_path: Path) -> None:
     space = space_of(tmp_path)
     code, _, err = lago("plan", "cart", "--export", str(tmp_path / "requests.jsonl"))
     assert code == 2
@@ -114,12 +114,14 @@ def test_from_files_to_labelled_steps_by_recorded_answers(lago: Lago, tmp_path: 
         collect.episodes(space), plan.playbooks(space), found, embeddings, space.study.grounding, DecoderConfig()
     )
     assert len(steps.actions) == sum(len(e.actions) for e in collect.episodes(space)["task-0"])
-    small = space.study.model_copy(update={"decoder": DecoderConfig(n_updates=30, hidden_sizes=(16,), algorithm="bc")})
+    small = space.study.model_copy(update={"decoder": DecoderConfig(n_updates=300, hidden_sizes=(32,), algorithm="bc")})
     for stage in ("pretrain", "build"):
         run_stage(replace(space, study=small), stage)
     guide = build.guide(space)
     assert {skill.sentence for skill in guide.library.list()} == {"move 1", "move 2", "move 3"}
-    assert guide.prior(np.zeros((2, space.study.grounding.observation_size)), "task-1").greedy().shape[0] == 2
+    there, back = guide.prior(np.array([[0.2, 1.0], [0.9, 1.0]]), "task-1").greedy()[:, 0]
+    assert there > 0.3, "move 1 goes right"
+    assert back < -0.3, "and move 3, beyond a half, back"
     before = motions.motions_path(space).read_text()
     assert lago("plan", "cart", "--segments")[0] == 0
     assert motions.motions_path(space).read_text() == before, "the same data, the same numbers"
