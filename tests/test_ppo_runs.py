@@ -351,6 +351,7 @@ def peer_curve(model: Any, kind: Kind, n_rows: int, n_steps: int) -> list[float]
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(240)
 @needs_peer
 @pytest.mark.filterwarnings("ignore:Converting a tensor:UserWarning")

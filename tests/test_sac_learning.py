@@ -53,6 +53,7 @@ def test_a_good_guide_beats_none_and_a_wrong_one_is_overcome() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(900)
 @pytest.mark.skipif(importlib.util.find_spec("stable_baselines3") is None, reason="needs stable-baselines3")
 @pytest.mark.filterwarnings("ignore:Converting a tensor:UserWarning")
