@@ -1,4 +1,4 @@
-.PHONY: demo test fast check setup lock clean
+.PHONY: demo test test-all fast check setup lock clean
 lago = .venv/bin/lago
 
 setup:
@@ -7,12 +7,13 @@ setup:
 demo: setup
 	@$(lago) demo
 
-test: setup
-	@.venv/bin/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder -m "not clock" --cov --cov-report=
-	@.venv/bin/python -m pytest -q -m clock --cov --cov-append --cov-report=term-missing:skip-covered --cov-fail-under=95
+test: chosen = and not long
+test test-all: setup
+	@.venv/bin/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder -m "not clock $(chosen)" --cov --cov-report=
+	@.venv/bin/python -m pytest -q -m "clock $(chosen)" --cov --cov-append --cov-report=term-missing:skip-covered --cov-fail-under=95
 
 fast: setup
-	@.venv/bin/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder -m "not slow"
+	@.venv/bin/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder -m "not slow and not long and not clock"
 
 check: setup
 	@.venv/bin/ruff format --check .

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ import pytest
 import torch
 
 from lago_skills.artifacts.folder import writing
+from lago_skills.commands.cli import main
+from lago_skills.commands.stages import STAGES
 from lago_skills.core import Playbook
 from lago_skills.decoder.runtime import Calibration, DecoderWeights, Layer, Linear, Novelty, SkillNetwork, Trunk
 from lago_skills.guide.bundle import write_bundle
@@ -23,11 +27,16 @@ from lago_skills.llm.transcripts import TranscriptFile
 from lago_skills.planner import scenes
 from lago_skills.planner.ask import Planner
 from lago_skills.planner.findings import LintFile
+from lago_skills.prior import ActionPrior, Prior
+from lago_skills.stages.workspace import Workspace
 from lago_skills.worlds.metaworld.grounding import MetaWorldGrounding
 from lago_skills.worlds.metaworld.tasks import GROUPS, expand
+from tests.library_skills import Z, new_skills
 
 torch.set_num_threads(1)
 ROOT = Path(__file__).parent.parent
+Lago = Callable[..., tuple[int, str, str]]
+"""`lago(*arguments)`: exit code, output, errors."""
 
 
 LONGEST_FIRST = (
@@ -83,6 +92,29 @@ def playbooks(committed_planner: Planner) -> dict[str, Playbook]:
     return committed_planner.playbooks(expand(list(GROUPS["ten"])), expand(list(GROUPS["eight"])))
 
 
+@pytest.fixture(scope="session")
+def playbooks_in_words(committed_planner: Planner) -> dict[str, Playbook]:
+    """Of thirty tasks, as they are recorded."""
+    return replace(committed_planner, form="words").playbooks(expand(["ten"]), expand(["eight", "twelve"]))
+
+
+@pytest.fixture
+def lago(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Lago:
+    """Run `lago` in a folder, stages in this process."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        def stages(space: Workspace, names: list[str]) -> None:
+            for name in names:
+                for job in STAGES[name](space):
+                    job.run(lambda done, note: None)
+
+        code = main(["--root", str(tmp_path), *arguments], stages)
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return run
+
+
 def random_decoder(
     seed: int = 0, inputs: int = 28, latent: int = 8, hidden: int = 16, embedding: int = 384
 ) -> DecoderWeights:
@@ -108,6 +140,20 @@ def random_decoder(
     )
     heads = Linear(draw(2, hidden), draw(2)), Linear(draw(8, hidden), draw(8)), Linear(draw(8, hidden), draw(8))
     return DecoderWeights(network, *heads)
+
+
+def continuous(prior: Prior) -> ActionPrior:
+    """The prior, where a test looks at its Gaussians."""
+    assert isinstance(prior, ActionPrior)
+    return prior
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Iterator[SkillLibrary]:
+    """Twenty skills on disk."""
+    with SkillLibrary.create(tmp_path / "library", Z, decoder="first") as made:
+        made.add_many(new_skills(20), who="ann")
+        yield made
 
 
 @pytest.fixture(scope="session")

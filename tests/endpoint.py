@@ -125,6 +125,7 @@ class Endpoint:
             handler.wfile.flush()
             handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             handler.connection.close()
+            handler.close_connection = True  # or the handler, which waits for more, holds it open
         elif reply.dribble_s:
             for byte in raw:
                 handler.wfile.write(bytes([byte]))
@@ -136,7 +137,7 @@ class Endpoint:
 
 def study_toml(url: str, n_tasks: int, **live: Any) -> str:
     """A study of an environment of its own, with named entries of the observation."""
-    settings = {"model": "test-model", "base_url": url, "concurrency": 4, "timeout_s": 2.0, **live}
+    settings = {"model": "test-model", "base_url": url, "concurrency": 4, "timeout_s": 20.0, **live}
     lines = ['name = "cart"', "[tasks]", 'seen = ["task-0"]']
     lines.append(f"unseen = {[f'task-{i}' for i in range(1, n_tasks)]}")
     for i in range(n_tasks):

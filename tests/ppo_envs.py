@@ -111,7 +111,7 @@ class Broken(Identity):
 class Told:
     """A prior that knows the action, or the opposite one, for all tasks or some; with a floor of 1 it says nothing."""
 
-    plan_shape = (0, 0)
+    plan_shape: tuple[int, int] = (0, 0)
 
     def __init__(self, kind: Kind, right: Sequence[bool] = (True,), floor: float = 0.02) -> None:
         self.kind, self.right, self.floor = kind, np.asarray(right), floor

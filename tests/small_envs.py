@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lago_skills.core import Episode
 from lago_skills.prior import ActionPrior
 from lago_skills.rl.config import SACConfig
 from lago_skills.rl.guidance.advisers import GuideAdviser
@@ -93,6 +94,25 @@ def problem(make: Callable[[], gymnasium.Env[Any, Any]], guide: Any = None, n_en
         first_seed=10_000 * seed,
         eval_seed=1_000_000,
     )
+
+
+def demonstrations(n: int, made: Problem) -> list[Episode]:
+    """Straight walks to the goal."""
+    found: list[Episode] = []
+    for seed in range(n):
+        env = Walk()
+        observation, _ = env.reset(seed=5000 + seed)
+        observations, actions, rewards, done = [observation], list[Any](), list[float](), False
+        while not done:
+            action = np.clip(8.0 * observation[2:], -1.0, 1.0).astype(np.float32)
+            observation, reward, terminated, truncated, _ = env.step(action)
+            done = terminated or truncated
+            observations.append(observation)
+            actions.append(action)
+            rewards.append(reward)
+        arrays = [np.array(rows, np.float32) for rows in (observations, actions, rewards)]
+        found.append(Episode(made.tasks[0], seed, *arrays, success=True))
+    return found
 
 
 def timeless(result: TrainResult[SAC]) -> list[list[float]]:

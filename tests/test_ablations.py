@@ -127,8 +127,6 @@ def test_mistakes_are_refused_with_a_sentence(
     assert errors.count("\n") == 1
 
 
-SMALL = TEN.replace("n_updates = 30", "n_updates = 30\nphrase_share = 0.0\ncontrast_every = 0")
-"""Other words take long to embed."""
 CHOSEN = ["default", "learned query", "one-hot skills"]
 
 
@@ -137,7 +135,7 @@ CHOSEN = ["default", "learned query", "one-hot skills"]
 def test_the_command_measures_variants_and_does_nothing_twice(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    space = study_in(tmp_path, SMALL.replace("episodes = 2\n", "episodes = 1\n") + "[query]\nn_updates = 60\n")
+    space = study_in(tmp_path, TEN.replace("episodes = 2\n", "episodes = 1\n") + "[query]\nn_updates = 60\n")
     file = ResultFile.of(ablations.SCHEMA, tmp_path)
     command = ["--root", str(tmp_path), "evaluate", str(space.study_file), "--table", "ablations", "--seeds", "0"]
     command += ["--methods", ",".join(CHOSEN)]
@@ -191,7 +189,7 @@ def _opposites_are_of_the_same_decoder(folder: Path, study: str, capsys: pytest.
 @pytest.mark.timeout(240)
 def test_likelihoods_are_of_other_demonstrations_and_simple_densities_of_those_trained_on(tmp_path: Path) -> None:
     """A Gaussian of the demonstrations that were trained on, scored on the next seed's: computed here by hand."""
-    space = study_in(tmp_path, SMALL)
+    space = study_in(tmp_path, TEN)
     table = ablations.Ablations(space, silent)
     ablated, other = (table.ablated(seed, 1) for seed in (0, 1))
     config = ablated.space.study.decoder
@@ -226,7 +224,7 @@ def test_likelihoods_are_of_other_demonstrations_and_simple_densities_of_those_t
 def test_the_cost_of_a_decoder_is_measured_as_demonstrations_grow(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    study_in(tmp_path, SMALL)
+    study_in(tmp_path, TEN)
     command = ["--root", str(tmp_path), "bench", "decoder", "--study", "small", "--demos"]
     assert main([*command, "1,2", "--json"], never) == 0
     costs = json.loads(capsys.readouterr().out)

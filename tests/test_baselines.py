@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lago_skills.core import Condition, Episode, Playbook, Segment, Step, Target
+from lago_skills.core import ActionSpace, Condition, Episode, Playbook, Segment, Step, Target
 from lago_skills.experiments.baselines import cloning
 from lago_skills.experiments.baselines.cloning_policies import ClonedTask, Demonstrated, Forgetful, Replay, Uniform
 from lago_skills.worlds.metaworld.env import MetaWorldEnv, scripted
@@ -132,13 +132,14 @@ def test_replay_uses_the_nearest_demonstrated_sentence_for_one_that_never_was() 
 
 def test_uniform_actions_are_an_episodes_own() -> None:
     nothing = np.zeros((3, 39))
-    one, two = Uniform(4, 0), Uniform(4, 0)
+    space = ActionSpace(4)
+    one, two = Uniform(space, 0), Uniform(space, 0)
     together = np.stack([one(nothing, np.arange(3)) for _ in range(200)])  # (200, 3, 4)
     alone = np.stack([two(nothing[:1], np.array([2])) for _ in range(200)])
     assert (together[:, 2] == alone[:, 0]).all()
     assert np.abs(together).max() <= 1.0
     assert together.std() == pytest.approx(1 / np.sqrt(3), abs=0.02)
-    assert not (Uniform(4, 1)(nothing, np.arange(3)) == together[0]).any()
+    assert not (Uniform(space, 1)(nothing, np.arange(3)) == together[0]).any()
 
 
 def test_a_cloned_task_acts_by_its_text_towards_the_goal(grounding: MetaWorldGrounding) -> None:

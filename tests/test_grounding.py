@@ -15,7 +15,7 @@ from lago_skills.worlds.metaworld.env import MetaWorldEnv
 from lago_skills.worlds.metaworld.grounding import ANCHORS, MetaWorldGrounding
 from lago_skills.worlds.metaworld.tasks import GROUPS, METAWORLD_TASKS, expand, find_task
 from lago_skills.worlds.metaworld.world import MetaWorld, demonstrate
-from lago_skills.worlds.seeds import DEMO_SEED, EVAL_SEED, SCENE_SEED, TRAIN_SEED
+from lago_skills.worlds.seeds import DEMO_SEED
 from tests.conftest import ROOT
 
 
@@ -98,6 +98,7 @@ def test_turning_by_a_full_circle_or_not_at_all_changes_nothing(grounding: MetaW
     rng = np.random.default_rng(0)
     rows, targets = rng.normal(size=(5, 39)), rng.normal(size=(5, 3))
     actions = rng.uniform(-1, 1, (5, 4)).astype(np.float32)
+    assert grounding.variation is not None
     for angle in (0.0, 2 * np.pi):
         turned = grounding.variation.apply(rows, targets, actions, np.full(5, angle))
         for found, expected in zip(turned, (rows, targets, actions), strict=True):
@@ -107,6 +108,7 @@ def test_turning_by_a_full_circle_or_not_at_all_changes_nothing(grounding: MetaW
 def test_a_quarter_turn_swaps_x_and_y_and_keeps_heights(grounding: MetaWorldGrounding) -> None:
     rows = np.random.default_rng(0).normal(size=(3, 39))
     targets = np.random.default_rng(1).normal(size=(3, 3))
+    assert grounding.variation is not None
     turned, moved, actions = grounding.variation.apply(
         rows, targets, np.tile([0.5, 0.0, 0.2, -1.0], (3, 1)), np.full(3, np.pi / 2)
     )
@@ -116,18 +118,6 @@ def test_a_quarter_turn_swaps_x_and_y_and_keeps_heights(grounding: MetaWorldGrou
     np.testing.assert_allclose(after[:, 1], before[:, 0], atol=1e-5)
     np.testing.assert_allclose(after[:, 2], before[:, 2], atol=1e-5)
     np.testing.assert_allclose(np.linalg.norm(after[:, 0:3], axis=1), np.linalg.norm(before[:, 0:3], axis=1), rtol=1e-5)
-
-
-def test_the_same_seed_gives_the_same_start_and_ranges_are_disjoint() -> None:
-    env = MetaWorldEnv(find_task("push"))
-    first, _ = env.reset(seed=11)
-    env.step(np.ones(4, np.float32))
-    again, _ = env.reset(seed=11)
-    other, _ = env.reset(seed=12)
-    np.testing.assert_array_equal(first, again)
-    assert np.abs(first - other).max() > 1e-3
-    assert len({DEMO_SEED, EVAL_SEED, TRAIN_SEED, SCENE_SEED}) == 4
-    env.close()
 
 
 def test_demonstrations_succeed_and_end_at_success() -> None:

@@ -18,7 +18,7 @@ from lago_skills.library import follower as module
 from lago_skills.library.exchange import fingerprint
 from lago_skills.library.storage.repair import Report, repair
 from lago_skills.library.storage.verify import verify
-from tests.test_library import Z, unit
+from tests.library_skills import Z, unit
 
 N = 300
 EMBEDDINGS = unit(N + 1, seed=50, size=12)

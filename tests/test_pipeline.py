@@ -84,26 +84,12 @@ def new_root(path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project folder in which the small study has been run once, after being killed in every stage that lasts."""
+    """A project folder in which the small study has been run once."""
     root = new_root(tmp_path_factory.mktemp("project") / "p")
-    stages = ("episodes/small/push", "segments", "decoder", "zero-shot/push-wall", "runs", "report")
-    for stage in stages:
-        folder = root / ("data" if stage.startswith("episodes") else "checkpoints/small") / stage
-        CAUGHT[stage] = kill_when_started(root, folder)
-        done = {p: (p / "manifest.json").stat().st_mtime_ns for p in artifacts(root)}
-        KILLED[stage] = done
     result = lago(root, "run", "small")
     assert result.returncode == 0, result.stderr
-    RUNS["last"] = result
-    for done in KILLED.values():
-        for path, made in done.items():
-            assert (path / "manifest.json").stat().st_mtime_ns == made, f"{path} was made twice"
+    assert "push-wall" in result.stdout
     return root
-
-
-KILLED: dict[str, dict[Path, int]] = {}
-CAUGHT: dict[str, bool] = {}
-RUNS: dict[str, subprocess.CompletedProcess[str]] = {}
 
 
 def artifacts(root: Path) -> list[Path]:
@@ -134,15 +120,33 @@ def kill_when_started(root: Path, folder: Path) -> bool:
     return True
 
 
-def test_a_run_killed_in_every_stage_completes_and_redoes_nothing(finished: Path) -> None:
-    assert sum(CAUGHT.values()) >= 5, CAUGHT
-    assert all(CAUGHT[stage] for stage in ("episodes/small/push", "segments", "decoder", "runs", "report"))
-    assert not list(finished.rglob("*.tmp"))
-    assert len(artifacts(finished)) == 10 + 4 + 2 + 2 + 1
-    assert "push-wall" in RUNS["last"].stdout
+@pytest.mark.long
+def test_a_run_killed_in_every_stage_completes_and_redoes_nothing(tmp_path: Path) -> None:
+    root = new_root(tmp_path / "p")
+    caught: dict[str, bool] = {}
+    made: dict[Path, int] = {}
+    for stage in ("episodes/small/push", "segments", "decoder", "zero-shot/push-wall", "runs", "report"):
+        folder = root / ("data" if stage.startswith("episodes") else "checkpoints/small") / stage
+        caught[stage] = kill_when_started(root, folder)
+        made |= {path: (path / "manifest.json").stat().st_mtime_ns for path in artifacts(root) if path not in made}
+    result = lago(root, "run", "small")
+    assert result.returncode == 0, result.stderr
+    assert "push-wall" in result.stdout
+    for path, when in made.items():
+        assert (path / "manifest.json").stat().st_mtime_ns == when, f"{path} was made twice"
+    assert sum(caught.values()) >= 5, caught
+    assert all(caught[stage] for stage in ("episodes/small/push", "segments", "decoder", "runs", "report"))
+    assert_complete(root)
 
 
-def test_nothing_is_left_running(finished: Path) -> None:
+def assert_complete(root: Path) -> None:
+    """Every artifact of the small study is there, and nothing is half done."""
+    assert not list(root.rglob("*.tmp"))
+    assert len(artifacts(root)) == 10 + 4 + 2 + 2 + 1
+
+
+def test_a_run_makes_everything_and_leaves_nothing_running(finished: Path) -> None:
+    assert_complete(finished)
     deadline = time.monotonic() + 20
     while processes_of(finished) and time.monotonic() < deadline:
         time.sleep(0.2)
@@ -150,13 +154,11 @@ def test_nothing_is_left_running(finished: Path) -> None:
     assert not (finished / ".prefect/server.json").exists()
 
 
-def test_a_second_run_does_nothing_quickly_and_starts_no_server(finished: Path) -> None:
-    started = time.monotonic()
+def test_a_second_run_does_nothing_and_starts_no_server(finished: Path) -> None:
     result = lago(finished, "run", "small")
     assert result.returncode == 0
     assert "all stages are already done" in result.stderr
     assert "Prefect" not in result.stderr
-    assert time.monotonic() - started < 20
 
 
 def test_the_report_has_the_named_rows_and_a_page(finished: Path) -> None:
@@ -190,7 +192,7 @@ def test_skills_carry_over_to_tasks_without_demonstrations_and_random_ones_do_no
             results = rollouts(
                 MetaWorld(),
                 find_task(name),
-                lambda obs, each=each, name=name: each.prior(obs, name).mean(),
+                lambda obs, each=each, name=name: each.prior(obs, name).greedy(),
                 [EVAL_SEED + i for i in range(10)],
                 lambda n: None,
             )
@@ -217,6 +219,7 @@ def test_a_damaged_artifact_is_one_sentence(finished: Path) -> None:
     assert lago(finished, "run", "small").returncode == 0
 
 
+@pytest.mark.long
 def test_a_change_of_the_study_redoes_only_what_depends_on_it(finished: Path) -> None:
     study = finished / "data/studies/small.toml"
     made = (finished / "checkpoints/small/decoder/manifest.json").stat().st_mtime_ns
@@ -240,6 +243,7 @@ def test_a_stage_refuses_inputs_of_another_form_of_the_study(finished: Path) -> 
     assert lago(finished, "evaluate", "small").returncode == 0
 
 
+@pytest.mark.long
 def test_ctrl_c_is_one_sentence_and_leaves_nothing_half_done(tmp_path: Path) -> None:
     root = new_root(tmp_path / "p")
     command = [sys.executable, "-m", "flows.main", "collect", "small"]
@@ -267,6 +271,7 @@ def test_ctrl_c_is_one_sentence_and_leaves_nothing_half_done(tmp_path: Path) -> 
     assert not list(root.rglob("*.tmp"))
 
 
+@pytest.mark.long
 def test_without_any_network_stages_run_all_the_same(finished: Path, tmp_path: Path) -> None:
     """A network namespace without interfaces: not even loopback, so Prefect's server cannot be had."""
     wrapper = ("unshare", "-rn")
@@ -315,6 +320,7 @@ def test_a_configured_server_that_does_not_answer_is_one_sentence(tmp_path: Path
     assert "no Prefect server answers at PREFECT_API_URL" in result.stderr
 
 
+@pytest.mark.long
 def test_lint_tries_a_playbook_with_several_decoders(finished: Path, tmp_path: Path) -> None:
     root = tmp_path / "p"
     shutil.copytree(finished, root, ignore=shutil.ignore_patterns(".prefect", "*.lock"))

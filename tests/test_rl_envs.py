@@ -28,8 +28,8 @@ from lago_skills.worlds.metaworld.grounding import MetaWorldGrounding
 from lago_skills.worlds.metaworld.tasks import find_task
 from lago_skills.worlds.metaworld.world import MetaWorld
 from lago_skills.worlds.rollouts import rollouts
+from tests.random_guides import random_guide
 from tests.small_envs import SMALL, Pointing, Walk, problem, same
-from tests.test_guide import guide as random_guide
 
 
 def test_a_crash_ends_the_episode_and_is_counted() -> None:

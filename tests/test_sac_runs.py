@@ -1,4 +1,4 @@
-"""Whole runs of soft actor-critic: logs, checkpoints, guidance, and learning where it takes seconds."""
+"""Whole runs of soft actor-critic: logs, callbacks, guidance, demonstrations."""
 
 # torch leaves some argument types open, and numpy.interp some results.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
@@ -6,47 +6,32 @@
 from __future__ import annotations
 
 import csv
-import errno
-import importlib.util
 import re
-import shutil
-import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 
-from lago_skills.core import ActionSpace, Episode, Playbook
-from lago_skills.errors import ArtifactCorrupt, DiskFull, FormatTooNew, StudyError
-from lago_skills.experiments.benches import train as bench_train
+from lago_skills.core import ActionSpace
+from lago_skills.errors import StudyError
 from lago_skills.guide.guides import NullGuide
-from lago_skills.rl import checkpoint, runlog, train
-from lago_skills.rl.checkpoint import Checkpoint
+from lago_skills.rl import train
 from lago_skills.rl.config import LEADERS, PPOConfig, SACConfig
 from lago_skills.rl.loop import TrainOptions
 from lago_skills.rl.methods import METHODS, method
 from lago_skills.rl.networks import device_for, load_networks, save_networks
 from lago_skills.rl.policy import greedy_policy
 from lago_skills.rl.ppo import algorithm as ppo
-from lago_skills.rl.problem import Problem, evaluate
-from lago_skills.rl.runlog import RunLog
+from lago_skills.rl.problem import evaluate
 from lago_skills.rl.sac import algorithm as sac
 from lago_skills.rl.sac.agent import SAC
 from lago_skills.rl.sac.algorithm import LOG_KEYS
 from lago_skills.rl.sac.replay import Batch
-from lago_skills.rl.world_problem import world_problem
-from lago_skills.worlds.metaworld.grounding import MetaWorldGrounding
-from lago_skills.worlds.metaworld.tasks import find_task
-from lago_skills.worlds.metaworld.world import MetaWorld
 from tests.conftest import ROOT
-from tests.fading import Nearby, steps_to_stay
-from tests.small_envs import SMALL, Echo, Pointing, Walk, problem, same, timeless
-from tests.test_guide import guide as random_guide
+from tests.fading import steps_to_stay
+from tests.small_envs import SMALL, Echo, Pointing, Walk, demonstrations, problem, same, timeless
 
 # Runs -------------------------------------------------------------------------------------------------------------------
 
@@ -197,227 +182,6 @@ def test_a_warm_start_is_made_where_the_prior_led() -> None:
     assert before <= 5
 
 
-GO = """
-import sys
-from pathlib import Path
-from lago_skills.rl.loop import Loop, train
-from tests.small_envs import SMALL, Pointing, Walk, problem
-train(problem(Walk, Pointing(1.0), n_envs=2), SMALL.model_copy(update={"n_steps": 900}), 0, folder=Path(sys.argv[1]),
-      report=lambda step, row: print(step, flush=True))
-"""
-
-
-def test_a_run_that_was_killed_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
-    process = subprocess.Popen([sys.executable, "-c", GO, str(tmp_path)], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    for line in process.stdout:
-        if int(line) >= 700:  # after the second checkpoint, before the end
-            process.send_signal(signal.SIGKILL)
-            break
-    process.wait()
-    assert Checkpoint.load(tmp_path / "checkpoint", {"other": 1}) is None
-    config, made = SMALL.model_copy(update={"n_steps": 900}), problem(Walk, Pointing(1.0), n_envs=2)
-    steps: list[int] = []
-    went_on = train(made, config, 0, folder=tmp_path, report=lambda step, row: steps.append(step))
-    assert steps[0] > 600
-    whole = train(made, config, 0)
-    assert same(went_on, whole)
-    assert len(went_on.harvested) == len(whole.harvested) > 0
-    with (tmp_path / "curve.csv").open() as stream:
-        assert [row["step"] for row in csv.DictReader(stream)] == ["300", "600", "900"]
-
-
-def test_a_run_on_the_simulator_goes_on_exactly(tmp_path: Path, playbooks: dict[str, Playbook]) -> None:
-    config = SMALL.model_copy(update={"n_steps": 500, "eval_every": 250, "plan_noise_m": 0.05})
-    made = world_problem(MetaWorld(), [find_task("door-lock")], MetaWorldGrounding(), random_guide(playbooks), 0)
-    recipe = {"same": True}
-    train(made, config.model_copy(update={"n_steps": 250}), 0, folder=tmp_path, recipe=recipe)
-    went_on, whole = train(made, config, 0, folder=tmp_path, recipe=recipe), train(made, config, 0)
-    # a shorter run has a smaller buffer, but neither is full
-    assert same(went_on, whole)
-
-
-def test_a_checkpoint_of_another_format_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = SMALL.model_copy(update={"n_steps": 300})
-    with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "FORMAT", 1)
-        train(problem(Walk), config, 0, folder=tmp_path)
-    with pytest.raises(
-        ArtifactCorrupt, match=r"found format 1 of an unfinished run; expected format 2.*delete the folder"
-    ):
-        train(problem(Walk), config, 0, folder=tmp_path)
-    with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "FORMAT", 3)
-        train(problem(Walk), config, 0, folder=tmp_path / "later")
-    with pytest.raises(FormatTooNew, match="found format 3"):
-        train(problem(Walk), config, 0, folder=tmp_path / "later")
-
-
-def test_a_damaged_checkpoint_is_told(tmp_path: Path) -> None:
-    train(problem(Walk), SMALL, 0, folder=tmp_path)
-    path = tmp_path / "checkpoint" / checkpoint.ARRAYS_FILE
-    path.write_bytes(path.read_bytes()[:-10])
-    with pytest.raises(ArtifactCorrupt, match="damaged"):
-        train(problem(Walk), SMALL, 0, folder=tmp_path)
-
-
-def test_a_full_disk_keeps_the_checkpoint_of_before(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    config = SMALL.model_copy(update={"n_steps": 300})
-    recipe = {"same": True}
-    train(problem(Walk), config, 0, folder=tmp_path, recipe=recipe)
-
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(checkpoint, "save_file", full)
-    result = train(problem(Walk), SMALL, 0, folder=tmp_path, recipe=recipe)
-    assert [row["step"] for row in result.curve] == [300, 600]
-    assert "full while writing checkpoint" in capsys.readouterr().err
-    kept = Checkpoint.load(tmp_path / "checkpoint", recipe)
-    assert kept is not None
-    assert kept.values["step"] == 300
-    with pytest.raises(DiskFull):
-        kept.save(tmp_path / "checkpoint", recipe)
-
-
-FULL = """
-import os, sys
-from pathlib import Path
-from lago_skills.rl.checkpoint import Checkpoint
-from lago_skills.rl.loop import Loop, train
-from tests.small_envs import SMALL, Walk, problem
-folder, recipe = Path(sys.argv[1]), {"same": True}
-config = SMALL.model_copy(update={"n_steps": 1200})
-def report(step, row):
-    filler = folder / "filler"
-    if step == 400:
-        with filler.open("wb", buffering=0) as stream:
-            try:
-                while stream.write(bytes(4096)): pass
-            except OSError as error:
-                print(error)
-    if step == 1000:
-        filler.unlink()
-curve = train(problem(Walk), config, 0, folder=folder, recipe=recipe, report=report).curve
-print([row["step"] for row in curve], (folder / "curve.csv").read_text().count("\\n"))
-print(Checkpoint.load(folder / "checkpoint", recipe).values["step"])
-"""
-
-
-def test_a_disk_that_really_is_full_stops_nothing(tmp_path: Path) -> None:
-    mounted = f"mount -t tmpfs -o size=2m tmpfs {tmp_path}"
-    apart = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
-    if shutil.which("unshare") is None or subprocess.run([*apart, mounted], check=False).returncode != 0:
-        pytest.skip("no file system can be mounted here")
-    script = f'{mounted} && exec "$0" -c "$1" "$2"'
-    done = subprocess.run(
-        [*apart, script, sys.executable, FULL, str(tmp_path)], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == ["[Errno 28] No space left on device", "[300, 600, 900, 1200] 5", "1200"]
-    assert "is full; expected room for the log" in done.stderr
-    assert "is full while writing" in done.stderr
-
-
-def test_a_full_disk_only_delays_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    log = RunLog(tmp_path, ["a/b"])
-    log.add({"step": 1, "a/b": 0.5})
-
-    def full(*_: object) -> None:
-        raise OSError(errno.EDQUOT, "Disk quota exceeded")
-
-    def broken(*_: object) -> None:
-        raise OSError(errno.EIO, "broken")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(runlog, "write_text", full)
-        log.add({"step": 2, "a/b": 0.25})
-        assert (tmp_path / "curve.csv").read_text() == "step,a/b\n1,0.5\n"
-        patch.setattr(runlog, "write_text", broken)
-        with pytest.raises(OSError, match="broken"):
-            log.add({"step": 3, "a/b": 0.1})
-    log.add({"step": 4, "a/b": 1.0})
-    log.close()
-    assert (tmp_path / "curve.csv").read_text() == "step,a/b\n1,0.5\n2,0.25\n3,0.1\n4,1.0\n"
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    board = EventAccumulator(str(tmp_path)).Reload()
-    shown = [(each.step, each.value) for each in board.Scalars("a/b")]
-    np.testing.assert_allclose(shown, [(1, 0.5), (2, 0.25), (3, 0.1), (4, 1.0)], rtol=1e-6)
-
-
-def test_a_kill_between_the_two_renames_of_a_checkpoint_loses_nothing(tmp_path: Path) -> None:
-    train(problem(Walk), SMALL, 0, folder=tmp_path, recipe={"same": True})
-    (tmp_path / "checkpoint").rename(tmp_path / ".checkpoint.1.old")
-    kept = Checkpoint.load(tmp_path / "checkpoint", {"same": True})
-    assert kept is not None
-    assert kept.values["step"] == 600
-
-
-def test_a_run_goes_on_only_with_the_guide_and_the_demonstrations_it_was_begun_with(tmp_path: Path) -> None:
-    made = problem(Walk, Pointing(1.0))
-    shown = demonstrations(3, made)
-
-    def reported(other: Problem, demos: list[Episode]) -> list[int]:
-        steps: list[int] = []
-        train(other, SMALL, 0, demonstrations=demos, folder=tmp_path, report=lambda step, row: steps.append(step))
-        return steps
-
-    assert reported(made, shown)[0] == 100
-    assert reported(made, shown) == []  # it has ended
-    assert reported(problem(Walk, Pointing(-1.0)), shown)[0] == 100
-    assert reported(problem(Walk, Pointing(-1.0)), shown[:2])[0] == 100
-
-
-def test_an_environment_that_does_not_repeat_itself_is_told_of(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    made = [0]
-
-    class Restless(Walk):
-        def __init__(self) -> None:
-            super().__init__()
-            made[0] += 1
-            self.shift = 0.001 * made[0]
-
-        def _seen(self) -> NDArray[np.float64]:
-            return super()._seen() + self.shift
-
-    recipe = {"same": True}
-    config = SMALL.model_copy(update={"n_steps": 300})
-    train(problem(Restless, Pointing(1.0)), config, 0, folder=tmp_path, recipe=recipe)
-    assert "found another observation" not in capsys.readouterr().err
-    result = train(problem(Restless, Pointing(1.0)), SMALL, 0, folder=tmp_path, recipe=recipe)
-    assert "environment 0: found another observation than before" in capsys.readouterr().err
-    assert [row["step"] for row in result.curve] == [300, 600]
-
-
-def test_a_log_row_with_other_keys_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(StudyError, match="declare new keys"):
-        RunLog(None, ["a/b"]).add({"step": 1, "a/c": 2.0})
-
-
-def demonstrations(n: int, made: Problem) -> list[Episode]:
-    """Straight walks to the goal."""
-    found: list[Episode] = []
-    for seed in range(n):
-        env = Walk()
-        observation, _ = env.reset(seed=5000 + seed)
-        observations, actions, rewards, done = [observation], list[Any](), list[float](), False
-        while not done:
-            action = np.clip(8.0 * observation[2:], -1.0, 1.0).astype(np.float32)
-            observation, reward, terminated, truncated, _ = env.step(action)
-            done = terminated or truncated
-            observations.append(observation)
-            actions.append(action)
-            rewards.append(reward)
-        arrays = [np.array(rows, np.float32) for rows in (observations, actions, rewards)]
-        found.append(Episode(made.tasks[0], seed, *arrays, success=True))
-    return found
-
-
 @pytest.mark.parametrize("share", [0.25, 0.5])
 def test_demonstrations_fill_their_share_of_every_batch(share: float, monkeypatch: pytest.MonkeyPatch) -> None:
     shown = demonstrations(3, problem(Walk))
@@ -460,67 +224,3 @@ def test_the_step_from_which_success_stays() -> None:
     assert steps_to_stay([(1, 0.9), (2, 0.5), (3, 0.95), (4, 1.0)]) == 3
     assert steps_to_stay([(1, 0.9), (2, 1.0)]) == 1
     assert steps_to_stay([(1, 1.0), (2, 0.8)]) is None
-
-
-# Learning ---------------------------------------------------------------------------------------------------------------
-
-LEARN = SACConfig(
-    n_steps=3_000, random_steps=300, eval_every=500, eval_episodes=40, batch_size=64, hidden_size=64, learning_rate=1e-3
-)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(180)
-def test_plain_sac_learns_to_repeat_what_it_sees() -> None:
-    config = LEARN.model_copy(update=METHODS["sac"].settings | {"n_step": 1, "gamma": 0.5, "actor_every": 1})
-    curve = train(problem(Echo), config, 0).curve
-    assert curve[-1]["eval/return"] > -0.5  # over 20 steps; uniform noise has about -21
-    assert curve[0]["eval/return"] < 4 * curve[-1]["eval/return"]
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(300)
-def test_a_good_guide_beats_none_and_a_wrong_one_is_overcome() -> None:
-    plain = LEARN.model_copy(update=METHODS["sac"].settings)
-    longer = {"n_steps": 5_000}
-    alone = train(problem(Nearby), plain.model_copy(update=longer), 0).curve
-    good = train(problem(Nearby, Pointing(1.0)), LEARN, 0).curve
-    wrong = train(problem(Nearby, Pointing(-1.0)), LEARN.model_copy(update=longer), 0).curve
-    assert alone[0]["eval/success"] < 0.5
-    assert min(row["eval/success"] for row in good) > 0.9
-    assert alone[-1]["eval/success"] > 0.9
-    assert wrong[-1]["eval/success"] > 0.9
-    assert wrong[-1]["train/prior_share"] < 0.1
-    assert wrong[-1]["train/fade"] < 0.1
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-@pytest.mark.skipif(importlib.util.find_spec("stable_baselines3") is None, reason="needs stable-baselines3")
-@pytest.mark.filterwarnings("ignore:Converting a tensor:UserWarning")
-def test_plain_sac_has_the_curve_of_stable_baselines() -> None:
-    """Same settings, three seeds each: both learn as fast (the logarithm of what is missing, over the curve) and as well (at its end)."""
-    alike = {"n_step": 1, "gamma": 0.5, "actor_every": 1, "layer_norm": False, "initial_alpha": 1.0}
-    config = LEARN.model_copy(update=METHODS["sac"].settings | alike | {"eval_every": 250, "n_steps": 2_500})
-    seeds = (0, 1, 2)
-    ours = [[row["eval/return"] for row in train(problem(Echo, seed=seed), config, seed).curve] for seed in seeds]
-    theirs = [
-        peer_returns(bench_train.peer_sac(problem(Echo, seed=seed), config, seed), len(ours[0])) for seed in seeds
-    ]
-    mine, peers = np.log10(-np.mean(ours, axis=0)), np.log10(-np.mean(theirs, axis=0))
-    assert mine[0] > 0.7  # nothing is learned before the first updates; uniform noise misses 21, which is 1.3
-    assert abs(mine - peers).mean() < 0.2
-    assert mine[-1] < peers[-1] + 0.15
-
-
-def peer_returns(model: Any, n_rows: int) -> list[float]:
-    """Mean return of greedy episodes on the evaluation seeds, after each 250 steps."""
-    found: list[float] = []
-    for _ in range(n_rows):
-        model.learn(250, reset_num_timesteps=False)
-
-        def act(observations: NDArray[Any], tasks: NDArray[np.int64]) -> NDArray[Any]:
-            return model.predict(observations.astype(np.float32), deterministic=True)[0]
-
-        found.append(float(np.mean([each.episode_return for each in evaluate(problem(Echo), act, 40)])))
-    return found

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from lago_skills.commands.cli import main
 from lago_skills.commands.stages import STAGES
 from lago_skills.guide.bundle import load_bundle
 from lago_skills.guide.guides import NullGuide
@@ -22,7 +20,7 @@ from lago_skills.stages.workspace import Workspace, open_workspace
 from lago_skills.worlds.rollouts import record, rollouts
 from lago_skills.worlds.seeds import EVAL_SEED
 from lago_skills.worlds.world import World, find_world
-from tests.conftest import ROOT
+from tests.conftest import ROOT, Lago
 from tests.small_worlds import DialWorld, PlaneWorld
 
 pytestmark = pytest.mark.slow
@@ -91,25 +89,6 @@ DIAL: Answers = {
 }
 for _plans in (NUMBERS, WORDS):
     _plans["fetch-south"] = _plans["fetch"]
-
-Lago = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def lago(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Lago:
-    """Run `lago` in a folder, stages in this process."""
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        def stages(space: Workspace, names: list[str]) -> None:
-            for name in names:
-                for job in STAGES[name](space):
-                    job.run(lambda done, note: None)
-
-        code = main(["--root", str(tmp_path), *arguments], stages)
-        printed = capsys.readouterr()
-        return code, printed.out, printed.err
-
-    return run
 
 
 def begin(folder: Path, name: str, use: str, form: str, **settings: str) -> Path:
@@ -262,6 +241,7 @@ def test_the_world_in_the_documents_works() -> None:
     env = EndsAtSuccess(world.make("balance"), world, world.tasks["balance"].horizon_steps)
     observation, _ = env.reset(seed=0)
     act, over, info = world.demonstrator("balance"), False, dict[str, Any]()
+    assert act is not None
     while not over:
         observation, _, terminated, truncated, info = env.step(act(observation))
         over = terminated or truncated

@@ -27,6 +27,7 @@ from lago_skills.guide.guides import LibraryGuide
 from lago_skills.rl.methods import METHODS
 from lago_skills.stages import collect, segment
 from lago_skills.stages.workspace import Workspace
+from tests.conftest import continuous
 from tests.tables import TEN, curve_rows, never, silent, study_in
 
 # Runs -------------------------------------------------------------------------------------------------------------------
@@ -43,19 +44,11 @@ def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 @pytest.fixture
 def space(pretrained: Workspace, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     """The small study without any results, and tables of short runs."""
-    small: dict[str, Any] = {
-        "n_steps": 400,
-        "eval_every": 200,
-        "eval_episodes": 2,
-        "random_steps": 100,
-        "hidden_size": 16,
-    }
+    brief = {"n_steps": 200, "eval_every": 100, "eval_episodes": 1}
     for name, spec in SPECS.items():
-        brief = (
-            small if not spec.together else {"n_steps": 400, "eval_every": 200, "eval_episodes": 1, "rollout_steps": 20}
-        )
+        own = {"rollout_steps": 10} if spec.together else {"random_steps": 50, "hidden_size": 16}
         changed = replace(
-            spec, settings=brief, by_algorithm={}, demos=min(spec.demos, 1), at=(200, 400), final_episodes=3
+            spec, settings=brief | own, by_algorithm={}, demos=min(spec.demos, 1), at=(100, 200), final_episodes=2
         )
         monkeypatch.setitem(SPECS, name, changed)
         on_file(pretrained, name).path.unlink(missing_ok=True)
@@ -103,7 +96,7 @@ def test_each_baseline_is_advised_as_its_name_says(space: Workspace) -> None:
     assert not np.allclose(means[0], means[1])
     cloned = advisers.guide("cloned", (task,), 1)
     assert isinstance(cloned, ClonedGuide)
-    prior = cloned.prior(observations, task.id)
+    prior = continuous(cloned.prior(observations, task.id))
     assert prior.floor == space.study.guide.floor
     assert prior.means.shape[2] == 4
     shown = advisers.demonstrations(task, 1)
@@ -163,7 +156,7 @@ def test_a_small_table_from_the_command_line(space: Workspace, capsys: pytest.Ca
     command = [*root, "evaluate", "small", "--table", "T3", "--tasks", "reach-wall", "--seeds", "0"]
     assert main([*command, "--methods", "bc,rlpd", "--json"], never) == 0
     printed = json.loads(capsys.readouterr().out)
-    assert [(row["method"], row["steps"]) for row in printed["rows"]] == [("bc", 0), ("rlpd", 200), ("rlpd", 400)]
+    assert [(row["method"], row["steps"]) for row in printed["rows"]] == [("bc", 0), ("rlpd", 100), ("rlpd", 200)]
     of_mean = {"mean", "mean_low", "mean_high"}
     assert printed["rows"][0].keys() == {"method", "steps", "iqm", "low", "high", "n_tasks", "n_seeds"} | of_mean
     before = (space.root / "data/results/T3.csv").read_text()
@@ -172,9 +165,9 @@ def test_a_small_table_from_the_command_line(space: Workspace, capsys: pytest.Ca
     assert "bc" in capsys.readouterr().out
     rows = on_file(space, "T3").rows()
     assert [(row["method"], row["steps"], row["episodes"], row["demos"]) for row in rows] == [
-        ("bc", 0, 3, 1),
+        ("bc", 0, 2, 1),
+        ("rlpd", 100, 1, 1),
         ("rlpd", 200, 2, 1),
-        ("rlpd", 400, 3, 1),
     ]
     assert main([*command, "--check", "rlpd/reach-wall/0", "--json"], never) == 0
     assert json.loads(capsys.readouterr().out)["summary"]["same"] is True
@@ -188,29 +181,27 @@ def test_a_small_table_from_the_command_line(space: Workspace, capsys: pytest.Ca
 
 @pytest.mark.slow
 @pytest.mark.timeout(180)
-def test_one_policy_for_all_demonstrated_tasks(space: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "methods", [("bc", "bc-ppo"), pytest.param(("library", "bc", "guided-ppo", "bc-ppo"), marks=pytest.mark.long)]
+)
+def test_one_policy_for_all_demonstrated_tasks(
+    methods: tuple[str, ...], space: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
     command = ["--root", str(space.root), "evaluate", "small", "--table", "T1", "--seeds", "0", "--json"]
-    assert main([*command, "--methods", "library,bc,guided-ppo,bc-ppo"], never) == 0
+    assert main([*command, "--methods", ",".join(methods)], never) == 0
     printed = json.loads(capsys.readouterr().out)
     seen = [task.id for task in space.study.seen]
+    episodes = {
+        (name, steps): n
+        for name in methods
+        for steps, n in (((100, 1), (200, 2)) if name.endswith("ppo") else ((0, 2),))
+    }
     assert [(row["method"], row["steps"], row["n_tasks"]) for row in printed["rows"]] == [
-        ("library", 0, 10),
-        ("bc", 0, 10),
-        ("guided-ppo", 200, 10),
-        ("guided-ppo", 400, 10),
-        ("bc-ppo", 200, 10),
-        ("bc-ppo", 400, 10),
+        (name, steps, 10) for name, steps in episodes
     ]
     rows = on_file(space, "T1").rows()
-    assert [row["task"] for row in rows] == seen * (len(rows) // len(seen))
-    assert {(row["method"], row["steps"]): row["episodes"] for row in rows} == {
-        ("library", 0): 3,
-        ("bc", 0): 3,
-        ("guided-ppo", 200): 1,
-        ("guided-ppo", 400): 3,
-        ("bc-ppo", 200): 1,
-        ("bc-ppo", 400): 3,
-    }
+    assert [row["task"] for row in rows] == seen * len(episodes)
+    assert {(row["method"], row["steps"]): row["episodes"] for row in rows} == episodes
     assert all(row["bundle"] for row in rows if row["method"] in ("bc", "bc-ppo"))  # of the clone
     assert main([*command, "--methods", "bc", "--check", "bc/ten/0"], never) == 0
     checked = json.loads(capsys.readouterr().out)["summary"]
@@ -293,8 +284,8 @@ def test_a_check_is_of_a_trained_run_and_copes_with_evaluations_that_one_side_la
     rows = file.rows()
     assert [(row["method"], row["steps"], row["prior_share"]) for row in rows] == [
         ("random", 0, 0.0),
+        ("sac", 100, 0.0),
         ("sac", 200, 0.0),
-        ("sac", 400, 0.0),
     ]
 
     def checked(stored: list[Row], exit_code: int) -> dict[str, Any]:
@@ -305,7 +296,7 @@ def test_a_check_is_of_a_trained_run_and_copes_with_evaluations_that_one_side_la
 
     summary = checked([rows[0], rows[2]], 0)
     assert (summary["cell"], summary["same"], summary["compared"]) == ("sac/reach-wall/0", True, 1)
-    assert summary["values"]["reach-wall at 200"] == [None, rows[1]["success"]]
+    assert summary["values"]["reach-wall at 100"] == [None, rows[1]["success"]]
     assert checked([rows[0], rows[1]], 1)["same"] is False  # its end is missing
     assert checked([rows[0], rows[1], changed(rows[2], success=0.123)], 1)["same"] is False
     older = checked([rows[0], rows[1], changed(rows[2], success=rows[2]["success"] + 0.5, commit="0000000")], 1)

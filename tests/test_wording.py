@@ -142,6 +142,7 @@ def test_too_few_wordings_are_refused() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(2700)
 def test_rephrasings_find_their_playbook_among_fifty_and_the_unrelated_find_none() -> None:
     """Sentences written apart from all wordings, by somebody who saw only the task list. A third of the usual updates: minutes, not a quarter of an hour."""

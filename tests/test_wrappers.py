@@ -24,7 +24,8 @@ from lago_skills.prior import ActionPrior
 from lago_skills.rl.wrappers import PriorObservation, ResidualAction
 from lago_skills.worlds.metaworld.env import MetaWorldEnv
 from lago_skills.worlds.metaworld.tasks import find_task
-from tests.test_guide import guide as random_guide
+from tests.conftest import continuous
+from tests.random_guides import random_guide
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 no_sb3 = pytest.mark.skipif(importlib.util.find_spec("stable_baselines3") is None, reason="needs stable-baselines3")
@@ -70,7 +71,7 @@ def test_the_prior_is_in_the_observation(playbooks: dict[str, Playbook]) -> None
     plain, env = push(), PriorObservation(push(), guide, "push")
     observation, (seen, _) = plain.reset(seed=3)[0], env.reset(seed=3)
     for _ in range(3):
-        prior = guide.prior(observation[None], "push")
+        prior = continuous(guide.prior(observation[None], "push"))
         np.testing.assert_array_equal(seen[:39], observation)
         np.testing.assert_allclose(seen[39:43], np.clip(prior.mean()[0], -1, 1), rtol=1e-6)
         np.testing.assert_allclose(seen[43:], prior.std()[0], rtol=1e-6)
