@@ -216,17 +216,12 @@ def draw(rows: list[list[str]], lines: set[tuple[str, str]]) -> str:
 
 
 def table(rows: list[list[str]], graph: grimp.ImportGraph) -> list[str]:
-    """What each package is for, how many modules and lines it has."""
-    lines = ["| package | what it is for | modules | lines |", "|---|---|---|---|"]
+    """What each package is for, and how many modules it has."""
+    lines = ["| package | what it is for | modules |", "|---|---|---|"]
     for row in rows:
         for package in row:
-            modules = [name for name in graph.modules if package_of(name) == package]
-            paths = [ROOT.joinpath(*name.split(".")) for name in modules]
-            files = [path / "__init__.py" if path.is_dir() else path.with_suffix(".py") for path in paths]
-            n_lines = sum(len(file.read_text(encoding="utf-8").splitlines()) for file in files)
-            lines.append(
-                f"| `{package.removeprefix(f'{PACKAGE}.')}` | {summary(package)} | {len(modules)} | {n_lines:,} |"
-            )
+            n_modules = sum(package_of(name) == package for name in graph.modules)
+            lines.append(f"| `{package.removeprefix(f'{PACKAGE}.')}` | {summary(package)} | {n_modules} |")
     return lines
 
 
