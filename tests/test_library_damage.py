@@ -183,7 +183,10 @@ def test_skills_lost_after_a_change_of_the_latent_space_come_back_in_the_new_one
 def test_what_cannot_be_given_back_is_listed_and_an_earlier_version_stands_in(folder: Path) -> None:
     spoilt = "sentence = 'one', support = '{}'"
     sql(folder, f"UPDATE skill SET {spoilt} WHERE id = 6", f"UPDATE version SET {spoilt} WHERE id = 6 AND version = 2")
+    twin = shutil.copytree(folder, folder.parent / "twin")
+    sql(twin, "DELETE FROM version WHERE id = 6 AND version = 2")
     report = mend(folder)
+    assert mend(twin).lost == report.lost
     assert any("s0006: version 2; version 1 stands in its place, as version 3" in line for line in report.lost)
     with SkillLibrary.open(folder) as library:
         assert library.get(6).sentence == "turn knob number 5"

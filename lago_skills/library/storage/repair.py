@@ -34,7 +34,7 @@ Raw = tuple[Any, ...]
 """The eleven columns of a stored row, sound or not."""
 NAMES = COLUMNS.split(", ")
 LATENT, ENABLED, MERGED_INTO = NAMES.index("latent"), NAMES.index("enabled"), NAMES.index("merged_into")
-LAST_ID_MAX = 1 << 40
+LAST_ID_MAX = 1 << 32
 """A higher id is damage: nobody has added so many skills."""
 
 
@@ -177,11 +177,10 @@ class _Rebuilder:
 
     def _report_missing(self, there: set[int], last_id: int) -> None:
         """Skills are never deleted, so an id without a row is a loss; a run of ids is one line."""
-        missing = [skill_id for skill_id in range(1, last_id + 1) if skill_id not in there]
-        for _, run in itertools.groupby(enumerate(missing), lambda pair: pair[1] - pair[0]):
-            ids = [skill_id for _, skill_id in run]
-            names = skill_name(ids[0]) if len(ids) == 1 else f"{skill_name(ids[0])} to {skill_name(ids[-1])}"
-            self.report.lost.append(f"{names}: no row of it can be read")
+        for before, after in itertools.pairwise(sorted({0, *there, last_id + 1})):
+            if after - before > 1:
+                first, last = skill_name(before + 1), skill_name(after - 1)
+                self.report.lost.append(f"{first if first == last else f'{first} to {last}'}: no row of it can be read")
 
     def _last_id(self) -> int:
         """The highest id that was ever given, as far as anything tells."""
@@ -237,7 +236,7 @@ class _Rebuilder:
         row = self._mended(present, copies) if present else None
         past = {mended.version: mended for raw in history.values() if (mended := self._mended(raw, copies)) is not None}
         last = max(past, default=0)
-        newest = max((version for version in history if version <= last + len(history)), default=0)
+        newest = max((raw[1] for raw in copies if raw[1] <= last + len(copies)), default=0)  # sound or not
         if row is not None and row.version >= last:
             newest = row.version
             if row.version not in past:
