@@ -40,8 +40,15 @@ Lago = Callable[..., tuple[int, str, str]]
 
 
 LONGEST_FIRST = (
-    *("test_pipeline", "test_wording", "test_sac_runs", "test_live", "test_training_tables", "test_words_tables"),
-    *("test_zero_shot_table", "test_ppo_runs", "test_ablations"),
+    *(
+        "test_pipeline",
+        "test_wording",
+        "test_training_tables",
+        "test_zero_shot_table",
+        "test_words_tables",
+        "test_live",
+    ),
+    *("test_sac_runs", "test_ablations", "test_ppo_runs", "test_small_worlds", "test_sac_learning"),
 )
 """Files that take minutes, so that no core waits for one of them at the end."""
 

@@ -175,7 +175,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_table_of_skills(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    table = ["--root", str(root), "evaluate", "words", "--table", "skills", "--tasks", "push", "--episodes", "2"]
+    table = ["--root", str(root), "evaluate", "words", "--table", "skills", "--tasks", "push", "--episodes", "1"]
     assert main([*table, "--json"], _ARGS) == 0
     results = json.loads(capsys.readouterr().out)
     columns = {"skill", "change", "task", "success", "steps", "direction", "speed"}
