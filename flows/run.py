@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from flows.server import loopback_works, prefect_server
+from flows.local_server.server import loopback_works, prefect_server
 from lago_skills.artifacts.progress import StageProgress
 from lago_skills.artifacts.workers import WorkerPool
 from lago_skills.commands.stages import STAGES, JobAddress, require_earlier

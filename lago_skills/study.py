@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from lago_skills.core import ActionSpace, Feature, PlanForm, Task
+from lago_skills.core import PlanForm, Task
 from lago_skills.data.config import SegmentConfig, SourceConfig, WeightingConfig
 from lago_skills.decoder.config import DecoderConfig
 from lago_skills.errors import StudyError
@@ -19,8 +19,9 @@ from lago_skills.llm.config import LiveConfig
 from lago_skills.query.config import QueryConfig
 from lago_skills.rl.config import PPOConfig, SACConfig
 from lago_skills.rl.methods import TRAINABLE
+from lago_skills.worlds.config import EnvironmentConfig
 from lago_skills.worlds.grounding import Grounding
-from lago_skills.worlds.own import NamedEntries, OwnWorld, load_grounding
+from lago_skills.worlds.own import OwnWorld
 from lago_skills.worlds.world import DEFAULT, World, find_world
 
 MAX_SEED = 99
@@ -61,53 +62,6 @@ class TasksConfig(_Section):
     planned: list[str] = Field(default_factory=list)
     """Tasks that get a playbook and are otherwise left alone: no rollout, no evaluation."""
     own: list[OwnTask] = Field(default_factory=list[OwnTask])
-
-
-class FeatureConfig(_Section):
-    """One entry of the observation, named."""
-
-    index: int = Field(ge=0)
-    """Which entry."""
-    unit: str
-    range: tuple[float, float]
-    """Smallest and largest value."""
-    sentence: str = Field(min_length=3)
-    """What it means."""
-
-
-class EnvironmentConfig(_Section):
-    """One's own environment: a grounding class, or names for entries of the observation."""
-
-    grounding: str | None = None
-    """Import path of a class with the methods of `lago_skills.worlds.grounding.Grounding`, such as `my_lab.arm:ArmGrounding`."""
-    world: str = ""
-    """What the language model is told about the agent, its units and its actions."""
-    observation_size: int = Field(default=0, ge=0)
-    action_size: int = Field(default=0, ge=0)
-    """Numbers in an action, for continuous actions."""
-    n_actions: int = Field(default=0, ge=0)
-    """How many actions there are, where an action is one of them."""
-    features: dict[str, FeatureConfig] = Field(default_factory=dict[str, FeatureConfig])
-
-    def load(self) -> Grounding:
-        """The grounding.
-
-        Raises:
-            StudyError: it cannot be imported, or the names are not consistent.
-        """
-        if self.grounding is not None:
-            return load_grounding(self.grounding)
-        features = {
-            name: (f.index, Feature(name, f.unit, f.sentence, f.range[0], f.range[1]))
-            for name, f in self.features.items()
-        }
-        if self.action_size and self.n_actions:
-            raise StudyError(
-                f"found environment.action_size = {self.action_size} and environment.n_actions = {self.n_actions}; expected one of them: numbers "
-                "in a continuous action, or how many discrete actions there are; remove the other"
-            )
-        space = ActionSpace(self.n_actions or self.action_size, discrete=self.n_actions > 0)
-        return NamedEntries(features, self.world, self.observation_size, space)
 
 
 class WorldConfig(_Section):
