@@ -153,7 +153,8 @@ def test_further_evaluations_change_nothing_but_the_log() -> None:
     ["sac", "guided-sac", "guided-sac-kl", "only-proposals", "only-density", "only-warm-start", "only-residual"],
 )
 def test_a_guide_that_says_nothing_is_the_plain_algorithm_bit_for_bit(method_name: str, env: Any) -> None:
-    config = SMALL.model_copy(update=METHODS[method_name].settings)
+    half = {"n_steps": 300, "random_steps": 150, "eval_every": 150}
+    config = SMALL.model_copy(update=METHODS[method_name].settings | half)
     silent, without = train(problem(env, NullGuide(ActionSpace(2))), config, 0), train(problem(env), config, 0)
     assert silent.leader == without.leader == "policy"
     np.testing.assert_array_equal(
