@@ -19,10 +19,11 @@ from lago_skills.llm.config import LiveConfig
 from lago_skills.query.config import QueryConfig
 from lago_skills.rl.config import PPOConfig, SACConfig
 from lago_skills.rl.methods import TRAINABLE
+from lago_skills.worlds import DEFAULT
 from lago_skills.worlds.config import EnvironmentConfig
 from lago_skills.worlds.grounding import Grounding
 from lago_skills.worlds.own import OwnWorld
-from lago_skills.worlds.world import DEFAULT, World, find_world
+from lago_skills.worlds.world import World, find_world
 
 MAX_SEED = 99
 """Seeds up to here keep the start states of demonstrations, training and evaluation in ranges of their own."""

@@ -13,10 +13,11 @@ from lago_skills.artifacts.folder import writing
 from lago_skills.core import ActionSpace, Task
 from lago_skills.errors import StudyError
 from lago_skills.study import load_study
+from lago_skills.worlds import DEFAULT
 from lago_skills.worlds.metaworld.world import MetaWorld
 from lago_skills.worlds.own import NamedEntries, OwnWorld
 from lago_skills.worlds.rollouts import record, rollouts
-from lago_skills.worlds.world import DEFAULT, EpisodeSoFar, World, find_world
+from lago_skills.worlds.world import EpisodeSoFar, World, find_world
 from tests.conftest import ROOT
 
 STUDY = """

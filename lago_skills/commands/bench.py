@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lago_skills.commands.tables import say
-from lago_skills.worlds.world import DEFAULT
+from lago_skills.worlds import DEFAULT
 
 
 def add_parser(commands: Any) -> None:

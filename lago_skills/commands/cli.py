@@ -17,7 +17,7 @@ from lago_skills.commands import skills_options
 from lago_skills.commands.tables import report_table
 from lago_skills.errors import LagoError
 from lago_skills.experiments.registry import TRAINING_TABLES
-from lago_skills.worlds.world import DEFAULT
+from lago_skills.worlds import DEFAULT
 
 if TYPE_CHECKING:
     from lago_skills.stages.workspace import Workspace

@@ -16,7 +16,7 @@ from lago_skills.planner.ask import Plan
 from lago_skills.stages import plan
 from lago_skills.stages.planning import measured_motions
 from lago_skills.stages.workspace import Workspace
-from lago_skills.worlds.world import DEFAULT
+from lago_skills.worlds import DEFAULT
 
 ACTIONS = ("show", "edit", "lint", "find")
 DEFAULT_STUDY = DEFAULT

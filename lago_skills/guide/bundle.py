@@ -24,8 +24,9 @@ from lago_skills.library.exchange import copy, open_any
 from lago_skills.playbook import read_playbook, write_playbook
 from lago_skills.query.runtime import LearnedQuery, QueryNetwork
 from lago_skills.words.ends import ENDS_FILE, Ends
+from lago_skills.worlds import DEFAULT
 from lago_skills.worlds.grounding import Grounding, check_identity, identity
-from lago_skills.worlds.world import DEFAULT, World, find_world
+from lago_skills.worlds.world import World, find_world
 
 LIBRARY_DIR = "library"
 DECODER_FILE, PLAYBOOKS_FILE, LATENTS_FILE, RETRIEVAL_FILE = (

@@ -12,7 +12,7 @@ from lago_skills.experiments.result_file import ResultFile
 from lago_skills.experiments.tables import latent as latent_table
 from lago_skills.experiments.tables import skills as skills_table
 from lago_skills.stages.workspace import Workspace
-from lago_skills.worlds.world import DEFAULT
+from lago_skills.worlds import DEFAULT
 
 SHOWN = ("disabled", "opposite", "neighbour", "slowly", "from the left")
 

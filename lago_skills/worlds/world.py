@@ -27,8 +27,6 @@ Env: TypeAlias = "gymnasium.Env[Any, Any]"
 Demonstrator = Callable[[NDArray[np.float64]], Any]
 """(S,) observation -> (A,) action of one control step, or the number of a discrete one; it remembers nothing."""
 ENTRY_POINTS = "lago_skills.worlds"
-DEFAULT = "metaworld"
-"""The world of a study that names none, and of bundles of before they named one."""
 
 
 @dataclass

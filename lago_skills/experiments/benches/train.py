@@ -30,7 +30,8 @@ from lago_skills.rl.loop import Loop
 from lago_skills.rl.ppo.algorithm import ProximalPolicyOptimisation
 from lago_skills.rl.problem import Problem
 from lago_skills.rl.world_problem import world_problem
-from lago_skills.worlds.world import DEFAULT, find_world
+from lago_skills.worlds import DEFAULT
+from lago_skills.worlds.world import find_world
 
 if TYPE_CHECKING:
     from stable_baselines3 import PPO, SAC

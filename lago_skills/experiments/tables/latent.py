@@ -28,7 +28,7 @@ from lago_skills.stages import plan
 from lago_skills.stages.planning.plan_checks import with_playbook
 from lago_skills.stages.workspace import Workspace, open_workspace
 from lago_skills.study import study_path
-from lago_skills.worlds.world import DEFAULT
+from lago_skills.worlds import DEFAULT
 
 if TYPE_CHECKING:
     from lago_skills.experiments.tables.latent_learners import Evaluation
