@@ -219,7 +219,7 @@ def test_likelihoods_are_of_other_demonstrations_and_simple_densities_of_those_t
     assert figures["nll_one"] == pytest.approx(by_hand, abs=1e-4)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(240)
 def test_the_cost_of_a_decoder_is_measured_as_demonstrations_grow(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]

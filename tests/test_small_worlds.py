@@ -145,7 +145,9 @@ def walk(lago: Lago, path: Path, answers: Answers) -> tuple[Workspace, list[str]
         ("numbers", NUMBERS, "n_updates = 600", "fetch-south"),
         ("words", WORDS, "n_updates = 600", "fetch-south"),
         # A critic needs the step after, so that its states keep their context, and it knows the shown half of the plane alone.
-        ("numbers", NUMBERS, 'algorithm = "discrete-cql"\nn_updates = 1200', "fetch"),
+        pytest.param(
+            "numbers", NUMBERS, 'algorithm = "discrete-cql"\nn_updates = 1200', "fetch", marks=pytest.mark.long
+        ),
     ],
 )
 def test_a_plane_with_discrete_actions_walks_the_pipeline(

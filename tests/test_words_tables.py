@@ -172,7 +172,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_the_table_of_skills(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table = ["--root", str(root), "evaluate", "words", "--table", "skills", "--tasks", "push", "--episodes", "1"]
