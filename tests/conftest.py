@@ -28,6 +28,7 @@ from lago_skills.planner import scenes
 from lago_skills.planner.ask import Planner
 from lago_skills.planner.findings import LintFile
 from lago_skills.prior import ActionPrior, Prior
+from lago_skills.stages.job import Job
 from lago_skills.stages.workspace import Workspace
 from lago_skills.worlds.metaworld.grounding import MetaWorldGrounding
 from lago_skills.worlds.metaworld.tasks import GROUPS, expand
@@ -178,3 +179,12 @@ def bundle(tmp_path_factory: pytest.TempPathFactory, playbooks: dict[str, Playbo
     with writing(folder, "build", {"test": 1}) as writer:
         write_bundle(writer.path, random_decoder(), library, playbooks, latents, RetrievalConfig())
     return folder
+
+
+def run_stages(space: Workspace, *stages: Any) -> None:
+    """Every job of these stages, in this process."""
+    jobs: list[Job]
+    for stage in stages:
+        jobs = stage.jobs(space)
+        for job in jobs:
+            job.run(lambda done, note: None)

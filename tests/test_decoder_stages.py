@@ -7,7 +7,6 @@ import json
 import random
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -20,12 +19,11 @@ from lago_skills.experiments.tables import opposites
 from lago_skills.planner.wordings import Wordings
 from lago_skills.report import decoder_pictures, plots
 from lago_skills.stages import collect, plan, segment
-from lago_skills.stages.job import Job
 from lago_skills.stages.planning import phrases
 from lago_skills.stages.workspace import Workspace
 from lago_skills.study import load_study
 from lago_skills.worlds.metaworld.grounding import MetaWorldGrounding
-from tests.conftest import ROOT
+from tests.conftest import ROOT, run_stages
 
 TERMS = (*phrases.VERBS, *MetaWorldGrounding.synonyms)
 
@@ -91,14 +89,6 @@ def test_the_committed_pairs_are_twenty_and_a_broken_file_is_refused(tmp_path: P
         opposites.load(tmp_path, {})
 
 
-def make(space: Workspace, *stages: Any) -> None:
-    jobs: list[Job]
-    for stage in stages:
-        jobs = stage.jobs(space)
-        for job in jobs:
-            job.run(lambda done, note: None)
-
-
 STUDY = """
 name = "demo"
 [tasks]
@@ -126,7 +116,7 @@ def test_pictures_are_drawn_of_real_tasks(tmp_path: Path) -> None:
     (tmp_path / "data/studies/demo.toml").write_text(STUDY)
     file = tmp_path / "data/studies/demo.toml"
     space = Workspace(tmp_path, file, load_study(file))
-    make(space, collect, plan, segment)
+    run_stages(space, collect, plan, segment)
     found, embeddings = segment.load(space)
     episodes, config = collect.episodes(space), space.study.decoder
     steps = labelled_steps(episodes, plan.playbooks(space), found, embeddings, space.study.grounding, config)

@@ -19,12 +19,11 @@ from lago_skills.guide.guides import LibraryGuide, RetrievalConfig, between
 from lago_skills.library import NewSkill, SkillLibrary
 from lago_skills.query.runtime import LearnedQuery
 from lago_skills.stages import build, collect, plan, pretrain, query, segment
-from lago_skills.stages.job import Job
 from lago_skills.stages.workspace import Workspace
 from lago_skills.study import load_study
 from lago_skills.worlds.metaworld.grounding import MetaWorldGrounding
 from lago_skills.worlds.metaworld.tasks import GROUPS
-from tests.conftest import ROOT, random_decoder
+from tests.conftest import ROOT, random_decoder, run_stages
 from tests.query_data import EMBEDDING, Z, network, unit
 
 
@@ -190,14 +189,6 @@ def test_bundles_with_and_without_a_query_network(tmp_path: Path, playbooks: dic
         load_bundle(with_one)
 
 
-def make(space: Workspace, *stages: Any) -> None:
-    jobs: list[Job]
-    for stage in stages:
-        jobs = stage.jobs(space)
-        for job in jobs:
-            job.run(lambda done, note: None)
-
-
 STUDY = """
 name = "demo"
 [tasks]
@@ -225,7 +216,7 @@ def test_a_study_builds_a_bundle_with_a_learned_query(tmp_path: Path) -> None:
     file.parent.mkdir()
     file.write_text(STUDY)
     made = Workspace(tmp_path, file, load_study(file))
-    make(made, collect, plan, segment, pretrain)
+    run_stages(made, collect, plan, segment, pretrain)
     file.write_text(STUDY.replace('name = "demo"', 'name = "demo"\n[guide]\nquery = "blend"'))
     space = Workspace(tmp_path, file, load_study(file))
     (job,) = build.jobs(space)
