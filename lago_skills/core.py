@@ -182,8 +182,14 @@ class Episode:
     seed: int
     observations: NDArray[np.float32]  # (T+1, S)
     actions: NDArray[np.float32] | NDArray[np.int64]  # (T, A), in [-1, 1]; or (T,), discrete, from 0
-    rewards: NDArray[np.float32]  # (T,), 1 at success and 0 else, unless a data source keeps its own
+    rewards: NDArray[np.float32]  # (T,), 1 at the first success and 0 else, unless a data source keeps its own
     success: bool
+    terminated: bool = False
+    """Whether the environment ended it."""
+    truncated: bool = False
+    """Whether a limit of steps ended it. Neither where the recording was cut off, or nobody recorded how it ended."""
+    success_step: int | None = None
+    """Number of the action that first succeeded, from 0; None where none did, or nobody recorded which."""
 
     @property
     def discrete(self) -> bool:

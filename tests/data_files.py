@@ -22,12 +22,32 @@ SIZES = Sizes(observation=3, actions=ActionSpace(2))
 DISCRETE = Sizes(observation=3, actions=ActionSpace(3, discrete=True))
 
 
-def episode(n: int = 6, *, seed: int = 0, success: bool = True, task: str = "go", discrete: bool = False) -> Episode:
+def episode(
+    n: int = 6,
+    *,
+    seed: int = 0,
+    success: bool = True,
+    task: str = "go",
+    discrete: bool = False,
+    truncated: bool | None = None,
+) -> Episode:
+    """Success ends an episode; failure does where `truncated` is False, and else the limit of steps."""
     rng = np.random.default_rng(seed)
     rewards = np.zeros(n, np.float32)
     rewards[-1] = float(success)
+    cut = not success if truncated is None else truncated
     actions = rng.integers(0, 3, n) if discrete else rng.uniform(-1, 1, (n, 2)).astype(np.float32)
-    return Episode(task, seed, rng.normal(size=(n + 1, 3)).astype(np.float32), actions, rewards, success)
+    return Episode(
+        task,
+        seed,
+        rng.normal(size=(n + 1, 3)).astype(np.float32),
+        actions,
+        rewards,
+        success,
+        terminated=not cut,
+        truncated=cut,
+        success_step=n - 1 if success else None,
+    )
 
 
 def some(*, discrete: bool = False) -> list[Episode]:
@@ -37,7 +57,8 @@ def some(*, discrete: bool = False) -> list[Episode]:
 def same(one: list[Episode], two: list[Episode]) -> bool:
     assert len(one) == len(two)
     for a, b in zip(one, two, strict=True):
-        assert (a.task_id, a.seed, a.success) == (b.task_id, b.seed, b.success)
+        for name in ("task_id", "seed", "success", "terminated", "truncated", "success_step"):
+            assert getattr(a, name) == getattr(b, name), name
         for name in ("observations", "actions", "rewards"):
             assert getattr(a, name).dtype == getattr(b, name).dtype
             np.testing.assert_array_equal(getattr(a, name), getattr(b, name))

@@ -39,7 +39,10 @@ def test_what_is_written_is_read_exactly(tmp_path: Path, kind: str, discrete: bo
     lengths=st.lists(st.integers(1, 9), min_size=1, max_size=5), kind=st.sampled_from(["npz", "hdf5"]), data=st.data()
 )
 def test_any_episodes_come_back(tmp_path: Path, lengths: list[int], kind: str, data: st.DataObject) -> None:
-    episodes = [episode(n, seed=i, success=data.draw(st.booleans())) for i, n in enumerate(lengths)]
+    episodes = [
+        episode(n, seed=i, success=data.draw(st.booleans()), truncated=data.draw(st.booleans()))
+        for i, n in enumerate(lengths)
+    ]
     assert same(loaded(written(kind, tmp_path, episodes)), episodes)
 
 
@@ -54,7 +57,7 @@ def test_d3rlpy_reads_what_is_written_and_the_other_way_round(tmp_path: Path) ->
     for one, two in zip(episodes, theirs, strict=True):
         np.testing.assert_array_equal(np.asarray(two.observations), one.observations[:-1])
         np.testing.assert_array_equal(two.actions, one.actions)
-        assert two.terminated == one.success
+        assert two.terminated == one.terminated
     with (tmp_path / "theirs.h5").open("w+b") as stream:
         dump(
             [TheirEpisode(e.observations[:-1], e.actions, e.rewards[:, None], terminated=e.success) for e in episodes],
@@ -100,7 +103,8 @@ def test_flat_arrays_are_split_where_episodes_end(tmp_path: Path) -> None:
     assert [len(e.actions) for e in found] == [2, 2]
     assert [e.success for e in found] == [True, False]
     assert [e.rewards.tolist() for e in found] == [[0.0, 3.0], [3.0, 9.0]]  # the last reward goes to the step before
-    following = arrays["observations"] + 1.0
+    following = np.roll(arrays["observations"], -1, axis=0)
+    following[[2, 5]] += 1.0
     found = loaded(npz(tmp_path, **arrays, next_observations=following))
     assert [len(e.actions) for e in found] == [3, 3]
     np.testing.assert_allclose(found[1].observations[-1], following[-1], rtol=1e-6)

@@ -108,8 +108,8 @@ def _totals(rows: list[Row]) -> Row:
 def show(what: str, root: Path) -> tuple[list[Row], Row]:
     """A row per task that a file names (null where it names none), and what is wrong with it.
 
-    Rows: `task, episodes, steps, shortest, longest, observation_size, action_size (0 where discrete), success (null where
-    nobody recorded it), mean_return, action_low, action_high`.
+    Rows: `task, episodes, steps, shortest, longest, observation_size, action_size (0 where discrete), terminated, truncated (how many
+    episodes ended so), success (null where nobody recorded it), mean_return, action_low, action_high`.
 
     Raises:
         DataError: there is no such file or dataset, or it cannot be read at all.
@@ -127,6 +127,7 @@ def show(what: str, root: Path) -> tuple[list[Row], Row]:
         "format": data.kind,
         "sha256": source_hash(config, root),
         "environment": data.environment,
+        "ends": list(data.ends),
         "action_bounds": None if bounds is None else [bound.tolist() for bound in bounds],
         **_totals(rows),
         "constant_entries": constant_entries(data),
@@ -141,7 +142,7 @@ def _is_id(what: str) -> bool:
 
 def _shown(task: str | None, episodes: list[RawEpisode]) -> Row:
     lengths = [len(raw.actions) for raw in episodes]
-    known = [raw.success for raw in episodes if raw.success is not None]
+    known = [success for raw in episodes if (success := _recorded(raw)) is not None]
     discrete = episodes[0].actions.ndim == 1
     return {
         "task": task,
@@ -151,11 +152,21 @@ def _shown(task: str | None, episodes: list[RawEpisode]) -> Row:
         "longest": max(lengths),
         "observation_size": int(np.prod(episodes[0].observations.shape[1:])),
         "action_size": 0 if discrete else int(np.prod(episodes[0].actions.shape[1:])),
+        "terminated": sum(raw.terminated for raw in episodes),
+        "truncated": sum(raw.truncated for raw in episodes),
         "success": round(float(np.mean(known)), 4) if known else None,
-        "mean_return": _figure(np.mean, [np.array([_finite(raw.rewards).sum()]) for raw in episodes]),
+        "mean_return": _figure(
+            np.mean, [np.array([_finite(raw.rewards).sum()]) for raw in episodes if raw.rewards is not None]
+        ),
         "action_low": _figure(np.min, [raw.actions for raw in episodes]),
         "action_high": _figure(np.max, [raw.actions for raw in episodes]),
     }
+
+
+def _recorded(raw: RawEpisode) -> bool | None:
+    """Success as it was recorded, of the episode or at any step."""
+    record = raw.success_record
+    return raw.success if raw.success is not None or record is None else bool(np.asarray(record[1]).any())
 
 
 def _finite(values: NDArray[Any]) -> NDArray[np.float64]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lago_skills.core import Episode
-from lago_skills.data.raw import RawDataset, split
+from lago_skills.data.raw import RawDataset, split, wanted
 from lago_skills.errors import ArtifactCorrupt, DataError
 
 EPISODES_FILE = "episodes.npz"
@@ -24,6 +24,9 @@ def save_episodes(path: Path, episodes: list[Episode]) -> None:
         seeds=np.array([e.seed for e in episodes], dtype=np.int64),
         lengths=np.array([len(e.actions) for e in episodes], dtype=np.int64),
         success=np.array([e.success for e in episodes]),
+        terminated=np.array([e.terminated for e in episodes]),
+        truncated=np.array([e.truncated for e in episodes]),
+        success_step=np.array([-1 if e.success_step is None else e.success_step for e in episodes], dtype=np.int64),
         observations=np.concatenate([e.observations for e in episodes]),  # (sum(T+1), S)
         actions=np.concatenate([e.actions for e in episodes]),  # (sum(T), A) or (sum(T),)
         rewards=np.concatenate([e.rewards for e in episodes]),  # (sum(T),)
@@ -38,14 +41,15 @@ def read_npz(path: Path, task_key: str) -> RawDataset:
     """
     try:
         with np.load(path, allow_pickle=False) as stored:
-            arrays: dict[str, NDArray[Any]] = {name: stored[name] for name in stored.files}
+            arrays: dict[str, NDArray[Any]] = {name: stored[name] for name in stored.files if wanted(name, task_key)}
     except (OSError, ValueError, KeyError, EOFError, BadZipFile, AttributeError) as error:
         objects = "Object arrays" in str(error)
         what = "holds Python objects, which are never unpickled" if objects else f"cannot be read ({error})"
         raise DataError(
             f"data {str(path)!r} {what}; expected plain arrays of numbers, as np.savez writes them; write the file again"
         ) from error
-    return RawDataset(str(path), "npz", split(arrays, str(path), task_key))
+    episodes, ends = split(arrays, str(path), task_key)
+    return RawDataset(str(path), "npz", episodes, ends=ends)
 
 
 def load_episodes(path: Path) -> list[Episode]:
@@ -64,13 +68,17 @@ def load_episodes(path: Path) -> list[Episode]:
         actions = np.split(arrays["actions"], stops[:-1])
         rewards = np.split(arrays["rewards"], stops[:-1])
         task_id = str(arrays["task_id"])
-        flags = list(zip(arrays["seeds"], arrays["success"], strict=True))
+        n = len(lengths)
+        terminated = arrays.get("terminated", arrays["success"])  # files of before: an episode ended at success or at a limit
+        truncated = arrays.get("truncated", ~terminated)
+        first = arrays.get("success_step", np.full(n, -1))
+        flags = list(zip(arrays["seeds"], arrays["success"], terminated, truncated, first, strict=True))
     except (OSError, ValueError, KeyError) as error:
         raise ArtifactCorrupt(
             f"episode file {str(path)!r} cannot be read ({error}); expected arrays written by this package; "
             "delete its folder and collect again"
         ) from error
     return [
-        Episode(task_id, int(seed), o, a, r, bool(success))
-        for (seed, success), o, a, r in zip(flags, observations, actions, rewards, strict=True)
+        Episode(task_id, int(seed), o, a, r, bool(success), bool(ended), bool(cut), int(step) if step >= 0 else None)
+        for (seed, success, ended, cut, step), o, a, r in zip(flags, observations, actions, rewards, strict=True)
     ]

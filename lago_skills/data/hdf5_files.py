@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lago_skills.core import Episode
-from lago_skills.data.raw import RawDataset, RawEpisode, split, text
+from lago_skills.data.raw import FIRST_SUCCESS, INFO_PREFIXES, RawDataset, RawEpisode, split, step_record, text, wanted
 from lago_skills.errors import DataError
 
 D3RLPY_VERSION = "2.1"
@@ -40,15 +40,28 @@ def read_hdf5(path: Path, task_key: str) -> RawDataset:
         with h5py.File(path, "r") as file:
             if "num_episodes" in file:
                 return RawDataset(str(path), "hdf5", _numbered(file, str(path), task_key))
-            arrays: dict[str, NDArray[Any]] = {
-                name: np.asarray(item[()]) for name, item in file.items() if isinstance(item, h5py.Dataset)
-            }
+            arrays = _flat(file, task_key)
     except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
         raise DataError(
             f"data {str(path)!r} cannot be read ({error}); expected HDF5 as d3rlpy's dump writes it, or flat arrays; write "
             "or download the file again"
         ) from error
-    return RawDataset(str(path), "hdf5", split(arrays, str(path), task_key))
+    episodes, ends = split(arrays, str(path), task_key)
+    return RawDataset(str(path), "hdf5", episodes, ends=ends)
+
+
+def _flat(file: Any, task_key: str) -> dict[str, NDArray[Any]]:
+    """The arrays of a flat file that are looked at, those of the steps' infos among them."""
+    arrays: dict[str, NDArray[Any]] = {}
+    for prefix in INFO_PREFIXES:
+        group = file[prefix.rstrip("/")] if prefix and prefix.rstrip("/") in file else file if not prefix else None
+        if isinstance(group, h5py.Group):
+            arrays |= {
+                prefix + name: np.asarray(item[()])
+                for name, item in group.items()
+                if isinstance(item, h5py.Dataset) and wanted(prefix + name, task_key)
+            }
+    return arrays
 
 
 def _numbered(file: Any, name: str, task_key: str) -> tuple[RawEpisode, ...]:
@@ -64,12 +77,16 @@ def _numbered(file: Any, name: str, task_key: str) -> tuple[RawEpisode, ...]:
     for i in range(n):
         observations = np.asarray(file[f"observations_{i}"][()])
         last = extra.get(f"last_observation_{i}")
+        first = int(extra[FIRST_SUCCESS][i]) if FIRST_SUCCESS in extra else -1
+        record = step_record(first, len(file[f"actions_{i}"]))
         episodes.append(
             RawEpisode(
                 observations=observations if last is None else np.concatenate([observations, last[None]]),
                 actions=_actions(np.asarray(file[f"actions_{i}"][()])),
                 rewards=np.asarray(file[f"rewards_{i}"][()]).reshape(-1),
-                terminated=bool(file[f"terminated_{i}"][()]),
+                terminated=bool(extra["terminated"][i] if "terminated" in extra else file[f"terminated_{i}"][()]),
+                truncated=bool(extra["truncated"][i]) if "truncated" in extra else False,
+                infos={"success": record} if len(record) else {},
                 success=bool(extra["success"][i]) if "success" in extra else None,
                 seed=int(extra["seeds"][i]) if "seeds" in extra else None,
                 task=None if tasks is None else text(tasks[i]),
@@ -96,9 +113,13 @@ def write_hdf5(path: Path, episodes: list[Episode]) -> None:
             file.create_dataset(f"observations_{i}", data=episode.observations[:-1])
             file.create_dataset(f"actions_{i}", data=actions)
             file.create_dataset(f"rewards_{i}", data=episode.rewards[:, None])
-            file.create_dataset(f"terminated_{i}", data=episode.success)
+            file.create_dataset(f"terminated_{i}", data=episode.terminated)
             extra.create_dataset(f"last_observation_{i}", data=episode.observations[-1])
         extra.create_dataset("success", data=[episode.success for episode in episodes])
+        for name in ("terminated", "truncated"):
+            extra.create_dataset(name, data=[getattr(episode, name) for episode in episodes])
+        first = [-1 if episode.success_step is None else episode.success_step for episode in episodes]
+        extra.create_dataset(FIRST_SUCCESS, data=first)
         extra.create_dataset("seeds", data=[episode.seed for episode in episodes])
         extra.create_dataset("task_id", data=[episode.task_id for episode in episodes])
         file.create_dataset("version", data=D3RLPY_VERSION)

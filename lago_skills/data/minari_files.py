@@ -14,7 +14,7 @@ import os
 import tempfile
 import warnings
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from minari.storage.datasets_root_dir import get_dataset_path
 from numpy.typing import NDArray
 
 from lago_skills.core import Episode
-from lago_skills.data.raw import Kind, RawDataset, RawEpisode
+from lago_skills.data.raw import FIRST_SUCCESS, SUCCESS_NAMES, Kind, RawDataset, RawEpisode, step_record
 from lago_skills.errors import DataError
 
 ROOT_VARIABLE = "MINARI_DATASETS_PATH"
@@ -108,15 +108,23 @@ def _episode(raw: Any, about: dict[str, Any], entries: list[str], task_key: str)
     if entries:
         rows = [np.asarray(observations[entry]) for entry in entries]
         observations = np.concatenate([row.reshape(len(row), -1) for row in rows], axis=1)
-    success = about.get("success")
-    if success is None and raw.infos and "success" in raw.infos:
-        success = bool(np.asarray(raw.infos["success"]).any())
+    n, success = len(raw.actions), about.get("success")
+    infos: dict[str, NDArray[Any]] = {}
+    for name in SUCCESS_NAMES:
+        values = np.asarray(raw.infos[name]) if raw.infos and name in raw.infos else np.zeros(0)
+        if n and len(values) in (n, n + 1):  # with that of the reset, or without
+            infos[name] = values[len(values) - n :].reshape(n, -1)[:, 0]
+    record = step_record(int(about.get(FIRST_SUCCESS, -1)), n)
+    if len(record) and not infos:
+        infos["success"] = record
     seed, task = about.get("seed"), about.get(task_key)
     return RawEpisode(
         observations=np.asarray(observations),
         actions=np.asarray(raw.actions),
         rewards=np.asarray(raw.rewards),
         terminated=bool(len(raw.terminations) and raw.terminations[-1]),
+        truncated=bool(len(raw.truncations) and raw.truncations[-1]),
+        infos=infos,
         success=None if success is None else bool(success),
         seed=None if seed is None else int(seed),
         task=None if task is None else str(task),
@@ -124,16 +132,7 @@ def _episode(raw: Any, about: dict[str, Any], entries: list[str], task_key: str)
 
 
 def _from_zero(episode: RawEpisode, start: int) -> RawEpisode:
-    actions = episode.actions.astype(np.int64) - start
-    return RawEpisode(
-        episode.observations,
-        actions,
-        episode.rewards,
-        episode.terminated,
-        episode.success,
-        episode.seed,
-        episode.task,
-    )
+    return replace(episode, actions=episode.actions.astype(np.int64) - start)
 
 
 @dataclass(frozen=True)
@@ -182,7 +181,14 @@ def write_minari(stem: str, episodes: list[Episode], digest: str, about: About, 
                 requirements=about.requirements,
             )
             dataset.storage.update_episode_metadata(
-                [{"success": episode.success, "task_id": episode.task_id} for episode in episodes]
+                [
+                    {
+                        "success": episode.success,
+                        "task_id": episode.task_id,
+                        FIRST_SUCCESS: -1 if episode.success_step is None else episode.success_step,
+                    }
+                    for episode in episodes
+                ]
             )
             dataset.storage.update_metadata({DIGEST_KEY: digest})
         target = folder / dataset_id
@@ -213,8 +219,8 @@ def _buffer(episode: Episode, number: int) -> EpisodeBuffer:
         observations=observations,
         actions=actions,
         rewards=list(episode.rewards),
-        terminations=list(last & episode.success),
-        truncations=list(last & (not episode.success)),
+        terminations=list(last & episode.terminated),
+        truncations=list(last & episode.truncated),
     )
 
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lago_skills.data.ends import CONTINUED, END_NAMES, EPISODE_IDS, LENGTHS, LIMIT_NAMES, episode_ends
 from lago_skills.errors import DataError
 
 Kind = Literal["minari", "npz", "hdf5"]
+SUCCESS_NAMES = ("success", "is_success")
+"""Records of success, by name: per step or per episode."""
+INFO_PREFIXES = ("infos/", "info/", "")
 
 
 @dataclass(frozen=True)
@@ -19,13 +24,22 @@ class RawEpisode:
 
     observations: NDArray[Any]  # (T+1, S) or (T, S)
     actions: NDArray[Any]  # (T, A) or (T,)
-    rewards: NDArray[Any]  # (T,)
+    rewards: NDArray[Any] | None  # (T,); None where nobody recorded any
     terminated: bool
     """Whether the environment ended it, rather than a limit of steps."""
+    truncated: bool = False
+    """Whether a limit of steps ended it. Neither where the recording was cut off, or nobody recorded how it ended."""
     success: bool | None = None
-    """None where nobody recorded it."""
+    """Of the whole episode; None where nobody recorded it."""
+    infos: Mapping[str, NDArray[Any]] = field(default_factory=dict[str, NDArray[Any]])
+    """(T,) entries of the steps' infos by name; of those nested in others, names joined by a slash."""
     seed: int | None = None
     task: str | None = None
+
+    @property
+    def success_record(self) -> tuple[str, NDArray[Any]] | None:
+        """Name and (T,) values of the record of success at each step; None where there is none."""
+        return next(((name, self.infos[name]) for name in SUCCESS_NAMES if name in self.infos), None)
 
 
 @dataclass(frozen=True)
@@ -38,22 +52,34 @@ class RawDataset:
     action_bounds: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
     """(A,) smallest and largest action, where an action space says so."""
     environment: str | None = None
+    ends: tuple[str, ...] = ()
+    """The fields that say where episodes end and how."""
 
 
-END_NAMES = ("terminals", "terminations", "terminated", "dones")
-LIMIT_NAMES = ("timeouts", "truncations", "truncated", "episode_terminals")
 NEEDED = "observations (N, S), actions (N, A), rewards (N,), and lengths (E,) or terminals (N,)"
+FIRST_SUCCESS = "success_step"
+"""Number of the action that first succeeded, one per episode; -1 where none did or nobody recorded which."""
+OPTIONAL = (LENGTHS, CONTINUED, FIRST_SUCCESS, "seeds", *END_NAMES, *LIMIT_NAMES, *EPISODE_IDS)
 
 
-def split(arrays: dict[str, NDArray[Any]], name: str, task_key: str) -> tuple[RawEpisode, ...]:
-    """Episodes of arrays laid end to end: this package's own form, D4RL's, or the first version of d3rlpy's.
+def wanted(name: str, task_key: str) -> bool:
+    """Whether an array of a file is looked at; the others, images say, are never read."""
+    if name in ("observations", "actions", "rewards", task_key, *OPTIONAL):
+        return True
+    return any(name == prefix + record for prefix in INFO_PREFIXES for record in SUCCESS_NAMES)
 
-    N rows over E episodes. `lengths` counts actions; observations may then have one row more per episode. Without it an
-    episode ends at a row of `terminals` or `timeouts`. Optional: `next_observations` (N, S); `success`, `seeds` and the
-    tasks' names, one entry per episode.
+
+def split(
+    arrays: dict[str, NDArray[Any]], name: str, task_key: str
+) -> tuple[tuple[RawEpisode, ...], tuple[str, ...]]:
+    """Episodes of arrays laid end to end, and the fields that their ends were read from.
+
+    This package's own form, D4RL's, the first version of d3rlpy's, a replay buffer's. N rows over E episodes. `lengths` counts actions;
+    observations may then have one row more per episode. Optional: `next_observations` (N, S); records of success, per step or one per
+    episode; `seeds` and the tasks' names, one entry per episode. `data.ends` says where episodes end.
 
     Raises:
-        DataError: an array is missing, or lengths disagree.
+        DataError: an array is missing, or fields disagree.
     """
     missing = [key for key in ("observations", "actions", "rewards") if key not in arrays]
     if missing:
@@ -61,9 +87,9 @@ def split(arrays: dict[str, NDArray[Any]], name: str, task_key: str) -> tuple[Ra
             f"data {name!r}: found no array {missing[0]!r} among {sorted(arrays)}; expected {NEEDED}; rename or add it"
         )
     n_rows = len(arrays["actions"])
-    lengths, terminated = _lengths(arrays, name, n_rows)
-    stops = np.cumsum(lengths)
-    if (lengths < 0).any() or n_rows != int(lengths.sum()) or len(arrays["rewards"]) != n_rows:
+    ends = episode_ends(arrays, name, n_rows, NEEDED)
+    lengths, stops = ends.lengths, np.cumsum(ends.lengths)
+    if len(arrays["rewards"]) != n_rows:
         raise DataError(
             f"data {name!r}: found {n_rows} actions and {len(arrays['rewards'])} rewards for episodes of {int(lengths.sum())} "
             "steps in all; expected one of each per step; write the file again"
@@ -71,21 +97,32 @@ def split(arrays: dict[str, NDArray[Any]], name: str, task_key: str) -> tuple[Ra
     observations = _observations(arrays, name, lengths)
     actions = np.split(arrays["actions"], stops[:-1])
     rewards = np.split(arrays["rewards"].reshape(n_rows, -1)[:, 0] if n_rows else arrays["rewards"], stops[:-1])
-    success = _per_episode(arrays, "success", name, len(lengths))
+    success, steps = _success(arrays, name, len(lengths), n_rows)
+    infos = {key: np.split(values, stops[:-1]) for key, values in steps.items()}
+    if "success" not in infos and (first := _per_episode(arrays, FIRST_SUCCESS, name, len(lengths))) is not None:
+        infos["success"] = [step_record(int(step), int(n)) for step, n in zip(first, lengths, strict=True)]
     seeds = _per_episode(arrays, "seeds", name, len(lengths))
     tasks = _per_episode(arrays, task_key, name, len(lengths))
-    return tuple(
+    episodes = tuple(
         RawEpisode(
             observations=observations[i],
             actions=actions[i],
             rewards=rewards[i],
-            terminated=bool(terminated[i]),
+            terminated=bool(ends.terminated[i]),
+            truncated=bool(ends.truncated[i]),
             success=None if success is None else bool(success[i]),
+            infos={key: values[i] for key, values in infos.items() if len(values[i]) == lengths[i]},
             seed=None if seeds is None else int(seeds[i]),
             task=None if tasks is None else text(tasks[i]),
         )
         for i in range(len(lengths))
     )
+    return episodes, ends.fields
+
+
+def step_record(first: int, n_steps: int) -> NDArray[np.bool_]:
+    """(T,) the record of success of an episode whose action number `first` succeeded first; empty where that is negative."""
+    return np.arange(n_steps) == first if first >= 0 else np.zeros(0, np.bool_)
 
 
 def text(value: Any) -> str:
@@ -93,41 +130,27 @@ def text(value: Any) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
-def _lengths(
-    arrays: dict[str, NDArray[Any]], name: str, n_rows: int
-) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """(E,) steps of each episode, and whether the environment ended it."""
-    ends = next((arrays[key] for key in END_NAMES if key in arrays), None)
-    limits = next((arrays[key] for key in LIMIT_NAMES if key in arrays), None)
-    if "lengths" in arrays:
-        lengths = np.atleast_1d(arrays["lengths"]).astype(np.int64)
-        known = _per_episode(arrays, "terminated", name, len(lengths))
-        if known is None:
-            known = _per_episode(arrays, "success", name, len(lengths))
-        return lengths, np.zeros(len(lengths), bool) if known is None else known.astype(bool)
-    if ends is None:
-        raise DataError(
-            f"data {name!r}: found neither 'lengths' nor 'terminals' among {sorted(arrays)}; expected {NEEDED}; say where "
-            "each episode ends"
-        )
-    for flags in (ends, limits):
-        if flags is not None and flags.size != n_rows:
-            raise DataError(
-                f"data {name!r}: found {flags.size} flags of an episode's end and {n_rows} actions; expected one of each per "
-                "step; write the file again"
-            )
-    terminal = ends.reshape(-1).astype(bool)
-    last = terminal if limits is None else terminal | limits.reshape(-1).astype(bool)
-    stops = np.flatnonzero(last) + 1
-    if n_rows and (not len(stops) or stops[-1] != n_rows):
-        stops = np.append(stops, n_rows)  # the last episode was cut off
-    return np.diff(stops, prepend=0).astype(np.int64), terminal[stops - 1]
+def _success(
+    arrays: dict[str, NDArray[Any]], name: str, n: int, n_rows: int
+) -> tuple[NDArray[Any] | None, dict[str, NDArray[Any]]]:
+    """(E,) success of each episode, and (N,) records of each step, as far as there are any."""
+    whole: NDArray[Any] | None = None
+    steps: dict[str, NDArray[Any]] = {}
+    for record in SUCCESS_NAMES:
+        key = next((prefix + record for prefix in INFO_PREFIXES if prefix + record in arrays), None)
+        if key is None:
+            continue
+        if arrays[key].size == n_rows and n != n_rows:
+            steps[record] = arrays[key].reshape(-1)
+        elif whole is None:
+            whole = _per_episode(arrays, key, name, n)
+    return whole, steps
 
 
 def _observations(arrays: dict[str, NDArray[Any]], name: str, lengths: NDArray[np.int64]) -> list[NDArray[Any]]:
-    flat, following = arrays["observations"], arrays.get("next_observations")
+    flat, following = arrays["observations"], arrays.get(CONTINUED)
     stops = np.cumsum(lengths)
-    if len(flat) == int((lengths + 1).sum()) and "lengths" in arrays:
+    if len(flat) == int((lengths + 1).sum()) and LENGTHS in arrays:
         return np.split(flat, np.cumsum(lengths + 1)[:-1])
     if len(flat) != int(lengths.sum()) or (following is not None and following.shape != flat.shape):
         raise DataError(

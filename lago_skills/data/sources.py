@@ -165,7 +165,7 @@ def convert(
             whether the episode succeeded.
     """
     where = f"data {data.name!r}, episode {number}"
-    success = _success(raw, config, where)
+    success, first = success_steps(raw, config, where)
     observations, actions, rewards = _arrays(raw, where, sizes.actions if sizes is not None else None)
     if not len(actions):
         return None
@@ -174,7 +174,7 @@ def convert(
         actions = _rescale(actions, _bounds(data, config, actions.shape[1], where), where)
     if config.rewards == "sparse":
         rewards = np.zeros(len(actions))
-        rewards[-1] = float(success)
+        rewards[-1 if first is None else min(first, len(actions) - 1)] = float(success)
     try:
         return Episode(
             task_id=task,
@@ -183,30 +183,63 @@ def convert(
             actions=actions.astype(np.int64) if actions.ndim == 1 else actions.astype(np.float32),
             rewards=rewards.astype(np.float32),
             success=success,
+            terminated=raw.terminated,
+            truncated=raw.truncated,
+            success_step=None if first is None else min(first, len(actions) - 1),
         )
     except ShapeError as error:
         raise DataError(f"{where}: {error}") from error
 
 
-def _success(raw: RawEpisode, config: SourceConfig, where: str) -> bool:
-    rule = config.success
-    if not isinstance(rule, str):
-        return float(raw.rewards.sum()) >= rule
+def success_steps(raw: RawEpisode, config: SourceConfig, where: str) -> tuple[bool, int | None]:
+    """Whether an episode succeeded by the source's rule, and the number of the action that first did; None where nobody recorded which.
+
+    Raises:
+        DataError: what the rule looks at was not recorded.
+    """
+    rule, n = config.success, len(raw.actions)
+    if rule == "all":
+        return True, n - 1
     if rule == "recorded":
-        if raw.success is None:
-            raise DataError(
-                f"{where}: found no record of success; expected a flag 'success'; say how success shows with success = "
-                "'terminated', 'rewarded', 'all' or the smallest return of a success"
-            )
-        return raw.success
-    shown = {"terminated": raw.terminated, "rewarded": bool(len(raw.rewards) and raw.rewards[-1] > 0), "all": True}
-    return shown[rule]
+        return _recorded(raw, where)
+    if rule == "terminated":
+        return raw.terminated, n - 1 if raw.terminated else None
+    if raw.rewards is None:
+        raise DataError(
+            f"{where}: found no rewards; expected some, as success = {rule!r} looks at them; say otherwise how success shows with success = ..."
+        )
+    if rule == "rewarded":
+        succeeded = bool(n and raw.rewards[-1] > 0)
+    else:
+        succeeded = float(raw.rewards.sum()) >= rule
+    return succeeded, n - 1 if succeeded else None
+
+
+def _recorded(raw: RawEpisode, where: str) -> tuple[bool, int | None]:
+    record = raw.success_record
+    if record is None and raw.success is None:
+        raise DataError(
+            f"{where}: found no record of success; expected a flag 'success' or 'is_success'; say how success shows with success = "
+            "'terminated', 'rewarded', 'all' or the smallest return of a success"
+        )
+    if record is None:
+        return bool(raw.success), None
+    name, values = record
+    if values.dtype.kind not in "biuf" or not np.isin(values, (0, 1)).all():
+        raise DataError(
+            f"{where}: found {values.reshape(-1)[:3].tolist()} ... as record of success {name!r}; expected true or false, or 0 or 1; correct the file, or "
+            "say otherwise how success shows with success = ..."
+        )
+    steps = np.flatnonzero(values)
+    succeeded = bool(len(steps)) if raw.success is None else raw.success
+    return succeeded, int(steps[0]) if succeeded and len(steps) else None
 
 
 def _arrays(
     raw: RawEpisode, where: str, space: ActionSpace | None
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    observations, actions, rewards = raw.observations, raw.actions, raw.rewards
+    observations, actions = raw.observations, raw.actions
+    rewards = np.zeros(len(actions)) if raw.rewards is None else raw.rewards
     if space is not None:
         actions = _as_declared(actions, space)
     n = len(actions)

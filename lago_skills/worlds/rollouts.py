@@ -173,13 +173,17 @@ def record(
         so_far.add(float(reward), info, terminated=terminated, truncated=truncated)
         observations.append(observation)
         actions.append(action)
+    success = world.success(so_far)
     return Episode(
         task_id=task,
         seed=seed,
         observations=np.asarray(observations, dtype=np.float32),
         actions=np.asarray(actions, np.int64) if space.discrete else np.asarray(actions, np.float32),
         rewards=np.asarray(so_far.rewards, dtype=np.float32),
-        success=world.success(so_far),
+        success=success,
+        terminated=so_far.terminated,
+        truncated=so_far.truncated,
+        success_step=len(actions) - 1 if success else None,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
 from types import MappingProxyType
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from lago_skills.core import Task
 from lago_skills.errors import StudyError
 from lago_skills.worlds.grounding import Grounding
+from lago_skills.worlds.success import EpisodeSoFar as EpisodeSoFar
 
 if TYPE_CHECKING:
     import gymnasium
@@ -27,22 +28,6 @@ Env: TypeAlias = "gymnasium.Env[Any, Any]"
 Demonstrator = Callable[[NDArray[np.float64]], Any]
 """(S,) observation -> (A,) action of one control step, or the number of a discrete one; it remembers nothing."""
 ENTRY_POINTS = "lago_skills.worlds"
-
-
-@dataclass
-class EpisodeSoFar:
-    """What a success rule may look at: everything that the environment returned since the last reset."""
-
-    rewards: list[float] = field(default_factory=list[float])
-    infos: list[Mapping[str, Any]] = field(default_factory=list[Mapping[str, Any]])
-    terminated: bool = False
-    truncated: bool = False
-
-    def add(self, reward: float, info: Mapping[str, Any], *, terminated: bool, truncated: bool) -> None:
-        """One more control step."""
-        self.rewards.append(reward)
-        self.infos.append(info)
-        self.terminated, self.truncated = terminated, truncated
 
 
 @dataclass(frozen=True)
