@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from lago_skills.decoder.config import Algorithm, DecoderConfig
 from lago_skills.decoder.pretrain import pretrain
-from lago_skills.decoder.runtime import Decoder, DiscreteDecoderWeights
 from lago_skills.decoder.steps import LabelledSteps
+from lago_skills.decoder.trained_decoder import Decoder, DiscreteDecoderWeights
 from lago_skills.prior import DiscretePrior
 from tests.decoder_data import choosers, followers
 

@@ -9,10 +9,8 @@ from typing import Any
 from lago_skills.experiments import curves
 from lago_skills.experiments.cells import Row, Schema
 from lago_skills.experiments.result_file import ResultFile
-from lago_skills.experiments.tables import ablations, opposites, zero_shot
+from lago_skills.experiments.tables import ablations, opposites, skill_changes, training_runs, zero_shot
 from lago_skills.experiments.tables import latent as latent_table
-from lago_skills.experiments.tables import skills as skills_table
-from lago_skills.experiments.tables import training as training_tables
 from lago_skills.experiments.tables.specs import SPECS
 from lago_skills.stages.workspace import open_workspace
 from lago_skills.worlds.metaworld.tasks import GROUPS
@@ -206,7 +204,7 @@ def learners() -> str:
 
 def skills() -> str:
     """What each skill's changes do, in Markdown."""
-    rows = on_record(skills_table.SCHEMA)
+    rows = on_record(skill_changes.SCHEMA)
     lines = [
         "| skill | tasks | disabled costs at most | neighbour in its place costs | opposite: cosine of the motion | slowly: speed |",
         "|---|---|---|---|---|---|",
@@ -235,7 +233,7 @@ def _changed(rows: list[Row], change: str) -> list[tuple[Row, Row]]:
 def training(name: str) -> str:
     """What the training runs of a table say, in Markdown."""
     spec = SPECS[name]
-    rows = training_tables.table(open_workspace(ROOT, ROOT / "data/studies/metaworld.toml"), name).rows()
+    rows = training_runs.table(open_workspace(ROOT, ROOT / "data/studies/metaworld.toml"), name).rows()
     columns = [f"after {steps:,} steps" for steps in spec.at]
     lines = [
         f"| method | no training | {' | '.join(columns)} | tasks | seeds |",

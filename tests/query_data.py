@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from lago_skills.decoder.runtime import Linear
+from lago_skills.decoder.trained_decoder import Linear
 from lago_skills.query.config import QueryConfig
-from lago_skills.query.runtime import QueryNetwork
-from lago_skills.query.steps import QuerySteps
+from lago_skills.query.query_dataset import QuerySteps
+from lago_skills.query.query_network import QueryNetwork
 
 INPUTS, EMBEDDING, Z = 28, 384, 8
 TINY = QueryConfig(n_updates=250, hidden_sizes=(32,), batch_size=128, learning_rate=1e-2)

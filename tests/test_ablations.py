@@ -13,7 +13,7 @@ import pytest
 
 from lago_skills.commands.cli import main
 from lago_skills.decoder.config import DecoderConfig
-from lago_skills.experiments import run
+from lago_skills.experiments import measuring
 from lago_skills.experiments.cells import Cell, Row, by_cell, mixed
 from lago_skills.experiments.result_file import ResultFile
 from lago_skills.experiments.table import Choice
@@ -45,7 +45,7 @@ def test_rows_come_back_with_what_is_missing_left_empty(tmp_path: Path) -> None:
     file.add(row(two, told_apart=None, top_1=0.96, agrees=0.2, below_half=""))
     assert file.rows() == [row(one), row(two, told_apart=None, top_1=0.96, agrees=0.2, below_half="")]
     later = cell("default", 5, 1)
-    assert run.missing(by_cell(file.rows()), [one, later], None, 50) == [run.Work(later, 10)]
+    assert measuring.missing(by_cell(file.rows()), [one, later], None, 50) == [measuring.Work(later, 10)]
 
 
 def test_an_interrupted_table_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,8 +62,8 @@ def test_an_interrupted_table_goes_on_where_it_stopped(tmp_path: Path, monkeypat
     monkeypatch.setattr(table, "measure", measure)
 
     def go_on() -> None:
-        works = run.missing(table.recorded(table.file.rows()), chosen, 10, table.episodes())
-        run.measure(table, ablations.Ablations, works)
+        works = measuring.missing(table.recorded(table.file.rows()), chosen, 10, table.episodes())
+        measuring.measure(table, ablations.Ablations, works)
 
     with pytest.raises(KeyboardInterrupt):
         go_on()
@@ -194,7 +194,7 @@ def test_likelihoods_are_of_other_demonstrations_and_simple_densities_of_those_t
     ablated, other = (table.ablated(seed, 1) for seed in (0, 1))
     config = ablated.space.study.decoder
     from lago_skills.decoder.dataset import labelled_steps
-    from lago_skills.decoder.runtime import DecoderWeights
+    from lago_skills.decoder.trained_decoder import DecoderWeights
 
     own, fresh = (
         labelled_steps(g.episodes, g.books, g.segments, g.embeddings, space.study.grounding, config)

@@ -10,7 +10,7 @@ import pytest
 
 from lago_skills.decoder import calibration
 from lago_skills.decoder.pretrain import pretrain
-from lago_skills.decoder.runtime import Decoder, DecoderWeights, DiscreteDecoderWeights
+from lago_skills.decoder.trained_decoder import Decoder, DecoderWeights, DiscreteDecoderWeights
 from lago_skills.errors import ArtifactCorrupt, ShapeError, StudyError
 from tests.decoder_data import N_INPUTS, SIGNS, embeddings
 from tests.decoder_fits import ALGORITHMS, CASES, answers, best, data, fitted, quiet, settings

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from lago_skills.decoder import calibration
 from lago_skills.decoder.pretrain import pretrain
-from lago_skills.decoder.runtime import Calibration, Decoder, DecoderWeights
 from lago_skills.decoder.steps import LabelledSteps, Phrases
+from lago_skills.decoder.trained_decoder import Calibration, Decoder, DecoderWeights
 from lago_skills.prior import ActionPrior
 from tests.decoder_data import N_INPUTS, N_SKILLS, embeddings, followers, two_sided
 from tests.decoder_fits import answers, data, quiet, settings

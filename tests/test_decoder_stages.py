@@ -121,7 +121,7 @@ def test_pictures_are_drawn_of_real_tasks(tmp_path: Path) -> None:
     episodes, config = collect.episodes(space), space.study.decoder
     steps = labelled_steps(episodes, plan.playbooks(space), found, embeddings, space.study.grounding, config)
     from lago_skills.decoder.pretrain import pretrain
-    from lago_skills.decoder.runtime import DecoderWeights
+    from lago_skills.decoder.trained_decoder import DecoderWeights
 
     decoder, _ = pretrain(steps, config, 0, lambda update, metrics: None)
     assert isinstance(decoder, DecoderWeights)

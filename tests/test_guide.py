@@ -12,7 +12,7 @@ import pytest
 
 from lago_skills.artifacts.folder import writing
 from lago_skills.core import ActionSpace, Playbook, Step, Target
-from lago_skills.decoder.runtime import DecoderWeights
+from lago_skills.decoder.trained_decoder import DecoderWeights
 from lago_skills.errors import ArtifactCorrupt, LibraryConflict, ShapeError, StudyError
 from lago_skills.guide.bundle import load_bundle, write_bundle
 from lago_skills.guide.guides import LibraryGuide, NullGuide, RetrievalConfig

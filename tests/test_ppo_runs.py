@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from lago_skills.core import Playbook
 from lago_skills.errors import DiskFull, ShapeError, StudyError, TrainingStopped
-from lago_skills.experiments.benches import train as bench_train
+from lago_skills.experiments.benches import training_speed
 from lago_skills.prior import ActionPrior, DiscretePrior
 from lago_skills.rl.checkpoint import Checkpoint
 from lago_skills.rl.config import PPOConfig, SACConfig
@@ -333,7 +333,7 @@ def test_without_the_peer_the_benchmark_says_what_to_install(monkeypatch: pytest
 
     monkeypatch.setattr(importlib.util, "find_spec", find_spec)
     with pytest.raises(StudyError, match="pip install stable-baselines3"):
-        bench_train.bench(tmp_path)
+        training_speed.bench(tmp_path)
 
 
 def peer_curve(model: Any, kind: Kind, n_rows: int, n_steps: int) -> list[float]:
@@ -360,7 +360,7 @@ def test_the_curve_is_that_of_stable_baselines(kind: Kind) -> None:
     """Same settings, three seeds each: both learn as fast (the mean over the curve) and as well (its second half)."""
     settings = config(n_steps=4_096, eval_every=512, n_epochs=10, normalize_states=False, std_by_state=False)
     ours = np.mean([curve_of(train(identity(kind), settings, seed)) for seed in range(3)], axis=0)
-    models = [bench_train.peer_ppo(identity(kind), settings, seed) for seed in range(3)]
+    models = [training_speed.peer_ppo(identity(kind), settings, seed) for seed in range(3)]
     theirs = np.mean([peer_curve(model, kind, len(ours), 512) for model in models], axis=0)
     assert ours.mean() == pytest.approx(theirs.mean(), abs=0.06)
     assert np.abs(ours - theirs)[-4:].mean() < 0.04
@@ -374,7 +374,7 @@ def test_the_curve_is_that_of_stable_baselines(kind: Kind) -> None:
 def test_speeds_are_measured_in_turns(bundle: Path) -> None:
     settings = PPOConfig(rollout_steps=50, n_steps=4_000, trial_episodes=1, warm_start_updates=10, fade="constant")
     quick = SACConfig(random_steps=100, batch_size=32, hidden_size=32)
-    rows, summary = bench_train.bench(bundle, settings, rounds=1, sac=quick)
+    rows, summary = training_speed.bench(bundle, settings, rounds=1, sac=quick)
     assert [row["algorithm"] for row in rows] == ["ppo", "sac", "sac, the peer's updates"]
     assert list(rows[0]) == ["algorithm", "ours_steps_per_s", "peer_steps_per_s", "ratio", "guide_share"]
     assert rows[0]["ratio"] == pytest.approx(rows[0]["ours_steps_per_s"] / rows[0]["peer_steps_per_s"], rel=0.01)

@@ -14,8 +14,8 @@ from lago_skills.core import ActionSpace, Condition, Episode, Feature, Playbook,
 from lago_skills.decoder.dataset import label_episodes
 from lago_skills.errors import ArtifactCorrupt, ShapeError, StudyError
 from lago_skills.playbook import CompiledPlaybook
-from lago_skills.query.dataset import query_steps
-from lago_skills.query.runtime import LearnedQuery, QueryNetwork
+from lago_skills.query.query_dataset import query_steps
+from lago_skills.query.query_network import LearnedQuery, QueryNetwork
 from lago_skills.query.training import figures, train
 from lago_skills.worlds.grounding import goals
 from lago_skills.worlds.metaworld.grounding import MetaWorldGrounding

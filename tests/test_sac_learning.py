@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lago_skills.experiments.benches import train as bench_train
+from lago_skills.experiments.benches import training_speed
 from lago_skills.rl import train
 from lago_skills.rl.config import SACConfig
 from lago_skills.rl.methods import METHODS
@@ -64,7 +64,7 @@ def test_plain_sac_has_the_curve_of_stable_baselines() -> None:
     seeds = (0, 1, 2)
     ours = [[row["eval/return"] for row in train(problem(Echo, seed=seed), config, seed).curve] for seed in seeds]
     theirs = [
-        peer_returns(bench_train.peer_sac(problem(Echo, seed=seed), config, seed), len(ours[0])) for seed in seeds
+        peer_returns(training_speed.peer_sac(problem(Echo, seed=seed), config, seed), len(ours[0])) for seed in seeds
     ]
     mine, peers = np.log10(-np.mean(ours, axis=0)), np.log10(-np.mean(theirs, axis=0))
     assert mine[0] > 0.7  # nothing is learned before the first updates; uniform noise misses 21, which is 1.3

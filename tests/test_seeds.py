@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from lago_skills.core import Episode
 from lago_skills.errors import StudyError
-from lago_skills.experiments.episodes import EVAL_SPAN, eval_seeds
+from lago_skills.experiments.evaluation_episodes import EVAL_SPAN, eval_seeds
 from lago_skills.rl.world_problem import EVALS_PER_RUN, SEEDS_PER_RUN, world_problem
 from lago_skills.stages import collect
 from lago_skills.stages.planning.measured_scenes import N_DEMONSTRATIONS, N_STARTS

@@ -13,7 +13,7 @@ from flows.main import run_stages
 from lago_skills.artifacts.folder import file_hash
 from lago_skills.artifacts.tensors import save_arrays
 from lago_skills.commands.cli import main
-from lago_skills.experiments.benches import library as bench_library
+from lago_skills.experiments.benches import library_speed
 from lago_skills.library import NewSkill, SkillLibrary
 from lago_skills.text.embed import embed
 from tests.conftest import random_decoder
@@ -170,7 +170,7 @@ def test_the_library_is_benchmarked_beside_faiss(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in (("N_QUERIES", 60), ("N_ADDS", 3), ("ROUNDS", 2), ("BULK", 300)):
-        monkeypatch.setattr(bench_library, name, value)
+        monkeypatch.setattr(library_speed, name, value)
     assert main(["bench", "library", "--sizes", "200,600", "--json"], run_stages) == 0
     found = json.loads(capsys.readouterr().out)
     assert [row["size"] for row in found["rows"]] == [200, 600]

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from lago_skills.errors import LagoError
-from lago_skills.experiments import run
+from lago_skills.experiments import measuring
 from lago_skills.experiments.cells import Cell, Row
 from lago_skills.experiments.replicate import Say
 from lago_skills.experiments.table import Choice
-from lago_skills.experiments.tables import training, zero_shot
+from lago_skills.experiments.tables import training_runs, zero_shot
 from lago_skills.experiments.tables.specs import SPECS, TableSpec
 from lago_skills.stages.workspace import Workspace, open_workspace
 from tests.tables import TEN, silent, study_in, zero_shot_cell
@@ -35,11 +35,11 @@ class Meeting:
     spec: TableSpec
     folder: Path
 
-    def __call__(self, space: Workspace, say: Say) -> training.Training:
+    def __call__(self, space: Workspace, say: Say) -> training_runs.Training:
         return _Meeting(space, say, self)
 
 
-class _Meeting(training.Training):
+class _Meeting(training_runs.Training):
     def __init__(self, space: Workspace, say: Say, meeting: Meeting) -> None:
         super().__init__(space, say, "T2", meeting.spec)
         self._folder = meeting.folder
@@ -60,20 +60,20 @@ def test_workers_share_the_runs(space: Workspace, tmp_path: Path) -> None:
     opener.folder.mkdir()
     table = opener(space, messages.append)
     chosen = table.cells(Choice(["scripted", "plan-controller-10"], ["reach-wall"], seeds=[0]))
-    works = run.missing({}, chosen, None, table.episodes())
-    processes = run.measure(table, opener, works, n_workers=2)
+    works = measuring.missing({}, chosen, None, table.episodes())
+    processes = measuring.measure(table, opener, works, n_workers=2)
     assert len({*processes, os.getpid()}) == 3  # both worked, and this one did not
     assert {int(path.name) for path in opener.folder.iterdir()} == {*processes}
     assert [text.split(":")[0] for text in messages] == [f"{i}/2 {cell.name}" for i, cell in enumerate(chosen, 1)]
     assert all(text.endswith(" s") for text in messages)
     assert {row["episodes"] for row in table.file.rows()} == {3}  # workers have the table's settings
     assert set(chosen) == table.recorded(table.file.rows()).keys()
-    assert run.measure_one(table, works[0]) == "measured by another process"
+    assert measuring.measure_one(table, works[0]) == "measured by another process"
     assert not list(space.artifact("unfinished", "T2").iterdir())  # no lock is left behind
 
 
 def _claim(root: Path, study_file: Path, cell: Cell, has: Any, done: Any) -> None:
-    with run.claim(training.table(open_workspace(root, study_file), "T2"), cell) as mine:
+    with measuring.claim(training_runs.table(open_workspace(root, study_file), "T2"), cell) as mine:
         assert mine
         has.set()
         done.wait()
@@ -81,7 +81,7 @@ def _claim(root: Path, study_file: Path, cell: Cell, has: Any, done: Any) -> Non
 
 @pytest.mark.timeout(120)
 def test_a_run_that_another_process_is_at_is_left_to_it(space: Workspace) -> None:
-    table = training.table(space, "T2")
+    table = training_runs.table(space, "T2")
     (cell,) = table.cells(Choice(["sac"], ["reach-wall"], seeds=[0]))
     context = multiprocessing.get_context("spawn")
     has, done = context.Event(), context.Event()
@@ -89,10 +89,10 @@ def test_a_run_that_another_process_is_at_is_left_to_it(space: Workspace) -> Non
     other.start()
     try:
         assert has.wait(60)
-        assert run.measure_one(table, run.Work(cell, 3)) == "left to another process, which is at it"
+        assert measuring.measure_one(table, measuring.Work(cell, 3)) == "left to another process, which is at it"
         other.kill()  # a claim goes with its process
         other.join()
-        with run.claim(table, cell) as mine:
+        with measuring.claim(table, cell) as mine:
             assert mine
     finally:
         other.kill()
@@ -107,6 +107,6 @@ class Killed(zero_shot.ZeroShot):
 
 
 def test_a_killed_worker_is_an_error_that_says_so(space: Workspace) -> None:
-    work = run.Work(zero_shot_cell("random", "reach", 0, 0), 1)
+    work = measuring.Work(zero_shot_cell("random", "reach", 0, 0), 1)
     with pytest.raises(LagoError, match=r"was killed.*what is finished is kept"):
-        run.measure(Killed(space, silent), Killed, [work], n_workers=2)
+        measuring.measure(Killed(space, silent), Killed, [work], n_workers=2)

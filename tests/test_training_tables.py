@@ -20,8 +20,8 @@ from lago_skills.experiments.cells import Row
 from lago_skills.experiments.registry import TRAINING_TABLES
 from lago_skills.experiments.replicate import Replicate, replicate_space
 from lago_skills.experiments.result_file import ResultFile
-from lago_skills.experiments.tables import training
-from lago_skills.experiments.tables.advisers import Advisers, ClonedGuide
+from lago_skills.experiments.tables import training_runs
+from lago_skills.experiments.tables.compared_advisers import Advisers, ClonedGuide
 from lago_skills.experiments.tables.specs import SPECS, UNTRAINED
 from lago_skills.guide.guides import LibraryGuide
 from lago_skills.rl.methods import METHODS
@@ -75,7 +75,7 @@ def test_all_methods_of_the_tables_are_known() -> None:
 
 def test_of_a_table_of_one_policy_a_run_is_on_record_with_all_its_tasks(tmp_path: Path) -> None:
     space = study_in(tmp_path, TEN)
-    table = training.table(space, "T1")
+    table = training_runs.table(space, "T1")
     seen = [task.id for task in space.study.seen]
     rows = [row for task in seen for seed in (0, 1) for row in curve_rows("ppo", task, seed, {400: 0.5}, "T1")]
     table.file.add(*rows[:-1])

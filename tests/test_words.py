@@ -17,7 +17,7 @@ from lago_skills.commands.cli import main
 from lago_skills.core import ActionSpace, Feature, Playbook, Step
 from lago_skills.decoder.config import DecoderConfig
 from lago_skills.decoder.pretrain import pretrain
-from lago_skills.decoder.runtime import DecoderWeights
+from lago_skills.decoder.trained_decoder import DecoderWeights
 from lago_skills.errors import ArtifactCorrupt, DataError, PlanError, StudyError
 from lago_skills.experiments.baselines.controllers import act
 from lago_skills.guide.bundle import load_bundle, write_bundle
@@ -32,7 +32,7 @@ from lago_skills.words.alignment import LEAST_STEPS, Alignment, align
 from lago_skills.words.ends import ENDS_FILE, Ends
 from lago_skills.words.geometry import from_frame, locate, to_frame
 from lago_skills.words.learning import learn
-from lago_skills.words.plan import WordsPlan
+from lago_skills.words.words_plan import WordsPlan
 from lago_skills.worlds.grounding import anchored
 from lago_skills.worlds.metaworld.env import MetaWorldEnv
 from lago_skills.worlds.metaworld.grounding import MetaWorldGrounding

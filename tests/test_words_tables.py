@@ -17,8 +17,7 @@ from lago_skills.experiments import behaviour
 from lago_skills.experiments.baselines.controllers import ControllerGuide, NumbersController
 from lago_skills.experiments.replicate import Replicate, replicate_space
 from lago_skills.experiments.tables import latent as latent_table
-from lago_skills.experiments.tables import latent_learners
-from lago_skills.experiments.tables import skills as skills_table
+from lago_skills.experiments.tables import latent_learners, skill_changes
 from lago_skills.llm.transcripts import Request
 from lago_skills.planner.findings import Finding
 from lago_skills.planner.lint import Trace, lint_alignment, lint_rollouts
@@ -278,9 +277,9 @@ def test_ways_have_names(move: tuple[float, float, float], placed: bool, way: st
 
 
 def test_what_a_change_does_is_said_plainly() -> None:
-    assert "no support" in skills_table.effect("slowly", 0.98, 1.0, 0.0)
-    assert skills_table.effect("slowly", 0.5, 1.0, 0.0) == "slower, as it says"
-    assert "no support" in skills_table.effect("from the left", 1.0, 0.99, 0.0)
-    assert skills_table.effect("opposite", 1.0, -0.5, 0.0) == "does otherwise, as it says"
-    assert skills_table.effect("opposite", 1.0, 0.95, 1.5) == "does otherwise, as it says"
-    assert skills_table.effect("disabled", 1.0, 0.5, 0.0) == ""
+    assert "no support" in skill_changes.effect("slowly", 0.98, 1.0, 0.0)
+    assert skill_changes.effect("slowly", 0.5, 1.0, 0.0) == "slower, as it says"
+    assert "no support" in skill_changes.effect("from the left", 1.0, 0.99, 0.0)
+    assert skill_changes.effect("opposite", 1.0, -0.5, 0.0) == "does otherwise, as it says"
+    assert skill_changes.effect("opposite", 1.0, 0.95, 1.5) == "does otherwise, as it says"
+    assert skill_changes.effect("disabled", 1.0, 0.5, 0.0) == ""

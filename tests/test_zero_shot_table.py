@@ -11,7 +11,7 @@ import pytest
 from lago_skills.commands import evaluate as evaluate_command
 from lago_skills.commands.cli import main, parser
 from lago_skills.errors import StudyError
-from lago_skills.experiments import run
+from lago_skills.experiments import measuring
 from lago_skills.experiments.baselines import cloning
 from lago_skills.experiments.cells import Row
 from lago_skills.experiments.replicate import Replicate, replicate_space
@@ -105,7 +105,7 @@ def test_an_interrupted_table_goes_on_where_it_stopped_and_a_row_can_be_checked(
     table = zero_shot.ZeroShot(space, say)
     chosen = table.cells(Choice(["scripted", "random"], ["reach", "reach-wall"], seeds=[3]))
     with pytest.raises(KeyboardInterrupt):
-        run.measure(table, zero_shot.ZeroShot, run.missing({}, chosen, 1, 2))
+        measuring.measure(table, zero_shot.ZeroShot, measuring.missing({}, chosen, 1, 2))
     before = table.file.rows()
     assert [each.cell for each in before] == chosen[:2]  # what was measured before the interruption is there
     command = ["--root", str(space.root), "evaluate", str(space.study_file), "--table", "zero-shot", "--episodes", "1"]

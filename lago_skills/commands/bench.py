@@ -45,24 +45,24 @@ def _counts(text: str) -> tuple[int, ...]:
 
 def _measure(options: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     if options.what == "library":
-        from lago_skills.experiments.benches import library as bench_library
+        from lago_skills.experiments.benches import library_speed
 
-        return bench_library.bench(options.sizes or bench_library.SIZES, say)
+        return library_speed.bench(options.sizes or library_speed.SIZES, say)
     if options.what == "train":
         import torch
 
-        from lago_skills.experiments.benches import train as bench_train
+        from lago_skills.experiments.benches import training_speed
 
         torch.set_num_threads(1)
-        return bench_train.bench(options.bundle or options.root.resolve() / "checkpoints/demo/bundle", say=say)
-    from lago_skills.experiments.benches import decoder as bench_decoder
+        return training_speed.bench(options.bundle or options.root.resolve() / "checkpoints/demo/bundle", say=say)
+    from lago_skills.experiments.benches import decoder_cost
     from lago_skills.stages.workspace import Workspace
     from lago_skills.study import load_study, study_path
 
     root = options.root.resolve()
     path = study_path(options.study, root)
-    return bench_decoder.bench(
-        Workspace(root, path.resolve(), load_study(path)), options.demos or bench_decoder.COUNTS, say
+    return decoder_cost.bench(
+        Workspace(root, path.resolve(), load_study(path)), options.demos or decoder_cost.COUNTS, say
     )
 
 

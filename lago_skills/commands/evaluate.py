@@ -86,7 +86,7 @@ def evaluate_command(space: Workspace, options: argparse.Namespace) -> int:
         StudyError: an option names what there is not, or the study cannot be measured so.
         ArtifactCorrupt: the results file cannot be read.
     """
-    from lago_skills.experiments.episodes import EVAL_SPAN
+    from lago_skills.experiments.evaluation_episodes import EVAL_SPAN
     from lago_skills.experiments.table import Choice, refuse
 
     choice = Choice(options.methods, options.tasks, options.demos, options.seeds, options.episodes)
@@ -107,7 +107,7 @@ def evaluate_command(space: Workspace, options: argparse.Namespace) -> int:
 
 def _measured(table: Table, opener: Opener, cells: list[Cell], options: argparse.Namespace) -> list[Row]:
     """The rows of the cells, those that were missing measured now."""
-    from lago_skills.experiments.run import measure, missing
+    from lago_skills.experiments.measuring import measure, missing
 
     known = table.recorded(table.file.rows())
     own = [cell for cell in cells if table.elsewhere(cell) is None]
@@ -123,7 +123,7 @@ def _anew(table: Table, cells: list[Cell]) -> list[Row]:
 
 def _check(table: Table, cells: list[Cell], options: argparse.Namespace) -> int:
     """Measure a stored cell again and print both; 1 if they differ."""
-    from lago_skills.experiments.run import on_record
+    from lago_skills.experiments.measuring import on_record
     from lago_skills.experiments.table import refuse
 
     if not table.lasting:

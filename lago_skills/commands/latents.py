@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from lago_skills.artifacts.folder import file_hash
 from lago_skills.artifacts.tensors import load_arrays
-from lago_skills.decoder.runtime import Decoder, load_decoder
+from lago_skills.decoder.trained_decoder import Decoder, load_decoder
 from lago_skills.errors import LibraryConflict
 from lago_skills.library import SkillLibrary
 from lago_skills.library.duplicates import Behaviour

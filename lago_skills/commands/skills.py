@@ -322,7 +322,7 @@ def _repair(options: argparse.Namespace) -> Answer:
     folder = _folder(options)
 
     def encode(sentences: list[str], embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
-        from lago_skills.decoder.runtime import load_decoder
+        from lago_skills.decoder.trained_decoder import load_decoder
 
         return load_decoder(folder / DECODER_FILE).latents(embeddings)
 

@@ -68,10 +68,10 @@ def report_table(space: Workspace, name: str, *, as_json: bool) -> None:
     Raises:
         StudyError: none has been measured.
     """
-    from lago_skills.experiments.tables import training
+    from lago_skills.experiments.tables import training_runs
     from lago_skills.report.table_page import write_page
 
-    table = training.table(space, name)
+    table = training_runs.table(space, name)
     rows = table.rows()
     if not rows:
         raise StudyError(

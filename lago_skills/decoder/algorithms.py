@@ -46,7 +46,7 @@ from d3rlpy.optimizers.optimizers import AdamFactory
 
 from lago_skills.decoder.config import DecoderConfig
 from lago_skills.decoder.networks import SkillEncoder, TextHead, array, linear
-from lago_skills.decoder.runtime import (
+from lago_skills.decoder.trained_decoder import (
     MIN_LOGSTD,
     Array,
     Calibration,

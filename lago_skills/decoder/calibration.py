@@ -22,7 +22,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lago_skills.decoder.runtime import (
+from lago_skills.decoder.steps import LabelledSteps
+from lago_skills.decoder.trained_decoder import (
     MAX_LOGSTD,
     MIN_LOGSTD,
     Calibration,
@@ -31,7 +32,6 @@ from lago_skills.decoder.runtime import (
     DiscreteDecoderWeights,
     Novelty,
 )
-from lago_skills.decoder.steps import LabelledSteps
 from lago_skills.prior import Components
 
 GRID = np.linspace(-1.5, 2.0, 71)

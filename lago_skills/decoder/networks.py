@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from lago_skills.decoder.config import DecoderConfig
-from lago_skills.decoder.runtime import Array, Layer, Linear, Trunk
+from lago_skills.decoder.trained_decoder import Array, Layer, Linear, Trunk
 
 LATENT_GAIN = 2.0
 """Latents enter the network at this length, so that they weigh as much as the standardised inputs."""

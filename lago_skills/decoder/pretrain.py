@@ -18,8 +18,8 @@ from lago_skills.decoder import calibration
 from lago_skills.decoder.algorithms import IMITATORS, Trainer
 from lago_skills.decoder.config import DecoderConfig
 from lago_skills.decoder.networks import TextHead
-from lago_skills.decoder.runtime import Array, Decoder
 from lago_skills.decoder.steps import LabelledSteps, Phrases
+from lago_skills.decoder.trained_decoder import Array, Decoder
 
 CONSTANT_STD = 1e-6
 """An input that varies less than this is constant; it enters as it is, so that a change at run time is not a jump."""

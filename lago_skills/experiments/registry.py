@@ -13,10 +13,10 @@ TRAINING_TABLES = ("T1", "T2", "T3", "T5", "tuning")
 TABLES = {
     "zero-shot": "zero_shot",
     "latent": "latent",
-    "skills": "skills",
+    "skills": "skill_changes",
     "ablations": "ablations",
     "opposites": "opposites",
-    **dict.fromkeys(TRAINING_TABLES, "training"),
+    **dict.fromkeys(TRAINING_TABLES, "training_runs"),
 }
 """The module of each, which says by `openers` how its tables are made."""
 

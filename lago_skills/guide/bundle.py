@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from lago_skills.artifacts.folder import verify
 from lago_skills.artifacts.tensors import load_arrays, save_arrays
 from lago_skills.core import Playbook
-from lago_skills.decoder.runtime import Decoder, load_decoder
+from lago_skills.decoder.trained_decoder import Decoder, load_decoder
 from lago_skills.errors import ArtifactCorrupt, PlanError, StudyError
 from lago_skills.guide.guides import LibraryGuide, RetrievalConfig
 from lago_skills.library import SkillLibrary
 from lago_skills.library.exchange import copy, open_any
 from lago_skills.playbook import read_playbook, write_playbook
-from lago_skills.query.runtime import LearnedQuery, QueryNetwork
+from lago_skills.query.query_network import LearnedQuery, QueryNetwork
 from lago_skills.words.ends import ENDS_FILE, Ends
 from lago_skills.worlds import DEFAULT
 from lago_skills.worlds.grounding import Grounding, check_identity, identity

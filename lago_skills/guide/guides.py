@@ -9,15 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lago_skills.core import ActionSpace, Neighbors, Playbook
-from lago_skills.decoder.runtime import Decoder, DiscreteDecoderWeights
+from lago_skills.decoder.trained_decoder import Decoder, DiscreteDecoderWeights
 from lago_skills.errors import LibraryConflict, StudyError
 from lago_skills.library import SkillLibrary
 from lago_skills.playbook import CompiledPlaybook
 from lago_skills.prior import Prior, uninformed
-from lago_skills.query.runtime import LearnedQuery
+from lago_skills.query.query_network import LearnedQuery
 from lago_skills.words.ends import Ends
 from lago_skills.words.order import Ordered, in_order
-from lago_skills.words.plan import WordsPlan
+from lago_skills.words.words_plan import WordsPlan
 from lago_skills.worlds.grounding import AnchoredState, Grounding, State, anchored, check_actions, goals
 
 QueryMode = Literal["playbook", "learned", "blend"]

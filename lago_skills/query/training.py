@@ -21,10 +21,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from lago_skills.decoder.runtime import Array, Linear
+from lago_skills.decoder.trained_decoder import Array, Linear
 from lago_skills.query.config import QueryConfig
-from lago_skills.query.runtime import GAIN, QueryNetwork
-from lago_skills.query.steps import QuerySteps
+from lago_skills.query.query_dataset import QuerySteps
+from lago_skills.query.query_network import GAIN, QueryNetwork
 
 LEAST_STD = 1e-2
 """A state number that varies less is divided by this, so that a change at run time is no jump."""

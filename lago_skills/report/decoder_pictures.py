@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from lago_skills.core import Episode, Playbook, Segment
 from lago_skills.decoder import calibration
 from lago_skills.decoder.dataset import labelled_steps
-from lago_skills.decoder.runtime import Decoder, DecoderWeights, DiscreteDecoderWeights
 from lago_skills.decoder.steps import LabelledSteps
+from lago_skills.decoder.trained_decoder import Decoder, DecoderWeights, DiscreteDecoderWeights
 from lago_skills.report import plots
 from lago_skills.report.plots import Field
 from lago_skills.stages import collect, plan, segment

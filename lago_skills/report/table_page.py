@@ -14,7 +14,7 @@ from lago_skills.artifacts.folder import write_text
 from lago_skills.experiments import curves
 from lago_skills.experiments.baselines.controllers import GAINS
 from lago_skills.experiments.cells import Row
-from lago_skills.experiments.tables import training
+from lago_skills.experiments.tables import training_runs
 from lago_skills.experiments.tables.specs import SPECS, UNTRAINED
 from lago_skills.report.plots import Curve, method_curves
 from lago_skills.rl.methods import METHODS
@@ -36,12 +36,12 @@ ABOUT = {
 
 def on_record(space: Workspace) -> dict[str, list[Row]]:
     """The rows of each table that are about a study."""
-    return {name: training.table(space, name).rows() for name in SPECS}
+    return {name: training_runs.table(space, name).rows() for name in SPECS}
 
 
 def write_page(space: Workspace, table: str, rows: list[Row]) -> Path:
     """Write `checkpoints/STUDY/tables/T2.html` and return where it is."""
-    entries, summary = training.findings(table, SPECS[table], rows)
+    entries, summary = training_runs.findings(table, SPECS[table], rows)
     text = files("lago_skills.report").joinpath("table_page.html").read_text(encoding="utf-8")
     template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(text)
     about = {name: ABOUT[name] if name in UNTRAINED else METHODS[name].about for name in SPECS[table].methods}
@@ -53,7 +53,7 @@ def write_page(space: Workspace, table: str, rows: list[Row]) -> Path:
         question=summary["question"],
         pictures=_pictures(rows, SPECS[table].pictures or {"": SPECS[table].methods}),
         rows=entries,
-        ours=training.ours(rows),
+        ours=training_runs.ours(rows),
         chances=summary["improvement"],
         reach=summary["reach"],
         sooner=summary["sooner"],

@@ -10,7 +10,7 @@ from lago_skills.artifacts.folder import fingerprint
 from lago_skills.experiments.cells import Row
 from lago_skills.experiments.result_file import ResultFile
 from lago_skills.experiments.tables import latent as latent_table
-from lago_skills.experiments.tables import skills as skills_table
+from lago_skills.experiments.tables import skill_changes
 from lago_skills.stages.workspace import Workspace
 from lago_skills.worlds import DEFAULT
 
@@ -49,9 +49,9 @@ def _latent(space: Workspace) -> list[Row]:
 
 
 def _skills(space: Workspace) -> list[Row]:
-    if space.study.name != skills_table.STUDY:
+    if space.study.name != skill_changes.STUDY:
         return []
-    return ResultFile.of(skills_table.SCHEMA, space.root).rows()
+    return ResultFile.of(skill_changes.SCHEMA, space.root).rows()
 
 
 def _rank(entry: dict[str, Any]) -> tuple[Any, ...]:

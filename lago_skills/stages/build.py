@@ -15,13 +15,13 @@ from lago_skills.artifacts.tensors import save_arrays
 from lago_skills.artifacts.workers import Progress
 from lago_skills.core import Playbook, Segment, Skill
 from lago_skills.decoder.dataset import segment_inputs
-from lago_skills.decoder.runtime import Decoder
+from lago_skills.decoder.trained_decoder import Decoder
 from lago_skills.guide.bundle import LIBRARY_DIR, load_bundle, write_bundle
 from lago_skills.guide.guides import LibraryGuide, RetrievalConfig
 from lago_skills.library import NewSkill, SkillLibrary
 from lago_skills.library.exchange import fingerprint
 from lago_skills.library.storage.sqlite_file import STORE_FILE
-from lago_skills.query.runtime import LearnedQuery
+from lago_skills.query.query_network import LearnedQuery
 from lago_skills.stages import collect, plan, pretrain, query, segment
 from lago_skills.stages.job import Job, digest
 from lago_skills.stages.workspace import Workspace

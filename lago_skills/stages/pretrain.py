@@ -7,7 +7,7 @@ from pathlib import Path
 from lago_skills.artifacts.folder import ArtifactWriter, verify
 from lago_skills.artifacts.workers import Progress
 from lago_skills.decoder.dataset import labelled_steps
-from lago_skills.decoder.runtime import Decoder, load_decoder
+from lago_skills.decoder.trained_decoder import Decoder, load_decoder
 from lago_skills.stages import collect, plan, segment
 from lago_skills.stages.job import Job, digest
 from lago_skills.stages.workspace import Workspace

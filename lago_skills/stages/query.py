@@ -13,9 +13,8 @@ from lago_skills.artifacts.tensors import load_arrays, save_arrays
 from lago_skills.artifacts.workers import Progress
 from lago_skills.core import Task
 from lago_skills.planner.wordings import read_wordings
-from lago_skills.query.dataset import query_steps
-from lago_skills.query.runtime import LearnedQuery, QueryNetwork
-from lago_skills.query.steps import QuerySteps
+from lago_skills.query.query_dataset import QuerySteps, query_steps
+from lago_skills.query.query_network import LearnedQuery, QueryNetwork
 from lago_skills.stages import collect, plan, pretrain, segment
 from lago_skills.stages.job import Job, digest
 from lago_skills.stages.workspace import Workspace

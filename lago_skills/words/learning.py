@@ -10,7 +10,7 @@ from lago_skills.core import Episode, Playbook, Segment
 from lago_skills.words.alignment import Alignment
 from lago_skills.words.ends import Ends, learn_ends
 from lago_skills.words.geometry import Floats
-from lago_skills.words.plan import WordsPlan, tolerances
+from lago_skills.words.words_plan import WordsPlan, tolerances
 from lago_skills.worlds.grounding import AnchoredGrounding
 
 

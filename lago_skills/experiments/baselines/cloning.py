@@ -23,8 +23,8 @@ from lago_skills.artifacts.workers import Progress
 from lago_skills.core import Episode, Playbook, Segment, Step, Target, Task
 from lago_skills.decoder.config import DecoderConfig
 from lago_skills.decoder.dataset import labelled_steps
-from lago_skills.decoder.runtime import load_decoder
 from lago_skills.decoder.steps import Phrases
+from lago_skills.decoder.trained_decoder import load_decoder
 from lago_skills.experiments.baselines.cloning_policies import ClonedTask
 from lago_skills.llm.transcripts import TranscriptFile
 from lago_skills.planner.wordings import read_wordings

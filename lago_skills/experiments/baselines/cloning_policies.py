@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lago_skills.core import ActionSpace, Episode, Playbook, Segment
-from lago_skills.decoder.runtime import Decoder
+from lago_skills.decoder.trained_decoder import Decoder
 from lago_skills.playbook import CompiledPlaybook
 from lago_skills.prior import Prior
 from lago_skills.worlds.grounding import Grounding

@@ -15,12 +15,12 @@ from lago_skills.core import Segment
 from lago_skills.decoder.calibration import uncalibrated
 from lago_skills.decoder.config import DecoderConfig
 from lago_skills.decoder.dataset import labelled_steps
-from lago_skills.decoder.runtime import DecoderWeights
+from lago_skills.decoder.trained_decoder import DecoderWeights
 from lago_skills.experiments.replicate import Replicate, Say
 from lago_skills.experiments.tables import opposites
 from lago_skills.experiments.tables.variants import DEFAULT, VARIANTS, RawGrounding, Variant
 from lago_skills.guide.guides import LibraryGuide, RetrievalConfig
-from lago_skills.query.runtime import LearnedQuery
+from lago_skills.query.query_network import LearnedQuery
 from lago_skills.stages import build, collect, plan, pretrain, query, segment
 from lago_skills.stages.job import digest
 from lago_skills.stages.planning.phrases import phrases

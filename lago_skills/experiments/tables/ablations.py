@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from lago_skills.core import Task
 from lago_skills.experiments.cells import Cell, Column, Row, Schema, mixed, optional_float
-from lago_skills.experiments.episodes import eval_seeds, success_share
+from lago_skills.experiments.evaluation_episodes import eval_seeds, success_share
 from lago_skills.experiments.replicate import Say
 from lago_skills.experiments.table import Choice, Grid, Opener, Results, Table, as_text, refuse
 from lago_skills.experiments.tables.ablated import Ablated

@@ -10,7 +10,7 @@ import numpy as np
 
 from lago_skills import rl
 from lago_skills.core import Task
-from lago_skills.experiments.episodes import play_on
+from lago_skills.experiments.evaluation_episodes import play_on
 from lago_skills.experiments.tables.specs import ALONE, COMMON
 from lago_skills.guide.guides import Guide
 from lago_skills.stages import train

@@ -12,7 +12,7 @@ import numpy as np
 
 from lago_skills.experiments.baselines.controllers import GAINS
 from lago_skills.experiments.cells import Cell, Column, Row, Schema, mixed
-from lago_skills.experiments.episodes import play_on
+from lago_skills.experiments.evaluation_episodes import play_on
 from lago_skills.experiments.intervals import stratified_mean
 from lago_skills.experiments.table import Choice, Grid, Opener, Results, Table, demonstrated_tasks, interval, refuse
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from lago_skills.experiments.behaviour import CHANGES, Behaviour, alike
 from lago_skills.experiments.cells import Cell, Column, Row, Schema
-from lago_skills.experiments.episodes import eval_seeds, success_share
+from lago_skills.experiments.evaluation_episodes import eval_seeds, success_share
 from lago_skills.experiments.replicate import Say
 from lago_skills.experiments.table import Choice, Grid, Opener, Results, Table, demonstrated_tasks, refuse
 from lago_skills.stages.workspace import Workspace, open_workspace

@@ -24,7 +24,7 @@ from lago_skills.errors import StudyError
 from lago_skills.experiments import curves
 from lago_skills.experiments.baselines.controllers import GAINS
 from lago_skills.experiments.cells import Cell, Row, by_cell, mixed
-from lago_skills.experiments.episodes import eval_seeds, success_share
+from lago_skills.experiments.evaluation_episodes import eval_seeds, success_share
 from lago_skills.experiments.replicate import Say
 from lago_skills.experiments.result_file import ResultFile
 from lago_skills.experiments.table import (
@@ -38,7 +38,7 @@ from lago_skills.experiments.table import (
     interval,
     refuse,
 )
-from lago_skills.experiments.tables.advisers import Advisers
+from lago_skills.experiments.tables.compared_advisers import Advisers
 from lago_skills.experiments.tables.specs import SPECS, TOGETHER, UNTRAINED, TableSpec
 from lago_skills.guide.guides import Guide, NullGuide
 from lago_skills.rl import methods

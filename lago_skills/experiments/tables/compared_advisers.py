@@ -23,7 +23,7 @@ from lago_skills.experiments.replicate import Replicate, ReplicateSpace, Say
 from lago_skills.guide.guides import Guide, LibraryGuide
 from lago_skills.playbook import read_playbook, write_playbook
 from lago_skills.prior import Prior
-from lago_skills.query.runtime import LearnedQuery
+from lago_skills.query.query_network import LearnedQuery
 from lago_skills.rl import methods
 from lago_skills.stages import build, collect, plan, pretrain, segment
 from lago_skills.stages import query as query_stage

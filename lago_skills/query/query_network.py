@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from lago_skills.artifacts.tensors import load_arrays, save_arrays
 from lago_skills.core import check_finite
-from lago_skills.decoder.runtime import Array, Linear
+from lago_skills.decoder.trained_decoder import Array, Linear
 from lago_skills.errors import ArtifactCorrupt, ShapeError, StudyError
 
 GAIN = 2.0
