@@ -15,6 +15,7 @@ import pytest
 
 from lago_skills.commands.data import show
 from lago_skills.core import Episode
+from lago_skills.data.config import SourceConfig
 from lago_skills.data.sources import episodes_of, read
 from lago_skills.errors import DataError
 from lago_skills.study import load_study
@@ -55,8 +56,6 @@ def test_next_observations_say_where_episodes_end(tmp_path: Path) -> None:
 
 
 def read_path(path: Path) -> Any:
-    from lago_skills.data.config import SourceConfig
-
     return read(SourceConfig(path=str(path)), path.parent).episodes
 
 
@@ -66,6 +65,45 @@ def test_dones_at_time_limits_are_no_terminations(tmp_path: Path) -> None:
     assert [episode.terminated for episode in episodes] == truth["ended by the environment"]
     assert [episode.truncated for episode in episodes] == [not each for each in truth["ended by the environment"]]
     assert np.mean(success(episodes)) == 0.4
+
+
+def test_a_group_for_each_episode_is_read(tmp_path: Path) -> None:
+    truth = made("04_group_per_episode", tmp_path)
+    episodes = read_path(tmp_path / "trajectory.state.h5")
+    assert [len(raw.actions) for raw in episodes] == truth["steps of each"]
+    assert [raw.observations.shape for raw in episodes] == truth["observations of each"]
+    assert all(raw.rewards is None for raw in episodes)
+    source = SourceConfig(path=str(tmp_path / "trajectory.state.h5"), task="walk")
+    assert success(episodes_of(read(source, tmp_path), source, "walk", None)) == truth["success of each, at any step"]
+    (row,), summary = show(str(tmp_path / "trajectory.state.h5"), tmp_path)
+    assert row["mean_return"] is None
+    assert "traj_0 to traj_3" in summary["ends"][0]
+    data = read(source, tmp_path)
+    for key, value in {"success": "rewarded", "rewards": "recorded"}.items():
+        with pytest.raises(DataError, match="found no rewards"):
+            episodes_of(data, source.model_copy(update={key: value}), "walk", None)
+
+
+def test_parts_of_observations_in_groups_are_joined_by_name(tmp_path: Path) -> None:
+    import h5py
+
+    with h5py.File(tmp_path / "demos.hdf5", "w") as file:
+        for number in (10, 2):
+            group = file.create_group(f"data/demo_{number}")
+            group["actions"] = np.full((3, 1), number / 10.0)
+            group["dones"] = np.array([0, 0, 1])
+            group["rewards"] = np.array([0.0, 0.0, 1.0])
+            for part in ("obs", "next_obs"):
+                group[f"{part}/arm/position"] = np.zeros((3, 2))
+                group[f"{part}/object"] = np.ones((3, 3))
+    source = SourceConfig(path=str(tmp_path / "demos.hdf5"), task="lift", success="rewarded")
+    with pytest.raises(DataError, match="'arm/position', 'object'"):
+        read(source, tmp_path)
+    named = source.model_copy(update={"observations": ["object", "arm/position"]})
+    first, second = episodes_of(read(named, tmp_path), named, "lift", None)
+    assert (float(first.actions[0, 0]), float(second.actions[0, 0])) == (pytest.approx(0.2), 1.0)
+    assert first.observations.tolist() == [[1.0, 1.0, 1.0, 0.0, 0.0]] * 4
+    assert (first.success, first.terminated, first.success_step) == (True, True, 2)
 
 
 def test_lengths_and_flags_of_a_step_are_both_read(tmp_path: Path) -> None:

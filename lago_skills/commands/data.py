@@ -178,7 +178,7 @@ def _finite(values: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def _figure(of: Callable[[NDArray[np.float64]], Any], arrays: list[NDArray[Any]]) -> float | None:
-    numbers = np.concatenate([_finite(array) for array in arrays])
+    numbers = np.concatenate([np.zeros(0), *(_finite(array) for array in arrays)])
     return round(float(of(numbers)), 4) if len(numbers) else None
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lago_skills.core import Episode
+from lago_skills.data.episode_groups import groups_of, read_groups
 from lago_skills.data.raw import FIRST_SUCCESS, INFO_PREFIXES, RawDataset, RawEpisode, split, step_record, text, wanted
 from lago_skills.errors import DataError
 
@@ -30,8 +31,10 @@ def is_hdf5(path: Path) -> bool:
     return bool(h5py.is_hdf5(path))
 
 
-def read_hdf5(path: Path, task_key: str) -> RawDataset:
-    """Episodes of a file of d3rlpy's (either version), or of flat arrays such as D4RL's.
+def read_hdf5(path: Path, task_key: str, entries: list[str] | None = None) -> RawDataset:
+    """Episodes of a file of d3rlpy's (either version), of flat arrays such as D4RL's, or with a group for each episode.
+
+    `entries` names the parts of observations to join, where they have several.
 
     Raises:
         DataError: the file is damaged, or not of these forms.
@@ -40,6 +43,9 @@ def read_hdf5(path: Path, task_key: str) -> RawDataset:
         with h5py.File(path, "r") as file:
             if "num_episodes" in file:
                 return RawDataset(str(path), "hdf5", _numbered(file, str(path), task_key))
+            if groups := groups_of(file):
+                episodes, ends = read_groups(groups, str(path), task_key, entries or [])
+                return RawDataset(str(path), "hdf5", episodes, ends=ends)
             arrays = _flat(file, task_key)
     except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
         raise DataError(

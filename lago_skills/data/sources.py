@@ -65,7 +65,7 @@ def read(config: SourceConfig, root: Path) -> RawDataset:
     if zipfile.is_zipfile(path):
         return read_npz(path, config.task_key)
     if is_hdf5(path):
-        return read_hdf5(path, config.task_key)
+        return read_hdf5(path, config.task_key, config.observations)
     raise DataError(
         f"data {str(path)!r} is neither NPZ nor HDF5 (it begins with {_head(path)!r}); expected one of them, or a Minari "
         "dataset's folder; convert it, or correct the path"
@@ -172,6 +172,8 @@ def convert(
     _check_sizes(observations, actions, sizes, where)
     if actions.ndim == 2:
         actions = _rescale(actions, _bounds(data, config, actions.shape[1], where), where)
+    if config.rewards == "recorded" and raw.rewards is None:
+        raise DataError(f"{where}: found no rewards and rewards = 'recorded'; expected some; leave rewards = ... out, so that they are 1 at success and 0 else")
     if config.rewards == "sparse":
         rewards = np.zeros(len(actions))
         rewards[-1 if first is None else min(first, len(actions) - 1)] = float(success)
