@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from lago_skills.errors import StudyError
+from lago_skills.worlds.success import SuccessRule, success_rule
 
 ActionRange = tuple[float, float] | tuple[list[float], list[float]]
 
@@ -27,9 +30,10 @@ class SourceConfig(BaseModel):
     action_range: ActionRange | None = None
     """Smallest and largest action, as two numbers or two lists; actions are rescaled from it to [-1, 1]. Without it, the
     bounds of a Minari dataset's action space, and else actions must lie in [-1, 1]."""
-    success: Literal["recorded", "terminated", "rewarded", "all"] | float = "recorded"
-    """How an episode shows that it succeeded: a recorded flag, its termination, a positive last reward, all do, or its
-    return is at least this number."""
+    success: str | float = "recorded"
+    """How an episode shows that it succeeded: a recorded flag (`recorded`), a positive last reward (`rewarded`), all do (`all`), its
+    return is at least this number; or a rule of `lago_skills.worlds.success`: `info.NAME`, `terminated`, `truncated`, `reward >= X`,
+    `return >= X`, `MODULE:FUNCTION`, each with ` at any step` or ` at the last step` after it."""
     keep: Literal["all", "success"] = "all"
     """Whether failed episodes are used too; `[weighting]` says how much they count."""
     max_episodes: int | None = Field(default=None, ge=1)
@@ -44,6 +48,29 @@ class SourceConfig(BaseModel):
         if (self.path is None) == (self.minari is None):
             raise ValueError("one of path and minari")
         return self
+
+    @field_validator("success")
+    @classmethod
+    def _known(cls, value: str | float) -> str | float:
+        if isinstance(value, str) and value not in ("recorded", "rewarded", "all"):
+            try:
+                success_rule(value)
+            except StudyError as error:
+                raise ValueError(f"'recorded', 'rewarded', 'all', the smallest return of a success, or a rule ({error})") from error
+        return value
+
+    @property
+    def rule(self) -> SuccessRule | None:
+        """The rule of success, where it is one that environments are judged by too."""
+        if isinstance(self.success, str):
+            return None if self.success in ("recorded", "rewarded", "all") else success_rule(self.success)
+        return success_rule(f"return >= {self.success!r}")
+
+    @property
+    def info(self) -> tuple[str, ...]:
+        """The entry of the steps' infos that the rule looks at, by the name that files have it under."""
+        rule = self.rule
+        return (rule.name.replace(".", "/"),) if rule is not None and rule.kind == "info" else ()
 
     @property
     def name(self) -> str:

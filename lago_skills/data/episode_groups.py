@@ -37,14 +37,14 @@ def _number(name: str) -> tuple[int, str]:
     return int(digits[-1]) if digits else -1, name
 
 
-def read_groups(groups: list[Any], name: str, task_key: str, entries: list[str]) -> tuple[tuple[RawEpisode, ...], tuple[str, ...]]:
+def read_groups(groups: list[Any], name: str, task_key: str, entries: list[str], info: tuple[str, ...] = ()) -> tuple[tuple[RawEpisode, ...], tuple[str, ...]]:
     """Episodes of such groups, and the fields that their ends were read from; `entries` names parts of the observation to join.
 
     Raises:
         DataError: a group lacks observations, or they have several parts and none is named.
     """
     fields: dict[str, None] = {}
-    episodes = tuple(_episode(group, name, task_key, entries, fields) for group in groups)
+    episodes = tuple(_episode(group, name, task_key, entries, info, fields) for group in groups)
     return episodes, (f"one group for each episode ({_short(groups[0])} to {_short(groups[-1])})", *fields)
 
 
@@ -52,7 +52,7 @@ def _short(group: Any) -> str:
     return str(group.name).strip("/")
 
 
-def _episode(group: Any, name: str, task_key: str, entries: list[str], fields: dict[str, None]) -> RawEpisode:
+def _episode(group: Any, name: str, task_key: str, entries: list[str], info: tuple[str, ...], fields: dict[str, None]) -> RawEpisode:
     where = f"data {name!r}, group {_short(group)!r}"
     actions = np.asarray(group["actions"][()])
     n = len(actions)
@@ -72,7 +72,7 @@ def _episode(group: Any, name: str, task_key: str, entries: list[str], fields: d
     ended = bool(terminated is not None and n and terminated[-1])
     if terminated is None and done is not None and n:
         ended = bool(done[-1]) and not limited
-    infos = {key: values for key in SUCCESS_NAMES if (values := _steps(group, (key,), n, where)) is not None}
+    infos = {key: values for key in (*SUCCESS_NAMES, *info) if (values := _steps(group, (key,), n, where)) is not None}
     task = group.attrs.get(task_key)
     seed = group.attrs.get("seed")
     return RawEpisode(

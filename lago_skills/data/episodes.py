@@ -33,7 +33,7 @@ def save_episodes(path: Path, episodes: list[Episode]) -> None:
     )
 
 
-def read_npz(path: Path, task_key: str) -> RawDataset:
+def read_npz(path: Path, task_key: str, info: tuple[str, ...] = ()) -> RawDataset:
     """Episodes of an NPZ file of any origin: this package's own form, or flat arrays such as D4RL's.
 
     Raises:
@@ -41,14 +41,14 @@ def read_npz(path: Path, task_key: str) -> RawDataset:
     """
     try:
         with np.load(path, allow_pickle=False) as stored:
-            arrays: dict[str, NDArray[Any]] = {name: stored[name] for name in stored.files if wanted(name, task_key)}
+            arrays: dict[str, NDArray[Any]] = {name: stored[name] for name in stored.files if wanted(name, task_key, info)}
     except (OSError, ValueError, KeyError, EOFError, BadZipFile, AttributeError) as error:
         objects = "Object arrays" in str(error)
         what = "holds Python objects, which are never unpickled" if objects else f"cannot be read ({error})"
         raise DataError(
             f"data {str(path)!r} {what}; expected plain arrays of numbers, as np.savez writes them; write the file again"
         ) from error
-    episodes, ends = split(arrays, str(path), task_key)
+    episodes, ends = split(arrays, str(path), task_key, info)
     return RawDataset(str(path), "npz", episodes, ends=ends)
 
 

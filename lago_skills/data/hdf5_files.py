@@ -31,7 +31,7 @@ def is_hdf5(path: Path) -> bool:
     return bool(h5py.is_hdf5(path))
 
 
-def read_hdf5(path: Path, task_key: str, entries: list[str] | None = None) -> RawDataset:
+def read_hdf5(path: Path, task_key: str, entries: list[str] | None = None, info: tuple[str, ...] = ()) -> RawDataset:
     """Episodes of a file of d3rlpy's (either version), of flat arrays such as D4RL's, or with a group for each episode.
 
     `entries` names the parts of observations to join, where they have several.
@@ -44,19 +44,19 @@ def read_hdf5(path: Path, task_key: str, entries: list[str] | None = None) -> Ra
             if "num_episodes" in file:
                 return RawDataset(str(path), "hdf5", _numbered(file, str(path), task_key))
             if groups := groups_of(file):
-                episodes, ends = read_groups(groups, str(path), task_key, entries or [])
+                episodes, ends = read_groups(groups, str(path), task_key, entries or [], info)
                 return RawDataset(str(path), "hdf5", episodes, ends=ends)
-            arrays = _flat(file, task_key)
+            arrays = _flat(file, task_key, info)
     except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
         raise DataError(
             f"data {str(path)!r} cannot be read ({error}); expected HDF5 as d3rlpy's dump writes it, or flat arrays; write "
             "or download the file again"
         ) from error
-    episodes, ends = split(arrays, str(path), task_key)
+    episodes, ends = split(arrays, str(path), task_key, info)
     return RawDataset(str(path), "hdf5", episodes, ends=ends)
 
 
-def _flat(file: Any, task_key: str) -> dict[str, NDArray[Any]]:
+def _flat(file: Any, task_key: str, info: tuple[str, ...]) -> dict[str, NDArray[Any]]:
     """The arrays of a flat file that are looked at, those of the steps' infos among them."""
     arrays: dict[str, NDArray[Any]] = {}
     for prefix in INFO_PREFIXES:
@@ -65,7 +65,7 @@ def _flat(file: Any, task_key: str) -> dict[str, NDArray[Any]]:
             arrays |= {
                 prefix + name: np.asarray(item[()])
                 for name, item in group.items()
-                if isinstance(item, h5py.Dataset) and wanted(prefix + name, task_key)
+                if isinstance(item, h5py.Dataset) and wanted(prefix + name, task_key, info)
             }
     return arrays
 

@@ -54,7 +54,9 @@ def data_folder(folder: Path) -> Path:
     return folder / "data" if (folder / "data").is_dir() else folder
 
 
-def read_minari(folder: Path, name: str, task_key: str, entries: list[str]) -> RawDataset:
+def read_minari(
+    folder: Path, name: str, task_key: str, entries: list[str], info: tuple[str, ...] = ()
+) -> RawDataset:
     """Episodes of a Minari dataset; `entries` names the parts of a dictionary observation to join.
 
     Raises:
@@ -68,7 +70,7 @@ def read_minari(folder: Path, name: str, task_key: str, entries: list[str]) -> R
             _check_space(dataset.observation_space, entries, name)
             metadata = list(dataset.storage.get_episode_metadata(dataset.episode_indices))
             episodes = [
-                _episode(raw, about, entries, task_key)
+                _episode(raw, about, entries, task_key, info)
                 for raw, about in zip(dataset.iterate_episodes(), metadata, strict=True)
             ]
             space, spec = dataset.action_space, dataset.env_spec
@@ -103,15 +105,15 @@ def _check_space(space: Any, entries: list[str], name: str) -> None:
         )
 
 
-def _episode(raw: Any, about: dict[str, Any], entries: list[str], task_key: str) -> RawEpisode:
+def _episode(raw: Any, about: dict[str, Any], entries: list[str], task_key: str, info: tuple[str, ...]) -> RawEpisode:
     observations = raw.observations
     if entries:
         rows = [np.asarray(observations[entry]) for entry in entries]
         observations = np.concatenate([row.reshape(len(row), -1) for row in rows], axis=1)
     n, success = len(raw.actions), about.get("success")
     infos: dict[str, NDArray[Any]] = {}
-    for name in SUCCESS_NAMES:
-        values = np.asarray(raw.infos[name]) if raw.infos and name in raw.infos else np.zeros(0)
+    for name in dict.fromkeys((*SUCCESS_NAMES, *info)):
+        values = _info(raw.infos, name)
         if n and len(values) in (n, n + 1):  # with that of the reset, or without
             infos[name] = values[len(values) - n :].reshape(n, -1)[:, 0]
     record = step_record(int(about.get(FIRST_SUCCESS, -1)), n)
@@ -129,6 +131,15 @@ def _episode(raw: Any, about: dict[str, Any], entries: list[str], task_key: str)
         seed=None if seed is None else int(seed),
         task=None if task is None else str(task),
     )
+
+
+def _info(infos: Any, name: str) -> NDArray[Any]:
+    """An entry of the steps' infos, of nested ones by names joined by a slash; empty where there is none."""
+    for part in name.split("/"):
+        if not isinstance(infos, dict) or part not in infos:
+            return np.zeros(0)
+        infos = infos[part]
+    return np.zeros(0) if isinstance(infos, dict) else np.asarray(infos)
 
 
 def _from_zero(episode: RawEpisode, start: int) -> RawEpisode:

@@ -62,15 +62,15 @@ FIRST_SUCCESS = "success_step"
 OPTIONAL = (LENGTHS, CONTINUED, FIRST_SUCCESS, "seeds", *END_NAMES, *LIMIT_NAMES, *EPISODE_IDS)
 
 
-def wanted(name: str, task_key: str) -> bool:
-    """Whether an array of a file is looked at; the others, images say, are never read."""
+def wanted(name: str, task_key: str, info: tuple[str, ...] = ()) -> bool:
+    """Whether an array of a file is looked at; the others, images say, are never read. `info` names further entries of the steps' infos."""
     if name in ("observations", "actions", "rewards", task_key, *OPTIONAL):
         return True
-    return any(name == prefix + record for prefix in INFO_PREFIXES for record in SUCCESS_NAMES)
+    return any(name == prefix + record for prefix in INFO_PREFIXES for record in (*SUCCESS_NAMES, *info))
 
 
 def split(
-    arrays: dict[str, NDArray[Any]], name: str, task_key: str
+    arrays: dict[str, NDArray[Any]], name: str, task_key: str, info: tuple[str, ...] = ()
 ) -> tuple[tuple[RawEpisode, ...], tuple[str, ...]]:
     """Episodes of arrays laid end to end, and the fields that their ends were read from.
 
@@ -97,7 +97,7 @@ def split(
     observations = _observations(arrays, name, lengths)
     actions = np.split(arrays["actions"], stops[:-1])
     rewards = np.split(arrays["rewards"].reshape(n_rows, -1)[:, 0] if n_rows else arrays["rewards"], stops[:-1])
-    success, steps = _success(arrays, name, len(lengths), n_rows)
+    success, steps = _success(arrays, name, len(lengths), n_rows, info)
     infos = {key: np.split(values, stops[:-1]) for key, values in steps.items()}
     if "success" not in infos and (first := _per_episode(arrays, FIRST_SUCCESS, name, len(lengths))) is not None:
         infos["success"] = [step_record(int(step), int(n)) for step, n in zip(first, lengths, strict=True)]
@@ -131,18 +131,18 @@ def text(value: Any) -> str:
 
 
 def _success(
-    arrays: dict[str, NDArray[Any]], name: str, n: int, n_rows: int
+    arrays: dict[str, NDArray[Any]], name: str, n: int, n_rows: int, info: tuple[str, ...]
 ) -> tuple[NDArray[Any] | None, dict[str, NDArray[Any]]]:
     """(E,) success of each episode, and (N,) records of each step, as far as there are any."""
     whole: NDArray[Any] | None = None
     steps: dict[str, NDArray[Any]] = {}
-    for record in SUCCESS_NAMES:
+    for record in dict.fromkeys((*SUCCESS_NAMES, *info)):
         key = next((prefix + record for prefix in INFO_PREFIXES if prefix + record in arrays), None)
         if key is None:
             continue
         if arrays[key].size == n_rows and n != n_rows:
             steps[record] = arrays[key].reshape(-1)
-        elif whole is None:
+        elif whole is None and record in SUCCESS_NAMES:
             whole = _per_episode(arrays, key, name, n)
     return whole, steps
 

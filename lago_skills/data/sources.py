@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from lago_skills.core import ActionSpace, Episode
 from lago_skills.data.config import SourceConfig
 from lago_skills.data.episodes import read_npz
-from lago_skills.data.raw import RawDataset, RawEpisode
-from lago_skills.errors import DataError, ShapeError
+from lago_skills.data.raw import SUCCESS_NAMES, RawDataset, RawEpisode
+from lago_skills.errors import DataError, ShapeError, StudyError
 from lago_skills.artifacts.folder import file_hash, fingerprint
 
 TOLERANCE = 1e-5
@@ -59,13 +59,13 @@ def read(config: SourceConfig, root: Path) -> RawDataset:
     if path.is_dir():
         from lago_skills.data.minari_files import read_minari
 
-        return read_minari(path, config.name, config.task_key, config.observations)
+        return read_minari(path, config.name, config.task_key, config.observations, config.info)
     from lago_skills.data.hdf5_files import is_hdf5, read_hdf5
 
     if zipfile.is_zipfile(path):
-        return read_npz(path, config.task_key)
+        return read_npz(path, config.task_key, config.info)
     if is_hdf5(path):
-        return read_hdf5(path, config.task_key, config.observations)
+        return read_hdf5(path, config.task_key, config.observations, config.info)
     raise DataError(
         f"data {str(path)!r} is neither NPZ nor HDF5 (it begins with {_head(path)!r}); expected one of them, or a Minari "
         "dataset's folder; convert it, or correct the path"
@@ -199,22 +199,28 @@ def success_steps(raw: RawEpisode, config: SourceConfig, where: str) -> tuple[bo
     Raises:
         DataError: what the rule looks at was not recorded.
     """
-    rule, n = config.success, len(raw.actions)
-    if rule == "all":
+    shown, rule, n = config.success, config.rule, len(raw.actions)
+    if shown == "all":
         return True, n - 1
-    if rule == "recorded":
+    if shown == "recorded":
         return _recorded(raw, where)
-    if rule == "terminated":
-        return raw.terminated, n - 1 if raw.terminated else None
-    if raw.rewards is None:
+    if raw.rewards is None and (rule is None or rule.reads_rewards):
         raise DataError(
-            f"{where}: found no rewards; expected some, as success = {rule!r} looks at them; say otherwise how success shows with success = ..."
+            f"{where}: found no rewards; expected some, as success = {shown!r} looks at them; say otherwise how success shows with success = ..."
         )
-    if rule == "rewarded":
+    if rule is None:
+        assert raw.rewards is not None
         succeeded = bool(n and raw.rewards[-1] > 0)
-    else:
-        succeeded = float(raw.rewards.sum()) >= rule
-    return succeeded, n - 1 if succeeded else None
+        return succeeded, n - 1 if succeeded else None
+    entry = rule.name.replace(".", "/")
+    if rule.kind == "info" and entry not in raw.infos and entry in SUCCESS_NAMES and raw.success is not None:
+        return raw.success, None
+    rewards = np.zeros(n) if raw.rewards is None else raw.rewards
+    try:
+        steps = np.flatnonzero(rule.steps(rewards, raw.infos, terminated=raw.terminated, truncated=raw.truncated))
+    except StudyError as error:
+        raise DataError(f"{where}: {error}") from error
+    return bool(len(steps)), int(steps[0]) if len(steps) else None
 
 
 def _recorded(raw: RawEpisode, where: str) -> tuple[bool, int | None]:
