@@ -56,6 +56,9 @@ def test_a_run_that_was_killed_goes_on_as_if_it_had_not_been(tmp_path: Path) -> 
     whole = train(made, config, 0)
     assert same(went_on, whole)
     assert len(went_on.harvested) == len(whole.harvested) > 0
+    ends = [[(each.terminated, each.truncated) for each in run.harvested] for run in (went_on, whole)]
+    assert ends[0] == ends[1]
+    assert all(one or other for one, other in ends[0])
     with (tmp_path / "curve.csv").open() as stream:
         assert [row["step"] for row in csv.DictReader(stream)] == ["300", "600", "900"]
 

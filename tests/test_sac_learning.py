@@ -37,7 +37,7 @@ def test_plain_sac_learns_to_repeat_what_it_sees() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(300)
 def test_a_good_guide_beats_none_and_a_wrong_one_is_overcome() -> None:
     plain = LEARN.model_copy(update=METHODS["sac"].settings)
     longer = {"n_steps": 5_000}

@@ -61,6 +61,11 @@ def test_a_fall_is_no_survival() -> None:
     assert steps("terminated", terminated=True, truncated=False) == [4]
 
 
+def test_a_recording_that_was_cut_off_was_neither_truncated_nor_terminated() -> None:
+    assert [steps(text, truncated=False) for text in ("truncated", "terminated")] == [[], []]
+    assert [steps(text, truncated=False) for text in ("reward >= 1 at the last step", "return >= 1")] == [[4], [4]]
+
+
 @pytest.mark.parametrize(
     "text", ["", "info.", "success", "reward => 1", "return", "terminated at noon", "reward >= many"]
 )
@@ -125,4 +130,4 @@ def test_a_source_is_judged_by_the_rule_that_it_names(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"expected an entry 'success'"):
         judged("info.success")
     with pytest.raises(ValueError, match=r"'info\.NAME'"):
-        judged("sucess")
+        judged("solved")

@@ -17,7 +17,7 @@ END_NAMES = ("terminals", "terminations", "terminated", *DONE_NAMES)
 LIMIT_NAMES = ("timeouts", "truncations", "truncated")
 CUT_NAMES = ("episode_terminals",)
 """True at every end, as the first version of d3rlpy writes it."""
-EPISODE_IDS = ("episode_ids", "episode_id", "episode_index", *CUT_NAMES)
+EPISODE_IDS = ("episode_ids", "episode_id", "episode_index")
 CONTINUED = "next_observations"
 
 
@@ -46,7 +46,7 @@ def episode_ends(arrays: dict[str, NDArray[Any]], name: str, n_rows: int, needed
         for key in (*END_NAMES, *LIMIT_NAMES, *CUT_NAMES)
         if key in arrays and not _one_per_episode(arrays, key)
     }
-    ids = next((key for key in EPISODE_IDS if key in arrays and key not in CUT_NAMES), None)
+    ids = next((key for key in EPISODE_IDS if key in arrays), None)
     limits = _any(flags, LIMIT_NAMES, n_rows)
     cut = _any(flags, CUT_NAMES, n_rows)
     terminal = _any(flags, tuple(key for key in END_NAMES if key not in DONE_NAMES), n_rows)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from lago_skills.data.ends import CONTINUED, END_NAMES, EPISODE_IDS, LENGTHS, LIMIT_NAMES, episode_ends
+from lago_skills.data.ends import CONTINUED, CUT_NAMES, END_NAMES, EPISODE_IDS, LENGTHS, LIMIT_NAMES, episode_ends
 from lago_skills.errors import DataError
 
 Kind = Literal["minari", "npz", "hdf5"]
@@ -59,7 +59,7 @@ class RawDataset:
 NEEDED = "observations (N, S), actions (N, A), rewards (N,), and lengths (E,) or terminals (N,)"
 FIRST_SUCCESS = "success_step"
 """Number of the action that first succeeded, one per episode; -1 where none did or nobody recorded which."""
-OPTIONAL = (LENGTHS, CONTINUED, FIRST_SUCCESS, "seeds", *END_NAMES, *LIMIT_NAMES, *EPISODE_IDS)
+OPTIONAL = (LENGTHS, CONTINUED, FIRST_SUCCESS, "seeds", *END_NAMES, *LIMIT_NAMES, *CUT_NAMES, *EPISODE_IDS)
 
 
 def wanted(name: str, task_key: str, info: tuple[str, ...] = ()) -> bool:

@@ -243,17 +243,18 @@ class Loop:
         transition = Transition(observations, states, rewards, terminated, truncated, crashed)
         self.algorithm.observe(transition, self.episodes)
         for number in np.flatnonzero(transition.ended).tolist():
-            self._end_episode(number, bool(terminated[number]), infos[number])
+            self._end_episode(number, bool(terminated[number]), bool(truncated[number]), infos[number])
             self.episodes[number] = self._next_episode(number)
 
-    def _end_episode(self, number: int, terminated: bool, info: dict[str, Any]) -> None:
+    def _end_episode(self, number: int, terminated: bool, truncated: bool, info: dict[str, Any]) -> None:
         episode = self.episodes[number]
         success = self.problem.success_of(info, terminated)
         self.window.successes.append(success)
         self.window.returns.append(float(np.sum(episode.rewards)))
         self.algorithm.end_episode(number, episode, terminated, success)
         if success and self.config.harvest:
-            self.harvest.add(self.problem.tasks[int(self.tasks[number])], episode)
+            task = self.problem.tasks[int(self.tasks[number])]
+            self.harvest.add(task, episode, terminated=terminated, truncated=truncated)
 
     def _next_episode(self, number: int) -> RunningEpisode:
         seed = self.problem.first_seed + self.n_episodes

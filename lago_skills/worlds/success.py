@@ -70,8 +70,11 @@ class SuccessRule:
         Raises:
             StudyError: the info has no such entry, or one that is neither true nor false; or the function fails.
         """
-        if self.last_step and not (so_far.terminated or so_far.truncated):
-            return False
+        over = so_far.terminated or so_far.truncated
+        return self._solved(so_far) if over or not self.last_step else False
+
+    def _solved(self, so_far: EpisodeSoFar) -> bool:
+        """Whether the rule holds at the step that the episode has come to, whether or not it counts there."""
         if self.kind == "terminated":
             return so_far.terminated
         if self.kind == "truncated":
@@ -114,6 +117,8 @@ class SuccessRule:
     ) -> NDArray[np.bool_]:
         """(T,) whether the task is solved at each step of a recorded episode: (T,) rewards, and each info's entry as (T,).
 
+        A recording that was cut off is judged at its last step too; it was not truncated for that.
+
         Raises:
             StudyError: as `solved`.
         """
@@ -126,10 +131,10 @@ class SuccessRule:
                 float(rewards[step]),
                 info,
                 terminated=last and terminated,
-                truncated=last and (truncated or not terminated),
+                truncated=last and truncated,
             )
             if last or not self.last_step:
-                solved[step] = self.solved(so_far)
+                solved[step] = self._solved(so_far)
         return solved
 
 

@@ -20,8 +20,8 @@ class Harvest:
     def __init__(self) -> None:
         self.episodes: list[Episode] = []
 
-    def add(self, task_id: str, episode: RunningEpisode) -> None:
-        """Add an episode that succeeded."""
+    def add(self, task_id: str, episode: RunningEpisode, *, terminated: bool, truncated: bool) -> None:
+        """Add an episode that succeeded, and say what ended it."""
         actions: NDArray[Any] = np.asarray(episode.actions)
         discrete = np.issubdtype(actions.dtype, np.integer)
         self.episodes.append(
@@ -32,6 +32,8 @@ class Harvest:
                 actions=actions.astype(np.int64) if discrete else actions.astype(np.float32),
                 rewards=np.asarray(episode.rewards, np.float32),
                 success=True,
+                terminated=terminated,
+                truncated=truncated,
             )
         )
 
@@ -40,11 +42,14 @@ class Harvest:
         for number, episode in enumerate(self.episodes):
             for name in ARRAYS:
                 checkpoint.put(f"harvest/{number}/{name}", getattr(episode, name))
-        checkpoint.values["harvest"] = [(episode.task_id, episode.seed) for episode in self.episodes]
+        checkpoint.values["harvest"] = [
+            (episode.task_id, episode.seed, episode.terminated, episode.truncated) for episode in self.episodes
+        ]
 
     def get(self, checkpoint: Checkpoint) -> None:
         """What `put` saved."""
-        self.episodes = [
-            Episode(task, seed, *(checkpoint.array(f"harvest/{number}/{name}") for name in ARRAYS), success=True)
-            for number, (task, seed) in enumerate(checkpoint.values["harvest"])
-        ]
+        self.episodes = []
+        for number, (task, seed, *ends) in enumerate(checkpoint.values["harvest"]):
+            terminated, truncated = ends or (True, False)  # checkpoints of before: success ended an episode
+            arrays = (checkpoint.array(f"harvest/{number}/{name}") for name in ARRAYS)
+            self.episodes.append(Episode(task, seed, *arrays, success=True, terminated=terminated, truncated=truncated))
