@@ -130,6 +130,17 @@ def test_lengths_that_contradict_the_flags_are_refused(tmp_path: Path) -> None:
         read_path(tmp_path / "x.npz")
 
 
+def test_numbers_of_episodes_say_where_they_end(tmp_path: Path) -> None:
+    arrays = {"observations": np.zeros((9, 3)), "actions": np.zeros((9, 1)), "rewards": np.zeros(9)}
+    np.savez(tmp_path / "x.npz", **arrays, episode_index=np.array([4, 4, 4, 4, 7, 7, 2, 2, 2]))  # pyright: ignore[reportArgumentType]
+    episodes = read_path(tmp_path / "x.npz")
+    assert [len(raw.actions) for raw in episodes] == [4, 2, 3]
+    assert not any(raw.terminated or raw.truncated for raw in episodes)
+    np.savez(tmp_path / "y.npz", **arrays, episode_index=np.arange(3))  # pyright: ignore[reportArgumentType]
+    with pytest.raises(DataError, match="3 entries of 'episode_index' and 9 actions"):
+        read_path(tmp_path / "y.npz")
+
+
 def test_shuffled_rows_are_refused(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     np.savez(
