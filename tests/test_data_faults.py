@@ -197,7 +197,6 @@ def own(*sentences: str) -> str:
         (HEAD + '[[data]]\npath = "a.npz"\nminari = "b"', r"data\.0.*one of path and minari"),
         (HEAD + '[[data]]\npath = "a.npz"\ntaks = "push"', r"unknown key 'data\.0\.taks'.*did you mean 'task'"),
         (HEAD + '[[data]]\npath = "a.npz"\nkeep = "most"', r"found data\.0\.keep = 'most'"),
-        (HEAD + "[collect]\nepisodes_per_task = 0", r"episodes_per_task = 0 and no \[\[data\]\] of task 'reach'"),
         (HEAD + '[segment]\nchange_points = ["door-open"]', r"found 'door-open' in segment\.change_points"),
         (HEAD + "[weighting]\ntemperature = -1", r"found weighting\.temperature = -1"),
         (own("do it", "Do  it"), "found tasks 't0' and 't1' with the same sentence 'Do  it'; expected one of its own"),

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import logsumexp, softmax  # pyright: ignore[reportUnknownVariableType]
 
 from lago_skills.decoder.steps import LabelledSteps
 from lago_skills.decoder.trained_decoder import (
@@ -67,8 +68,13 @@ def log_likelihood(decoder: Decoder, steps: LabelledSteps, rows: NDArray[Any]) -
 def mixture_log_density(components: Components, actions: NDArray[Any]) -> NDArray[np.float64]:
     """(n,) log-density of (n, A) actions under components of K = 1."""
     parts = _per_number(components, actions).sum(axis=2) + np.log(np.maximum(components.weights[:, 0], 1e-30))  # (n, M)
-    top = parts.max(axis=1, keepdims=True)
-    return (top + np.log(np.exp(parts - top).sum(axis=1, keepdims=True)))[:, 0]
+    return _log_sum(parts)
+
+
+def _log_sum(parts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The log of the sum of exponentials over the last axis."""
+    total: Any = logsumexp(parts, axis=-1)
+    return total
 
 
 def _per_number(components: Components, actions: NDArray[Any]) -> NDArray[np.float64]:
@@ -130,10 +136,8 @@ def _by_segment(steps: LabelledSteps, rows: NDArray[Any], losses: NDArray[np.flo
 def _losses(decoder: Decoder, steps: LabelledSteps, rows: NDArray[Any]) -> Loss:
     if isinstance(decoder, DiscreteDecoderWeights):
         logits = np.exp(-GRID)[None, :, None] * _log_probs(decoder, steps, rows)[:, None, :]  # (n, G, A)
-        top = logits.max(axis=2, keepdims=True)
-        whole = (top + np.log(np.exp(logits - top).sum(axis=2, keepdims=True)))[..., 0]
         chosen = logits[np.arange(len(rows)), :, steps.actions[rows, 0].astype(np.int64)]
-        return _by_segment(steps, rows, (whole - chosen)[:, :, None])
+        return _by_segment(steps, rows, (_log_sum(logits) - chosen)[:, :, None])
     components, actions = decode_steps(decoder, steps, rows), steps.actions[rows]
     squares = (actions[:, None, :] - components.means[:, 0]) ** 2  # (n, M, A)
     logstd = np.clip(
@@ -143,15 +147,13 @@ def _losses(decoder: Decoder, steps: LabelledSteps, rows: NDArray[Any]) -> Loss:
     share = np.log(np.maximum(components.weights[:, 0], 1e-30))
     best = int(np.argmin(_mixture_cost(per_number, share)))
     parts = share - per_number[:, best].sum(axis=2)  # (n, M)
-    responsibility = np.exp(parts - parts.max(axis=1, keepdims=True))
-    responsibility /= responsibility.sum(axis=1, keepdims=True)
+    responsibility: Any = softmax(parts, axis=1)
     return _by_segment(steps, rows, np.einsum("nm,ngma->nga", responsibility, per_number))
 
 
 def _mixture_cost(per_number: NDArray[np.float64], share: NDArray[np.float64]) -> NDArray[np.float64]:
     parts = share[:, None] - per_number.sum(axis=3)  # (n, G, M)
-    top = parts.max(axis=2, keepdims=True)
-    return -(top[..., 0] + np.log(np.exp(parts - top).sum(axis=2))).sum(axis=0)
+    return -_log_sum(parts).sum(axis=0)
 
 
 def _log_probs(decoder: DiscreteDecoderWeights, steps: LabelledSteps, rows: NDArray[Any]) -> NDArray[np.float64]:

@@ -391,5 +391,5 @@ def _load(path: Path, kind: type[DecoderWeights] | type[DiscreteDecoderWeights])
     except KeyError as error:
         raise ArtifactCorrupt(
             f"decoder weights {str(path)!r} are not those of a {kind.__name__} ({error}); expected a decoder written by this "
-            "version of the package; pretrain again"
+            "version of the package; pretrain again (lago pretrain STUDY)"
         ) from error

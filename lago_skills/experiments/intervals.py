@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -43,6 +47,25 @@ def stratified_mean(
     rng = np.random.default_rng(seed)
     means = np.mean([rng.choice(each, (n_resamples, len(each))).mean(axis=1) for each in scores], axis=0)
     return mean, (float(np.quantile(means, 0.025)), float(np.quantile(means, 0.975)))
+
+
+def success_over_tasks(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The mean over tasks of the mean over a task's seeds with its 95 % interval, and how much was measured.
+
+    Rows have `task`, `seed`, `success` and `episodes`; `stratified_mean` says how the interval is made.
+    """
+    by_task: defaultdict[str, list[float]] = defaultdict(list)
+    for row in rows:
+        by_task[row["task"]].append(row["success"])
+    mean, ends = stratified_mean([np.array(each) for each in by_task.values()])
+    return {
+        "success": round(mean, 4),
+        "low": ends and round(ends[0], 4),
+        "high": ends and round(ends[1], 4),
+        "tasks": len(by_task),
+        "seeds": len({row["seed"] for row in rows}),
+        "episodes": sum(row["episodes"] for row in rows),
+    }
 
 
 def iqm(scores: NDArray[np.float64]) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sys
 from collections import defaultdict
@@ -11,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+
+from filelock import lock_descriptor
 
 from lago_skills.artifacts.folder import fingerprint
 from lago_skills.artifacts.workers import Progress, WorkerPool
@@ -113,9 +114,7 @@ def claim(table: Table, cell: Cell) -> Generator[bool]:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f".{fingerprint(dict(cell))[:16]}.lock"
     with path.open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not lock_descriptor(lock.fileno(), blocking=False):
             yield False
             return
         yield True

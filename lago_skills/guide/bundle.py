@@ -97,7 +97,7 @@ def load_bundle(folder: Path, library: SkillLibrary | None = None, grounding: Gr
     except (OSError, ValueError, KeyError, TypeError, PlanError) as error:
         raise ArtifactCorrupt(
             f"bundle {str(folder)!r} cannot be read ({error}); expected the files that the build stage writes; "
-            "delete the folder and build again"
+            "delete the folder and build again (lago build STUDY)"
         ) from error
 
 

@@ -114,7 +114,7 @@ class QueryNetwork:
         except (KeyError, IndexError, ShapeError) as error:
             raise ArtifactCorrupt(
                 f"query network {str(path)!r} cannot be used ({error}); expected one written by this version of the package; "
-                "delete its folder and build again"
+                "delete its folder and build again (lago build STUDY)"
             ) from error
         return network
 

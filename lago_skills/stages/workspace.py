@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -60,14 +59,14 @@ def exclusive(space: Workspace) -> Generator[None]:
     Raises:
         StudyBusy: another command holds it.
     """
+    from filelock import lock_descriptor  # what only looks at a study does not wait for it
+
     path = space.artifact(".lock")
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+        if not lock_descriptor(lock.fileno(), blocking=False):
             raise StudyBusy(
                 f"found another command at work on study {space.study.name!r}; expected one at a time, since they would make "
                 "the same artifacts; wait for it to end and run this one again"
-            ) from error
+            )
         yield

@@ -20,7 +20,7 @@ from lago_skills.experiments.baselines import direct
 from lago_skills.experiments.baselines.controllers import METRES, ControllerGuide, NumbersController, WordsController
 from lago_skills.experiments.cells import Cell, Column, Row, Schema, optional_float
 from lago_skills.experiments.evaluation_episodes import eval_seeds, play_on
-from lago_skills.experiments.intervals import stratified_mean
+from lago_skills.experiments.intervals import success_over_tasks
 from lago_skills.experiments.replicate import Say
 from lago_skills.experiments.table import Choice, Grid, Opener, Results, Table, as_text, interval, refuse
 from lago_skills.guide.guides import LibraryGuide
@@ -256,10 +256,6 @@ def summary(rows: list[Row]) -> list[dict[str, Any]]:
         groups[row["plan_form"], row["actor"], row["noise"], row["prior_of"], row["steps"], row["level"]].append(row)
     entries: list[dict[str, Any]] = []
     for (form, actor, noise, learner, steps, group), members in groups.items():
-        by_task: defaultdict[str, list[float]] = defaultdict(list)
-        for row in members:
-            by_task[row["task"]].append(row["success"])
-        mean, ends = stratified_mean([np.array(values) for values in by_task.values()])
         last = [row["success_last"] for row in members if row["success_last"] is not None]
         entries.append(
             {
@@ -269,13 +265,8 @@ def summary(rows: list[Row]) -> list[dict[str, Any]]:
                 "noise": noise,
                 "steps": steps,
                 "level": group,
-                "success": round(mean, 4),
-                "low": ends and round(ends[0], 4),
-                "high": ends and round(ends[1], 4),
+                **success_over_tasks(members),
                 "success_last": round(float(np.mean(last)), 4) if last else None,
-                "tasks": len(by_task),
-                "seeds": len({row["seed"] for row in members}),
-                "episodes": sum(row["episodes"] for row in members),
             }
         )
     return entries

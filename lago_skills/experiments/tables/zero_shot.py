@@ -13,7 +13,7 @@ import numpy as np
 from lago_skills.experiments.baselines.controllers import GAINS
 from lago_skills.experiments.cells import Cell, Column, Row, Schema, mixed
 from lago_skills.experiments.evaluation_episodes import play_on
-from lago_skills.experiments.intervals import stratified_mean
+from lago_skills.experiments.intervals import success_over_tasks
 from lago_skills.experiments.table import Choice, Grid, Opener, Results, Table, demonstrated_tasks, interval, refuse
 
 METHODS = ("library", "bc-text", "bc-onehot", "replay", "random-library", *GAINS, "random", "scripted")
@@ -126,23 +126,17 @@ def summary(rows: list[Row]) -> list[dict[str, Any]]:
         groups, key=lambda key: (key[1], key[2] or np.inf, order.get(key[0], len(order)))
     ):
         group = groups[method, level, demos]
-        by_task: defaultdict[str, list[Row]] = defaultdict(list)
+        last_by_task: defaultdict[str, list[float]] = defaultdict(list)
         for row in group:
-            by_task[row["task"]].append(row)
-        mean, ends = stratified_mean([np.array([row["success"] for row in each]) for each in by_task.values()])
-        last = [float(np.mean([row["success_last"] for row in each])) for each in by_task.values()]
+            last_by_task[row["task"]].append(row["success_last"])
+        last = [float(np.mean(each)) for each in last_by_task.values()]
         entries.append(
             {
                 "method": method,
                 "level": level,
                 "demos": demos,
-                "success": round(mean, 4),
-                "low": ends and round(ends[0], 4),
-                "high": ends and round(ends[1], 4),
+                **success_over_tasks(group),
                 "success_last": round(float(np.mean(last)), 4),
-                "tasks": len(by_task),
-                "seeds": len({row["seed"] for row in group}),
-                "episodes": sum(row["episodes"] for row in group),
             }
         )
     return entries
