@@ -28,7 +28,7 @@ def main() -> None:
     grounding, (segments, _) = words.study.grounding, segment.load(words)
     books = plan.plans(numbers)
     totals = np.zeros(3)
-    for task, runs in collect.episodes(words).items():
+    for task, runs in collect.load(words.collected).items():
         book = books[task].book
         assert book is not None
         steps = book.steps

@@ -118,7 +118,7 @@ def test_pictures_are_drawn_of_real_tasks(tmp_path: Path) -> None:
     space = Workspace(tmp_path, file, load_study(file))
     run_stages(space, collect, plan, segment)
     found, embeddings = segment.load(space)
-    episodes, config = collect.episodes(space), space.study.decoder
+    episodes, config = collect.load(space.collected), space.study.decoder
     steps = labelled_steps(episodes, plan.playbooks(space), found, embeddings, space.study.grounding, config)
     from lago_skills.decoder.pretrain import pretrain
     from lago_skills.decoder.runtime import DecoderWeights

@@ -111,9 +111,9 @@ def test_from_files_to_a_guide_by_recorded_answers(lago: Lago, tmp_path: Path) -
     assert [s.skill for s in found if s.episode == 0] == ["move 1", "move 2", "move 3"]
     assert set(embeddings) == {"move 1", "move 2", "move 3"}
     steps = labelled_steps(
-        collect.episodes(space), plan.playbooks(space), found, embeddings, space.study.grounding, DecoderConfig()
+        collect.load(space.collected), plan.playbooks(space), found, embeddings, space.study.grounding, DecoderConfig()
     )
-    assert len(steps.actions) == sum(len(e.actions) for e in collect.episodes(space)["task-0"])
+    assert len(steps.actions) == sum(len(e.actions) for e in collect.load(space.collected)["task-0"])
     small = space.study.model_copy(update={"decoder": DecoderConfig(n_updates=300, hidden_sizes=(32,), algorithm="bc")})
     for stage in ("pretrain", "build"):
         run_stage(replace(space, study=small), stage)
@@ -122,9 +122,9 @@ def test_from_files_to_a_guide_by_recorded_answers(lago: Lago, tmp_path: Path) -
     there, back = guide.prior(np.array([[0.2, 1.0], [0.9, 1.0]]), "task-1").greedy()[:, 0]
     assert there > 0.3, "move 1 goes right"
     assert back < -0.3, "and move 3, beyond a half, back"
-    before = measured_motions.motions_path(space).read_text()
+    before = space.motions.read_text()
     assert lago("plan", "cart", "--segments")[0] == 0
-    assert measured_motions.motions_path(space).read_text() == before, "the same data, the same numbers"
+    assert space.motions.read_text() == before, "the same data, the same numbers"
 
 
 def plan_with_the_words_of_the_data(lago: Lago, tmp_path: Path, space: Workspace, request: dict[str, Any]) -> None:
@@ -154,7 +154,7 @@ def test_later_requests_list_the_sentences_of_earlier_ones(lago: Lago, tmp_path:
     assert request["custom_id"].startswith(f"motions/task-{GROUP}#")
     assert "- glide 2\n" in request["body"]["messages"][0]["content"]
     with pytest.raises(PlanError, match=f"no names for the motions of task-{GROUP};"):
-        measured_motions.complete(space, TranscriptFile(plan.transcripts_path(space)))
+        measured_motions.complete(space, TranscriptFile(space.transcripts))
 
 
 def test_a_bad_answer_is_told_and_another_one_taken(lago: Lago, tmp_path: Path) -> None:
@@ -172,7 +172,7 @@ def test_a_bad_answer_is_told_and_another_one_taken(lago: Lago, tmp_path: Path) 
     assert "found None as the name of motion 2 of task 'task-0'" in err
     assert "answer of m" in err
     assert answer(lago, tmp_path, export(lago, tmp_path)[0], names_answer(known))[0] == 0
-    assert measured_motions.complete(space, TranscriptFile(plan.transcripts_path(space))).words == (
+    assert measured_motions.complete(space, TranscriptFile(space.transcripts)).words == (
         "move 1",
         "move 2",
         "move 3",
@@ -241,7 +241,7 @@ def test_names_in_any_language_are_taken(tmp_path: Path) -> None:
 
 def test_a_damaged_motion_file_is_one_sentence(tmp_path: Path) -> None:
     space = space_of(tmp_path)
-    path = measured_motions.motions_path(space)
+    path = space.motions
     path.parent.mkdir(parents=True)
     for text in ("{", '{"task-0": {"motions": [{}]}}'):
         path.write_text(text)

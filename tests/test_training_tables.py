@@ -137,7 +137,7 @@ def test_the_nearest_step_says_what_was_done_there(space: Workspace) -> None:
     advisers = advisers_of(space)
     guide: LibraryGuide = advisers.nearest_step
     task = space.study.seen[0]
-    episode = collect.episodes(advisers.replicate.space)[task.id][0]
+    episode = collect.load(advisers.replicate.space.collected)[task.id][0]
     observations = episode.observations[:-1].astype(np.float64)
     retrieval = guide.retrieve(observations, task.id)
     prior = guide.decode(retrieval)

@@ -184,7 +184,7 @@ def _print_table(rows: list[dict[str, Any]], summary: dict[str, Any]) -> None:
 
 
 def _tasks(space: Workspace) -> tuple[tuple[Task, ...], tuple[Task, ...]]:
-    return plan.demonstrated(space), plan.undemonstrated(space)
+    return plan.demonstrated(space.study), plan.undemonstrated(space.study)
 
 
 def _live(space: Workspace, options: argparse.Namespace) -> list[str]:
@@ -215,7 +215,7 @@ def _live(space: Workspace, options: argparse.Namespace) -> list[str]:
             return list(failed.values())
         asked |= {request.key for request in todo}
         _say(f"asking    {len(todo)} requests of {config.model}")
-        ask(todo, config, plan.transcripts_path(space), report)
+        ask(todo, config, space.transcripts, report)
 
 
 def _missing(space: Workspace, options: argparse.Namespace) -> list[Request]:
@@ -228,7 +228,7 @@ def _missing(space: Workspace, options: argparse.Namespace) -> list[Request]:
     if names.open is not None:
         missing.append(names.open)
     if options.wordings:
-        tasks = (*space.study.seen, *plan.undemonstrated(space))
+        tasks = (*space.study.seen, *plan.undemonstrated(space.study))
         in_use = (*space.study.seen, *space.study.unseen)
         missing += wordings_requests(tasks, in_use, read_wordings(planner.transcripts, tasks))
     if options.direct:
@@ -264,7 +264,7 @@ def _scenes(space: Workspace) -> None:
     from lago_skills.planner import scenes
     from lago_skills.stages.planning.measured_scenes import measure
 
-    path = plan.scenes_path(space)
+    path = space.scenes
     scenes.save(path, measure(space.world, space.study.seen))
     _say(f"feature ranges written to {path}; requests, and with them recorded answers, may change")
 

@@ -173,7 +173,7 @@ class Behaviour:
         """Sentences, and how many segments of other demonstrations of each (rows) are most like which (columns)."""
         names = list(self.states)
         confusion = np.zeros((len(names), len(names)), np.int64)
-        episodes, books = collect.episodes(other.segmented), plan.playbooks(other.space)
+        episodes, books = collect.load(other.segmented.collected), plan.playbooks(other.space)
         for item in segment.load(other.space)[0]:
             step, episode = books[item.task_id].steps[item.step], episodes[item.task_id][item.episode]
             states = episode.observations[item.start : item.stop].astype(np.float64)
@@ -190,7 +190,7 @@ class Behaviour:
         """For each skill: demonstrated segments by the direction in which the effector went, in the frame of thing and place."""
         assert self.guide.ends is not None
         grounding, space = anchored(self.replicate.space.study.grounding), self.replicate.space
-        episodes, books = collect.episodes(space), plan.playbooks(space)
+        episodes, books = collect.load(space.collected), plan.playbooks(space)
         counts: defaultdict[str, defaultdict[str, int]] = defaultdict(lambda: defaultdict(int))
         for item in segment.load(space)[0]:
             states = episodes[item.task_id][item.episode].observations[[item.start, item.stop]].astype(np.float64)
@@ -260,7 +260,7 @@ class _Changed:
 def states_of(replicate: Replicate) -> dict[str, list[tuple[str, Step, NDArray[np.float64]]]]:
     """By skill: states in which demonstrations show it, evenly over its segments, by task."""
     space = replicate.segmented
-    episodes, books = collect.episodes(space), plan.playbooks(space)
+    episodes, books = collect.load(space.collected), plan.playbooks(space)
     rows: defaultdict[str, defaultdict[tuple[str, int], list[NDArray[np.float64]]]] = defaultdict(
         lambda: defaultdict(list)
     )

@@ -140,7 +140,9 @@ class Replicate:
         """The demonstrated segments, for replay."""
         space = self.segmented
         segments, embeddings = segment.load(space)
-        return Demonstrated(space.study.grounding, collect.episodes(space), segments, plan.playbooks(space), embeddings)
+        return Demonstrated(
+            space.study.grounding, collect.load(space.collected), segments, plan.playbooks(space), embeddings
+        )
 
     def cloned(self, kind: cloning.Kind, task: Task) -> ClonedTask:
         """The policy of a task that was cloned without playbooks."""

@@ -33,7 +33,7 @@ def pictures(space: Workspace, decoder: Decoder) -> dict[str, bytes]:
         ArtifactCorrupt: its artifact is damaged.
     """
     segments, embeddings = segment.load(space)
-    episodes, books = collect.episodes(space), plan.playbooks(space)
+    episodes, books = collect.load(space.collected), plan.playbooks(space)
     study, ends = space.study, segment.ends(space)
     steps = labelled_steps(episodes, books, segments, embeddings, study.grounding, study.decoder, ends=ends)
     rows = np.flatnonzero(steps.held_out) if steps.held_out.any() else np.arange(len(steps.actions))

@@ -109,7 +109,7 @@ def _copy_into_place(source: Path, target: Path) -> None:
 
 def _probes(space: Workspace, segments: list[Segment], books: dict[str, Playbook]) -> NDArray[np.float32]:
     """(P, I) decoder inputs in the middle of demonstrated segments, evenly over all of them."""
-    episodes, ends, grounding = collect.episodes(space), segment.ends(space), space.study.grounding
+    episodes, ends, grounding = collect.load(space.collected), segment.ends(space), space.study.grounding
     rows: list[NDArray[np.float32]] = []
     chosen: list[int] = np.unique(np.linspace(0, len(segments) - 1, N_PROBES).astype(int)).tolist()
     for number in chosen:

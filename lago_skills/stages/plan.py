@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from lago_skills.artifacts.folder import ArtifactWriter, verify
@@ -20,24 +19,10 @@ from lago_skills.playbook import read_playbook, write_playbook
 from lago_skills.stages.job import Job
 from lago_skills.stages.planning import measured_motions
 from lago_skills.stages.workspace import Workspace
+from lago_skills.study import Study
 
 VERSION = 2
 PLAYBOOKS_FILE, LINT_FILE = "playbooks.json", "lint.json"
-
-
-def transcripts_path(space: Workspace) -> Path:
-    """The study's transcript file."""
-    return space.root / "data" / "transcripts" / f"{space.study.recordings}.jsonl"
-
-
-def scenes_path(space: Workspace) -> Path:
-    """The study's scene file."""
-    return space.root / "data" / "scenes" / f"{space.study.recordings}.json"
-
-
-def lint_path(space: Workspace) -> Path:
-    """The study's lint file."""
-    return space.root / "data" / "lint" / f"{space.study.recordings}.jsonl"
 
 
 def planner(space: Workspace) -> Planner:
@@ -49,12 +34,11 @@ def planner(space: Workspace) -> Planner:
         StudyError: the study's own grounding cannot be loaded.
     """
     grounding = space.study.grounding
-    transcripts = TranscriptFile(transcripts_path(space))
+    transcripts = TranscriptFile(space.transcripts)
     named = measured_motions.naming(space, transcripts)
     known: dict[str, Scene] = {}
-    path = scenes_path(space)
-    if not space.study.environment or path.exists():
-        known = scenes.load(path)
+    if not space.study.environment or space.scenes.exists():
+        known = scenes.load(space.scenes)
     for task in space.study.own_tasks:  # ranges from the study file, until they are measured
         bounds = {feature.name: (feature.low, feature.high) for feature in grounding.vocabulary.features}
         known.setdefault(task, Scene(task, bounds))
@@ -63,7 +47,7 @@ def planner(space: Workspace) -> Planner:
         grounding=grounding,
         scenes=known,
         transcripts=transcripts,
-        lint=LintFile(lint_path(space)),
+        lint=LintFile(space.lint),
         model=space.study.plan.model,
         use_repairs=space.study.plan.repair,
         brief=space.study.plan.prompt == "brief",
@@ -72,14 +56,14 @@ def planner(space: Workspace) -> Planner:
     )
 
 
-def demonstrated(space: Workspace) -> tuple[Task, ...]:
+def demonstrated(study: Study) -> tuple[Task, ...]:
     """Seen tasks that are planned: all but those whose data is cut by change points."""
-    return tuple(task for task in space.study.seen if task not in space.study.unplanned)
+    return tuple(task for task in study.seen if task not in study.unplanned)
 
 
-def undemonstrated(space: Workspace) -> tuple[Task, ...]:
+def undemonstrated(study: Study) -> tuple[Task, ...]:
     """Unseen and merely planned tasks: asked with the words of all training tasks."""
-    return (*space.study.unseen, *space.study.planned)
+    return (*study.unseen, *study.planned)
 
 
 def plans(space: Workspace) -> dict[str, Plan]:
@@ -89,7 +73,7 @@ def plans(space: Workspace) -> dict[str, Plan]:
         ArtifactCorrupt: the transcript file is damaged.
         PlanError: the scene or the lint file cannot be read.
     """
-    return planner(space).plans(demonstrated(space), undemonstrated(space))
+    return planner(space).plans(demonstrated(space.study), undemonstrated(space.study))
 
 
 def find_plan(space: Workspace, task: str) -> Plan:
@@ -117,8 +101,8 @@ def jobs(space: Workspace) -> list[Job]:
     """
     maker = planner(space)
     measured_motions.complete(space, maker.transcripts)
-    books = maker.playbooks(demonstrated(space), undemonstrated(space))
-    known = maker.plans(demonstrated(space), undemonstrated(space))
+    books = maker.playbooks(demonstrated(space.study), undemonstrated(space.study))
+    known = maker.plans(demonstrated(space.study), undemonstrated(space.study))
     lint = {name: summary(plan) for name, plan in known.items()}
 
     def make(writer: ArtifactWriter, progress: Progress) -> None:

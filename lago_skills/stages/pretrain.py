@@ -31,7 +31,7 @@ def job(space: Workspace, seed: int, folder: Path, *, learn_text: bool = True) -
 
         segments, embeddings = segment.load(space)
         steps = labelled_steps(
-            collect.episodes(space),
+            collect.load(space.collected),
             plan.playbooks(space),
             segments,
             embeddings,

@@ -16,7 +16,7 @@ from lago_skills.planner.wordings import read_wordings
 from lago_skills.query.dataset import query_steps
 from lago_skills.query.runtime import LearnedQuery, QueryNetwork
 from lago_skills.query.steps import QuerySteps
-from lago_skills.stages import collect, plan, pretrain, segment
+from lago_skills.stages import collect, pretrain, segment
 from lago_skills.stages.job import Job, digest
 from lago_skills.stages.workspace import Workspace
 
@@ -101,7 +101,7 @@ def training_steps(space: Workspace, decoder_dir: Path) -> tuple[QuerySteps, dic
     table = dict(zip(texts, embed(texts), strict=True))
     words = {task: np.stack([table[text] for text in several]) for task, several in ways.items()}
     steps = query_steps(
-        collect.episodes(space),
+        collect.load(space.collected),
         segments,
         latents,
         words,
@@ -121,5 +121,5 @@ def _words(space: Workspace) -> dict[str, list[str]]:
     """Recorded other ways to ask for the demonstrated tasks."""
     from lago_skills.llm.transcripts import TranscriptFile
 
-    known = read_wordings(TranscriptFile(plan.transcripts_path(space)), space.study.seen)
+    known = read_wordings(TranscriptFile(space.transcripts), space.study.seen)
     return {task.id: known.texts.get(task.id, [])[: MAX_WORDINGS - 1] for task in space.study.seen}

@@ -41,12 +41,12 @@ def jobs(space: Workspace) -> list[Job]:
     unplanned = [task.id for task in space.study.unplanned]
     names = Naming({}, {}, None)
     if unplanned:
-        names = measured_motions.complete(space, TranscriptFile(plan.transcripts_path(space)))
+        names = measured_motions.complete(space, TranscriptFile(space.transcripts))
 
     def make(writer: ArtifactWriter, progress: Progress) -> None:
         from lago_skills.text.embed import MODEL_SHA256, embed
 
-        books, episodes = plan.playbooks(space), collect.episodes(space)
+        books, episodes = plan.playbooks(space), collect.load(space.collected)
         planned = {name: runs for name, runs in episodes.items() if name not in unplanned}
         if space.study.plan.form == "words":
             segments = _align(space, planned, books, writer, progress)

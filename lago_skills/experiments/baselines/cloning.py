@@ -28,7 +28,7 @@ from lago_skills.decoder.steps import Phrases
 from lago_skills.experiments.baselines.cloning_policies import ClonedTask
 from lago_skills.llm.transcripts import TranscriptFile
 from lago_skills.planner.wordings import read_wordings
-from lago_skills.stages import collect, plan
+from lago_skills.stages import collect
 from lago_skills.stages.job import Job, digest
 from lago_skills.stages.planning import phrases
 from lago_skills.stages.workspace import Workspace
@@ -68,7 +68,7 @@ def job(space: Workspace, kind: Kind) -> Job:
     def make(writer: ArtifactWriter, progress: Progress) -> None:
         from lago_skills.decoder.pretrain import pretrain
 
-        episodes = collect.episodes(space)
+        episodes = collect.load(space.collected)
         books, segments = one_step(space.study.seen, episodes, space.study.grounding)
         embeddings = texts(space.study.seen, kind)
         steps = labelled_steps(
@@ -127,7 +127,7 @@ def _words(space: Workspace) -> Phrases | None:
     """The recorded wordings of the demonstrated tasks, and the groups of sentences that the decoder's text head has too."""
     study = space.study
     tasks = study.seen + study.unseen + study.planned
-    known = read_wordings(TranscriptFile(plan.transcripts_path(space)), tasks)
+    known = read_wordings(TranscriptFile(space.transcripts), tasks)
     if not known.texts:
         return None
     own = [[task.sentence, *known.texts.get(task.id, [])] for task in study.seen]

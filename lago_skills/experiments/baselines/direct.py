@@ -26,7 +26,7 @@ def requests(space: Workspace) -> list[Request]:
     """One request for each task and start state that the study has."""
     from lago_skills.worlds.seeds import EVAL_SEED
 
-    ours = {task.id: task for task in (*space.study.seen, *plan.undemonstrated(space))}
+    ours = {task.id: task for task in (*space.study.seen, *plan.undemonstrated(space.study))}
     chosen = [ours[name] for name in TASKS if name in ours]
     return [request for task in chosen for request in _requests(space, task, [EVAL_SEED + i for i in range(STARTS)])]
 
@@ -44,7 +44,7 @@ def motions(space: Workspace, task: Task, seeds: list[int]) -> list[tuple[Waypoi
         TranscriptMissing: a start state has no answer.
         PlanError: an answer is no motion.
     """
-    transcripts = TranscriptFile(plan.transcripts_path(space))
+    transcripts = TranscriptFile(space.transcripts)
     recorded: list[tuple[Waypoint, ...]] = []
     for request in _requests(space, task, seeds):
         answer = transcripts.get(request)

@@ -57,7 +57,7 @@ def _row(space: Workspace, count: int) -> Row:
     from lago_skills.decoder.pretrain import pretrain
 
     config, grounding = space.study.decoder, space.study.grounding
-    episodes = {task: runs[:count] for task, runs in collect.episodes(space).items()}
+    episodes = {task: runs[:count] for task, runs in collect.load(space.collected).items()}
     books = plan.playbooks(space)
     times, cpu = [time.perf_counter()], time.process_time()
     segments: list[Segment] = label_episodes(episodes, books, grounding)

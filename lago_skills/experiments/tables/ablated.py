@@ -38,8 +38,8 @@ class Ablated:
         self._replicate, self._say = replicate, say
         self.space = replicate.segmented
         self.segments, self.embeddings = segment.load(self.space)
-        self.books, self.episodes = plan.playbooks(self.space), collect.episodes(self.space)
-        self._fresh, self._fresh_segments = collect.episodes(other.segmented), segment.load(other.segmented)[0]
+        self.books, self.episodes = plan.playbooks(self.space), collect.load(self.space.collected)
+        self._fresh, self._fresh_segments = collect.load(other.segmented.collected), segment.load(other.segmented)[0]
         self._trained: dict[str, tuple[DecoderWeights, float]] = {}
 
     @cached_property

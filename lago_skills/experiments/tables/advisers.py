@@ -97,7 +97,7 @@ class Advisers:
         """No decoder: each skill does what the nearest of its demonstrated steps did."""
         guide, space = self.replicate.guide, self.replicate.space
         segments, embeddings = segment.load(space)
-        study, runs = space.study, collect.episodes(space)
+        study, runs = space.study, collect.load(space.collected)
         books, ends = plan.playbooks(space), segment.ends(space)
         steps = labelled_steps(runs, books, segments, embeddings, study.grounding, study.decoder, ends=ends)
         return NearestStepGuide(guide, steps, list(dict.fromkeys(item.skill for item in segments)))
@@ -147,7 +147,7 @@ class Advisers:
 
     def demonstrations(self, task: Task, demos: int) -> list[Episode]:
         """Of the task itself."""
-        return collect.episodes(self._target(task, demos).space)[task.id]
+        return collect.load(self._target(task, demos).space.collected)[task.id]
 
     def cloned(self, tasks: tuple[Task, ...], demos: int) -> ClonedGuide:
         """Policies cloned from demonstrations of the tasks themselves: of each by itself, or, without a number of them, of the seen tasks together."""

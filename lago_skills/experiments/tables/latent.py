@@ -188,7 +188,7 @@ class Latent(Table):
         from lago_skills.planner.wordings import read_wordings
         from lago_skills.stages.planning.phrases import VERBS
 
-        known = read_wordings(TranscriptFile(plan.transcripts_path(space)), (*space.study.seen, *space.study.unseen))
+        known = read_wordings(TranscriptFile(space.transcripts), (*space.study.seen, *space.study.unseen))
         return (*VERBS, *space.study.grounding.synonyms, *known.terms)
 
     def _guide(self, cell: Cell, book: Playbook) -> LibraryGuide:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from lago_skills.core import Segment, Task
@@ -18,18 +17,13 @@ from lago_skills.stages import collect
 from lago_skills.stages.workspace import Workspace
 
 
-def motions_path(space: Workspace) -> Path:
-    """The study's file of measured motions: its own, since they are those of its data."""
-    return space.root / "data" / "motions" / f"{space.study.name}.json"
-
-
 def load(space: Workspace) -> dict[str, Motions]:
     """Measured motions, by task id; empty where nothing has been measured.
 
     Raises:
         PlanError: the file is not of this form.
     """
-    path = motions_path(space)
+    path = space.motions
     if not path.exists():
         return {}
     try:
@@ -72,7 +66,7 @@ def measure(space: Workspace, say: Callable[[str], None], *, again: bool) -> Non
             task, episodes, space.study.grounding, config.penalty, config.min_steps, config.max_motions
         )
         say(f"{task}: {len(known[task].motions)} kinds of motion in {len(episodes)} episodes")
-    path = motions_path(space)
+    path = space.motions
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = [f"  {json.dumps(name)}: {json.dumps(asdict(motions))}" for name, motions in known.items()]
     path.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
@@ -81,7 +75,7 @@ def measure(space: Workspace, say: Callable[[str], None], *, again: bool) -> Non
 
 def _episodes(space: Workspace, tasks: list[Task]) -> dict[str, list[Any]]:
     try:
-        collected = collect.episodes(space)
+        collected = collect.load(space.collected)
     except ArtifactMissing as error:
         raise ArtifactMissing(
             f"tasks {[task.id for task in tasks]} are to be cut by change points, and their episodes are not there; expected "

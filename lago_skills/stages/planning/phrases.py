@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from lago_skills.core import Task
 from lago_skills.decoder.steps import Phrases
 from lago_skills.planner.wordings import NONE, Wordings, read_wordings
-from lago_skills.stages import plan
 from lago_skills.stages.workspace import Workspace
 from lago_skills.text.embed import embed
 
@@ -94,7 +93,7 @@ def phrases(space: Workspace, sentences: list[str]) -> Phrases | None:
     from lago_skills.llm.transcripts import TranscriptFile
 
     tasks = space.study.seen + space.study.unseen + space.study.planned
-    known = read_wordings(TranscriptFile(plan.transcripts_path(space)), tasks)
+    known = read_wordings(TranscriptFile(space.transcripts), tasks)
     if not known.terms and not known.texts:
         return None
     asked = tuple(task for task in tasks if task.id != NONE)

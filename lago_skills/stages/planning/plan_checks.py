@@ -121,7 +121,7 @@ def _undemonstrated(guide: LibraryGuide, book: Playbook) -> dict[str, list[tuple
 
 def _shown(space: Workspace, task: Task) -> list[Episode]:
     try:
-        return collect.episodes(space)[task.id]
+        return collect.load(space.collected)[task.id]
     except ArtifactMissing:
         return []
 

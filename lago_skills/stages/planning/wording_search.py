@@ -25,8 +25,8 @@ def job(space: Workspace) -> Job:
     Raises:
         PlanError: a task has no recorded wordings.
     """
-    tasks = (*space.study.seen, *plan.undemonstrated(space))
-    known = read_wordings(TranscriptFile(plan.transcripts_path(space)), tasks)
+    tasks = (*space.study.seen, *plan.undemonstrated(space.study))
+    known = read_wordings(TranscriptFile(space.transcripts), tasks)
     check_wordings(known, tasks, space.study.name)
     texts = {task.id: [task.sentence, *known.texts[task.id]] for task in tasks}
 
@@ -71,7 +71,7 @@ def matcher(space: Workspace, say: Callable[[str], None]) -> WordingMatcher:
         with StageProgress("wordings", work.total, work.unit) as progress:
             work.run(lambda done, note: progress.update(work.name, done, note))
             progress.finish(work.name, work.total)
-    tasks = (*space.study.seen, *plan.undemonstrated(space))
+    tasks = (*space.study.seen, *plan.undemonstrated(space.study))
     return WordingMatcher.load(work.folder, tuple(task.id for task in tasks))
 
 
