@@ -92,7 +92,7 @@ def _problems(space: Workspace) -> list[str]:
             except LagoError as error:
                 problems.append(str(error))
     try:
-        measured_motions.complete(space, planner.transcripts)
+        measured_motions.complete(space.study, measured_motions.load(space.motions), planner.transcripts)
         if not problems:
             planner.playbooks(*tasks)
     except LagoError as error:
@@ -224,17 +224,17 @@ def _missing(space: Workspace, options: argparse.Namespace) -> list[Request]:
 
     planner = plan.planner(space)
     missing = planner.missing(*_tasks(space), repairs=options.repair)
-    names = measured_motions.naming(space, planner.transcripts)
+    names = measured_motions.naming(space.study, measured_motions.load(space.motions), planner.transcripts)
     if names.open is not None:
         missing.append(names.open)
     if options.wordings:
-        tasks = (*space.study.seen, *plan.undemonstrated(space.study))
+        tasks = space.study.all_tasks
         in_use = (*space.study.seen, *space.study.unseen)
         missing += wordings_requests(tasks, in_use, read_wordings(planner.transcripts, tasks))
     if options.direct:
         from lago_skills.experiments.baselines import direct
 
-        missing += direct.missing(space, planner.transcripts)
+        missing += direct.missing(space.study, planner.transcripts)
     return missing
 
 
