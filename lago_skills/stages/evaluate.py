@@ -28,10 +28,11 @@ RESULTS_FILE = "episodes.csv"
 def jobs(space: Workspace) -> list[Job]:
     """One job per unseen task."""
     bundle, study = space.artifact("bundle"), space.study
-    return [_job(study, task, bundle, space.artifact("zero-shot", task.id)) for task in study.unseen]
+    bundle_digest = digest(bundle)  # once: it hashes every file
+    return [_job(study, task, bundle, bundle_digest, space.artifact("zero-shot", task.id)) for task in study.unseen]
 
 
-def _job(study: Study, task: Task, bundle: Path, folder: Path) -> Job:
+def _job(study: Study, task: Task, bundle: Path, bundle_digest: str, folder: Path) -> Job:
     n_episodes = study.zero_shot.episodes
 
     def make(writer: ArtifactWriter, progress: Progress) -> None:
@@ -48,7 +49,7 @@ def _job(study: Study, task: Task, bundle: Path, folder: Path) -> Job:
     recipe: dict[str, Any] = {
         "stage": "evaluate",
         "version": VERSION,
-        "bundle": digest(bundle),
+        "bundle": bundle_digest,
         "task": task.env_id,
         "horizon": task.horizon_steps,
         "episodes": n_episodes,

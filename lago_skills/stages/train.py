@@ -67,9 +67,11 @@ def learner_config(config: TrainConfig, name: str) -> SACConfig | PPOConfig:
 def jobs(space: Workspace) -> list[Job]:
     """One job per run."""
     bundle = space.artifact("bundle")
+    bundle_digest = digest(bundle)  # once: it hashes every file
     folders = space.artifact("runs"), space.artifact("unfinished")
     return [
-        _job(space.study, run, bundle, *(each / run.name for each in folders)) for run in training_runs(space.study)
+        _job(space.study, run, bundle, bundle_digest, *(each / run.name for each in folders))
+        for run in training_runs(space.study)
     ]
 
 
@@ -107,13 +109,13 @@ def load_policy(
     return lambda observations: act(observations, np.zeros(len(observations), np.int64)), leader
 
 
-def _job(study: Study, run: TrainingRun, bundle: Path, folder: Path, unfinished: Path) -> Job:
+def _job(study: Study, run: TrainingRun, bundle: Path, bundle_digest: str, folder: Path, unfinished: Path) -> Job:
     config, final_episodes = learner_config(study.train, run.algorithm), study.train.final_episodes
     advised = methods.method(run.algorithm).adviser != "none"
     recipe: dict[str, Any] = {
         "stage": "train",
         "version": VERSION,
-        "bundle": digest(bundle) if advised else None,
+        "bundle": bundle_digest if advised else None,
         "task": run.task.env_id,
         "horizon": run.task.horizon_steps,
         "algorithm": run.algorithm,
