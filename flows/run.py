@@ -6,19 +6,22 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
-from types import FrameType
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
 
 from flows.local_server.server import loopback_works, prefect_server
+from lago_skills.artifacts.executor import Call, Executor, Processes, in_order
+from lago_skills.artifacts.folder import Manifest
 from lago_skills.artifacts.progress import StageProgress
-from lago_skills.artifacts.workers import WorkerPool
+from lago_skills.artifacts.workers import Listener, WorkerPool
 from lago_skills.commands.stages import STAGES, JobAddress, require_earlier
 from lago_skills.stages.job import Job
-from lago_skills.stages.workspace import Workspace, exclusive
+from lago_skills.stages.workspace import Workspace, exclusive, open_workspace
+
+R = TypeVar("R")
 
 
 def say(text: str) -> None:
@@ -26,9 +29,32 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)  # noqa: T201
 
 
-def address(space: Workspace, job: Job) -> JobAddress:
-    """How a worker process finds the job."""
-    return JobAddress(str(space.root), str(space.study_file), job.stage, job.name)
+@dataclass(frozen=True)
+class PrefectTasks:
+    """Prefect's task runner, inside of a flow: a Prefect task for each call, which waits for the call's process."""
+
+    name: str
+    """Of the tasks."""
+
+    def run(
+        self,
+        calls: Sequence[Call[R]],
+        n_workers: int,
+        listener: Listener | None = None,
+        finished: Callable[[Call[R], R], None] | None = None,
+    ) -> list[R]:
+        """See `Executor`."""
+        from prefect import task
+
+        with WorkerPool(n_workers, listener) as pool:
+
+            @task(name=self.name, task_run_name=self.name + ": {name}", persist_result=False)
+            def make(name: str, number: int) -> R:
+                call = calls[number]
+                return pool.wait(call.what, pool.submit(name, call.work))
+
+            futures = [make.submit(call.name, number) for number, call in enumerate(calls)]
+            return in_order(calls, (future.result() for future in futures), finished)
 
 
 def pending_jobs(space: Workspace, stage: str) -> list[Job]:
@@ -46,66 +72,41 @@ def pending_jobs(space: Workspace, stage: str) -> list[Job]:
     return pending
 
 
-@contextmanager
-def _pool(space: Workspace, jobs: list[Job]) -> Generator[tuple[WorkerPool, StageProgress]]:
-    """Workers and a progress display for some jobs; Ctrl-C stops the workers at once."""
-    with StageProgress(jobs[0].stage, sum(job.total for job in jobs), jobs[0].unit) as progress:
-        pool = WorkerPool(min(space.study.workers, len(jobs)), progress.update)
+def run_stage(space: Workspace, stage: str, executor: Executor) -> dict[str, Manifest]:
+    """Make what a stage still has to make; returns the manifests of that, by job.
 
-        def stop(number: int, frame: FrameType | None) -> None:
-            pool.kill()
-            raise KeyboardInterrupt
-
-        before = signal.signal(signal.SIGINT, stop)
-        try:
-            yield pool, progress
-            pool.close()
-        except BaseException:
-            pool.kill()
-            raise
-        finally:
-            signal.signal(signal.SIGINT, before)
-
-
-def _one(pool: WorkerPool, progress: StageProgress, where: JobAddress, total: int) -> dict[str, Any]:
-    manifest = pool.wait(str(where), pool.submit(where.name, where))
-    progress.finish(where.name, total)
-    return {"job": where.name, "digest": manifest.digest, "seconds": manifest.seconds, **manifest.summary}
+    Raises:
+        LagoError: what the first failing job raised.
+    """
+    jobs = pending_jobs(space, stage)
+    if not jobs:
+        return {}
+    calls: list[Call[Manifest]] = []
+    for job in jobs:
+        where = JobAddress(str(space.root), str(space.study_file), job.stage, job.name)
+        calls.append(Call(job.name, str(where), where))
+    totals = {job.name: job.total for job in jobs}
+    with StageProgress(stage, sum(totals.values()), jobs[0].unit) as progress:
+        manifests = executor.run(
+            calls,
+            min(space.study.workers, len(jobs)),
+            progress.update,
+            lambda call, _: progress.finish(call.name, totals[call.name]),
+        )
+    return dict(zip(totals, manifests, strict=True))
 
 
-def run_plain(space: Workspace, stages: list[str]) -> None:
-    """The stages without Prefect, for a machine that cannot talk to itself."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    for stage in stages:
-        jobs = pending_jobs(space, stage)
-        if not jobs:
-            continue
-        with _pool(space, jobs) as (pool, progress), ThreadPoolExecutor(space.study.workers) as threads:
-            futures = [threads.submit(_one, pool, progress, address(space, job), job.total) for job in jobs]
-            for future in futures:
-                future.result()
-
-
-def stage_body(space: Workspace, stage: str) -> list[dict[str, Any]]:
+def stage_body(root: str, study_file: str, stage: str) -> list[dict[str, Any]]:
     """What every stage's flow does: a Prefect task per pending job. Call it inside a flow.
 
     Raises:
         LagoError: what the first failing job raised.
     """
-    from prefect import task
-
-    jobs = pending_jobs(space, stage)
-    if not jobs:
-        return []
-    with _pool(space, jobs) as (pool, progress):
-
-        @task(name=stage, task_run_name=stage + ": {where.name}", persist_result=False)
-        def make(where: JobAddress, total: int) -> dict[str, Any]:
-            return _one(pool, progress, where, total)
-
-        futures = [make.submit(address(space, job), job.total) for job in jobs]
-        return [future.result() for future in futures]
+    manifests = run_stage(open_workspace(Path(root), Path(study_file)), stage, PrefectTasks(stage))
+    return [
+        {"job": name, "digest": each.digest, "seconds": each.seconds, **each.summary}
+        for name, each in manifests.items()
+    ]
 
 
 def all_done(space: Workspace, stages: list[str]) -> bool:
@@ -137,7 +138,8 @@ def run_stages(space: Workspace, stages: list[str], run: Callable[[], object]) -
 def _run_held(space: Workspace, stages: list[str], run: Callable[[], object]) -> None:
     if not loopback_works():
         say("no loopback network here: running the stages without Prefect's server")
-        run_plain(space, stages)
+        for stage in stages:
+            run_stage(space, stage, Processes())
         return
     with prefect_server(space.root) as url:
         say(f"Prefect: {url.removesuffix('/api')}")

@@ -6,17 +6,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.run import stage_body
-from lago_skills.stages.workspace import open_workspace
 
 
 @flow(name="train", task_runner=ThreadPoolTaskRunner(max_workers=64), validate_parameters=False)
 def train(study_file: str, root: str = ".") -> list[dict[str, Any]]:
     """Train online, guided and plain."""
-    return stage_body(open_workspace(Path(root), Path(study_file)), "train")
+    return stage_body(root, study_file, "train")

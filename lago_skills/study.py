@@ -189,6 +189,11 @@ class Study(_Section):
         return self.find(self.tasks.planned)
 
     @property
+    def all_tasks(self) -> tuple[Task, ...]:
+        """Training tasks, tasks without demonstrations and merely planned ones, in this order."""
+        return (*self.seen, *self.unseen, *self.planned)
+
+    @property
     def unplanned(self) -> tuple[Task, ...]:
         """Seen tasks whose data is cut by change points; they need no playbook."""
         return self.find(self.segment.change_points)
@@ -298,7 +303,7 @@ def load_study(path: Path) -> Study:
 def _check_sentences(study: Study, path: Path) -> None:
     """Two tasks with one sentence could not be told apart: not by the planner, and not by who asks for one of them."""
     known: dict[str, str] = {}
-    for task in (*study.seen, *study.unseen, *study.planned):
+    for task in study.all_tasks:
         sentence = " ".join(task.sentence.casefold().split())
         if sentence in known:
             raise StudyError(

@@ -25,10 +25,10 @@ def main() -> None:
     """Print both figures, task by task and over all steps."""
     words = open_workspace(ROOT, ROOT / "data/studies/words.toml")
     numbers = open_workspace(ROOT, ROOT / "data/studies/metaworld.toml")
-    grounding, (segments, _) = words.study.grounding, segment.load(words)
+    grounding, (segments, _) = words.study.grounding, segment.load(words.artifact("segments"))
     books = plan.plans(numbers)
     totals = np.zeros(3)
-    for task, runs in collect.episodes(words).items():
+    for task, runs in collect.load(words.collected).items():
         book = books[task].book
         assert book is not None
         steps = book.steps

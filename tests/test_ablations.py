@@ -193,13 +193,9 @@ def test_likelihoods_are_of_other_demonstrations_and_simple_densities_of_those_t
     table = ablations.Ablations(space, silent)
     ablated, other = (table.ablated(seed, 1) for seed in (0, 1))
     config = ablated.space.study.decoder
-    from lago_skills.decoder.dataset import labelled_steps
     from lago_skills.decoder.trained_decoder import DecoderWeights
 
-    own, fresh = (
-        labelled_steps(g.episodes, g.books, g.segments, g.embeddings, space.study.grounding, config)
-        for g in (ablated, other)
-    )
+    own, fresh = (each.labelled.steps(config) for each in (ablated, other))
     decoder, seconds = ablated.decoder(VARIANTS["default"])
     assert isinstance(decoder, DecoderWeights)
     assert seconds > 0.0
@@ -209,7 +205,7 @@ def test_likelihoods_are_of_other_demonstrations_and_simple_densities_of_those_t
     raw = VARIANTS["raw observation"]
     unlike = ablated.decoder(raw)[0]
     assert unlike.input_size == 42
-    state = ablated.episodes["push"][0].observations[:2]
+    state = ablated.labelled.episodes["push"][0].observations[:2]
     assert ablated.guide(raw, unlike).prior(state, "reach-wall").greedy().shape == (2, 4)
     figures = ablated.densities(VARIANTS["default"], decoder)
     assert ablated.densities(VARIANTS["not calibrated"], plain)["nll"] != figures["nll"]

@@ -164,8 +164,8 @@ def test_tasks_are_cloned_as_one_step_towards_the_goal_with_all_demonstrations(t
     assert one["push"].steps == (Step("push the puck to a goal", Target("goal", (0.0, 0.0, 0.0))),)
     assert [(s.episode, s.start, s.stop) for s in segments] == [(0, 0, 5), (1, 0, 5)]
     for kind in cloning.KINDS:
-        config = cloning.config(space, kind)
+        config = cloning.config(space.study, kind)
         assert (config.n_updates, config.hidden_sizes) == (30, (16,))  # the decoder's
         assert (config.held_out_share, config.context_swap_share, config.hindsight_share) == (0.0, 0.0, 0.0)
-    assert cloning.config(space, "bc-text").uses_phrases
-    assert not cloning.config(space, "bc-onehot").uses_phrases
+    assert cloning.config(space.study, "bc-text").uses_phrases
+    assert not cloning.config(space.study, "bc-onehot").uses_phrases

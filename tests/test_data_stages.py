@@ -76,7 +76,7 @@ def collected(space: Workspace) -> None:
 
 def test_sources_become_the_same_artifact_as_demonstrations(space: Workspace, pushes: list[Episode]) -> None:
     collected(space)
-    found = collect.episodes(space)
+    found = collect.load(space.collected)
     assert same(found["push"], [*pushes, pushes[1]])
     assert same(found["reach"], [replace(pushes[0], task_id="reach")])
     push, reach = collect.jobs(space)
@@ -98,7 +98,7 @@ def test_scripted_demonstrations_beside_a_source(space: Workspace) -> None:
     space = open_workspace(space.root, space.study_file)
     assert [space.study.n_scripted(task) for task in space.study.seen] == [1, 0]
     collected(space)
-    assert [e.success for e in collect.episodes(space)["push"]] == [True] * 4
+    assert [e.success for e in collect.load(space.collected)["push"]] == [True] * 4
 
 
 def test_a_source_without_the_task_is_one_sentence(space: Workspace) -> None:
@@ -204,7 +204,7 @@ def test_files_are_exported(space: Workspace, capsys: pytest.CaptureFixture[str]
     (row,) = found["rows"]
     assert Path(row["dataset"]).parent == space.root / "data" / "exports"
     config = SourceConfig(path=row["dataset"])
-    assert same(loaded(config, "push", None), collect.episodes(space)["push"])
+    assert same(loaded(config, "push", None), collect.load(space.collected)["push"])
     assert not list(Path(row["dataset"]).parent.glob(".*"))
     code, _, err = lago(space, capsys, "export", "mine", "--task", "door-open")
     assert code == 2
@@ -227,7 +227,7 @@ def test_a_minari_dataset_is_exported_once_and_is_the_same_environment(
     assert shown["summary"]["environment"] == "lago/push-v0"
     assert shown["rows"][0]["success"] == 0.75
     config = SourceConfig(minari="lago/mine-push-v0")
-    episodes = collect.episodes(space)["push"]
+    episodes = collect.load(space.collected)["push"]
     assert same(loaded(config, "push", Sizes(39, ActionSpace(4))), episodes)
     dataset = minari.load_dataset("lago/mine-push-v0")
     about = dataset.storage.metadata

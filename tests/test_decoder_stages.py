@@ -13,7 +13,6 @@ import pytest
 from PIL import Image
 
 from lago_skills.core import Task
-from lago_skills.decoder.dataset import labelled_steps
 from lago_skills.errors import ArtifactCorrupt
 from lago_skills.experiments.tables import opposites
 from lago_skills.planner.wordings import Wordings
@@ -117,23 +116,21 @@ def test_pictures_are_drawn_of_real_tasks(tmp_path: Path) -> None:
     file = tmp_path / "data/studies/demo.toml"
     space = Workspace(tmp_path, file, load_study(file))
     run_stages(space, collect, plan, segment)
-    found, embeddings = segment.load(space)
-    episodes, config = collect.episodes(space), space.study.decoder
-    steps = labelled_steps(episodes, plan.playbooks(space), found, embeddings, space.study.grounding, config)
+    demonstrations, config = segment.labelled(space), space.study.decoder
+    steps = demonstrations.steps(config)
     from lago_skills.decoder.pretrain import pretrain
     from lago_skills.decoder.trained_decoder import DecoderWeights
 
     decoder, _ = pretrain(steps, config, 0, lambda update, metrics: None)
     assert isinstance(decoder, DecoderWeights)
-    drawn = decoder_pictures.pictures(space, decoder)
+    drawn = decoder_pictures.pictures(demonstrations, decoder, config)
     assert len(drawn) == 4
     assert all(min(size(png)) > 200 for png in drawn.values())
     strange = decoder_pictures.strange(decoder, steps, np.flatnonzero(steps.held_out))
     assert (np.diff(strange["distance"]) > 0).all()
     assert strange["spread after"][-1] > 1.5 * strange["spread before"][-1]
     assert strange["spread after"][0] == pytest.approx(strange["spread before"][0], rel=0.5)
-    books = plan.playbooks(space)
-    field = decoder_pictures.fields(decoder, episodes, found, embeddings, space.study.grounding, books)[0]
+    field = decoder_pictures.fields(decoder, demonstrations)[0]
     assert field.offsets.shape == field.actions.shape == (81, 2)
 
 

@@ -65,7 +65,7 @@ def run_live(space: Workspace) -> tuple[dict[str, Plan], list[Event]]:
         todo = [r for r in planner.missing(space.study.seen, space.study.unseen) if r.name not in failed]
         if not todo:
             return plan.plans(space), events
-        transcripts = TranscriptFile(plan.transcripts_path(space))
+        transcripts = TranscriptFile(space.transcripts)
         asyncio.run(LiveClient(space.study.plan.live, transcripts, events.append, lambda: False).ask(todo))
 
 
@@ -134,7 +134,7 @@ def test_what_goes_wrong_at_first_ends_in_a_playbook(name: str, tmp_path: Path) 
     assert any("connection broken" in event.text for event in events) == reply.reset
     assert reply is not DRIBBLE or any("no whole answer" in event.text for event in events)
     found = plans["task-1"]
-    transcripts = TranscriptFile(plan.transcripts_path(space))
+    transcripts = TranscriptFile(space.transcripts)
     if complaint is None:
         assert not found.repaired
         assert max(endpoint.asked.values()) == times + 1
@@ -237,7 +237,7 @@ def test_what_concerns_all_requests_stops_at_once_and_shows_no_key(status: int, 
     assert "OPENAI_API_KEY" in done.stderr
     assert KEY not in done.stderr + done.stdout
     assert sum(endpoint.asked.values()) == 1
-    assert not plan.transcripts_path(workspace(tmp_path, endpoint.url)).exists()
+    assert not workspace(tmp_path, endpoint.url).transcripts.exists()
 
 
 def test_no_key_and_no_header_is_ever_recorded(tmp_path: Path) -> None:
@@ -339,8 +339,8 @@ def test_a_command_that_is_killed_and_run_again_asks_nothing_twice(n_tasks: int,
         assert len(json.loads(done.stdout)["rows"]) == n_tasks
     assert sum(endpoint.asked.values()) == n_tasks
     assert set(endpoint.asked.values()) == {1}
-    assert len(TranscriptFile(plan.transcripts_path(space))) == n_tasks
-    for line in plan.transcripts_path(space).read_text().splitlines():
+    assert len(TranscriptFile(space.transcripts)) == n_tasks
+    for line in space.transcripts.read_text().splitlines():
         json.loads(line)
 
 
@@ -349,17 +349,17 @@ def test_killing_the_asker_itself_loses_at_most_what_was_on_its_way(tmp_path: Pa
         space = workspace(tmp_path, endpoint.url, 20, concurrency=2)
         process = start(tmp_path)
         wait_for(lambda: sum(endpoint.asked.values()) > 5)
-        for pid in holders(plan.transcripts_path(space)):
+        for pid in holders(space.transcripts):
             os.kill(pid, signal.SIGKILL)
         assert process.wait(timeout=60) == 2
-        journal = plan.transcripts_path(space).with_name("cart.jsonl.asked")
-        budget = Budget.of(LiveConfig(model="m"), TranscriptFile(plan.transcripts_path(space)))
+        journal = space.transcripts.with_name("cart.jsonl.asked")
+        budget = Budget.of(LiveConfig(model="m"), TranscriptFile(space.transcripts))
         assert journal.exists()
         assert 1 <= len(budget.reserved) <= 2, "what may have been paid is counted"
         done = lago(tmp_path, "plan", "cart", "--live", "--json")
     assert done.returncode == 0, done.stderr
     assert 20 <= sum(endpoint.asked.values()) <= 22
-    assert len(TranscriptFile(plan.transcripts_path(space))) == 20
+    assert len(TranscriptFile(space.transcripts)) == 20
 
 
 def holders(path: Path) -> list[int]:

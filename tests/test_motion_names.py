@@ -15,11 +15,10 @@ from lago_skills.core import Segment
 from lago_skills.data.episodes import save_episodes
 from lago_skills.data.motion_clusters import Motions
 from lago_skills.decoder.config import DecoderConfig
-from lago_skills.decoder.dataset import labelled_steps
 from lago_skills.errors import PlanError
 from lago_skills.llm.transcripts import TranscriptFile, answered
 from lago_skills.planner.motion_names import GROUP, naming_request, parse_names, read_names
-from lago_skills.stages import build, collect, plan, segment
+from lago_skills.stages import build, collect, segment
 from lago_skills.stages.planning import measured_motions
 from lago_skills.stages.workspace import Workspace
 from lago_skills.study import load_study
@@ -107,28 +106,26 @@ def test_from_files_to_a_guide_by_recorded_answers(lago: Lago, tmp_path: Path) -
     (job,) = segment.jobs(space)
     assert job.done
     assert job.recipe["names"]["task-0"][1] == "m"
-    found, embeddings = segment.load(space)
+    found, embeddings = segment.load(space.artifact("segments"))
     assert [s.skill for s in found if s.episode == 0] == ["move 1", "move 2", "move 3"]
     assert set(embeddings) == {"move 1", "move 2", "move 3"}
-    steps = labelled_steps(
-        collect.episodes(space), plan.playbooks(space), found, embeddings, space.study.grounding, DecoderConfig()
-    )
-    assert len(steps.actions) == sum(len(e.actions) for e in collect.episodes(space)["task-0"])
+    steps = segment.labelled(space).steps(DecoderConfig())
+    assert len(steps.actions) == sum(len(e.actions) for e in collect.load(space.collected)["task-0"])
     small = space.study.model_copy(update={"decoder": DecoderConfig(n_updates=300, hidden_sizes=(32,), algorithm="bc")})
     for stage in ("pretrain", "build"):
         run_stage(replace(space, study=small), stage)
-    guide = build.guide(space)
+    guide = build.guide(space.artifact("bundle"), space.study.grounding)
     assert {skill.sentence for skill in guide.library.list()} == {"move 1", "move 2", "move 3"}
     there, back = guide.prior(np.array([[0.2, 1.0], [0.9, 1.0]]), "task-1").greedy()[:, 0]
     assert there > 0.3, "move 1 goes right"
     assert back < -0.3, "and move 3, beyond a half, back"
-    before = measured_motions.motions_path(space).read_text()
+    before = space.motions.read_text()
     assert lago("plan", "cart", "--segments")[0] == 0
-    assert measured_motions.motions_path(space).read_text() == before, "the same data, the same numbers"
+    assert space.motions.read_text() == before, "the same data, the same numbers"
 
 
 def plan_with_the_words_of_the_data(lago: Lago, tmp_path: Path, space: Workspace, request: dict[str, Any]) -> None:
-    known = measured_motions.load(space)
+    known = measured_motions.load(space.motions)
     code, _, err = answer(lago, tmp_path, request, names_answer({"task-0": known["task-0"]}))
     assert code == 0, err
     assert "1 requests are open now" in err, "now the unseen task can be planned, with the words of the data"
@@ -147,21 +144,21 @@ def test_later_requests_list_the_sentences_of_earlier_ones(lago: Lago, tmp_path:
     space = space_of(tmp_path, n_seen=GROUP + 1)
     run_stage(space, "collect")
     (request,) = export(lago, tmp_path)
-    known = measured_motions.load(space)
+    known = measured_motions.load(space.motions)
     first = {f"task-{i}": known[f"task-{i}"] for i in range(GROUP)}
     answer(lago, tmp_path, request, names_answer(first, "glide"))
     (request,) = export(lago, tmp_path)
     assert request["custom_id"].startswith(f"motions/task-{GROUP}#")
     assert "- glide 2\n" in request["body"]["messages"][0]["content"]
     with pytest.raises(PlanError, match=f"no names for the motions of task-{GROUP};"):
-        measured_motions.complete(space, TranscriptFile(plan.transcripts_path(space)))
+        measured_motions.complete(space.study, measured_motions.load(space.motions), TranscriptFile(space.transcripts))
 
 
 def test_a_bad_answer_is_told_and_another_one_taken(lago: Lago, tmp_path: Path) -> None:
     space = space_of(tmp_path)
     run_stage(space, "collect")
     (request,) = export(lago, tmp_path)
-    known = measured_motions.load(space)
+    known = measured_motions.load(space.motions)
     short = json.loads(names_answer(known).split("\n")[1])
     del short["names"][1]
     code, _, err = answer(lago, tmp_path, request, json.dumps(short))
@@ -172,7 +169,9 @@ def test_a_bad_answer_is_told_and_another_one_taken(lago: Lago, tmp_path: Path) 
     assert "found None as the name of motion 2 of task 'task-0'" in err
     assert "answer of m" in err
     assert answer(lago, tmp_path, export(lago, tmp_path)[0], names_answer(known))[0] == 0
-    assert measured_motions.complete(space, TranscriptFile(plan.transcripts_path(space))).words == (
+    assert measured_motions.complete(
+        space.study, measured_motions.load(space.motions), TranscriptFile(space.transcripts)
+    ).words == (
         "move 1",
         "move 2",
         "move 3",
@@ -183,7 +182,7 @@ def test_an_endpoint_names_motions_and_is_asked_once(lago: Lago, tmp_path: Path)
     space = space_of(tmp_path)
     run_stage(space, "collect")
     measured_motions.measure(space, lambda text: None, again=False)
-    known = measured_motions.load(space)
+    known = measured_motions.load(space.motions)
     for good in (False, True):
 
         def behave(before: int, body: dict[str, Any], good: bool = good) -> Reply:
@@ -241,12 +240,12 @@ def test_names_in_any_language_are_taken(tmp_path: Path) -> None:
 
 def test_a_damaged_motion_file_is_one_sentence(tmp_path: Path) -> None:
     space = space_of(tmp_path)
-    path = measured_motions.motions_path(space)
+    path = space.motions
     path.parent.mkdir(parents=True)
     for text in ("{", '{"task-0": {"motions": [{}]}}'):
         path.write_text(text)
         with pytest.raises(PlanError, match=r"motion file .* cannot be read.*lago plan cart --segments"):
-            measured_motions.load(space)
+            measured_motions.load(space.motions)
 
 
 def test_old_segments_were_cut_by_playbooks() -> None:

@@ -139,12 +139,12 @@ def test_a_playbook_is_shown_edited_and_its_authors_are_known(
     assert "version 2: human, edit of" in out
     assert "1. push the cart under the pole  [human (2)]\n   when pole_angle > 0.03" in out
     assert "2. let the cart roll  [test-model (1)]" in out
-    before = len(TranscriptFile(plan.transcripts_path(space_of(tmp_path))))
+    before = len(TranscriptFile(space_of(tmp_path).transcripts))
     monkeypatch.setenv("EDITOR", "true")
     code, _, err = lago("plan", "edit", "task-1", "--study", "cart")
     assert code == 0
     assert "nothing was changed" in err
-    assert len(TranscriptFile(plan.transcripts_path(space_of(tmp_path)))) == before
+    assert len(TranscriptFile(space_of(tmp_path).transcripts)) == before
     rows = json.loads(lago("plan", "cart", "--json")[1])["rows"]
     assert [(row["model"], row["version"]) for row in rows] == [("test-model", 1), ("human", 2), ("test-model", 1)]
 
@@ -192,7 +192,7 @@ def test_findings_of_logic_open_a_repair_and_are_shown(lago: Lago, tmp_path: Pat
 def test_sentences_find_their_task_and_are_scored(lago: Lago, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lago_skills.stages.planning.wording_search.N_UPDATES", 20)
     answer_all(lago, tmp_path)
-    transcripts = TranscriptFile(plan.transcripts_path(space_of(tmp_path)))
+    transcripts = TranscriptFile(space_of(tmp_path).transcripts)
     texts = {
         "task-0": ["push the cart to the left", "leftwards please", "go left"],
         "task-1": ["push the cart to the right", "rightwards please", "go right"],

@@ -52,9 +52,11 @@ def test_no_transcript_is_orphaned(committed_planner: Planner) -> None:
     used = {version.transcript.id for found in (*plans, *brief, *words) for version in found.versions}
     wordings = {request.key for request in wordings_requests(every, every[:18], Wordings())}
     study = open_workspace(ROOT, ROOT / "data/studies/motions.toml")
-    used |= {answer.id for answer in measured_motions.naming(study, committed_planner.transcripts).answers.values()}
+    motions = measured_motions.load(study.motions)
+    naming = measured_motions.naming(study.study, motions, committed_planner.transcripts)
+    used |= {answer.id for answer in naming.answers.values()}
     starts = open_workspace(ROOT, ROOT / "data/studies/metaworld.toml")
-    wordings |= {request.key for request in direct.requests(starts)}
+    wordings |= {request.key for request in direct.requests(starts.study)}
     for transcript in committed_planner.transcripts.all():
         assert transcript.id in used or transcript.key in wordings, transcript.name
 

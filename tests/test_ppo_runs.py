@@ -309,13 +309,15 @@ def test_the_stage_trains_and_what_it_learned_acts_again(tmp_path: Path, bundle:
     space = Workspace(tmp_path, path, load_study(path))
     shutil.copytree(bundle, space.artifact("bundle"))
     observations = np.random.default_rng(0).normal(0.0, 0.3, (5, 39))
-    for training_run, job in zip(stage.training_runs(space), stage.jobs(space), strict=True):
+    for training_run, job in zip(stage.training_runs(space.study), stage.jobs(space), strict=True):
         assert not job.done
         summary = job.run(lambda done, note: None).summary
         assert job.done
         assert (summary["method"], summary["leader"], summary["steps"]) == (training_run.algorithm, "policy", 400)
         assert (summary["guide_share"] > 0.0) == (training_run.algorithm == "guided-ppo")
-        act, leader = stage.learned(space, training_run)
+        problem = stage.problem(space.study, training_run, space.artifact("bundle"))
+        folder = space.artifact("runs", training_run.name)
+        act, leader = stage.load_policy(folder, training_run, problem, space.study.train, space.study.grounding)
         assert leader == "policy"
         actions = act(observations)
         assert actions.shape == (5, 4)

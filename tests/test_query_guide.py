@@ -223,13 +223,13 @@ def test_a_study_builds_a_bundle_with_a_learned_query(tmp_path: Path) -> None:
     assert job.recipe["learned"]["stage"] == "query"
     job.run(lambda done, note: None)
     assert build.jobs(space)[0].done
-    guide = build.guide(space)
+    guide = build.guide(space.artifact("bundle"), space.study.grounding)
     assert guide.config.query == "blend"
     assert guide.learned is not None
     assert set(guide.learned.embeddings) == {*GROUPS["ten"], "reach-wall"}
-    by_hand = build.assemble(
-        space, pretrain.load(space.artifact("decoder")), query.wanted(space, space.artifact("decoder"), 0)
-    )
+    folder = space.artifact("decoder")
+    parts = segment.labelled(space), pretrain.load(folder), build.retrieval(space.study.guide)
+    by_hand = build.assemble(*parts, query.wanted(space, folder, 0))
     np.testing.assert_array_equal(
         by_hand.prior(OBSERVATIONS, "reach-wall").greedy(), guide.prior(OBSERVATIONS, "reach-wall").greedy()
     )

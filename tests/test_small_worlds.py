@@ -161,7 +161,7 @@ def test_a_plane_with_discrete_actions_walks_the_pipeline(
         assert not found, found[:2]
     if form == "numbers":
         assert any('"offset" in yd [x, y]' in prompt and "[0.0, 0.0]}" in prompt for prompt in prompts)
-    shown = collect.episodes(space)
+    shown = collect.load(space.collected)
     assert all(each.discrete and each.actions.max() < 5 for runs in shown.values() for each in runs)
     # A guide from the bundle alone gives probabilities of five actions, and solves what nobody has shown.
     guide = load_bundle(space.artifact("bundle"))

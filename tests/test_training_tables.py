@@ -25,7 +25,7 @@ from lago_skills.experiments.tables.compared_advisers import Advisers, ClonedGui
 from lago_skills.experiments.tables.specs import SPECS, UNTRAINED
 from lago_skills.guide.guides import LibraryGuide
 from lago_skills.rl.methods import METHODS
-from lago_skills.stages import collect, segment
+from lago_skills.stages import collect
 from lago_skills.stages.workspace import Workspace
 from tests.conftest import continuous
 from tests.tables import TEN, curve_rows, never, silent, study_in
@@ -116,7 +116,7 @@ def test_each_part_taken_away_is_missing_and_the_rest_is_there(space: Workspace)
     assert isinstance(one, LibraryGuide)
     assert one.retrieve(observations, task.id).weights.shape == (5, 1)
     assert isinstance(fixed, LibraryGuide)
-    embeddings = segment.load(advisers.replicate.space)[1]
+    embeddings = advisers.replicate.labelled.embeddings
     texts = np.stack([embeddings[step.skill] for step in fixed.playbooks[task.id].playbook.steps])
     assert np.allclose(fixed.step_latents[task.id], texts, atol=1e-5)
     assert isinstance(nearest, NearestStepGuide)
@@ -137,7 +137,7 @@ def test_the_nearest_step_says_what_was_done_there(space: Workspace) -> None:
     advisers = advisers_of(space)
     guide: LibraryGuide = advisers.nearest_step
     task = space.study.seen[0]
-    episode = collect.episodes(advisers.replicate.space)[task.id][0]
+    episode = collect.load(advisers.replicate.space.collected)[task.id][0]
     observations = episode.observations[:-1].astype(np.float64)
     retrieval = guide.retrieve(observations, task.id)
     prior = guide.decode(retrieval)

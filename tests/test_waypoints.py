@@ -13,6 +13,7 @@ from lago_skills.commands.cli import main
 from lago_skills.errors import PlanError, StudyError, TranscriptMissing
 from lago_skills.experiments.baselines import direct
 from lago_skills.experiments.tables import latent as latent_table
+from lago_skills.llm.transcripts import TranscriptFile
 from lago_skills.planner.waypoints import MOST, PATIENCE, Waypoint, read_waypoints, waypoints_request
 from lago_skills.stages.workspace import open_workspace
 from lago_skills.worlds.metaworld.env import MetaWorldEnv
@@ -110,7 +111,7 @@ def test_cells_of_motions_are_of_the_tasks_that_were_asked_about() -> None:
 def test_what_is_not_recorded_is_named_with_its_remedy() -> None:
     space = open_workspace(ROOT, ROOT / "data/studies/metaworld.toml")
     with pytest.raises(TranscriptMissing, match=rf"direct/push-wall/{EVAL_SEED + 77}.*--direct"):
-        direct.motions(space, find_task("push-wall"), [EVAL_SEED + 77])
+        direct.motions(space.study, TranscriptFile(space.transcripts), find_task("push-wall"), [EVAL_SEED + 77])
 
 
 def test_start_states_are_exported_answered_and_followed(tmp_path: Path) -> None:
@@ -136,4 +137,6 @@ def test_start_states_are_exported_answered_and_followed(tmp_path: Path) -> None
     lago("--import", str(responses), "--model", "someone")
     assert asked() == []
     space = open_workspace(tmp_path, tmp_path / "data/studies/metaworld.toml")
-    assert direct.motions(space, find_task(direct.TASKS[1]), [EVAL_SEED]) == [(Waypoint((0.1, 0.6, 0.2), False, 3),)]
+    transcripts = TranscriptFile(space.transcripts)
+    recorded = direct.motions(space.study, transcripts, find_task(direct.TASKS[1]), [EVAL_SEED])
+    assert recorded == [(Waypoint((0.1, 0.6, 0.2), False, 3),)]

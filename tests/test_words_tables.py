@@ -26,6 +26,7 @@ from lago_skills.report import table_pictures
 from lago_skills.stages import collect, plan
 from lago_skills.stages.planning import plan_checks
 from lago_skills.stages.workspace import open_workspace
+from lago_skills.study import load_study
 from lago_skills.worlds.metaworld.env import MetaWorldEnv
 from lago_skills.worlds.metaworld.grounding import MetaWorldGrounding
 from lago_skills.worlds.metaworld.tasks import find_task
@@ -129,7 +130,7 @@ def test_a_controller_advises_a_learner(
     monkeypatch.setattr(latent_learners, "EVAL_EVERY", 200)
     space = open_workspace(ROOT, ROOT / "data/studies/metaworld.toml")
     guide = ControllerGuide(playbooks["push"], GROUNDING, 10.0)
-    evaluations = latent_learners.learn(space, find_task("push"), guide, "guided-sac", 0, 3)
+    evaluations = latent_learners.learn(space.study, find_task("push"), guide, "guided-sac", 0, 3)
     assert set(evaluations) == {200, 400}
     assert evaluations[200].success_last is None
     assert evaluations[400].episodes == 3
@@ -196,7 +197,7 @@ def test_the_table_of_skills(root: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "round trip" in capsys.readouterr().out
     assert main([*table, "--check"], _ARGS) == 0
     assert "the same" in capsys.readouterr().out
-    drawn = table_pictures.pictures(open_workspace(root, root / "data/studies/words.toml"))
+    drawn = table_pictures.pictures(load_study(root / "data/studies/words.toml"), root)
     assert list(drawn) == ["What it costs to change a skill: success lost on its worst task"]
     assert all(png.startswith(b"\x89PNG") for png in drawn.values())
     assert main([*table, "--methods", "upside down"], _ARGS) == 2
@@ -226,10 +227,11 @@ def test_sentences_that_nobody_showed_are_findings(root: Path) -> None:
     for job in (*collect.jobs(space), *plan.jobs(space)):
         job.run(_no_progress)
     guide = Replicate(replicate_space(space, 0, 2), silent).guide
-    recorded = plan.find_plan(space, "push")
+    recorded = plan.plan_of("push", plan.plans(space), "words")
     unheard = ("fahre mit offenem Greifer zur Sache", "hurl the thing across the room")
     book = replace(PUSH, steps=tuple(replace(step, skill=text) for step, text in zip(PUSH.steps, unheard, strict=True)))
-    record = plan_checks.check(space, recorded, replace(recorded.versions[0], playbook=book), [guide])
+    version, shown = replace(recorded.versions[0], playbook=book), collect.load(space.collected)["push"]
+    record = plan_checks.check(space.study, recorded, version, shown, [guide])
     findings = {(finding.kind, finding.step): finding.text for finding in record.findings}
     for step, text in enumerate(unheard, start=1):
         assert f'no demonstration shows "{text}", so the controller does ' in findings["undemonstrated", step]
@@ -240,11 +242,9 @@ def _no_progress(done: float, note: str) -> None:
 
 
 def test_pictures_are_of_the_studies_that_the_tables_are_about() -> None:
-    names = {
-        study: table_pictures.recipe(open_workspace(ROOT, ROOT / f"data/studies/{study}.toml")) for study in STUDIES
-    }
+    names = {study: table_pictures.recipe(load_study(ROOT / f"data/studies/{study}.toml"), ROOT) for study in STUDIES}
     assert {study: list(drawn) for study, drawn in names.items()} == STUDIES
-    (latent,) = table_pictures.pictures(open_workspace(ROOT, ROOT / "data/studies/metaworld.toml")).values()
+    (latent,) = table_pictures.pictures(load_study(ROOT / "data/studies/metaworld.toml"), ROOT).values()
     assert latent.startswith(b"\x89PNG")
 
 

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from types import FrameType
 from typing import Any, TypeVar
 
 from lago_skills.errors import LagoError
@@ -61,7 +62,7 @@ def _work(name: str, call: Callable[[Progress], R]) -> R:
 class WorkerPool:
     """At most `n_workers` calls at a time, each in its own process.
 
-    Used as a context it kills what is still at work when the block is left.
+    Used as a context it stops idle workers at the end of the block; an error in it, or Ctrl-C, kills what is at work at once.
     """
 
     def __init__(self, n_workers: int, listener: Listener | None = None) -> None:
@@ -69,6 +70,8 @@ class WorkerPool:
         context = multiprocessing.get_context("spawn")
         self._events: Any = context.Queue(maxsize=1000)
         self._executor = ProcessPoolExecutor(n_workers, context, initializer=_start, initargs=(self._events,))
+        self._before: Any = None
+        """What Ctrl-C did before."""
         self._listening = True
         self._thread = threading.Thread(target=self._listen, args=(listener,), daemon=True)
         self._thread.start()
@@ -86,11 +89,24 @@ class WorkerPool:
 
     def __enter__(self) -> WorkerPool:
         """The pool itself."""
+        if threading.current_thread() is threading.main_thread():  # elsewhere there are no signals
+            self._before = signal.signal(signal.SIGINT, self._interrupt)
         return self
 
-    def __exit__(self, *error: object) -> None:
-        """Kill what is still at work."""
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        """Stop the workers."""
+        try:
+            if kind is None:
+                self.close()
+            else:
+                self.kill()
+        finally:
+            if self._before is not None:
+                signal.signal(signal.SIGINT, self._before)
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
         self.kill()
+        raise KeyboardInterrupt
 
     def submit(self, name: str, call: Callable[[Progress], R]) -> Future[R]:
         """Begin a call, which must be picklable, in a worker."""

@@ -21,7 +21,7 @@ from lago_skills.data.raw import RawEpisode
 from lago_skills.data.sources import constant_entries, problems, read, source_hash
 from lago_skills.errors import ArtifactMissing, StudyError
 from lago_skills.stages.workspace import Workspace
-from lago_skills.study import load_study, study_path
+from lago_skills.study import Study, load_study, study_path
 
 EXPORTS_DIR = Path("data/exports")
 Row = dict[str, Any]
@@ -41,7 +41,7 @@ def data_command(options: argparse.Namespace) -> None:
     else:
         path = study_path(options.what, root)
         space = Workspace(root, path.resolve(), load_study(path))
-        tasks = _tasks(space, options.task)
+        tasks = _tasks(space.study, options.task)
         if options.action == "list":
             rows, summary = list_data(space, tasks)
         else:
@@ -52,25 +52,24 @@ def data_command(options: argparse.Namespace) -> None:
         _print_table(rows, summary)
 
 
-def _tasks(space: Workspace, name: str | None) -> list[Task]:
-    tasks = list(space.study.seen)
+def _tasks(study: Study, name: str | None) -> list[Task]:
+    tasks = list(study.seen)
     if name is None:
         return tasks
     if name not in {task.id for task in tasks}:
         raise StudyError(
-            f"found --task {name}; expected a seen task of study {space.study.name!r}, one of {[task.id for task in tasks]}, since "
+            f"found --task {name}; expected a seen task of study {study.name!r}, one of {[task.id for task in tasks]}, since "
             "only those have data; correct it"
         )
     return [task for task in tasks if task.id == name]
 
 
-def _collected(space: Workspace, task: Task) -> tuple[Manifest, list[Episode]]:
-    folder = space.episodes(task.id)
+def _collected(folder: Path, study: str) -> tuple[Manifest, list[Episode]]:
     try:
         manifest = verify(folder)
     except ArtifactMissing as error:
         raise ArtifactMissing(
-            f"found no collected data of task {task.id!r} in {str(folder)!r}; expected some; run: lago collect {space.study.name}"
+            f"found no collected data of task {folder.name!r} in {str(folder)!r}; expected some; run: lago collect {study}"
         ) from error
     return manifest, load_episodes(folder / EPISODES_FILE)
 
@@ -82,7 +81,7 @@ def list_data(space: Workspace, tasks: list[Task]) -> tuple[list[Row], Row]:
     """A row per task: `task, episodes, steps, success, scripted, sources, digest`."""
     rows: list[Row] = []
     for task in tasks:
-        manifest, episodes = _collected(space, task)
+        manifest, episodes = _collected(space.episodes(task.id), space.study.name)
         counts = dict(manifest.summary.get("from", {"scripted": len(episodes)}))
         rows.append(
             {
@@ -193,10 +192,10 @@ def export(space: Workspace, tasks: list[Task], format: str, to: Path | None) ->
     """
     rows: list[Row] = []
     for task in tasks:
-        manifest, episodes = _collected(space, task)
+        manifest, episodes = _collected(space.episodes(task.id), space.study.name)
         stem = f"{space.study.name}-{task.id}"
         if format == "minari":
-            dataset, new = _to_minari(space, task, stem, manifest, episodes, to)
+            dataset, new = _to_minari(space.study, space.root, task, manifest, episodes, to)
         else:
             dataset, new = str(_to_file(to or space.root / EXPORTS_DIR, stem, format, episodes)), True
         rows.append(
@@ -227,24 +226,24 @@ def _to_file(folder: Path, stem: str, format: str, episodes: list[Episode]) -> P
 
 
 def _to_minari(
-    space: Workspace, task: Task, stem: str, manifest: Manifest, episodes: list[Episode], to: Path | None
+    study: Study, root: Path, task: Task, manifest: Manifest, episodes: list[Episode], to: Path | None
 ) -> tuple[str, bool]:
     from lago_skills.data.minari_files import About, write_minari
 
-    origin = space.world.provenance(task.id)
+    origin = study.load_world().provenance(task.id)
     about = About(
         algorithm=_origin(manifest, origin.demonstrator),
         description=(
-            f"{len(episodes)} episodes of task {task.id!r} ({task.sentence}) from study {space.study.name!r}, seed "
-            f"{space.study.seed}; {sum(e.success for e in episodes)} succeed. At most {task.horizon_steps} steps each, an episode "
+            f"{len(episodes)} episodes of task {task.id!r} ({task.sentence}) from study {study.name!r}, seed "
+            f"{study.seed}; {sum(e.success for e in episodes)} succeed. At most {task.horizon_steps} steps each, an episode "
             f"ends at success. Written by lago-skills {lago_skills.__version__}."
         ),
         requirements=list(origin.requirements),
-        author=_git("user.name", space.root),
-        author_email=_git("user.email", space.root),
+        author=_git("user.name", root),
+        author_email=_git("user.email", root),
         env_spec=origin.env_spec,
     )
-    return write_minari(f"lago/{stem}", episodes, manifest.digest, about, to)
+    return write_minari(f"lago/{study.name}-{task.id}", episodes, manifest.digest, about, to)
 
 
 def _origin(manifest: Manifest, demonstrator: str) -> str:

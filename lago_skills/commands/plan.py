@@ -6,20 +6,24 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from lago_skills.commands.plan_actions import playbook_command
 from lago_skills.core import Task
 from lago_skills.errors import EndpointError, LagoError, PlanError
 from lago_skills.llm.transcripts import Request
-from lago_skills.planner.ask import Plan
+from lago_skills.planner.ask import Plan, Planner
 from lago_skills.stages import plan
 from lago_skills.stages.planning import measured_motions
 from lago_skills.stages.workspace import Workspace
+from lago_skills.study import Study
 from lago_skills.worlds import DEFAULT
 
 ACTIONS = ("show", "edit", "lint", "find")
 DEFAULT_STUDY = DEFAULT
+Asked = tuple[tuple[Task, ...], tuple[Task, ...]]
+"""Tasks that are asked for a playbook: those that are demonstrated, and the others."""
 CHARS_PER_TOKEN = 4.0
 """For exchanges whose tokens nobody counted."""
 
@@ -41,11 +45,11 @@ def plan_command(
     elif options.import_ is not None:
         _import(space, options)
     elif options.scenes:
-        _scenes(space)
+        _scenes(space.study, space.scenes)
     elif options.segments and not options.live:
         measured_motions.measure(space, _say, again=True)
     elif options.prompt is not None:
-        _prompt(space, options.prompt)
+        _prompt(plan.planner(space), _tasks(space.study), options.prompt)
     else:
         _replay(space, options, run_stages)
 
@@ -80,7 +84,7 @@ def _replay(space: Workspace, options: argparse.Namespace, run_stages: Callable[
 def _problems(space: Workspace) -> list[str]:
     """Why tasks have no playbook: one sentence for each, or one for all whose answers are merely missing."""
     planner = plan.planner(space)
-    tasks = _tasks(space)
+    tasks = _tasks(space.study)
     known = planner.plans(*tasks)
     problems: list[str] = []
     for task_plan in known.values():
@@ -92,7 +96,7 @@ def _problems(space: Workspace) -> list[str]:
             except LagoError as error:
                 problems.append(str(error))
     try:
-        measured_motions.complete(space, planner.transcripts)
+        measured_motions.complete(space.study, measured_motions.load(space.motions), planner.transcripts)
         if not problems:
             planner.playbooks(*tasks)
     except LagoError as error:
@@ -128,7 +132,7 @@ def rows_of(space: Workspace) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     summary = {
         "playbooks": len(rows),
         "skills": len(known),
-        "models": _models(space, rows),
+        "models": _models(plan.planner(space), _tasks(space.study), rows),
         "tokens": sum(int(row["tokens"]) for row in rows),
     }
     return rows, summary
@@ -142,14 +146,13 @@ def _estimated_tokens(task_plan: Plan) -> int:
     return int(n_characters / CHARS_PER_TOKEN)
 
 
-def _models(space: Workspace, rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+def _models(planner: Planner, tasks: Asked, rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
     """Models side by side, each over all tasks that it answered."""
     from dataclasses import replace
 
-    planner = plan.planner(space)
     by_model: dict[str, dict[str, float]] = {}
     for model in planner.transcripts.models():
-        plans = replace(planner, model=model).plans(*_tasks(space)).values()
+        plans = replace(planner, model=model).plans(*tasks).values()
         answered = [p for p in plans if p.versions]
         chosen = [p.chosen for p in answered if p.chosen is not None]
         scores = [v.score for v in chosen if v.score is not None]
@@ -183,8 +186,8 @@ def _print_table(rows: list[dict[str, Any]], summary: dict[str, Any]) -> None:
 # Asking ---------------------------------------------------------------------------------------------------------------
 
 
-def _tasks(space: Workspace) -> tuple[tuple[Task, ...], tuple[Task, ...]]:
-    return plan.demonstrated(space), plan.undemonstrated(space)
+def _tasks(study: Study) -> Asked:
+    return plan.demonstrated(study), plan.undemonstrated(study)
 
 
 def _live(space: Workspace, options: argparse.Namespace) -> list[str]:
@@ -215,7 +218,7 @@ def _live(space: Workspace, options: argparse.Namespace) -> list[str]:
             return list(failed.values())
         asked |= {request.key for request in todo}
         _say(f"asking    {len(todo)} requests of {config.model}")
-        ask(todo, config, plan.transcripts_path(space), report)
+        ask(todo, config, space.transcripts, report)
 
 
 def _missing(space: Workspace, options: argparse.Namespace) -> list[Request]:
@@ -223,18 +226,18 @@ def _missing(space: Workspace, options: argparse.Namespace) -> list[Request]:
     from lago_skills.planner.wordings import read_wordings, wordings_requests
 
     planner = plan.planner(space)
-    missing = planner.missing(*_tasks(space), repairs=options.repair)
-    names = measured_motions.naming(space, planner.transcripts)
+    missing = planner.missing(*_tasks(space.study), repairs=options.repair)
+    names = measured_motions.naming(space.study, measured_motions.load(space.motions), planner.transcripts)
     if names.open is not None:
         missing.append(names.open)
     if options.wordings:
-        tasks = (*space.study.seen, *plan.undemonstrated(space))
+        tasks = space.study.all_tasks
         in_use = (*space.study.seen, *space.study.unseen)
         missing += wordings_requests(tasks, in_use, read_wordings(planner.transcripts, tasks))
     if options.direct:
         from lago_skills.experiments.baselines import direct
 
-        missing += direct.missing(space, planner.transcripts)
+        missing += direct.missing(space.study, planner.transcripts)
     return missing
 
 
@@ -260,20 +263,19 @@ def _import(space: Workspace, options: argparse.Namespace) -> None:
             _say(f"{task_plan.task.id}: a repair is open: {wrong}")
 
 
-def _scenes(space: Workspace) -> None:
+def _scenes(study: Study, path: Path) -> None:
     from lago_skills.planner import scenes
     from lago_skills.stages.planning.measured_scenes import measure
 
-    path = plan.scenes_path(space)
-    scenes.save(path, measure(space.world, space.study.seen))
+    scenes.save(path, measure(study.load_world(), study.seen))
     _say(f"feature ranges written to {path}; requests, and with them recorded answers, may change")
 
 
-def _prompt(space: Workspace, task: str) -> None:
-    known = {t.id: request for t, request in plan.planner(space).requests(*_tasks(space))}
+def _prompt(planner: Planner, tasks: Asked, task: str) -> None:
+    known = {t.id: request for t, request in planner.requests(*tasks)}
     if task not in known:
         raise PlanError(
-            f"found no request for task {task!r} in study {space.study.name!r}; expected one of {sorted(known)} (later "
+            f"found no request for task {task!r} in study {planner.study!r}; expected one of {sorted(known)} (later "
             "training tasks are asked once the earlier ones have been answered)"
         )
     _tell(known[task].prompt)

@@ -43,7 +43,7 @@ def _target_task(options: argparse.Namespace) -> str:
 
 
 def _show(space: Workspace, options: argparse.Namespace) -> None:
-    task_plan = plan.find_plan(space, _target_task(options))
+    task_plan = plan.plan_of(_target_task(options), plan.plans(space), space.study.name)
     _tell(describe(task_plan))
 
 
@@ -84,7 +84,7 @@ def _edit(space: Workspace, options: argparse.Namespace) -> None:
     """A person's version of a playbook: checked, recorded beside the model's, never instead of it."""
     from lago_skills.llm.transcripts import HUMAN, answered
 
-    task_plan = plan.find_plan(space, _target_task(options))
+    task_plan = plan.plan_of(_target_task(options), plan.plans(space), space.study.name)
     parent = task_plan.chosen or task_plan.versions[-1]
     before = playbook_json(parent.playbook) if parent.playbook else parent.transcript.response
     text = options.file.read_text(encoding="utf-8") if options.file else _from_editor(before)
@@ -103,7 +103,7 @@ def _edit(space: Workspace, options: argparse.Namespace) -> None:
             + f"; expected a playbook; your text is kept in {draft_path}: correct it and run lago plan edit {task_plan.task.id} --file {draft_path}"
         )
     planner.transcripts.append(edit)
-    _tell(describe(plan.find_plan(space, task_plan.task.id)))
+    _tell(describe(plan.plans(space)[task_plan.task.id]))
 
 
 def _from_editor(text: str) -> str:

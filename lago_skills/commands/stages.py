@@ -81,7 +81,10 @@ class JobAddress:
         Raises:
             LagoError: what the job raised.
         """
-        return find_job(self).run(progress)
+        job = find_job(self)
+        manifest = job.run(progress)
+        progress(job.total, "")
+        return manifest
 
 
 def find_job(address: JobAddress) -> Job:

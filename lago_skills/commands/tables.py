@@ -80,4 +80,4 @@ def report_table(space: Workspace, name: str, *, as_json: bool) -> None:
         )
     print_results(table.results(rows), as_json=as_json)
     if not as_json:
-        print(f"page: {write_page(space, name, rows)}")  # noqa: T201
+        print(f"page: {write_page(space.artifact('tables'), space.study.name, name, rows)}")  # noqa: T201

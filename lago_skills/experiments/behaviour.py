@@ -16,7 +16,6 @@ from lago_skills.core import Playbook, Relation, Step, Task, Vocabulary
 from lago_skills.errors import ArtifactCorrupt, StudyError
 from lago_skills.experiments.replicate import Replicate
 from lago_skills.guide.guides import LibraryGuide
-from lago_skills.stages import collect, plan, segment
 from lago_skills.stages.planning.plan_checks import with_playbook
 from lago_skills.words.geometry import to_frame
 from lago_skills.worlds.grounding import anchored
@@ -51,7 +50,7 @@ class Behaviour:
         """By skill: the tasks and steps of plans that use it, demonstrated ones first."""
         assert self.guide.ends is not None
         uses: dict[str, list[tuple[str, Step]]] = {skill: [] for skill in self.guide.ends.skills}
-        for name, book in plan.playbooks(self.replicate.space).items():
+        for name, book in self.replicate.labelled.books.items():
             for step in book.steps:
                 if step.sentence in uses:
                     uses[step.sentence].append((name, step))
@@ -173,8 +172,8 @@ class Behaviour:
         """Sentences, and how many segments of other demonstrations of each (rows) are most like which (columns)."""
         names = list(self.states)
         confusion = np.zeros((len(names), len(names)), np.int64)
-        episodes, books = collect.episodes(other.segmented), plan.playbooks(other.space)
-        for item in segment.load(other.space)[0]:
+        episodes, books = other.labelled.episodes, other.labelled.books
+        for item in other.labelled.segments:
             step, episode = books[item.task_id].steps[item.step], episodes[item.task_id][item.episode]
             states = episode.observations[item.start : item.stop].astype(np.float64)
             shown = episode.actions[item.start : item.stop]
@@ -189,10 +188,10 @@ class Behaviour:
     def support(self) -> dict[str, dict[str, int]]:
         """For each skill: demonstrated segments by the direction in which the effector went, in the frame of thing and place."""
         assert self.guide.ends is not None
-        grounding, space = anchored(self.replicate.space.study.grounding), self.replicate.space
-        episodes, books = collect.episodes(space), plan.playbooks(space)
+        shown = self.replicate.labelled
+        grounding, episodes, books = anchored(shown.grounding), shown.episodes, shown.books
         counts: defaultdict[str, defaultdict[str, int]] = defaultdict(lambda: defaultdict(int))
-        for item in segment.load(space)[0]:
+        for item in shown.segments:
             states = episodes[item.task_id][item.episode].observations[[item.start, item.stop]].astype(np.float64)
             anchors, step = grounding.read(states).anchors, books[item.task_id].steps[item.step]
             names = grounding.vocabulary.anchors
@@ -259,12 +258,11 @@ class _Changed:
 
 def states_of(replicate: Replicate) -> dict[str, list[tuple[str, Step, NDArray[np.float64]]]]:
     """By skill: states in which demonstrations show it, evenly over its segments, by task."""
-    space = replicate.segmented
-    episodes, books = collect.episodes(space), plan.playbooks(space)
+    episodes, books = replicate.labelled.episodes, replicate.labelled.books
     rows: defaultdict[str, defaultdict[tuple[str, int], list[NDArray[np.float64]]]] = defaultdict(
         lambda: defaultdict(list)
     )
-    for item in segment.load(space)[0]:
+    for item in replicate.labelled.segments:
         observations = episodes[item.task_id][item.episode].observations[item.start : item.stop]
         rows[item.skill][item.task_id, item.step].append(observations.astype(np.float64))
     states: dict[str, list[tuple[str, Step, NDArray[np.float64]]]] = {}

@@ -13,8 +13,9 @@ from pathlib import Path
 
 from filelock import lock_descriptor
 
+from lago_skills.artifacts.executor import Call, Executor, Processes
 from lago_skills.artifacts.folder import fingerprint
-from lago_skills.artifacts.workers import Progress, WorkerPool
+from lago_skills.artifacts.workers import Progress
 from lago_skills.errors import StudyError
 from lago_skills.experiments.cells import Cell, Row
 from lago_skills.experiments.table import Opener, Table
@@ -47,8 +48,12 @@ def missing(known: Mapping[Cell, list[Row]], cells: Sequence[Cell], n_episodes: 
     return [Work(cell, needed) for cell in cells if cell not in known]
 
 
-def measure(table: Table, opener: Opener, works: Sequence[Work], n_workers: int = 1) -> list[int]:
+def measure(
+    table: Table, opener: Opener, works: Sequence[Work], n_workers: int = 1, executor: Executor | None = None
+) -> list[int]:
     """Measure cells and put their rows on record; returns by which process each was measured.
+
+    One worker is this process; more are the executor's, plain processes where none is given.
 
     Raises:
         LagoError: a worker was killed, or what measuring raised.
@@ -60,18 +65,18 @@ def measure(table: Table, opener: Opener, works: Sequence[Work], n_workers: int 
     groups: defaultdict[Hashable, list[Work]] = defaultdict(list)
     for work in works:
         groups[table.measured_together(work.cell)].append(work)
+    where = (opener, table.space.root, table.space.study_file)
+    by_name = {group[0].cell.name: group for group in groups.values()}
+    calls = [Call(name, f"cell {name}", partial(_measure_there, *where, group)) for name, group in by_name.items()]
     processes: list[int] = []
-    with WorkerPool(min(n_workers, max(len(groups), 1))) as pool:
-        where = (opener, table.space.root, table.space.study_file)
-        futures = [
-            (group, pool.submit(group[0].cell.name, partial(_measure_there, *where, group)))
-            for group in groups.values()
-        ]
-        for group, future in futures:
-            process, messages = pool.wait(f"cell {group[0].cell.name}", future)
-            for work, message in zip(group, messages, strict=True):
-                processes.append(process)
-                table.say(f"{len(processes)}/{len(works)} {work.cell.name}: {message}")
+
+    def finished(call: Call[tuple[int, list[str]]], measured: tuple[int, list[str]]) -> None:
+        process, messages = measured
+        for work, message in zip(by_name[call.name], messages, strict=True):
+            processes.append(process)
+            table.say(f"{len(processes)}/{len(works)} {work.cell.name}: {message}")
+
+    (executor or Processes()).run(calls, min(n_workers, max(len(groups), 1)), finished=finished)
     return processes
 
 

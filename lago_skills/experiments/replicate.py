@@ -26,8 +26,9 @@ from lago_skills.experiments.baselines.controllers import GAINS, NumbersControll
 from lago_skills.guide.guides import LibraryGuide
 from lago_skills.stages import build, collect, plan, pretrain, segment
 from lago_skills.stages.job import Job, digest
+from lago_skills.stages.segment import Labelled
 from lago_skills.stages.workspace import Workspace
-from lago_skills.worlds.world import Demonstrator
+from lago_skills.worlds.world import Demonstrator, World
 
 if TYPE_CHECKING:
     from lago_skills.worlds.rollouts import EpisodePolicy
@@ -107,11 +108,17 @@ class Replicate:
         return self.space
 
     @cached_property
+    def labelled(self) -> Labelled:
+        """Its demonstrations with their labels."""
+        return segment.labelled(self.segmented)
+
+    @cached_property
     def guide(self) -> LibraryGuide:
         """The library alone, as `lago evaluate` measures it."""
         space = self.segmented
         self.make(lambda: pretrain.jobs(space))
-        return build.assemble(space, pretrain.load(space.artifact("decoder")))
+        decoder = pretrain.load(space.artifact("decoder"))
+        return build.assemble(self.labelled, decoder, build.retrieval(space.study.guide))
 
     @cached_property
     def shuffled(self) -> LibraryGuide:
@@ -138,9 +145,8 @@ class Replicate:
     @cached_property
     def demonstrated(self) -> Demonstrated:
         """The demonstrated segments, for replay."""
-        space = self.segmented
-        segments, embeddings = segment.load(space)
-        return Demonstrated(space.study.grounding, collect.episodes(space), segments, plan.playbooks(space), embeddings)
+        shown = self.labelled
+        return Demonstrated(shown.grounding, shown.episodes, shown.segments, shown.books, shown.embeddings)
 
     def cloned(self, kind: cloning.Kind, task: Task) -> ClonedTask:
         """The policy of a task that was cloned without playbooks."""
@@ -148,7 +154,7 @@ class Replicate:
         self.make(lambda: [cloning.job(space, kind)])
         if kind == "bc-onehot" and task not in space.study.seen:
             self._say(f"{kind}: {task.id} gets the number of {cloning.stand_in(task, space.study.seen).id}")
-        return cloning.load(space, kind, task)
+        return cloning.load(space.artifact(kind), space.study, kind, task)
 
     def policy(self, method: str, task: Task) -> EpisodePolicy:
         """The method's policy for a task."""
@@ -162,12 +168,13 @@ class Replicate:
             return Replay(self.demonstrated, task.id)
         if method in GAINS:
             self.make(lambda: plan.jobs(self.space))
-            book, grounding = plan.playbooks(self.space)[task.id], self.space.study.grounding
+            grounding = self.space.study.grounding
+            book = plan.load(self.space.artifact("playbooks"), grounding.vocabulary)[task.id]
             controller = WordsController if book.form == "words" else NumbersController
             return controller(book, grounding, GAINS[method])
         if method == "random":
             return Uniform(self.space.study.grounding.action_space, self.space.study.seed)
-        expert = demonstrator(self.space, task)
+        expert = demonstrator(self.space.world, task)
         return Forgetful(lambda observations: np.stack([expert(row) for row in observations]))
 
     def bundle(self, method: str) -> str:
@@ -188,16 +195,16 @@ class Replicate:
         return fingerprint(inputs)[:12]
 
 
-def demonstrator(space: Workspace, task: Task) -> Demonstrator:
+def demonstrator(world: World, task: Task) -> Demonstrator:
     """Who shows the task.
 
     Raises:
         StudyError: nobody does.
     """
-    expert = space.world.demonstrator(task.id)
+    expert = world.demonstrator(task.id)
     if expert is None:
         raise StudyError(
-            f"found method 'scripted' and no demonstrator of task {task.id!r} in world {space.world.name!r}; expected one; leave that "
+            f"found method 'scripted' and no demonstrator of task {task.id!r} in world {world.name!r}; expected one; leave that "
             "method out with --methods"
         )
     return expert

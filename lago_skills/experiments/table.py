@@ -16,7 +16,7 @@ from lago_skills.experiments.cells import Cell, Row, Schema, by_cell
 from lago_skills.experiments.replicate import Replicate, Say, replicate_space
 from lago_skills.experiments.result_file import ResultFile
 from lago_skills.stages.workspace import Workspace
-from lago_skills.study import MAX_SEED
+from lago_skills.study import MAX_SEED, Study
 
 
 @dataclass(frozen=True)
@@ -40,17 +40,17 @@ class Choice:
         refuse("seed", [seed for seed in seeds if not 0 <= seed <= MAX_SEED], f"a number from 0 to {MAX_SEED}")
         return seeds
 
-    def demos_of(self, space: Workspace) -> list[int]:
+    def demos_of(self, study: Study) -> list[int]:
         """Numbers of demonstrations of each seen task.
 
         Raises:
             StudyError: none, or too many.
         """
-        demos = self.demos or [space.study.collect.episodes_per_task]
+        demos = self.demos or [study.collect.episodes_per_task]
         refuse("number of demonstrations", [n for n in demos if not 1 <= n <= 1000], "1 to 1000")
         return demos
 
-    def tasks_of(self, space: Workspace, known: Sequence[str], expected: str, usual: Sequence[str] = ()) -> list[str]:
+    def tasks_of(self, study: Study, known: Sequence[str], expected: str, usual: Sequence[str] = ()) -> list[str]:
         """The tasks, each once: `seen` and `unseen` are the study's, other groups its world's; else the usual ones.
 
         Raises:
@@ -58,8 +58,8 @@ class Choice:
         """
         if self.tasks is None:
             return list(usual or known)
-        groups = {name: tuple(task.id for task in getattr(space.study, name)) for name in ("seen", "unseen")}
-        groups = {**space.world.groups, **groups}
+        groups = {name: tuple(task.id for task in getattr(study, name)) for name in ("seen", "unseen")}
+        groups = {**study.load_world().groups, **groups}
         tasks = list(dict.fromkeys(task for name in self.tasks for task in groups.get(name, (name,))))
         refuse("task", [task for task in tasks if task not in known], expected)
         return tasks
@@ -83,9 +83,9 @@ def refuse(what: str, wrong: Sequence[Any], expected: str) -> None:
         raise StudyError(f"found {what} {wrong[0]!r}; expected {expected}; correct it")
 
 
-def demonstrated_tasks(space: Workspace) -> list[str]:
+def demonstrated_tasks(study: Study) -> list[str]:
     """The study's tasks, those that are demonstrated first."""
-    return [task.id for task in (*space.study.seen, *space.study.unseen)]
+    return [task.id for task in (*study.seen, *study.unseen)]
 
 
 @dataclass(frozen=True)

@@ -7,17 +7,16 @@ from collections import defaultdict
 import numpy as np
 from numpy.typing import NDArray
 
-from lago_skills.core import Episode, Playbook, Segment
+from lago_skills.core import Playbook, Segment
 from lago_skills.decoder import calibration
-from lago_skills.decoder.dataset import labelled_steps
+from lago_skills.decoder.config import DecoderConfig
 from lago_skills.decoder.steps import LabelledSteps
 from lago_skills.decoder.trained_decoder import Decoder, DecoderWeights, DiscreteDecoderWeights
 from lago_skills.report import plots
 from lago_skills.report.plots import Field
-from lago_skills.stages import collect, plan, segment
-from lago_skills.stages.workspace import Workspace
+from lago_skills.stages.segment import Labelled
 from lago_skills.words.geometry import subjects_of
-from lago_skills.worlds.grounding import Grounding, anchored
+from lago_skills.worlds.grounding import anchored
 
 LEVELS = np.linspace(0.05, 0.95, 19)
 N_STRANGE, MAX_NOISE, N_BINS = 4, 6.0, 14
@@ -25,36 +24,29 @@ FIELD_M, FIELD_POINTS = 0.12, 9
 """Targets of an action field lie up to so far from the effector, on a square of so many points."""
 
 
-def pictures(space: Workspace, decoder: Decoder) -> dict[str, bytes]:
-    """PNG files by title; which there are depends on whether actions are continuous and have a target to be drawn towards.
+def pictures(demonstrations: Labelled, decoder: Decoder, config: DecoderConfig) -> dict[str, bytes]:
+    """PNG files by title, of a decoder that was trained with `config`.
 
-    Raises:
-        ArtifactMissing: a stage before has not run.
-        ArtifactCorrupt: its artifact is damaged.
+    Which there are depends on whether actions are continuous and have a target to be drawn towards.
     """
-    segments, embeddings = segment.load(space)
-    episodes, books = collect.episodes(space), plan.playbooks(space)
-    study, ends = space.study, segment.ends(space)
-    steps = labelled_steps(episodes, books, segments, embeddings, study.grounding, study.decoder, ends=ends)
+    steps, grounding = demonstrations.steps(config), demonstrations.grounding
     rows = np.flatnonzero(steps.held_out) if steps.held_out.any() else np.arange(len(steps.actions))
-    drawn = {"Latents of the playbooks' steps": latents(books, embeddings, decoder)}
+    drawn = {"Latents of the playbooks' steps": latents(demonstrations.books, demonstrations.embeddings, decoder)}
     if isinstance(decoder, DiscreteDecoderWeights):
-        return drawn | {"What the skills do": plots.action_shares(*shares(decoder, steps, segments))}
+        return drawn | {"What the skills do": plots.action_shares(*shares(decoder, steps, demonstrations.skills))}
     drawn |= {
         "Reliability of the spreads": reliability(decoder, steps, rows),
         "New states have a wide prior": novelty(decoder, steps, rows),
     }
-    if study.grounding.heading_size and decoder.action_size > 1:
-        shown = fields(decoder, episodes, segments, embeddings, study.grounding, books)
-        drawn["What the skills do"] = plots.action_fields(shown)
+    if grounding.heading_size and decoder.action_size > 1:
+        drawn["What the skills do"] = plots.action_fields(fields(decoder, demonstrations))
     return drawn
 
 
 def shares(
-    decoder: DiscreteDecoderWeights, steps: LabelledSteps, segments: list[Segment]
+    decoder: DiscreteDecoderWeights, steps: LabelledSteps, sentences: list[str]
 ) -> tuple[list[str], NDArray[np.float64]]:
     """Sentences of the demonstrated skills, and the (n_skills, A) mean probability of each action at their steps."""
-    sentences = list(dict.fromkeys(item.skill for item in segments))
     z = decoder.latents(steps.embeddings)
     rows = [np.flatnonzero(steps.skills == number) for number in range(len(sentences))]
     probabilities = [
@@ -119,31 +111,25 @@ def novelty(decoder: DecoderWeights, steps: LabelledSteps, rows: NDArray[np.int6
     return plots.novelty(values.pop("distance"), values, float(decoder.network.novelty.near[0]))
 
 
-def fields(
-    decoder: DecoderWeights,
-    episodes: dict[str, list[Episode]],
-    segments: list[Segment],
-    embeddings: dict[str, NDArray[np.float32]],
-    grounding: Grounding,
-    books: dict[str, Playbook],
-) -> list[Field]:
+def fields(decoder: DecoderWeights, demonstrations: Labelled) -> list[Field]:
     """What each skill does at the start of one of its segments, were the target elsewhere."""
+    grounding, embeddings = demonstrations.grounding, demonstrations.embeddings
     by_sentence: defaultdict[str, list[Segment]] = defaultdict(list)
-    for item in segments:
+    for item in demonstrations.segments:
         by_sentence[item.skill].append(item)
     axis = np.linspace(-FIELD_M, FIELD_M, FIELD_POINTS)
     offsets = np.stack([part.ravel() for part in np.meshgrid(axis, axis)], axis=1)
     shown: list[Field] = []
     for sentence, items in by_sentence.items():
         item = items[len(items) // 2]
-        observation = episodes[item.task_id][item.episode].observations[item.start].astype(np.float64)
+        observation = demonstrations.episodes[item.task_id][item.episode].observations[item.start].astype(np.float64)
         observations = np.repeat(observation[None], len(offsets), axis=0)
         state = grounding.read(observations)
         targets = state.anchors[:, 0] + np.pad(offsets, ((0, 0), (0, grounding.vocabulary.target_size - 2)))
         z = decoder.latents(embeddings[sentence][None])[None].repeat(len(offsets), axis=0)
         inputs = state.inputs(targets)
         if item.cut == "alignment":
-            subjects = subjects_of(books[item.task_id].steps[item.step], grounding.vocabulary.anchors)
+            subjects = subjects_of(demonstrations.books[item.task_id].steps[item.step], grounding.vocabulary.anchors)
             there = anchored(grounding).read(observations)
             inputs = there.subject_inputs(targets, np.repeat([subjects], len(offsets), axis=0))
         prior = decoder.decode(inputs, z).flat(np.ones((len(offsets), 1), np.float32))

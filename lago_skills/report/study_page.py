@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import csv
 import json
+from collections.abc import Iterable
 from datetime import datetime
 from importlib.resources import files
 from pathlib import Path
@@ -24,9 +25,10 @@ from lago_skills.guide.guides import LibraryGuide
 from lago_skills.report import table_page, table_pictures
 from lago_skills.rl import methods
 from lago_skills.rl.runlog import CURVE_FILE
-from lago_skills.stages import build, evaluate, plan, train
+from lago_skills.stages import build, evaluate, plan, segment, train
 from lago_skills.stages.job import Job, digest
 from lago_skills.stages.workspace import Workspace
+from lago_skills.study import Study
 from lago_skills.worlds.world import Env
 
 VERSION = 4
@@ -42,7 +44,7 @@ def jobs(space: Workspace) -> list[Job]:
         rows, summary = results(space)
         progress(1, "table")
         for table, own in tables.items():
-            table_page.write_page(space, table, own)
+            table_page.write_page(space.artifact("tables"), space.study.name, table, own)
         page = _page(space, rows, summary, {name: SPECS[name].question for name in tables}, progress)
         (writer.path / ROWS_FILE).write_text(json.dumps({"rows": rows, "summary": summary}) + "\n", encoding="utf-8")
         (writer.path / REPORT_FILE).write_text(page, encoding="utf-8")
@@ -53,12 +55,12 @@ def jobs(space: Workspace) -> list[Job]:
         "stage": "report",
         "version": VERSION,
         "zero_shot": {task.id: digest(space.artifact("zero-shot", task.id)) for task in space.study.unseen},
-        "runs": {run.name: digest(space.artifact("runs", run.name)) for run in train.training_runs(space)},
+        "runs": {run.name: digest(space.artifact("runs", run.name)) for run in train.training_runs(space.study)},
         "bundle": digest(space.artifact("bundle")),
         "playbooks": digest(space.artifact("playbooks")),
         "tables": {name: fingerprint([dict(row) for row in own]) for name, own in tables.items()},
     }
-    if drawn := table_pictures.recipe(space):
+    if drawn := table_pictures.recipe(space.study, space.root):
         recipe["pictures"] = drawn
     return [Job("report", "report", space.artifact("report"), recipe, 4, "parts", make)]
 
@@ -83,14 +85,14 @@ def results(space: Workspace) -> tuple[list[Row], Row]:
     if rows:
         summary["zero_shot_mean"] = round(float(np.mean([row["success"] for row in rows])), 4)
     by_method: dict[str, list[float]] = {}
-    for run in train.training_runs(space):
+    for run in train.training_runs(space.study):
         folder = space.artifact("runs", run.name)
         figures = verify(folder).summary
         steps = int(figures["steps"])
         row = _row(run.task.id, run.algorithm, steps, run.seed, _successes(folder / train.FINAL_FILE))
         rows.append({**row, **{name: figures[name] for name in ("leader", "steps_per_s", "guide_share")}})
         by_method.setdefault(run.algorithm, []).append(row["success"])
-    summary["stage_seconds"] = _stage_seconds(space)
+    summary["stage_seconds"] = _stage_seconds(manifest for _, manifest in _manifests(space))
     guided = next((name for name in by_method if methods.method(name).adviser == "library"), "")
     plain = next((name for name in by_method if methods.method(name).adviser == "none"), "")
     for key, method in (("guided_success", guided), ("plain_success", plain)):
@@ -99,10 +101,10 @@ def results(space: Workspace) -> tuple[list[Row], Row]:
     return rows, summary
 
 
-def _stage_seconds(space: Workspace) -> dict[str, float]:
+def _stage_seconds(manifests: Iterable[Manifest]) -> dict[str, float]:
     """Wall time of each stage, from the start of its first artifact to the end of its last."""
     spans: dict[str, list[tuple[float, float]]] = {}
-    for _, manifest in _manifests(space):
+    for manifest in manifests:
         start = datetime.fromisoformat(manifest.created_at).timestamp()
         spans.setdefault(manifest.kind, []).append((start, start + manifest.seconds))
     return {kind: round(max(b for _, b in s) - min(a for a, _ in s), 1) for kind, s in spans.items()}
@@ -132,7 +134,8 @@ def _page(space: Workspace, rows: list[Row], summary: Row, tables: dict[str, str
 
     from lago_skills.report import decoder_pictures, plots
 
-    guide = build.guide(space)
+    study, bundle, runs = space.study, space.artifact("bundle"), space.artifact("runs")
+    guide = build.guide(bundle, study.grounding)
     zero_shot = [row for row in rows if row["method"] == "library"]
     trained = [row for row in rows if row["method"] != "library"]
     skills = guide.library.list(enabled=True)
@@ -142,31 +145,34 @@ def _page(space: Workspace, rows: list[Row], summary: Row, tables: dict[str, str
         [", ".join(skill.provenance["tasks"]) for skill in skills],
     )
     progress(2, "pictures")
-    films = [_film(space, guide, run) for run in _filmed(space)]
+    films = [_film(study, guide, bundle, runs, run) for run in _filmed(study)]
     progress(3, "animation")
-    books, lint = plan.playbooks(space), plan.lint_summaries(space)
+    shown, lint = segment.labelled(space), plan.load_lint(space.artifact("playbooks"))
+    books = shown.books
     text = files("lago_skills.report").joinpath("study_page.html").read_text(encoding="utf-8")
     template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(text)
     return template.render(
-        study=space.study.name,
+        study=study.name,
         version=lago_skills.__version__,
-        bundle=digest(space.artifact("bundle")),
-        n_seen=len(space.study.seen),
-        demos=space.study.collect.episodes_per_task,
-        horizon=space.study.seen[0].horizon_steps,
+        bundle=digest(bundle),
+        n_seen=len(study.seen),
+        demos=study.collect.episodes_per_task,
+        horizon=study.seen[0].horizon_steps,
         n_skills=len(skills),
         summary=summary,
         zero_shot=zero_shot,
         failing=[row["task"] for row in zero_shot if row["success"] == 0.0],
         trained=trained,
         tables=tables,
-        final_episodes=space.study.train.final_episodes,
-        curves=[_base64(_curves(space, task, zero_shot)) for task in dict.fromkeys(row["task"] for row in trained)],
+        final_episodes=study.train.final_episodes,
+        curves=[
+            _base64(_curves(study, runs, task, zero_shot)) for task in dict.fromkeys(row["task"] for row in trained)
+        ],
         films=films,
         skill_map=_base64(skill_map),
-        acting={title: _base64(png) for title, png in table_pictures.pictures(space).items()},
+        acting={title: _base64(png) for title, png in table_pictures.pictures(study, space.root).items()},
         decoder_pictures={
-            title: _base64(png) for title, png in decoder_pictures.pictures(space, guide.decoder).items()
+            title: _base64(png) for title, png in decoder_pictures.pictures(shown, guide.decoder, study.decoder).items()
         },
         models=sorted({book.model for book in books.values()}),
         by_model=_by_model(zero_shot, books, lint),
@@ -175,23 +181,23 @@ def _page(space: Workspace, rows: list[Row], summary: Row, tables: dict[str, str
     )
 
 
-def _curves(space: Workspace, task: str, zero_shot: list[Row]) -> bytes:
+def _curves(study: Study, runs: Path, task: str, zero_shot: list[Row]) -> bytes:
     from lago_skills.report import plots
 
     curves: dict[str, list[Any]] = {}
-    for run in train.training_runs(space):
+    for run in train.training_runs(study):
         if run.task.id == task:
-            with (space.artifact("runs", run.name) / CURVE_FILE).open(encoding="utf-8") as stream:
+            with (runs / run.name / CURVE_FILE).open(encoding="utf-8") as stream:
                 points = [(float(row["step"]), float(row["eval/success"])) for row in csv.DictReader(stream)]
             curves.setdefault(run.algorithm, []).append(np.array(points))
     library = next((float(row["success"]) for row in zero_shot if row["task"] == task), None)
     return plots.learning_curves(curves, library, task)
 
 
-def _filmed(space: Workspace) -> list[train.TrainingRun]:
+def _filmed(study: Study) -> list[train.TrainingRun]:
     """The first guided run of each trained task."""
     first: dict[str, train.TrainingRun] = {}
-    for run in train.training_runs(space):
+    for run in train.training_runs(study):
         if methods.method(run.algorithm).adviser == "library":
             first.setdefault(run.task.id, run)
     return list(first.values())
@@ -206,13 +212,14 @@ def _picture(env: Env) -> NDArray[np.uint8] | None:
     return picture.astype(np.uint8) if picture.ndim == 3 and picture.shape[2] == 3 else None
 
 
-def _film(space: Workspace, guide: LibraryGuide, run: train.TrainingRun) -> Row:
+def _film(study: Study, guide: LibraryGuide, bundle: Path, runs: Path, run: train.TrainingRun) -> Row:
     """One greedy episode of a run, drawn every second step."""
     from lago_skills.report.plots import Frame, animation
     from lago_skills.worlds.seeds import EVAL_SEED
 
-    env = space.world.make(run.task.id, rendered=True)
-    policy, leader = train.learned(space, run)
+    env = study.load_world().make(run.task.id, rendered=True)
+    learned = train.problem(study, run, bundle)
+    policy, leader = train.load_policy(runs / run.name, run, learned, study.train, guide.grounding)
     observation, _ = env.reset(seed=EVAL_SEED)
     frames: list[Frame] = []
     names = guide.grounding.vocabulary.anchors
@@ -288,7 +295,7 @@ def _manifests(space: Workspace) -> list[tuple[str, Manifest]]:
     folders = {f"episodes/{task.id}": space.episodes(task.id) for task in space.study.seen}
     folders |= {name: space.artifact(name) for name in ("playbooks", "segments", "decoder", "bundle")}
     folders |= {f"zero-shot/{task.id}": space.artifact("zero-shot", task.id) for task in space.study.unseen}
-    folders |= {f"runs/{run.name}": space.artifact("runs", run.name) for run in train.training_runs(space)}
+    folders |= {f"runs/{run.name}": space.artifact("runs", run.name) for run in train.training_runs(space.study)}
     return [(name, verify(folder)) for name, folder in folders.items()]
 
 

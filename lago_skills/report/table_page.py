@@ -39,8 +39,8 @@ def on_record(space: Workspace) -> dict[str, list[Row]]:
     return {name: training_runs.table(space, name).rows() for name in SPECS}
 
 
-def write_page(space: Workspace, table: str, rows: list[Row]) -> Path:
-    """Write `checkpoints/STUDY/tables/T2.html` and return where it is."""
+def write_page(folder: Path, study: str, table: str, rows: list[Row]) -> Path:
+    """Write the page of a study's table into a folder, as `T2.html`, and return where it is."""
     entries, summary = training_runs.findings(table, SPECS[table], rows)
     text = files("lago_skills.report").joinpath("table_page.html").read_text(encoding="utf-8")
     template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(text)
@@ -48,7 +48,7 @@ def write_page(space: Workspace, table: str, rows: list[Row]) -> Path:
     shown = {row["method"] for row in rows}
     page = template.render(
         table=table,
-        study=space.study.name,
+        study=study,
         version=lago_skills.__version__,
         question=summary["question"],
         pictures=_pictures(rows, SPECS[table].pictures or {"": SPECS[table].methods}),
@@ -60,7 +60,7 @@ def write_page(space: Workspace, table: str, rows: list[Row]) -> Path:
         mixed=summary["mixed"],
         methods={name: text for name, text in about.items() if name in shown},
     )
-    path = space.artifact("tables", f"{table}.html")
+    path = folder / f"{table}.html"
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, page)
     return path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,25 +12,25 @@ from lago_skills.experiments.cells import Row
 from lago_skills.experiments.result_file import ResultFile
 from lago_skills.experiments.tables import latent as latent_table
 from lago_skills.experiments.tables import skill_changes
-from lago_skills.stages.workspace import Workspace
+from lago_skills.study import Study
 from lago_skills.worlds import DEFAULT
 
 SHOWN = ("disabled", "opposite", "neighbour", "slowly", "from the left")
 
 
-def recipe(space: Workspace) -> dict[str, str]:
+def recipe(study: Study, root: Path) -> dict[str, str]:
     """What the pictures are drawn from, by table; nothing for studies that these tables are not about."""
-    tables = {"latent": _latent(space), "skills": _skills(space)}
+    tables = {"latent": _latent(study, root), "skills": _skills(study, root)}
     return {name: fingerprint([dict(row) for row in rows]) for name, rows in tables.items() if rows}
 
 
-def pictures(space: Workspace) -> dict[str, bytes]:
+def pictures(study: Study, root: Path) -> dict[str, bytes]:
     """PNG images by title."""
     from lago_skills.report import plots
 
     images: dict[str, bytes] = {}
-    if rows := _latent(space):
-        groups = space.world.groups
+    if rows := _latent(study, root):
+        groups = study.load_world().groups
         whole = [entry for entry in latent_table.summary(rows) if entry["tasks"] == len(groups[entry["level"]])]
         entries = sorted(whole, key=_rank)  # a part of a group says little
         names = list(dict.fromkeys(_name(entry) for entry in entries))
@@ -37,21 +38,21 @@ def pictures(space: Workspace) -> dict[str, bytes]:
         images["Plans in numbers and in words, followed by a controller of a few lines and by the library"] = (
             plots.horizontal_bars(names, values, "success at any step")
         )
-    if rows := _skills(space):
+    if rows := _skills(study, root):
         images["What it costs to change a skill: success lost on its worst task"] = _costs(rows)
     return images
 
 
-def _latent(space: Workspace) -> list[Row]:
-    if space.study.name not in (DEFAULT, latent_table.WORDS_STUDY):
+def _latent(study: Study, root: Path) -> list[Row]:
+    if study.name not in (DEFAULT, latent_table.WORDS_STUDY):
         return []
-    return ResultFile.of(latent_table.SCHEMA, space.root).rows()
+    return ResultFile.of(latent_table.SCHEMA, root).rows()
 
 
-def _skills(space: Workspace) -> list[Row]:
-    if space.study.name != skill_changes.STUDY:
+def _skills(study: Study, root: Path) -> list[Row]:
+    if study.name != skill_changes.STUDY:
         return []
-    return ResultFile.of(skill_changes.SCHEMA, space.root).rows()
+    return ResultFile.of(skill_changes.SCHEMA, root).rows()
 
 
 def _rank(entry: dict[str, Any]) -> tuple[Any, ...]:

@@ -22,10 +22,11 @@ from lago_skills.library import NewSkill, SkillLibrary
 from lago_skills.library.exchange import fingerprint
 from lago_skills.library.storage.sqlite_file import STORE_FILE
 from lago_skills.query.query_network import LearnedQuery
-from lago_skills.stages import collect, plan, pretrain, query, segment
+from lago_skills.stages import pretrain, query, segment
 from lago_skills.stages.job import Job, digest
+from lago_skills.stages.segment import Labelled
 from lago_skills.stages.workspace import Workspace
-from lago_skills.words.ends import Ends
+from lago_skills.study import GuideConfig
 from lago_skills.worlds.grounding import Grounding
 
 VERSION = 2
@@ -38,123 +39,104 @@ N_PROBES = 128
 
 def jobs(space: Workspace) -> list[Job]:
     """One job: the study's library and the bundle, which holds a frozen copy of it."""
-    config = space.study.guide
+    study, decoder_dir = space.study, space.artifact("decoder")
 
     def make(writer: ArtifactWriter, progress: Progress) -> None:
-        decoder = pretrain.load(space.artifact("decoder"))
-        learned = query.wanted(space, space.artifact("decoder"), space.study.seed)
-        segments, embeddings = segment.load(space)
-        books = plan.playbooks(space)
-        with _opened(space, decoder) as library:
-            _place_decoder(space, segments, books)
-            update(library, segments, decoder, file_hash(space.library / DECODER_FILE), embeddings)
+        decoder, shown = pretrain.load(decoder_dir), segment.labelled(space)
+        learned = query.wanted(space, decoder_dir, study.seed)
+        with opened(space.library, decoder) as library:
+            place_decoder(space.library, decoder_dir / pretrain.DECODER_FILE, probes(shown))
+            decoder_name = file_hash(space.library / DECODER_FILE)
+            update(library, shown.segments, decoder, decoder_name, shown.embeddings)
             library.compact()
-            latents = _step_latents(books, decoder, embeddings)
-            settings = RetrievalConfig(**config.model_dump())
-            ends = segment.ends(space)
-            write_bundle(writer.path, decoder, library, books, latents, settings, learned, space.world, ends)
-            for path in (writer.path / LIBRARY_DIR).rglob("*"):  # the copy's own name and times are not what it says
-                writer.content[path.relative_to(writer.path).as_posix()] = ""
-            writer.content[f"{LIBRARY_DIR}/{STORE_FILE}"] = fingerprint(library)
-            progress(1, f"{library.n_active} skills, {len(books)} playbooks")
-            writer.summary = {
-                "skills": library.n_active,
-                "records": len(library),
-                "playbooks": len(books),
-                "latent_size": decoder.latent_size,
-            }
+            latents = _step_latents(shown.books, decoder, shown.embeddings)
+            settings = retrieval(study.guide)
+            world = study.load_world()
+            write_bundle(writer.path, decoder, library, shown.books, latents, settings, learned, world, shown.ends)
+            _describe(writer, library, shown.books)
+            progress(1, f"{library.n_active} skills, {len(shown.books)} playbooks")
 
     recipe = {
         "stage": "build",
         "version": VERSION,
-        "decoder": digest(space.artifact("decoder")),
+        "decoder": digest(decoder_dir),
         "segments": digest(space.artifact("segments")),
         "playbooks": digest(space.artifact("playbooks")),
-        "edits": _edits(space),
-        **config.model_dump(),
+        "edits": edits(space.library),
+        **study.guide.model_dump(),
     }
-    if config.query != "playbook":
-        recipe["learned"] = query.recipe(space, space.artifact("decoder"), space.study.seed)
+    if study.guide.query != "playbook":
+        recipe["learned"] = query.job(space, decoder_dir, study.seed).recipe
     return [Job("build", "bundle", space.artifact("bundle"), recipe, 1, "bundles", make)]
 
 
-def _edits(space: Workspace) -> str:
-    """What people have changed in the study's library: a bundle is out of date when they change more."""
-    if not (space.library / STORE_FILE).exists():
+def _describe(writer: ArtifactWriter, library: SkillLibrary, books: dict[str, Playbook]) -> None:
+    """The summary of a bundle, and what the digest of its copy of the library is made from."""
+    for path in (writer.path / LIBRARY_DIR).rglob("*"):  # the copy's own name and times are not what it says
+        writer.content[path.relative_to(writer.path).as_posix()] = ""
+    writer.content[f"{LIBRARY_DIR}/{STORE_FILE}"] = fingerprint(library)
+    writer.summary = {
+        "skills": library.n_active,
+        "records": len(library),
+        "playbooks": len(books),
+        "latent_size": library.latent_size,
+    }
+
+
+def edits(folder: Path) -> str:
+    """What people have changed in a library: a bundle is out of date when they change more."""
+    if not (folder / STORE_FILE).exists():
         return ""
-    with SkillLibrary.open(space.library) as library:
+    with SkillLibrary.open(folder) as library:
         by_people = [[change.id, change.action] for change in library.changes(-1) if change.who != BUILDER]
     return json_fingerprint(by_people) if by_people else ""
 
 
-def _opened(space: Workspace, decoder: Decoder) -> SkillLibrary:
-    if (space.library / STORE_FILE).exists():
-        return SkillLibrary.open(space.library, mode="write", timeout_s=60.0)
-    return SkillLibrary.create(space.library, decoder.latent_size)
+def opened(folder: Path, decoder: Decoder) -> SkillLibrary:
+    """The library of a folder, to be written; a new one where there is none."""
+    if (folder / STORE_FILE).exists():
+        return SkillLibrary.open(folder, mode="write", timeout_s=60.0)
+    return SkillLibrary.create(folder, decoder.latent_size)
 
 
-def _place_decoder(space: Workspace, segments: list[Segment], books: dict[str, Playbook]) -> None:
-    """Beside the library: the decoder that its latents are for, and states to compare skills in."""
-    _copy_into_place(space.artifact("decoder") / pretrain.DECODER_FILE, space.library / DECODER_FILE)
-    temporary = space.library / f".{PROBES_FILE}.tmp"
-    save_arrays({"inputs": _probes(space, segments, books)}, temporary)
-    temporary.replace(space.library / PROBES_FILE)
+def place_decoder(library: Path, decoder_file: Path, inputs: NDArray[np.float32]) -> None:
+    """Beside a library: the decoder that its latents are for, and (P, I) states to compare skills in."""
+    temporary = library / f".{DECODER_FILE}.tmp"
+    shutil.copyfile(decoder_file, temporary)
+    temporary.replace(library / DECODER_FILE)
+    temporary = library / f".{PROBES_FILE}.tmp"
+    save_arrays({"inputs": inputs}, temporary)
+    temporary.replace(library / PROBES_FILE)
 
 
-def _copy_into_place(source: Path, target: Path) -> None:
-    temporary = target.with_name(f".{target.name}.tmp")
-    shutil.copyfile(source, temporary)
-    temporary.replace(target)
-
-
-def _probes(space: Workspace, segments: list[Segment], books: dict[str, Playbook]) -> NDArray[np.float32]:
+def probes(shown: Labelled) -> NDArray[np.float32]:
     """(P, I) decoder inputs in the middle of demonstrated segments, evenly over all of them."""
-    episodes, ends, grounding = collect.episodes(space), segment.ends(space), space.study.grounding
     rows: list[NDArray[np.float32]] = []
-    chosen: list[int] = np.unique(np.linspace(0, len(segments) - 1, N_PROBES).astype(int)).tolist()
+    chosen: list[int] = np.unique(np.linspace(0, len(shown.segments) - 1, N_PROBES).astype(int)).tolist()
     for number in chosen:
-        item = segments[number]
-        heads = None if ends is None else ends.fitted[number]
-        inputs = segment_inputs(item, episodes[item.task_id][item.episode], books, grounding, heads)
+        item = shown.segments[number]
+        heads = None if shown.ends is None else shown.ends.fitted[number]
+        inputs = segment_inputs(item, shown.episodes[item.task_id][item.episode], shown.books, shown.grounding, heads)
         rows.append(inputs[len(inputs) // 2][None])
     return np.concatenate(rows)
 
 
-def assemble(space: Workspace, decoder: Decoder, learned: LearnedQuery | None = None) -> LibraryGuide:
-    """The guide of a study with a decoder, from nothing but its segments and playbooks: its library is in memory.
-
-    Raises:
-        ArtifactMissing: segments or playbooks have not been made.
-        ArtifactCorrupt: they are damaged.
-    """
-    segments, embeddings = segment.load(space)
-    config = RetrievalConfig(**space.study.guide.model_dump())
-    return assemble_from(
-        space.study.grounding,
-        decoder,
-        segments,
-        embeddings,
-        plan.playbooks(space),
-        config,
-        learned,
-        segment.ends(space),
-    )
+def retrieval(config: GuideConfig) -> RetrievalConfig:
+    """The settings of a study's guide, as a guide takes them."""
+    return RetrievalConfig(**config.model_dump())
 
 
-def assemble_from(
-    grounding: Grounding,
-    decoder: Decoder,
-    segments: list[Segment],
-    embeddings: dict[str, NDArray[np.float32]],
-    books: dict[str, Playbook],
-    config: RetrievalConfig,
-    learned: LearnedQuery | None = None,
-    ends: Ends | None = None,
+def assemble(
+    shown: Labelled, decoder: Decoder, config: RetrievalConfig, learned: LearnedQuery | None = None
 ) -> LibraryGuide:
-    """A guide from its parts: a skill for every sentence of the segments, latents for every step of the playbooks."""
-    library = SkillLibrary.in_memory(decoder.latent_size, _demonstrated(segments, decoder, embeddings).values())
-    latents = _step_latents(books, decoder, embeddings)
-    return LibraryGuide(grounding, decoder, library, books, latents, config, learned, ends)
+    """A guide from nothing but labelled demonstrations and a decoder; its library is in memory.
+
+    It has a skill for every sentence of the segments, and latents for every step of the playbooks.
+    """
+    skills = _demonstrated(shown.segments, decoder, shown.embeddings).values()
+    library = SkillLibrary.in_memory(decoder.latent_size, skills)
+    latents = _step_latents(shown.books, decoder, shown.embeddings)
+    return LibraryGuide(shown.grounding, decoder, library, shown.books, latents, config, learned, shown.ends)
 
 
 def _step_latents(
@@ -237,11 +219,11 @@ def _embed_missing(library: SkillLibrary) -> None:
                 change.embed(skill.sentence, vector)
 
 
-def guide(space: Workspace) -> LibraryGuide:
-    """The study's guide.
+def guide(bundle: Path, grounding: Grounding) -> LibraryGuide:
+    """The guide of a bundle.
 
     Raises:
         ArtifactMissing: the stage has not run.
         ArtifactCorrupt: the bundle is damaged.
     """
-    return load_bundle(space.artifact("bundle"), grounding=space.study.grounding)
+    return load_bundle(bundle, grounding=grounding)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from lago_skills.artifacts.folder import ArtifactWriter, verify
@@ -14,7 +16,7 @@ from lago_skills.data.sources import Sizes, episodes_of, read, source_hash
 from lago_skills.errors import DataError, StudyError
 from lago_skills.stages.job import Job
 from lago_skills.stages.workspace import Workspace
-from lago_skills.study import CollectConfig
+from lago_skills.study import CollectConfig, Study
 from lago_skills.worlds.seeds import DEMO_SEED, DEMOS_PER_SEED
 from lago_skills.worlds.world import World
 
@@ -27,54 +29,47 @@ def jobs(space: Workspace) -> list[Job]:
     Raises:
         DataError: a data source is not there.
     """
-    return [_job(space, task) for task in space.study.seen]
+    return [_job(space.study, task, space.root, space.episodes(task.id)) for task in space.study.seen]
 
 
-def _job(space: Workspace, task: Task) -> Job:
-    config = space.study.collect
-    n_scripted, sources = space.study.n_scripted(task), space.study.sources(task)
-    hashes = [source_hash(source, space.root) for source in sources]
-
-    def make(writer: ArtifactWriter, progress: Progress) -> None:
-        collected: list[Episode] = []
-        n_tried = 0
-        if n_scripted:
-            collected, n_tried = demonstrations(space.world, task, n_scripted, config, space.study.seed, progress)
-        counts: dict[str, int] = {"scripted": len(collected)}
-        sizes = Sizes(space.study.grounding.observation_size, space.study.grounding.action_space)
-        for source, sha256 in zip(sources, hashes, strict=True):
-            alone = len(sources) == 1 and not n_scripted
-            of_source = from_source(read(source, space.root), source, task, sizes, alone=alone)
-            counts[sha256] = len(of_source)
-            collected += of_source
-            progress(len(collected), f"{len(of_source)} episodes of {source.name}")
-        if not collected:
-            raise DataError(
-                f"task {task.id!r}: found no episode in {', '.join(source.name for source in sources)}; expected some; add data "
-                "of the task, or take it out of tasks.seen"
-            )
-        save_episodes(writer.path / EPISODES_FILE, collected)
-        steps = sum(len(episode.actions) for episode in collected)
-        writer.summary = {"task": task.id, "episodes": len(collected), "tried": n_tried, "steps": steps}
-        if sources:
-            writer.summary |= {"success": sum(episode.success for episode in collected), "from": counts}
-
+def _job(study: Study, task: Task, root: Path, folder: Path) -> Job:
+    config, n_scripted = study.collect, study.n_scripted(task)
+    sources = [(source_hash(source, root), source) for source in study.sources(task)]
     recipe: dict[str, Any] = {
         "stage": "collect",
         "version": VERSION,
         "task": task.env_id,
         "horizon": task.horizon_steps,
-        "seed": space.study.seed,
+        "seed": study.seed,
         **config.model_dump(),
         "episodes_per_task": n_scripted,
     }
     if sources:
         where = {"path", "minari"}  # data is what it holds, not where it lies
-        recipe["data"] = [
-            {"sha256": sha256, **source.model_dump(mode="json", exclude=where)}
-            for sha256, source in zip(hashes, sources, strict=True)
-        ]
-    return Job("collect", task.id, space.episodes(task.id), recipe, max(n_scripted, 1), "episodes", make)
+        recipe["data"] = [{"sha256": name, **each.model_dump(mode="json", exclude=where)} for name, each in sources]
+
+    def make(writer: ArtifactWriter, progress: Progress) -> None:
+        shown: list[Episode] = []
+        n_tried = 0
+        if n_scripted:
+            shown, n_tried = demonstrations(study.load_world(), task, n_scripted, config, study.seed, progress)
+        sizes = Sizes(study.grounding.observation_size, study.grounding.action_space)
+        given = from_sources(sources, root, task, sizes, progress, n_scripted=len(shown))
+        _write(writer, task, shown, n_tried, given)
+
+    return Job("collect", task.id, folder, recipe, max(n_scripted, 1), "episodes", make)
+
+
+def _write(
+    writer: ArtifactWriter, task: Task, shown: list[Episode], n_tried: int, given: list[tuple[str, list[Episode]]]
+) -> None:
+    collected = [*shown, *(episode for _, episodes in given for episode in episodes)]
+    save_episodes(writer.path / EPISODES_FILE, collected)
+    steps = sum(len(episode.actions) for episode in collected)
+    writer.summary = {"task": task.id, "episodes": len(collected), "tried": n_tried, "steps": steps}
+    if given:
+        counts = {"scripted": len(shown), **{sha256: len(episodes) for sha256, episodes in given}}
+        writer.summary |= {"success": sum(episode.success for episode in collected), "from": counts}
 
 
 def demonstrations(
@@ -113,6 +108,35 @@ def demonstrations(
     return successful, n_tried
 
 
+def from_sources(
+    sources: Sequence[tuple[str, SourceConfig]],
+    root: Path,
+    task: Task,
+    sizes: Sizes,
+    progress: Progress,
+    n_scripted: int = 0,
+) -> list[tuple[str, list[Episode]]]:
+    """The episodes of a task in each data source, beside the SHA-256 of its data; sources come with theirs.
+
+    Raises:
+        DataError: an episode cannot be used, or there is none, and no scripted one beside them.
+    """
+    given: list[tuple[str, list[Episode]]] = []
+    n_collected = n_scripted
+    for sha256, source in sources:
+        alone = len(sources) == 1 and not n_scripted
+        of_source = from_source(read(source, root), source, task, sizes, alone=alone)
+        given.append((sha256, of_source))
+        n_collected += len(of_source)
+        progress(n_collected, f"{len(of_source)} episodes of {source.name}")
+    if not n_collected:
+        raise DataError(
+            f"task {task.id!r}: found no episode in {', '.join(source.name for _, source in sources)}; expected some; add data "
+            "of the task, or take it out of tasks.seen"
+        )
+    return given
+
+
 def from_source(data: RawDataset, source: SourceConfig, task: Task, sizes: Sizes, *, alone: bool) -> list[Episode]:
     """A source's episodes of a task; a source of many tasks may hold none of this one, unless it is the only one.
 
@@ -124,15 +148,13 @@ def from_source(data: RawDataset, source: SourceConfig, task: Task, sizes: Sizes
     return episodes_of(data, source, task.id, sizes)
 
 
-def episodes(space: Workspace) -> dict[str, list[Episode]]:
-    """The collected episodes, by task id.
+def load(folders: Mapping[str, Path]) -> dict[str, list[Episode]]:
+    """The collected episodes, by task id, from the folder of each task.
 
     Raises:
         ArtifactMissing: a task has not been collected.
         ArtifactCorrupt: a file is damaged.
     """
-    by_task: dict[str, list[Episode]] = {}
-    for task in space.study.seen:
-        verify(space.episodes(task.id))
-        by_task[task.id] = load_episodes(space.episodes(task.id) / EPISODES_FILE)
-    return by_task
+    for folder in folders.values():
+        verify(folder)
+    return {task: load_episodes(folder / EPISODES_FILE) for task, folder in folders.items()}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from lago_skills.artifacts.folder import ArtifactWriter, verify
 from lago_skills.artifacts.workers import Progress
-from lago_skills.core import Playbook, Task
+from lago_skills.core import Playbook, Task, Vocabulary
 from lago_skills.errors import PlanError
 from lago_skills.llm.transcripts import TranscriptFile
 from lago_skills.planner import scenes
@@ -20,24 +21,10 @@ from lago_skills.playbook import read_playbook, write_playbook
 from lago_skills.stages.job import Job
 from lago_skills.stages.planning import measured_motions
 from lago_skills.stages.workspace import Workspace
+from lago_skills.study import Study
 
 VERSION = 2
 PLAYBOOKS_FILE, LINT_FILE = "playbooks.json", "lint.json"
-
-
-def transcripts_path(space: Workspace) -> Path:
-    """The study's transcript file."""
-    return space.root / "data" / "transcripts" / f"{space.study.recordings}.jsonl"
-
-
-def scenes_path(space: Workspace) -> Path:
-    """The study's scene file."""
-    return space.root / "data" / "scenes" / f"{space.study.recordings}.json"
-
-
-def lint_path(space: Workspace) -> Path:
-    """The study's lint file."""
-    return space.root / "data" / "lint" / f"{space.study.recordings}.jsonl"
 
 
 def planner(space: Workspace) -> Planner:
@@ -49,12 +36,11 @@ def planner(space: Workspace) -> Planner:
         StudyError: the study's own grounding cannot be loaded.
     """
     grounding = space.study.grounding
-    transcripts = TranscriptFile(transcripts_path(space))
-    named = measured_motions.naming(space, transcripts)
+    transcripts = TranscriptFile(space.transcripts)
+    named = measured_motions.naming(space.study, measured_motions.load(space.motions), transcripts)
     known: dict[str, Scene] = {}
-    path = scenes_path(space)
-    if not space.study.environment or path.exists():
-        known = scenes.load(path)
+    if not space.study.environment or space.scenes.exists():
+        known = scenes.load(space.scenes)
     for task in space.study.own_tasks:  # ranges from the study file, until they are measured
         bounds = {feature.name: (feature.low, feature.high) for feature in grounding.vocabulary.features}
         known.setdefault(task, Scene(task, bounds))
@@ -63,7 +49,7 @@ def planner(space: Workspace) -> Planner:
         grounding=grounding,
         scenes=known,
         transcripts=transcripts,
-        lint=LintFile(lint_path(space)),
+        lint=LintFile(space.lint),
         model=space.study.plan.model,
         use_repairs=space.study.plan.repair,
         brief=space.study.plan.prompt == "brief",
@@ -72,14 +58,14 @@ def planner(space: Workspace) -> Planner:
     )
 
 
-def demonstrated(space: Workspace) -> tuple[Task, ...]:
+def demonstrated(study: Study) -> tuple[Task, ...]:
     """Seen tasks that are planned: all but those whose data is cut by change points."""
-    return tuple(task for task in space.study.seen if task not in space.study.unplanned)
+    return tuple(task for task in study.seen if task not in study.unplanned)
 
 
-def undemonstrated(space: Workspace) -> tuple[Task, ...]:
+def undemonstrated(study: Study) -> tuple[Task, ...]:
     """Unseen and merely planned tasks: asked with the words of all training tasks."""
-    return (*space.study.unseen, *space.study.planned)
+    return (*study.unseen, *study.planned)
 
 
 def plans(space: Workspace) -> dict[str, Plan]:
@@ -89,20 +75,19 @@ def plans(space: Workspace) -> dict[str, Plan]:
         ArtifactCorrupt: the transcript file is damaged.
         PlanError: the scene or the lint file cannot be read.
     """
-    return planner(space).plans(demonstrated(space), undemonstrated(space))
+    return planner(space).plans(demonstrated(space.study), undemonstrated(space.study))
 
 
-def find_plan(space: Workspace, task: str) -> Plan:
-    """One task's plan.
+def plan_of(task: str, known: Mapping[str, Plan], study: str) -> Plan:
+    """One task's plan among those of a study, by task id.
 
     Raises:
-        PlanError: the study has no such task, or nobody has answered its request yet.
+        PlanError: there is none, or nobody has answered its request yet.
     """
-    known = plans(space)
     if task not in known or not known[task].versions:
         answered = sorted(name for name, plan in known.items() if plan.versions)
         raise PlanError(
-            f"found no recorded playbook for task {task!r} in study {space.study.name!r}; expected one of {answered}; "
+            f"found no recorded playbook for task {task!r} in study {study!r}; expected one of {answered}; "
             "name one of them, or another study with --study"
         )
     return known[task]
@@ -115,31 +100,33 @@ def jobs(space: Workspace) -> list[Job]:
         TranscriptMissing: an answer has not been recorded.
         PlanError: a recorded answer and its repair are not valid playbooks.
     """
-    maker = planner(space)
-    measured_motions.complete(space, maker.transcripts)
-    books = maker.playbooks(demonstrated(space), undemonstrated(space))
-    known = maker.plans(demonstrated(space), undemonstrated(space))
+    maker, study = planner(space), space.study
+    measured_motions.complete(study, measured_motions.load(space.motions), maker.transcripts)
+    books = maker.playbooks(demonstrated(study), undemonstrated(study))
+    known = maker.plans(demonstrated(study), undemonstrated(study))
     lint = {name: summary(plan) for name, plan in known.items()}
-
-    def make(writer: ArtifactWriter, progress: Progress) -> None:
-        text = json.dumps({name: write_playbook(book) for name, book in books.items()}, indent=1, ensure_ascii=False)
-        (writer.path / PLAYBOOKS_FILE).write_text(text + "\n", encoding="utf-8")
-        text = json.dumps(lint, indent=1, ensure_ascii=False)
-        (writer.path / LINT_FILE).write_text(text + "\n", encoding="utf-8")
-        progress(len(books), f"{len({s.skill for b in books.values() for s in b.steps})} skill sentences")
-        writer.summary = {
-            "playbooks": len(books),
-            "models": sorted({book.model for book in books.values()}),
-            "skills": len({step.skill for book in books.values() for step in book.steps}),
-        }
-
     recipe = {
         "stage": "plan",
         "version": VERSION,
         "playbooks": {name: write_playbook(book) for name, book in books.items()},
         "lint": lint,
     }
+
+    def make(writer: ArtifactWriter, progress: Progress) -> None:
+        save(books, lint, writer.path)
+        skills = {step.skill for book in books.values() for step in book.steps}
+        progress(len(books), f"{len(skills)} skill sentences")
+        models = sorted({book.model for book in books.values()})
+        writer.summary = {"playbooks": len(books), "models": models, "skills": len(skills)}
+
     return [Job("plan", "playbooks", space.artifact("playbooks"), recipe, len(books), "playbooks", make)]
+
+
+def save(books: Mapping[str, Playbook], lint: Mapping[str, dict[str, Any]], folder: Path) -> None:
+    """Write playbooks, and what is kept beside each, by task id."""
+    entries = {name: write_playbook(book) for name, book in books.items()}
+    for name, values in ((PLAYBOOKS_FILE, entries), (LINT_FILE, lint)):
+        (folder / name).write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def summary(plan: Plan) -> dict[str, Any]:
@@ -155,25 +142,23 @@ def summary(plan: Plan) -> dict[str, Any]:
     }
 
 
-def playbooks(space: Workspace) -> dict[str, Playbook]:
-    """The study's playbooks, by task id.
+def load(folder: Path, vocabulary: Vocabulary) -> dict[str, Playbook]:
+    """The playbooks of a folder, by task id.
 
     Raises:
         ArtifactMissing: the stage has not run.
         ArtifactCorrupt: the file is damaged.
     """
-    folder = space.artifact("playbooks")
     verify(folder)
     raw: dict[str, dict[str, Any]] = json.loads((folder / PLAYBOOKS_FILE).read_text(encoding="utf-8"))
-    return {name: read_playbook(entry, space.study.grounding.vocabulary) for name, entry in raw.items()}
+    return {name: read_playbook(entry, vocabulary) for name, entry in raw.items()}
 
 
-def lint_summaries(space: Workspace) -> dict[str, dict[str, Any]]:
-    """What was kept beside each playbook, by task id.
+def load_lint(folder: Path) -> dict[str, dict[str, Any]]:
+    """What is kept beside each playbook of a folder, by task id: see `summary`.
 
     Raises:
         ArtifactMissing: the stage has not run.
     """
-    folder = space.artifact("playbooks")
     verify(folder)
     return json.loads((folder / LINT_FILE).read_text(encoding="utf-8"))

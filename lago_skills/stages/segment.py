@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +15,10 @@ from lago_skills.artifacts.folder import ArtifactWriter, verify
 from lago_skills.artifacts.tensors import load_arrays, save_arrays
 from lago_skills.artifacts.workers import Progress
 from lago_skills.core import Episode, Playbook, Segment
-from lago_skills.decoder.dataset import label_episodes
+from lago_skills.data.config import WeightingConfig
+from lago_skills.decoder.config import DecoderConfig
+from lago_skills.decoder.dataset import label_episodes, labelled_steps
+from lago_skills.decoder.steps import LabelledSteps
 from lago_skills.llm.transcripts import TranscriptFile
 from lago_skills.planner.motion_names import Naming
 from lago_skills.stages import collect, plan
@@ -22,13 +26,59 @@ from lago_skills.stages.job import Job, digest
 from lago_skills.stages.planning import measured_motions
 from lago_skills.stages.workspace import Workspace
 from lago_skills.words.ends import Ends
-from lago_skills.worlds.grounding import anchored
+from lago_skills.worlds.grounding import AnchoredGrounding, Grounding, anchored
 
 if TYPE_CHECKING:
     from lago_skills.words.alignment import Alignment
 
 VERSION, ALIGNMENT_VERSION = 1, 4
 SEGMENTS_FILE, SENTENCES_FILE, EMBEDDINGS_FILE = "segments.json", "sentences.json", "embeddings.safetensors"
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Labelled demonstrations: what decoders are trained on and libraries are built from."""
+
+    grounding: Grounding
+    episodes: dict[str, list[Episode]]
+    """By task id."""
+    books: dict[str, Playbook]
+    """By task id."""
+    segments: list[Segment]
+    embeddings: dict[str, NDArray[np.float32]]
+    """(E,) of every skill sentence, of plans and of motions."""
+    ends: Ends | None
+    """What the words of the plans mean; None where plans are in numbers."""
+
+    @property
+    def skills(self) -> list[str]:
+        """The demonstrated skill sentences, in the order of segments."""
+        return list(dict.fromkeys(item.skill for item in self.segments))
+
+    def steps(self, config: DecoderConfig, weighting: WeightingConfig | None = None) -> LabelledSteps:
+        """One row per demonstrated step, as a decoder of these settings is trained on it."""
+        return labelled_steps(
+            self.episodes, self.books, self.segments, self.embeddings, self.grounding, config, weighting, self.ends
+        )
+
+
+def labelled(space: Workspace) -> Labelled:
+    """The study's demonstrations with their labels.
+
+    Raises:
+        ArtifactMissing: one of the stages up to this one has not run.
+        ArtifactCorrupt: a file is damaged.
+    """
+    grounding, folder = space.study.grounding, space.artifact("segments")
+    segments, embeddings = load(folder)
+    return Labelled(
+        grounding=grounding,
+        episodes=collect.load(space.collected),
+        books=plan.load(space.artifact("playbooks"), grounding.vocabulary),
+        segments=segments,
+        embeddings=embeddings,
+        ends=Ends.load(folder, grounding.vocabulary) if space.study.plan.form == "words" else None,
+    )
 
 
 def jobs(space: Workspace) -> list[Job]:
@@ -38,72 +88,71 @@ def jobs(space: Workspace) -> list[Job]:
         ArtifactMissing: episodes or playbooks have not been made.
         PlanError: motions of data without playbooks have no names yet.
     """
-    unplanned = [task.id for task in space.study.unplanned]
+    study, motions = space.study, measured_motions.load(space.motions) if space.study.unplanned else {}
     names = Naming({}, {}, None)
-    if unplanned:
-        names = measured_motions.complete(space, TranscriptFile(plan.transcripts_path(space)))
+    if study.unplanned:
+        names = measured_motions.complete(study, motions, TranscriptFile(space.transcripts))
 
     def make(writer: ArtifactWriter, progress: Progress) -> None:
-        from lago_skills.text.embed import MODEL_SHA256, embed
-
-        books, episodes = plan.playbooks(space), collect.episodes(space)
+        books = plan.load(space.artifact("playbooks"), study.grounding.vocabulary)
+        episodes = collect.load(space.collected)
+        unplanned = {task.id for task in study.unplanned}
         planned = {name: runs for name, runs in episodes.items() if name not in unplanned}
-        if space.study.plan.form == "words":
-            segments = _align(space, planned, books, writer, progress)
+        if study.plan.form == "words":
+            segments = align(planned, books, anchored(study.grounding), writer, progress)
         else:
-            segments = label_episodes(planned, books, space.study.grounding)
-        if unplanned:
-            segments += measured_motions.segments(space, names, episodes)
+            segments = label_episodes(planned, books, study.grounding)
+        segments += measured_motions.segments(study, motions, names, episodes)
         progress(1, f"{len(segments)} segments")
-        sentences = list(
-            dict.fromkeys([*(step.sentence for book in books.values() for step in book.steps), *names.words])
-        )
-        vectors = embed(sentences)
-        (writer.path / SEGMENTS_FILE).write_text(json.dumps([asdict(s) for s in segments]) + "\n", encoding="utf-8")
-        (writer.path / SENTENCES_FILE).write_text(
-            json.dumps(sentences, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
-        )
-        save_arrays({"embeddings": vectors}, writer.path / EMBEDDINGS_FILE)
-        progress(2, f"{len(segments)} segments, {len(sentences)} sentences")
-        writer.summary = {
-            "segments": len(segments),
-            "sentences": len(sentences),
-            "demonstrated": len(Counter(s.skill for s in segments)),
-            "embedding_model_sha256": MODEL_SHA256,
-            **writer.summary,
-        }
+        sentences = [step.sentence for book in books.values() for step in book.steps]
+        _write(writer, segments, list(dict.fromkeys([*sentences, *names.words])), progress)
 
     recipe: dict[str, Any] = {
         "stage": "segment",
         "version": VERSION,
         "playbooks": digest(space.artifact("playbooks")),
-        "episodes": {task.id: digest(space.episodes(task.id)) for task in space.study.seen},
+        "episodes": {task: digest(folder) for task, folder in space.collected.items()},
     }
-    if space.study.plan.form == "words":
+    if study.plan.form == "words":
         recipe["alignment"] = ALIGNMENT_VERSION
-    if unplanned:
-        known = measured_motions.load(space)
-        recipe["change_points"] = space.study.segment.model_dump(mode="json")
-        recipe["motions"] = {name: asdict(known[name]) for name in unplanned}
+    if study.unplanned:
+        recipe["change_points"] = study.segment.model_dump(mode="json")
+        recipe["motions"] = {task.id: asdict(motions[task.id]) for task in study.unplanned}
         recipe["names"] = {name: [answer.id, answer.model] for name, answer in names.answers.items()}
     return [Job("segment", "segments", space.artifact("segments"), recipe, 2, "parts", make)]
 
 
-def _align(
-    space: Workspace,
+def _write(writer: ArtifactWriter, segments: list[Segment], sentences: list[str], progress: Progress) -> None:
+    from lago_skills.text.embed import MODEL_SHA256, embed
+
+    (writer.path / SEGMENTS_FILE).write_text(json.dumps([asdict(s) for s in segments]) + "\n", encoding="utf-8")
+    text = json.dumps(sentences, indent=1, ensure_ascii=False)
+    (writer.path / SENTENCES_FILE).write_text(text + "\n", encoding="utf-8")
+    save_arrays({"embeddings": embed(sentences)}, writer.path / EMBEDDINGS_FILE)
+    progress(2, f"{len(segments)} segments, {len(sentences)} sentences")
+    writer.summary = {
+        "segments": len(segments),
+        "sentences": len(sentences),
+        "demonstrated": len(Counter(s.skill for s in segments)),
+        "embedding_model_sha256": MODEL_SHA256,
+        **writer.summary,
+    }
+
+
+def align(
     episodes: dict[str, list[Episode]],
     books: dict[str, Playbook],
+    grounding: AnchoredGrounding,
     writer: ArtifactWriter,
     progress: Progress,
 ) -> list[Segment]:
-    """Lay plans in words over their demonstrations, and keep what their words turn out to mean."""
-    from lago_skills.words.alignment import align
+    """Lay plans in words over their demonstrations, both by task id, and keep what their words turn out to mean."""
+    from lago_skills.words import alignment as words_alignment
     from lago_skills.words.learning import learn
 
-    grounding = anchored(space.study.grounding)
     alignments: dict[str, Alignment] = {}
     for number, (task, runs) in enumerate(episodes.items()):
-        alignments[task] = align(runs, books[task], grounding)
+        alignments[task] = words_alignment.align(runs, books[task], grounding)
         progress(0, f"aligned {number + 1} of {len(episodes)} tasks")
     segments, ends = learn(episodes, books, alignments, grounding)
     ends.save(writer.path)
@@ -111,32 +160,18 @@ def _align(
     return segments
 
 
-def ends(space: Workspace) -> Ends | None:
-    """What the words of the study's plans mean; None where they are in numbers.
-
-    Raises:
-        ArtifactCorrupt: the file is damaged.
-    """
-    return (
-        Ends.load(space.artifact("segments"), space.study.grounding.vocabulary)
-        if space.study.plan.form == "words"
-        else None
-    )
-
-
 def provenance(segments: list[Segment]) -> dict[str, Any]:
     """Where a skill comes from: the tasks of its segments, and what cut them."""
     return {"tasks": sorted({s.task_id for s in segments}), "cut": sorted({s.cut for s in segments})}
 
 
-def load(space: Workspace) -> tuple[list[Segment], dict[str, NDArray[np.float32]]]:
-    """Segments, and the embedding of every skill sentence.
+def load(folder: Path) -> tuple[list[Segment], dict[str, NDArray[np.float32]]]:
+    """Segments, and the (E,) embedding of every skill sentence.
 
     Raises:
         ArtifactMissing: the stage has not run.
         ArtifactCorrupt: a file is damaged.
     """
-    folder = space.artifact("segments")
     verify(folder)
     segments = [Segment(**entry) for entry in json.loads((folder / SEGMENTS_FILE).read_text(encoding="utf-8"))]
     sentences: list[str] = json.loads((folder / SENTENCES_FILE).read_text(encoding="utf-8"))

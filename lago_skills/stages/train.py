@@ -22,8 +22,11 @@ from lago_skills.rl.runlog import CURVE_FILE, Row
 from lago_skills.stages import build
 from lago_skills.stages.job import Job, digest
 from lago_skills.stages.workspace import Workspace
+from lago_skills.study import Study, TrainConfig
+from lago_skills.worlds.grounding import Grounding
 
 if TYPE_CHECKING:
+    from lago_skills.rl.loop import TrainResult
     from lago_skills.rl.problem import Problem
 
 VERSION = 4
@@ -44,39 +47,46 @@ class TrainingRun:
         return f"{self.task.id}__{self.algorithm}__s{self.seed}"
 
 
-def training_runs(space: Workspace) -> list[TrainingRun]:
-    """All runs of the study, seeds outermost, so that a cut leaves complete comparisons."""
-    config = space.study.train
+def training_runs(study: Study) -> list[TrainingRun]:
+    """All runs of a study, seeds outermost, so that a cut leaves complete comparisons."""
+    config = study.train
     return [
         TrainingRun(task, algorithm, seed)
         for seed in config.seeds
-        for task in space.study.find(config.tasks)
+        for task in study.find(config.tasks)
         for algorithm in config.algorithms
     ]
 
 
-def learner_config(space: Workspace, name: str) -> SACConfig | PPOConfig:
+def learner_config(config: TrainConfig, name: str) -> SACConfig | PPOConfig:
     """The settings of a learner: the study's for its algorithm, with what differs for it."""
-    chosen, study = methods.method(name), space.study.train
-    return (study.sac if chosen.algorithm == "sac" else study.ppo).model_copy(update=chosen.settings)
+    chosen = methods.method(name)
+    return (config.sac if chosen.algorithm == "sac" else config.ppo).model_copy(update=chosen.settings)
 
 
 def jobs(space: Workspace) -> list[Job]:
     """One job per run."""
-    bundle = digest(space.artifact("bundle"))
-    return [_job(space, training_run, bundle) for training_run in training_runs(space)]
+    bundle = space.artifact("bundle")
+    bundle_digest = digest(bundle)  # once: it hashes every file
+    folders = space.artifact("runs"), space.artifact("unfinished")
+    return [
+        _job(space.study, run, bundle, bundle_digest, *(each / run.name for each in folders))
+        for run in training_runs(space.study)
+    ]
 
 
-def problem(space: Workspace, training_run: TrainingRun) -> Problem:
-    """What a run learns."""
+def problem(study: Study, run: TrainingRun, bundle: Path) -> Problem:
+    """What a run learns, with the advice of the bundle's guide where it takes that."""
     from lago_skills.rl.world_problem import world_problem
 
-    adviser = methods.method(training_run.algorithm).adviser
-    guide = build.guide(space) if adviser == "library" else None
-    return world_problem(space.world, [training_run.task], space.study.grounding, guide, training_run.seed)
+    advised = methods.method(run.algorithm).adviser == "library"
+    guide = build.guide(bundle, study.grounding) if advised else None
+    return world_problem(study.load_world(), [run.task], study.grounding, guide, run.seed)
 
 
-def learned(space: Workspace, training_run: TrainingRun) -> tuple[Callable[[NDArray[Any]], NDArray[Any]], str]:
+def load_policy(
+    folder: Path, run: TrainingRun, learned_problem: Problem, config: TrainConfig, grounding: Grounding
+) -> tuple[Callable[[NDArray[Any]], NDArray[Any]], str]:
     """What a finished run has learned: (B, S) observations -> actions without exploring; and who leads."""
     from lago_skills.rl.guidance.advice import Layout
     from lago_skills.rl.networks import load_networks
@@ -84,85 +94,83 @@ def learned(space: Workspace, training_run: TrainingRun) -> tuple[Callable[[NDAr
     from lago_skills.rl.ppo.agent import PPO
     from lago_skills.rl.sac.agent import SAC
 
-    folder, learned_problem = space.artifact("runs", training_run.name), problem(space, training_run)
-    grounding, config = space.study.grounding, learner_config(space, training_run.algorithm)
+    learner = learner_config(config, run.algorithm)
     state_size = learned_problem.see(np.zeros((1, grounding.observation_size)), np.zeros(1, np.int64)).shape[1]
     sizes, discrete = (state_size, grounding.action_space.size), grounding.action_space.discrete
-    layout = layout_for(learned_problem, grounding.action_space, config.n_components)
-    if isinstance(config, PPOConfig):
-        agent = PPO.create(*sizes, config, layout, training_run.seed, discrete=discrete)
+    layout = layout_for(learned_problem, grounding.action_space, learner.n_components)
+    if isinstance(learner, PPOConfig):
+        agent = PPO.create(*sizes, learner, layout, run.seed, discrete=discrete)
     else:
         assert isinstance(layout, Layout | None)  # training refuses soft actor-critic on discrete actions
-        agent = SAC.create(*sizes, config, layout, training_run.seed)
+        agent = SAC.create(*sizes, learner, layout, run.seed)
     load_networks(folder / ACTOR_FILE, **agent.networks())
     leader = verify(folder).summary["leader"]
     act = greedy_policy(learned_problem, agent, leader)
     return lambda observations: act(observations, np.zeros(len(observations), np.int64)), leader
 
 
-def _job(space: Workspace, training_run: TrainingRun, bundle: str) -> Job:
-    config = learner_config(space, training_run.algorithm)
-    final_episodes = space.study.train.final_episodes
+def _job(study: Study, run: TrainingRun, bundle: Path, bundle_digest: str, folder: Path, unfinished: Path) -> Job:
+    config, final_episodes = learner_config(study.train, run.algorithm), study.train.final_episodes
+    advised = methods.method(run.algorithm).adviser != "none"
     recipe: dict[str, Any] = {
         "stage": "train",
         "version": VERSION,
-        "bundle": bundle if methods.method(training_run.algorithm).adviser != "none" else None,
-        "task": training_run.task.env_id,
-        "horizon": training_run.task.horizon_steps,
-        "algorithm": training_run.algorithm,
-        "seed": training_run.seed,
+        "bundle": bundle_digest if advised else None,
+        "task": run.task.env_id,
+        "horizon": run.task.horizon_steps,
+        "algorithm": run.algorithm,
+        "seed": run.seed,
         "final_episodes": final_episodes,
         **config.recipe(),
     }
 
     def make(writer: ArtifactWriter, progress: Progress) -> None:
         from lago_skills.rl import train
-        from lago_skills.rl.networks import save_networks
 
         def report(step: int, row: Row) -> None:
-            progress(
-                step,
-                f"{training_run.algorithm} s{training_run.seed} success {row.get('eval/success', float('nan')):.2f}",
-            )
+            success = row.get("eval/success", float("nan"))
+            progress(step, f"{run.algorithm} s{run.seed} success {success:.2f}")
 
-        unfinished = space.artifact("unfinished", training_run.name)
         result = train(
-            problem(space, training_run),
+            problem(study, run, bundle),
             config,
-            training_run.seed,
+            run.seed,
             final_episodes=final_episodes,
             folder=unfinished,
             recipe=recipe,
             report=report,
         )
         _keep_log(writer, unfinished, result.curve)
-        with (writer.path / FINAL_FILE).open("w", newline="", encoding="utf-8") as stream:
-            plain = csv.writer(stream)
-            plain.writerow(["task", "method", "seed", "start_seed", "success", "steps"])
-            plain.writerows(
-                [training_run.task.id, training_run.algorithm, training_run.seed, r.seed, int(r.success), r.steps]
-                for r in result.final
-            )
-        save_networks(writer.path / ACTOR_FILE, **result.agent.networks())
-        if result.harvested:
-            save_episodes(writer.path / EPISODES_FILE, result.harvested)
-        writer.summary = {
-            "task": training_run.task.id,
-            "method": training_run.algorithm,
-            "seed": training_run.seed,
-            "steps": int(result.curve[-1]["step"]),
-            "leader": result.leader,
-            "success": round(float(np.mean([r.success for r in result.final])), 4),
-            "episodes": len(result.final),
-            "harvested": len(result.harvested),
-            "steps_per_s": round(result.curve[-1]["time/steps_per_s"], 1),
-            "guide_share": round(result.curve[-1]["time/guide_share"], 4),
-        }
+        _write(writer, run, result)
         shutil.rmtree(unfinished, ignore_errors=True)
 
-    return Job(
-        "train", training_run.name, space.artifact("runs", training_run.name), recipe, config.n_steps, "steps", make
-    )
+    return Job("train", run.name, folder, recipe, config.n_steps, "steps", make)
+
+
+def _write(writer: ArtifactWriter, run: TrainingRun, result: TrainResult[Any]) -> None:
+    """The last evaluation, the networks, episodes that are worth learning from, and what they come to."""
+    from lago_skills.rl.networks import save_networks
+
+    with (writer.path / FINAL_FILE).open("w", newline="", encoding="utf-8") as stream:
+        plain = csv.writer(stream)
+        plain.writerow(["task", "method", "seed", "start_seed", "success", "steps"])
+        plain.writerows([run.task.id, run.algorithm, run.seed, r.seed, int(r.success), r.steps] for r in result.final)
+    save_networks(writer.path / ACTOR_FILE, **result.agent.networks())
+    if result.harvested:
+        save_episodes(writer.path / EPISODES_FILE, result.harvested)
+    last = result.curve[-1]
+    writer.summary = {
+        "task": run.task.id,
+        "method": run.algorithm,
+        "seed": run.seed,
+        "steps": int(last["step"]),
+        "leader": result.leader,
+        "success": round(float(np.mean([r.success for r in result.final])), 4),
+        "episodes": len(result.final),
+        "harvested": len(result.harvested),
+        "steps_per_s": round(last["time/steps_per_s"], 1),
+        "guide_share": round(last["time/guide_share"], 4),
+    }
 
 
 def _keep_log(writer: ArtifactWriter, folder: Path, curve: list[Row]) -> None:

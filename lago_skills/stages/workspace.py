@@ -34,6 +34,31 @@ class Workspace:
         return self.root / "data" / "episodes" / self.study.name / task
 
     @property
+    def collected(self) -> dict[str, Path]:
+        """Where the demonstrations of each seen task are kept, by task id."""
+        return {task.id: self.episodes(task.id) for task in self.study.seen}
+
+    @property
+    def transcripts(self) -> Path:
+        """The study's file of recorded answers."""
+        return self.root / "data" / "transcripts" / f"{self.study.recordings}.jsonl"
+
+    @property
+    def scenes(self) -> Path:
+        """The study's file of scenes."""
+        return self.root / "data" / "scenes" / f"{self.study.recordings}.json"
+
+    @property
+    def lint(self) -> Path:
+        """The study's file of lint results."""
+        return self.root / "data" / "lint" / f"{self.study.recordings}.jsonl"
+
+    @property
+    def motions(self) -> Path:
+        """The study's file of measured motions: its own, since they are those of its data."""
+        return self.root / "data" / "motions" / f"{self.study.name}.json"
+
+    @property
     def library(self) -> Path:
         """Where the study's skill library is: it outlives what it was built from."""
         return self.root / "data" / "libraries" / self.study.name

@@ -13,30 +13,30 @@ episodes): pushes, windows and placing gain by them (push-wall .95 and .40), the
 from __future__ import annotations
 
 from itertools import cycle, islice
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lago_skills.artifacts.folder import ArtifactWriter, verify
+from lago_skills.artifacts.folder import ArtifactWriter
 from lago_skills.artifacts.workers import Progress
 from lago_skills.core import Episode, Playbook, Segment, Step, Target, Task
 from lago_skills.decoder.config import DecoderConfig
 from lago_skills.decoder.dataset import labelled_steps
 from lago_skills.decoder.steps import Phrases
-from lago_skills.decoder.trained_decoder import load_decoder
 from lago_skills.experiments.baselines.cloning_policies import ClonedTask
 from lago_skills.llm.transcripts import TranscriptFile
 from lago_skills.planner.wordings import read_wordings
-from lago_skills.stages import collect, plan
+from lago_skills.stages import collect, pretrain
 from lago_skills.stages.job import Job, digest
 from lago_skills.stages.planning import phrases
 from lago_skills.stages.workspace import Workspace
+from lago_skills.study import Study
 from lago_skills.text.embed import MODEL_SHA256, embed
 from lago_skills.worlds.grounding import Grounding
 
 VERSION = 1
-DECODER_FILE = "decoder.safetensors"
 ANCHOR = "goal"
 """If there is such an anchor, what inputs head for. The vector to the object, and from it to the goal, is in the inputs anyway: the goal adds what is not."""
 Kind = Literal["bc-text", "bc-onehot"]
@@ -52,44 +52,34 @@ UNTURNED = ("door-close",)
 """Tasks that are cloned better without turned frames where they are cloned by themselves (1.00 against 0.00)."""
 
 
-def config(space: Workspace, kind: Kind) -> DecoderConfig:
+def config(study: Study, kind: Kind) -> DecoderConfig:
     """The study's decoder, as it is trained for a baseline."""
     words = {} if kind == "bc-text" else {"phrase_share": 0.0, "contrast_every": 0, "text_dropout": 0.0}
-    turned = {"varied_share": 0.0} if set(space.study.tasks.seen) <= set(UNTURNED) else {}
-    return space.study.decoder.model_copy(update={**SETTINGS, **words, **turned}).of_actions(
-        space.study.grounding.action_space
-    )
+    turned = {"varied_share": 0.0} if set(study.tasks.seen) <= set(UNTURNED) else {}
+    return study.decoder.model_copy(update={**SETTINGS, **words, **turned}).of_actions(study.grounding.action_space)
 
 
 def job(space: Workspace, kind: Kind) -> Job:
     """Clone the demonstrated tasks of a study."""
-    chosen = config(space, kind)
+    study = space.study
+    chosen = config(study, kind)
 
     def make(writer: ArtifactWriter, progress: Progress) -> None:
-        from lago_skills.decoder.pretrain import pretrain
-
-        episodes = collect.episodes(space)
-        books, segments = one_step(space.study.seen, episodes, space.study.grounding)
-        embeddings = texts(space.study.seen, kind)
-        steps = labelled_steps(
-            episodes, books, segments, embeddings, space.study.grounding, chosen, space.study.weighting
-        )
-        words = _words(space) if chosen.uses_phrases else None
-        decoder, figures = pretrain(
-            steps, chosen, space.study.seed, lambda update, m: progress(update, f"loss {m['loss']:.2f}"), words
-        )
-        decoder.save(writer.path / DECODER_FILE)
-        writer.summary = {"steps": len(steps.actions), **{name: round(value, 4) for name, value in figures.items()}}
+        episodes = collect.load(space.collected)
+        books, segments = one_step(study.seen, episodes, study.grounding)
+        embeddings = texts(study.seen, kind)
+        steps = labelled_steps(episodes, books, segments, embeddings, study.grounding, chosen, study.weighting)
+        pretrain.fit(writer, steps, chosen, study.seed, _words(study, space.transcripts, chosen), progress)
 
     recipe: dict[str, Any] = {
         "stage": "clone",
         "version": VERSION,
         "kind": kind,
-        "anchor": anchor_of(space.study.grounding),
-        "episodes": {task.id: digest(space.episodes(task.id)) for task in space.study.seen},
-        "sentences": [task.sentence for task in space.study.seen],
+        "anchor": anchor_of(study.grounding),
+        "episodes": {task: digest(folder) for task, folder in space.collected.items()},
+        "sentences": [task.sentence for task in study.seen],
         "embedding_model": MODEL_SHA256,
-        "seed": space.study.seed,
+        "seed": study.seed,
         **chosen.model_dump(mode="json"),
     }
     return Job("clone", kind, space.artifact(kind), recipe, chosen.n_updates, "updates", make)
@@ -123,11 +113,12 @@ def texts(tasks: tuple[Task, ...], kind: Kind) -> dict[str, NDArray[np.float32]]
     return dict(zip(sentences, rows, strict=True))
 
 
-def _words(space: Workspace) -> Phrases | None:
+def _words(study: Study, transcripts: Path, chosen: DecoderConfig) -> Phrases | None:
     """The recorded wordings of the demonstrated tasks, and the groups of sentences that the decoder's text head has too."""
-    study = space.study
-    tasks = study.seen + study.unseen + study.planned
-    known = read_wordings(TranscriptFile(plan.transcripts_path(space)), tasks)
+    if not chosen.uses_phrases:
+        return None
+    tasks = study.all_tasks
+    known = read_wordings(TranscriptFile(transcripts), tasks)
     if not known.texts:
         return None
     own = [[task.sentence, *known.texts.get(task.id, [])] for task in study.seen]
@@ -143,18 +134,16 @@ def stand_in(task: Task, seen: tuple[Task, ...]) -> Task:
     return seen[int(np.argmax(vectors[1:] @ vectors[0]))]
 
 
-def load(space: Workspace, kind: Kind, task: Task) -> ClonedTask:
-    """The policy of a task.
+def load(folder: Path, study: Study, kind: Kind, task: Task) -> ClonedTask:
+    """The policy of a task, from the folder of a study's clone.
 
     Raises:
         ArtifactMissing: the tasks have not been cloned.
         ArtifactCorrupt: the network is damaged.
     """
-    verify(space.artifact(kind))
-    decoder = load_decoder(space.artifact(kind) / DECODER_FILE)
-    seen = space.study.seen
+    decoder, seen = pretrain.load(folder), study.seen
     if kind == "bc-text":
         text = embed([task.sentence])[0]
     else:
         text = np.eye(len(seen), dtype=np.float32)[seen.index(stand_in(task, seen))]
-    return ClonedTask(space.study.grounding, decoder, decoder.latents(text[None])[0], anchor_of(space.study.grounding))
+    return ClonedTask(study.grounding, decoder, decoder.latents(text[None])[0], anchor_of(study.grounding))

@@ -12,8 +12,7 @@ from lago_skills.errors import TranscriptMissing
 from lago_skills.experiments.baselines.controllers import act
 from lago_skills.llm.transcripts import Request, TranscriptFile
 from lago_skills.planner.waypoints import NEAR_M, PATIENCE, Waypoint, read_waypoints, waypoints_request
-from lago_skills.stages import plan
-from lago_skills.stages.workspace import Workspace
+from lago_skills.study import Study
 from lago_skills.worlds.grounding import Grounding
 
 TASKS = ("push-wall", "window-close", "drawer-open")
@@ -22,49 +21,46 @@ STARTS = 10
 """Start states of each, the first ones that seed 0 of every other row begins in."""
 
 
-def requests(space: Workspace) -> list[Request]:
+def requests(study: Study) -> list[Request]:
     """One request for each task and start state that the study has."""
     from lago_skills.worlds.seeds import EVAL_SEED
 
-    ours = {task.id: task for task in (*space.study.seen, *plan.undemonstrated(space))}
+    ours = {task.id: task for task in study.all_tasks}
     chosen = [ours[name] for name in TASKS if name in ours]
-    return [request for task in chosen for request in _requests(space, task, [EVAL_SEED + i for i in range(STARTS)])]
+    return [request for task in chosen for request in _requests(study, task, [EVAL_SEED + i for i in range(STARTS)])]
 
 
-def missing(space: Workspace, transcripts: TranscriptFile) -> list[Request]:
+def missing(study: Study, transcripts: TranscriptFile) -> list[Request]:
     """Those that nobody has answered."""
     known = {transcript.key for transcript in transcripts.all()}
-    return [request for request in requests(space) if request.key not in known]
+    return [request for request in requests(study) if request.key not in known]
 
 
-def motions(space: Workspace, task: Task, seeds: list[int]) -> list[tuple[Waypoint, ...]]:
+def motions(study: Study, transcripts: TranscriptFile, task: Task, seeds: list[int]) -> list[tuple[Waypoint, ...]]:
     """The recorded motion for each start state.
 
     Raises:
         TranscriptMissing: a start state has no answer.
         PlanError: an answer is no motion.
     """
-    transcripts = TranscriptFile(plan.transcripts_path(space))
     recorded: list[tuple[Waypoint, ...]] = []
-    for request in _requests(space, task, seeds):
+    for request in _requests(study, task, seeds):
         answer = transcripts.get(request)
         if answer is None:
             raise TranscriptMissing(
                 f"no motion is recorded for {request.name!r}; expected one for each of the first {STARTS} start states of seed 0 "
                 f"({', '.join(TASKS)}); measure those with --episodes {STARTS} --seeds 0, or record them with: lago plan "
-                f"{space.study.name} --direct --live, or --direct --export and --direct --import"
+                f"{study.name} --direct --live, or --direct --export and --direct --import"
             )
         recorded.append(read_waypoints(answer.response, request.name))
     return recorded
 
 
-def _requests(space: Workspace, task: Task, seeds: list[int]) -> list[Request]:
-    env = space.world.make(task.id)
+def _requests(study: Study, task: Task, seeds: list[int]) -> list[Request]:
+    env = study.load_world().make(task.id)
     starts = [env.reset(seed=seed)[0] for seed in seeds]
     env.close()
-    return [
-        waypoints_request(task, space.study.grounding, start, seed) for start, seed in zip(starts, seeds, strict=True)
-    ]
+    return [waypoints_request(task, study.grounding, start, seed) for start, seed in zip(starts, seeds, strict=True)]
 
 
 @dataclass

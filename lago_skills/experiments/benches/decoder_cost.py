@@ -6,9 +6,10 @@ import os
 import time
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lago_skills.core import Segment
+from lago_skills.core import Episode, Playbook, Segment
 from lago_skills.decoder.dataset import label_episodes, labelled_steps
 from lago_skills.experiments.replicate import Replicate, replicate_space
 from lago_skills.stages import collect, plan
@@ -17,6 +18,7 @@ from lago_skills.text.embed import embed
 
 if TYPE_CHECKING:
     from lago_skills.stages.workspace import Workspace
+    from lago_skills.study import Study
 
 COUNTS = (1, 2, 5, 10)
 """Demonstrations of each task."""
@@ -37,10 +39,12 @@ def bench(space: Workspace, counts: tuple[int, ...], say: Callable[[str], None])
         for stage in (collect, plan):
             Replicate(whole, say).make(lambda stage=stage: stage.jobs(whole))
     embed(["load the model"])
+    shown = collect.load(whole.collected)
+    books = plan.load(whole.artifact("playbooks"), whole.study.grounding.vocabulary)
     rows: list[Row] = []
     for count in counts:
         say(f"{count} demonstrations of each task")
-        rows.append(_row(whole, count))
+        rows.append(_row(whole.study, whole.transcripts, books, shown, count))
     config = space.study.decoder
     return rows, {
         "study": space.study.name,
@@ -53,23 +57,24 @@ def bench(space: Workspace, counts: tuple[int, ...], say: Callable[[str], None])
     }
 
 
-def _row(space: Workspace, count: int) -> Row:
+def _row(
+    study: Study, transcripts: Path, books: dict[str, Playbook], shown: dict[str, list[Episode]], count: int
+) -> Row:
     from lago_skills.decoder.pretrain import pretrain
 
-    config, grounding = space.study.decoder, space.study.grounding
-    episodes = {task: runs[:count] for task, runs in collect.episodes(space).items()}
-    books = plan.playbooks(space)
+    config, grounding = study.decoder, study.grounding
+    episodes = {task: runs[:count] for task, runs in shown.items()}
     times, cpu = [time.perf_counter()], time.process_time()
     segments: list[Segment] = label_episodes(episodes, books, grounding)
     times.append(time.perf_counter())
     sentences = list(dict.fromkeys(step.skill for book in books.values() for step in book.steps))
     embeddings = dict(zip(sentences, embed(sentences), strict=True))
     known = list(dict.fromkeys(segment.skill for segment in segments))
-    words = phrases(space, known) if config.uses_phrases else None
+    words = phrases(known, transcripts, study.all_tasks, grounding.synonyms) if config.uses_phrases else None
     times.append(time.perf_counter())
-    steps = labelled_steps(episodes, books, segments, embeddings, grounding, config, space.study.weighting)
+    steps = labelled_steps(episodes, books, segments, embeddings, grounding, config, study.weighting)
     times.append(time.perf_counter())
-    pretrain(steps, config, space.study.seed, lambda update, metrics: None, words)
+    pretrain(steps, config, study.seed, lambda update, metrics: None, words)
     times.append(time.perf_counter())
     spent = {
         name: round(after - before, 2)

@@ -8,26 +8,22 @@ from functools import cached_property
 from typing import Any, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lago_skills.artifacts.folder import fingerprint, verify
-from lago_skills.core import Segment
 from lago_skills.decoder.calibration import uncalibrated
 from lago_skills.decoder.config import DecoderConfig
-from lago_skills.decoder.dataset import labelled_steps
 from lago_skills.decoder.trained_decoder import DecoderWeights
 from lago_skills.experiments.replicate import Replicate, Say
 from lago_skills.experiments.tables import opposites
 from lago_skills.experiments.tables.variants import DEFAULT, VARIANTS, RawGrounding, Variant
 from lago_skills.guide.guides import LibraryGuide, RetrievalConfig
 from lago_skills.query.query_network import LearnedQuery
-from lago_skills.stages import build, collect, plan, pretrain, query, segment
+from lago_skills.stages import build, pretrain, query
 from lago_skills.stages.job import digest
 from lago_skills.stages.planning.phrases import phrases
+from lago_skills.stages.segment import Labelled
 from lago_skills.study import GuideConfig
 from lago_skills.worlds.grounding import Grounding
-
-Embeddings = dict[str, NDArray[np.float32]]
 
 
 class Ablated:
@@ -37,9 +33,7 @@ class Ablated:
         """`other` has the demonstrations that nobody trains on."""
         self._replicate, self._say = replicate, say
         self.space = replicate.segmented
-        self.segments, self.embeddings = segment.load(self.space)
-        self.books, self.episodes = plan.playbooks(self.space), collect.episodes(self.space)
-        self._fresh, self._fresh_segments = collect.episodes(other.segmented), segment.load(other.segmented)[0]
+        self.labelled, self._fresh = replace(replicate.labelled, ends=None), other.labelled
         self._trained: dict[str, tuple[DecoderWeights, float]] = {}
 
     @cached_property
@@ -47,13 +41,13 @@ class Ablated:
         """The learned query of the default decoder, and its `top_1`."""
         self.decoder(VARIANTS[DEFAULT])
         folder, seed = self.space.artifact("decoder"), self.space.study.seed
-        learned = query.learned(self.space, folder, seed)
-        return learned, float(verify(query.job(self.space, folder, seed).folder).summary["top_1"])
+        job = query.job(self.space, folder, seed)
+        return query.learned(job), float(verify(job.folder).summary["top_1"])
 
     @cached_property
     def pairs(self) -> opposites.Opposites:
         """The opposites, embedded."""
-        return opposites.load(self.space.root, self.embeddings)
+        return opposites.load(self.space.root, self.labelled.embeddings)
 
     def config(self, chosen: Variant) -> DecoderConfig:
         """The decoder's settings."""
@@ -64,11 +58,12 @@ class Ablated:
         usual = self.space.study.grounding
         return cast("Grounding", RawGrounding(usual)) if chosen.raw else usual
 
-    def texts(self, chosen: Variant) -> Embeddings:
-        """What sentences are to the decoder."""
-        if not chosen.one_hot:
-            return self.embeddings
-        return dict(zip(self.embeddings, np.eye(len(self.embeddings), dtype=np.float32), strict=True))
+    def shown(self, chosen: Variant) -> Labelled:
+        """The labelled demonstrations, as the decoder of a variant sees states and sentences."""
+        texts = self.labelled.embeddings
+        if chosen.one_hot:
+            texts = dict(zip(texts, np.eye(len(texts), dtype=np.float32), strict=True))
+        return replace(self.labelled, grounding=self.grounding(chosen), embeddings=texts)
 
     def decoder(self, chosen: Variant) -> tuple[DecoderWeights, float]:
         """A variant's decoder, and how many seconds its training took."""
@@ -92,12 +87,10 @@ class Ablated:
 
         self._say(f"{self.space.place.name}: pretrain {chosen.decoder or chosen}")
         started = time.monotonic()
-        study, texts = self.space.study, self.texts(chosen)
-        steps = labelled_steps(
-            self.episodes, self.books, self.segments, texts, self.grounding(chosen), config, study.weighting
-        )
-        known = list(dict.fromkeys(item.skill for item in self.segments))
-        words = phrases(self.space, known) if config.uses_phrases else None
+        study, shown, words = self.space.study, self.shown(chosen), None
+        steps = shown.steps(config, study.weighting)
+        if config.uses_phrases:
+            words = phrases(shown.skills, self.space.transcripts, study.all_tasks, study.grounding.synonyms)
         decoder, _ = fit(steps, config, study.seed, lambda update, metrics: None, words)
         assert isinstance(decoder, DecoderWeights)  # discrete algorithms are refused for continuous actions
         return decoder, time.monotonic() - started
@@ -106,21 +99,18 @@ class Ablated:
         """Likelihoods and coverage of demonstrations that nobody has trained on."""
         from lago_skills.decoder import calibration
 
-        both = {task: [*runs, *self._fresh[task]] for task, runs in self.episodes.items()}
-        later = [replace(s, episode=s.episode + len(self.episodes[s.task_id])) for s in self._fresh_segments]
-        segments: list[Segment] = [*self.segments, *later]
-        steps = labelled_steps(
-            both, self.books, segments, self.texts(chosen), self.grounding(chosen), self.config(chosen)
-        )
-        fresh = steps.segments >= len(self.segments)
+        shown = self.shown(chosen)
+        both = {task: [*runs, *self._fresh.episodes[task]] for task, runs in shown.episodes.items()}
+        later = [replace(s, episode=s.episode + len(shown.episodes[s.task_id])) for s in self._fresh.segments]
+        steps = replace(shown, episodes=both, segments=[*shown.segments, *later]).steps(self.config(chosen))
+        fresh = steps.segments >= len(shown.segments)
         return calibration.figures(decoder, replace(steps, held_out=fresh), np.flatnonzero(fresh))
 
     def guide(self, chosen: Variant, decoder: DecoderWeights) -> LibraryGuide:
         """The library of a variant."""
         settings = RetrievalConfig(**self.settings(chosen))
         learned = self.learned[0] if settings.query != "playbook" else None
-        parts = self.segments, self.texts(chosen), self.books, settings, learned
-        return build.assemble_from(self.grounding(chosen), decoder, *parts)
+        return build.assemble(self.shown(chosen), decoder, settings, learned)
 
     def settings(self, chosen: Variant) -> dict[str, Any]:
         """Of retrieval."""

@@ -86,7 +86,7 @@ class Ablations(Table):
         refuse("--tasks", choice.tasks or [], "none, since a row of ablations is about all tasks of the study")
         return [
             SCHEMA.cell(study=self.space.study.name, variant=name, demos=demos, seed=seed)
-            for demos in choice.demos_of(self.space)
+            for demos in choice.demos_of(self.space.study)
             for seed in choice.seeds_of()
             for name in variants
         ]

@@ -15,7 +15,6 @@ from lago_skills.artifacts.folder import ArtifactWriter, fingerprint
 from lago_skills.artifacts.tensors import load_arrays, save_arrays
 from lago_skills.artifacts.workers import Progress
 from lago_skills.core import Episode, Task
-from lago_skills.decoder.dataset import labelled_steps
 from lago_skills.experiments.baselines import cloning
 from lago_skills.experiments.baselines.cloning_policies import ClonedTask
 from lago_skills.experiments.baselines.nearest import NearestStepGuide
@@ -25,7 +24,7 @@ from lago_skills.playbook import read_playbook, write_playbook
 from lago_skills.prior import Prior
 from lago_skills.query.query_network import LearnedQuery
 from lago_skills.rl import methods
-from lago_skills.stages import build, collect, plan, pretrain, segment
+from lago_skills.stages import build, collect, plan, pretrain
 from lago_skills.stages import query as query_stage
 from lago_skills.stages.job import Job, digest
 
@@ -90,17 +89,14 @@ class Advisers:
         space = self.replicate.segmented
         job = pretrain.job(space, space.study.seed, space.artifact("decoder-fixed-text"), learn_text=False)
         self.replicate.make(lambda: [job])
-        return build.assemble(space, pretrain.load(job.folder))
+        decoder = pretrain.load(job.folder)
+        return build.assemble(self.replicate.labelled, decoder, build.retrieval(space.study.guide))
 
     @cached_property
     def nearest_step(self) -> NearestStepGuide:
         """No decoder: each skill does what the nearest of its demonstrated steps did."""
-        guide, space = self.replicate.guide, self.replicate.space
-        segments, embeddings = segment.load(space)
-        study, runs = space.study, collect.episodes(space)
-        books, ends = plan.playbooks(space), segment.ends(space)
-        steps = labelled_steps(runs, books, segments, embeddings, study.grounding, study.decoder, ends=ends)
-        return NearestStepGuide(guide, steps, list(dict.fromkeys(item.skill for item in segments)))
+        guide, shown = self.replicate.guide, self.replicate.labelled
+        return NearestStepGuide(guide, shown.steps(self.replicate.space.study.decoder), shown.skills)
 
     def brief(self, tasks: tuple[Task, ...]) -> LibraryGuide | None:
         """The same library; playbooks of tasks without demonstrations are answers to one sentence of instructions.
@@ -125,7 +121,7 @@ class Advisers:
     def learned_query(self) -> LibraryGuide:
         """The same library, decoder and playbooks; skills are looked up by the learned query alone."""
         guide, space = self.replicate.guide, self.replicate.space
-        learned = query_stage.learned(space, space.artifact("decoder"), space.study.seed)
+        learned = query_stage.learned(query_stage.job(space, space.artifact("decoder"), space.study.seed))
         return self._changed(guide, learned, query="learned")
 
     def _target(self, task: Task, demos: int) -> Replicate:
@@ -147,7 +143,7 @@ class Advisers:
 
     def demonstrations(self, task: Task, demos: int) -> list[Episode]:
         """Of the task itself."""
-        return collect.episodes(self._target(task, demos).space)[task.id]
+        return collect.load(self._target(task, demos).space.collected)[task.id]
 
     def cloned(self, tasks: tuple[Task, ...], demos: int) -> ClonedGuide:
         """Policies cloned from demonstrations of the tasks themselves: of each by itself, or, without a number of them, of the seen tasks together."""
@@ -158,7 +154,7 @@ class Advisers:
         for task in tasks:
             target = self._target(task, demos)
             target.make(lambda target=target: [cloning.job(target.space, "bc-onehot")])
-            clones[task.id] = cloning.load(target.space, "bc-onehot", task)
+            clones[task.id] = cloning.load(target.space.artifact("bc-onehot"), target.space.study, "bc-onehot", task)
         return ClonedGuide(clones, floor)
 
 

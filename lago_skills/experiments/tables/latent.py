@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,11 +28,12 @@ from lago_skills.guide.guides import LibraryGuide
 from lago_skills.stages import plan
 from lago_skills.stages.planning.plan_checks import with_playbook
 from lago_skills.stages.workspace import Workspace, open_workspace
-from lago_skills.study import study_path
+from lago_skills.study import Study, study_path
 from lago_skills.worlds import DEFAULT
 
 if TYPE_CHECKING:
     from lago_skills.experiments.tables.latent_learners import Evaluation
+    from lago_skills.planner.waypoints import Waypoint
     from lago_skills.worlds.rollouts import EpisodePolicy
 
 WORDS_STUDY = "words"
@@ -121,9 +123,9 @@ class Latent(Table):
     def cells(self, choice: Choice) -> list[Cell]:
         """Those of methods, each `FORM/ACTOR[/FAULT][+LEARNER]`; of a learner, one for each number of steps."""
         seeds, known = choice.seeds_of(), list(self._levels)
-        tasks = choice.tasks_of(self.space, known, f"one of {', '.join(known)}")
+        tasks = choice.tasks_of(self.space.study, known, f"one of {', '.join(known)}")
         usual = self.space.study.collect.episodes_per_task
-        others = [n for n in choice.demos_of(self.space) if n != usual]
+        others = [n for n in choice.demos_of(self.space.study) if n != usual]
         refuse("--demos", others, "the study's number of demonstrations")
         return cells(choice.methods or METHODS, seeds, tasks)
 
@@ -151,7 +153,7 @@ class Latent(Table):
             controller = CONTROLLERS.get(cell["actor"])
             guide = ControllerGuide(book, grounding, controller) if controller else self._guide(cell, book)
             method = LEARNERS[cell["prior_of"]]
-            self._evaluations[run] = learn(self.space, task, guide, method, cell["seed"], n_episodes)
+            self._evaluations[run] = learn(self.space.study, task, guide, method, cell["seed"], n_episodes)
         after = self._evaluations[run][cell["steps"]]
         return {
             "success": round(after.success, 4),
@@ -165,7 +167,7 @@ class Latent(Table):
     def _policy(self, cell: Cell, task: Task, seeds: list[int]) -> EpisodePolicy:
         actor, grounding = cell["actor"], self._spaces[cell["plan_form"]].study.grounding
         if cell["plan_form"] == WAYPOINTS:
-            return direct.WaypointController(direct.motions(self.space, task, seeds), grounding, CONTROLLERS[actor])
+            return direct.WaypointController(self._motions(task, seeds), grounding, CONTROLLERS[actor])
         book = self._plan(cell, task)
         if actor == LIBRARY:
             guide = self._guide(cell, book)
@@ -175,21 +177,18 @@ class Latent(Table):
         guess = METRES if actor == GUESSED else {}
         return WordsController(book, grounding, CONTROLLERS.get(actor, 10.0), guess)
 
+    def _motions(self, task: Task, seeds: list[int]) -> list[tuple[Waypoint, ...]]:
+        from lago_skills.llm.transcripts import TranscriptFile
+
+        return direct.motions(self.space.study, TranscriptFile(self.space.transcripts), task, seeds)
+
     def _plan(self, cell: Cell, task: Task) -> Playbook:
         space, fault = self._spaces[cell["plan_form"]], cell["noise"]
         book = plan.plans(space)[task.id].book
         if fault == "reworded":
-            return imperfect.reworded(book, self._terms(space), cell["seed"])
+            return imperfect.reworded(book, _terms(space.study, space.transcripts), cell["seed"])
         rng = np.random.default_rng((cell["seed"], sum(map(ord, task.id)), sum(map(ord, fault))))
         return imperfect.imperfect(book, fault, rng, space.study.grounding.vocabulary)
-
-    def _terms(self, space: Workspace) -> tuple[tuple[str, ...], ...]:
-        from lago_skills.llm.transcripts import TranscriptFile
-        from lago_skills.planner.wordings import read_wordings
-        from lago_skills.stages.planning.phrases import VERBS
-
-        known = read_wordings(TranscriptFile(plan.transcripts_path(space)), (*space.study.seen, *space.study.unseen))
-        return (*VERBS, *space.study.grounding.synonyms, *known.terms)
 
     def _guide(self, cell: Cell, book: Playbook) -> LibraryGuide:
         guide = self.replicate(cell["seed"], space=self._spaces[cell["plan_form"]]).guide
@@ -212,6 +211,16 @@ class Latent(Table):
             shares = [f"{entry['success']:.3f}", interval(entry["low"], entry["high"]), as_text(entry["success_last"])]
             lines.append([*names, steps, entry["level"], *shares, *(str(entry[name]) for name in ("tasks", "seeds"))])
         return Results([*rows], entries, [Grid((*named, "success", "95 %", "last step", "tasks", "seeds"), lines)])
+
+
+def _terms(study: Study, transcripts: Path) -> tuple[tuple[str, ...], ...]:
+    """Interchangeable words: those of motions, of the world and of recorded answers."""
+    from lago_skills.llm.transcripts import TranscriptFile
+    from lago_skills.planner.wordings import read_wordings
+    from lago_skills.stages.planning.phrases import VERBS
+
+    known = read_wordings(TranscriptFile(transcripts), (*study.seen, *study.unseen))
+    return (*VERBS, *study.grounding.synonyms, *known.terms)
 
 
 def _run_of(cell: Cell) -> Cell:

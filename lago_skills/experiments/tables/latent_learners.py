@@ -14,7 +14,7 @@ from lago_skills.experiments.evaluation_episodes import play_on
 from lago_skills.experiments.tables.specs import ALONE, COMMON
 from lago_skills.guide.guides import Guide
 from lago_skills.stages import train
-from lago_skills.stages.workspace import Workspace
+from lago_skills.study import Study
 
 LAST_EPISODES, EVAL_EVERY = 20, 5_000
 """Episodes of each evaluation on the way, and training steps between two."""
@@ -32,18 +32,18 @@ class Evaluation:
     """Since the training began."""
 
 
-def learn(space: Workspace, task: Task, guide: Guide, method: str, seed: int, n_episodes: int) -> dict[int, Evaluation]:
+def learn(study: Study, task: Task, guide: Guide, method: str, seed: int, n_episodes: int) -> dict[int, Evaluation]:
     """Train on one task with the settings of the other tables; evaluations by number of steps, the last one of `n_episodes`."""
     from lago_skills.rl import methods
     from lago_skills.rl.policy import greedy_policy
     from lago_skills.rl.world_problem import world_problem
 
-    usual = train.learner_config(space, method)
+    usual = train.learner_config(study.train, method)
     settings: dict[str, Any] = COMMON | ALONE[methods.method(method).algorithm] | {"eval_episodes": LAST_EPISODES}
     settings["eval_every"] = EVAL_EVERY
     settings.pop("eval_early", None)
     config = type(usual).model_validate(usual.model_dump() | settings)
-    problem, started = world_problem(space.world, [task], space.study.grounding, guide, seed), time.monotonic()
+    problem, started = world_problem(study.load_world(), [task], study.grounding, guide, seed), time.monotonic()
     result = rl.train(problem, config, seed, final_episodes=1)
     evaluations = {
         int(row["step"]): Evaluation(row["eval/success"], None, LAST_EPISODES, time.monotonic() - started)
@@ -51,7 +51,7 @@ def learn(space: Workspace, task: Task, guide: Guide, method: str, seed: int, n_
     }
     act = greedy_policy(problem, result.agent, result.leader)
     last = play_on(
-        space.world,
+        study.load_world(),
         task,
         lambda observations, episodes: act(observations, np.zeros(len(observations), np.int64)),
         seed,

@@ -132,15 +132,13 @@ class OppositesTable(Table):
         """One for all pairs: of the first seed and number of demonstrations."""
         unused = ("methods", "tasks", "episodes")
         choice.refuse_all(unused, "--table opposites with", "--seeds, --demos and --json alone")
-        seed, demos = choice.seeds_of()[0], choice.demos_of(self.space)[0]
+        seed, demos = choice.seeds_of()[0], choice.demos_of(self.space.study)[0]
         return [Cell(f"{demos}/{seed}", (("demos", demos), ("seed", seed)))]
 
     def measure(self, cell: Cell, n_episodes: int) -> list[Row]:
         """A row for each pair."""
-        from lago_skills.stages import segment
-
         replicate = self.replicate(cell["seed"], cell["demos"])
-        guide, embeddings = replicate.guide, segment.load(replicate.space)[1]
+        guide, embeddings = replicate.guide, replicate.labelled.embeddings
         skills = {skill.sentence: embeddings[skill.sentence] for skill in guide.library.list()}
         return [SCHEMA.row(**entry) for entry in load(self.space.root, skills).table(guide.decoder.latents)]
 

@@ -77,8 +77,8 @@ class Skills(Table):
     def cells(self, choice: Choice) -> list[Cell]:
         """Skill by skill; of each, a few of the tasks whose plans use it."""
         refuse("--demos", choice.demos or [], "none, since skills are those of the study's demonstrations")
-        changes, known = choice.methods or list(CHANGES), demonstrated_tasks(self.space)
-        tasks = choice.tasks_of(self.space, known, f"one of {', '.join(known)}")
+        changes, known = choice.methods or list(CHANGES), demonstrated_tasks(self.space.study)
+        tasks = choice.tasks_of(self.space.study, known, f"one of {', '.join(known)}")
         refuse("change", [name for name in changes if name not in CHANGES], f"one of {', '.join(CHANGES)}")
         return [
             SCHEMA.cell(skill=skill, change=change, task=task, seed=seed)

@@ -11,7 +11,6 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -74,10 +73,10 @@ class Training(Table):
             raise StudyError(
                 f"found --tasks with --table {table}; expected none, since its runs train one policy for all seen tasks; leave it out"
             )
-        names, known = choice.methods or list(spec.methods), demonstrated_tasks(self.space)
+        names, known = choice.methods or list(spec.methods), demonstrated_tasks(study)
         refuse("method", [name for name in names if name not in spec.methods], f"one of {', '.join(spec.methods)}")
         unseen = [task.id for task in study.unseen]
-        tasks = choice.tasks_of(self.space, known, f"a task of the study, {', '.join(known)}", unseen)
+        tasks = choice.tasks_of(study, known, f"a task of the study, {', '.join(known)}", unseen)
         return [
             self.schema.cell(study=study.name, method=method, task=task, seed=seed)
             for seed in choice.seeds_of()
@@ -184,7 +183,7 @@ class Training(Table):
         from lago_skills.rl.world_problem import world_problem
 
         method, spec = methods.method(cell["method"]), self.spec
-        usual = train.learner_config(self.space, cell["method"])
+        usual = train.learner_config(self.space.study.train, cell["method"])
         settings = spec.settings | spec.by_algorithm.get(method.algorithm, {})
         config = type(usual).model_validate(usual.model_dump() | settings)
         guide = advisers.guide(method.adviser, tasks, spec.demos)
@@ -195,7 +194,8 @@ class Training(Table):
             options["demonstrations"] = shown
         n_shown = len(options.get("demonstrations", ()))
         bundle = advisers.bundle(method.adviser, tasks, spec.demos)
-        folder = unfinished(self.space, cell)
+        # where a run keeps its checkpoints until it is on record
+        folder = self.space.artifact("unfinished", cell["table"], cell.name.replace("/", "__"))
 
         def report(step: int, log: LogRow) -> None:
             progress.update(cell.name, step, f"{cell.name} success {log.get('eval/success', float('nan')):.2f}")
@@ -325,11 +325,6 @@ def final_shares(problem: Problem, outcomes: Sequence[EpisodeOutcome]) -> list[t
     """Success and number of episodes of each task in a run's last evaluation."""
     by_task = [[each.success for each in outcomes if each.task == task] for task in range(len(problem.tasks))]
     return [(float(np.mean(each)), len(each)) for each in by_task]
-
-
-def unfinished(space: Workspace, cell: Cell) -> Path:
-    """Where a run keeps its checkpoints until it is on record."""
-    return space.artifact("unfinished", cell["table"], cell.name.replace("/", "__"))
 
 
 def ours(rows: list[Row]) -> str:

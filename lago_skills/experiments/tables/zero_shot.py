@@ -52,13 +52,13 @@ class ZeroShot(Table):
 
     def cells(self, choice: Choice) -> list[Cell]:
         """Methods, then seeds, then tasks."""
-        methods, known = choice.methods or list(METHODS), demonstrated_tasks(self.space)
+        methods, known = choice.methods or list(METHODS), demonstrated_tasks(self.space.study)
         refuse("method", [name for name in methods if name not in METHODS], f"one of {', '.join(METHODS)}")
-        tasks = choice.tasks_of(self.space, known, f"a seen or unseen task of the study, {', '.join(known)}")
+        tasks = choice.tasks_of(self.space.study, known, f"a seen or unseen task of the study, {', '.join(known)}")
         seeds, study = choice.seeds_of(), self.space.study.name
         chosen = [
             SCHEMA.cell(study=study, method=method, task=task, demos=0 if method in UNTRAINED else demos, seed=seed)
-            for demos in choice.demos_of(self.space)
+            for demos in choice.demos_of(self.space.study)
             for method in methods
             for seed in seeds
             for task in tasks

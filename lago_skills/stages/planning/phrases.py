@@ -11,6 +11,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +19,6 @@ from numpy.typing import NDArray
 from lago_skills.core import Task
 from lago_skills.decoder.steps import Phrases
 from lago_skills.planner.wordings import NONE, Wordings, read_wordings
-from lago_skills.stages import plan
-from lago_skills.stages.workspace import Workspace
 from lago_skills.text.embed import embed
 
 VERBS: tuple[tuple[str, ...], ...] = (
@@ -89,16 +88,17 @@ def texts(
     return [reword(sentence, terms, rng) for sentence in sentences], groups
 
 
-def phrases(space: Workspace, sentences: list[str]) -> Phrases | None:
-    """Other words for these skill sentences and for all tasks of the study; None where nothing has been recorded."""
+def phrases(
+    sentences: list[str], transcripts: Path, tasks: tuple[Task, ...], synonyms: tuple[tuple[str, ...], ...]
+) -> Phrases | None:
+    """Other words for these skill sentences and for tasks, embedded; None where nothing has been recorded of them."""
     from lago_skills.llm.transcripts import TranscriptFile
 
-    tasks = space.study.seen + space.study.unseen + space.study.planned
-    known = read_wordings(TranscriptFile(plan.transcripts_path(space)), tasks)
+    known = read_wordings(TranscriptFile(transcripts), tasks)
     if not known.terms and not known.texts:
         return None
     asked = tuple(task for task in tasks if task.id != NONE)
-    return embedded(*texts(sentences, known, asked, space.study.grounding.synonyms))
+    return embedded(*texts(sentences, known, asked, synonyms))
 
 
 def embedded(skills: list[list[str]], groups: list[list[str]]) -> Phrases:

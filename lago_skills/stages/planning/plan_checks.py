@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +14,10 @@ from lago_skills.guide.guides import LibraryGuide
 from lago_skills.planner.ask import Plan, Version
 from lago_skills.planner.findings import Finding, LintRecord
 from lago_skills.planner.lint import Trace, lint_alignment, lint_demonstrations, lint_rollouts, lint_words
-from lago_skills.stages import build, collect, plan, pretrain, query
+from lago_skills.stages import build, collect, plan, pretrain, query, segment
 from lago_skills.stages.workspace import Workspace
-from lago_skills.worlds.grounding import anchored
+from lago_skills.study import Study
+from lago_skills.worlds.grounding import Grounding, anchored
 from lago_skills.worlds.seeds import LINT_SEED
 from lago_skills.worlds.world import World
 
@@ -34,51 +36,51 @@ def lint(space: Workspace, tasks: list[str], seeds: list[int], say: Callable[[st
         PlanError: a task has no recorded playbook.
         ArtifactCorrupt: demonstrations or the bundle are damaged.
     """
-    planner = plan.planner(space)
+    planner, study = plan.planner(space), space.study
     guides: list[LibraryGuide] | None = None
     for name in tasks:
-        plan_of_task = plan.find_plan(space, name)
+        plan_of_task = plan.plan_of(name, plan.plans(space), study.name)
         for version in plan_of_task.versions:
             if version.playbook is None or planner.lint.get(version.transcript.id):
                 continue
             guides = _guides(space, seeds, say) if guides is None else guides
             say(f"{name}: looking at version {plan_of_task.versions.index(version) + 1}")
-            planner.lint.append(check(space, plan_of_task, version, guides))
+            shown = _shown(space.collected, plan_of_task.task)
+            planner.lint.append(check(study, plan_of_task, version, shown, guides))
 
 
 def _guides(space: Workspace, seeds: list[int], say: Callable[[str], None]) -> list[LibraryGuide]:
-    """The bundle's guide, and the same library with decoders of other seeds."""
+    """The bundle's guide, and the same library with decoders of other seeds, which are kept beside the study's own artifacts."""
+    study = space.study
     try:
-        bundle = build.guide(space)
+        guides = [build.guide(space.artifact("bundle"), study.grounding)]
     except ArtifactMissing:
-        say(f"no bundle yet, so no rollouts; build it with: lago run {space.study.name}")
+        say(f"no bundle yet, so no rollouts; build it with: lago run {study.name}")
         return []
-    guides = [bundle]
     for seed in seeds:
-        if seed != space.study.seed:
-            guides.append(_another(space, seed, say))
+        if seed == study.seed:
+            continue
+        job = pretrain.job(space, seed, space.artifact("lint", f"decoder-{seed}"))
+        if not job.done:
+            say(f"pretraining a decoder with seed {seed}, to lint with")
+            job.run(lambda done, note: None)
+        decoder, learned = pretrain.load(job.folder), query.wanted(space, job.folder, seed)
+        guides.append(build.assemble(segment.labelled(space), decoder, build.retrieval(study.guide), learned))
     return guides
 
 
-def _another(space: Workspace, seed: int, say: Callable[[str], None]) -> LibraryGuide:
-    """A guide whose decoder was pretrained with another seed; it is kept beside the study's own artifacts."""
-    job = pretrain.job(space, seed, space.artifact("lint", f"decoder-{seed}"))
-    if not job.done:
-        say(f"pretraining a decoder with seed {seed}, to lint with")
-        job.run(lambda done, note: None)
-    return build.assemble(space, pretrain.load(job.folder), query.wanted(space, job.folder, seed))
-
-
-def check(space: Workspace, plan_of_task: Plan, version: Version, guides: list[LibraryGuide]) -> LintRecord:
-    """What demonstrations and rollouts say about one version of a playbook."""
-    book, grounding = version.playbook, space.study.grounding
+def check(
+    study: Study, plan_of_task: Plan, version: Version, shown: list[Episode], guides: list[LibraryGuide]
+) -> LintRecord:
+    """What demonstrations of the task and rollouts of guides say about one version of its playbook."""
+    book, grounding = version.playbook, study.grounding
     assert book is not None
-    shown = _shown(space, plan_of_task.task) if plan_of_task.task in space.study.seen else []
     rolled: list[Trace] = []
-    if not space.study.environment and plan_of_task.task not in space.study.planned:
+    if not study.environment and plan_of_task.task not in study.planned:
         for number, guide in enumerate(guides):
-            rolled += rollout_traces(space.world, with_playbook(guide, book), plan_of_task.task, number * N_ROLLOUTS)
-    findings = _against(space, book, shown)
+            world = study.load_world()
+            rolled += rollout_traces(world, with_playbook(guide, book), plan_of_task.task, number * N_ROLLOUTS)
+    findings = _against(grounding, book, shown)
     faults = lint_rollouts(book, grounding.vocabulary, rolled)
     if faults or not rolled:
         findings += _out_of_order(guides, book)
@@ -119,16 +121,16 @@ def _undemonstrated(guide: LibraryGuide, book: Playbook) -> dict[str, list[tuple
     }
 
 
-def _shown(space: Workspace, task: Task) -> list[Episode]:
+def _shown(folders: Mapping[str, Path], task: Task) -> list[Episode]:
+    """The task's demonstrations, as far as the study's have been collected."""
     try:
-        return collect.episodes(space)[task.id]
+        return collect.load(folders)[task.id] if task.id in folders else []
     except ArtifactMissing:
         return []
 
 
-def _against(space: Workspace, book: Playbook, episodes: list[Episode]) -> tuple[Finding, ...]:
+def _against(grounding: Grounding, book: Playbook, episodes: list[Episode]) -> tuple[Finding, ...]:
     """What demonstrations say: of plans in numbers when their conditions held, of plans in words how they can be laid over the episodes."""
-    grounding = space.study.grounding
     if not episodes:
         return ()
     if book.form == "numbers":

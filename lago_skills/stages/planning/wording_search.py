@@ -9,9 +9,9 @@ from typing import Any
 from lago_skills.artifacts.folder import ArtifactWriter
 from lago_skills.artifacts.progress import StageProgress
 from lago_skills.artifacts.workers import Progress
+from lago_skills.core import Task
 from lago_skills.llm.transcripts import TranscriptFile
 from lago_skills.planner.wordings import NONE, check_wordings, read_wordings
-from lago_skills.stages import plan
 from lago_skills.stages.job import Job
 from lago_skills.stages.workspace import Workspace
 from lago_skills.text.matcher import N_UPDATES, WordingMatcher, train_matcher
@@ -25,8 +25,8 @@ def job(space: Workspace) -> Job:
     Raises:
         PlanError: a task has no recorded wordings.
     """
-    tasks = (*space.study.seen, *plan.undemonstrated(space))
-    known = read_wordings(TranscriptFile(plan.transcripts_path(space)), tasks)
+    tasks = space.study.all_tasks
+    known = read_wordings(TranscriptFile(space.transcripts), tasks)
     check_wordings(known, tasks, space.study.name)
     texts = {task.id: [task.sentence, *known.texts[task.id]] for task in tasks}
 
@@ -58,20 +58,17 @@ def job(space: Workspace) -> Job:
     return Job("wordings", "wordings", space.artifact("wordings"), recipe, N_UPDATES, "updates", make)
 
 
-def matcher(space: Workspace, say: Callable[[str], None]) -> WordingMatcher:
-    """The study's matcher, trained now if that has not been done or wordings have changed.
+def matcher(work: Job, tasks: tuple[Task, ...], say: Callable[[str], None]) -> WordingMatcher:
+    """The matcher of all these tasks that a job makes: trained now if that has not been done or wordings have changed.
 
     Raises:
-        PlanError: a task of the study has no recorded wordings.
         ArtifactCorrupt: the trained matcher is damaged.
     """
-    work = job(space)
     if not work.done:
         say("training the sentence encoder on the recorded wordings, once: a few minutes")
         with StageProgress("wordings", work.total, work.unit) as progress:
             work.run(lambda done, note: progress.update(work.name, done, note))
             progress.finish(work.name, work.total)
-    tasks = (*space.study.seen, *plan.undemonstrated(space))
     return WordingMatcher.load(work.folder, tuple(task.id for task in tasks))
 
 
@@ -82,6 +79,6 @@ def find(space: Workspace, sentences: list[str], say: Callable[[str], None]) -> 
         PlanError: a task of the study has no recorded wordings.
         ArtifactCorrupt: the trained matcher is damaged.
     """
-    known = matcher(space, say)
+    known = matcher(job(space), space.study.all_tasks, say)
     rows = [{"sentence": text, **asdict(match)} for text, match in zip(sentences, known.match(sentences), strict=True)]
     return [{**row, "threshold": known.threshold} for row in rows]
