@@ -65,6 +65,10 @@ class TrainingStopped(LagoError):
     """Training met a reward that is not finite and stopped at that step."""
 
 
+class EnvironmentTaken(LagoError):
+    """Not one more environment can be opened beside those that are."""
+
+
 class ServerError(LagoError):
     """The local Prefect server did not start, or the configured one does not answer."""
 

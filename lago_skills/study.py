@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
 
 from lago_skills.core import PlanForm, Task
 from lago_skills.data.config import SegmentConfig, SourceConfig, WeightingConfig
@@ -19,10 +19,10 @@ from lago_skills.llm.config import LiveConfig
 from lago_skills.query.config import QueryConfig
 from lago_skills.rl.config import PPOConfig, SACConfig
 from lago_skills.rl.methods import TRAINABLE
-from lago_skills.worlds import DEFAULT
-from lago_skills.worlds.config import EnvironmentConfig
+from lago_skills.worlds.config import OwnTask, WorldConfig
 from lago_skills.worlds.grounding import Grounding
-from lago_skills.worlds.own import OwnWorld
+from lago_skills.worlds.gym.config import EnvironmentConfig, GymConfig
+from lago_skills.worlds.gym.world import GymWorld
 from lago_skills.worlds.world import World, find_world
 
 MAX_SEED = 99
@@ -35,24 +35,6 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class OwnTask(_Section):
-    """A task of one's own environment."""
-
-    id: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
-    sentence: str = Field(min_length=3, max_length=500)
-    """What is to be achieved, as one would tell a person."""
-    env_id: str
-    """A Gymnasium id."""
-    horizon_steps: int = Field(default=200, ge=1)
-
-    @field_validator("sentence")
-    @classmethod
-    def _one_line(cls, value: str) -> str:
-        if not value.isprintable() or not value.strip():
-            raise ValueError("one line of text, in any language")
-        return value
-
-
 class TasksConfig(_Section):
     """Task and group names (`ten`, `eight`, `twelve`, `twenty`), and one's own tasks."""
 
@@ -63,13 +45,6 @@ class TasksConfig(_Section):
     planned: list[str] = Field(default_factory=list)
     """Tasks that get a playbook and are otherwise left alone: no rollout, no evaluation."""
     own: list[OwnTask] = Field(default_factory=list[OwnTask])
-
-
-class WorldConfig(_Section):
-    """Which world the tasks are of."""
-
-    use: str = DEFAULT
-    """A registered name, or the import path of a class that is made without arguments, such as `my_lab.arm:ArmWorld`."""
 
 
 class CollectConfig(_Section):
@@ -136,6 +111,11 @@ class TrainConfig(_Section):
     """Episodes of the last evaluation of a run."""
 
 
+def _kind_of_world(value: Any) -> str:
+    use = value.get("use") if isinstance(value, dict) else getattr(value, "use", None)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    return "gym" if use == "gym" else "other"
+
+
 class Study(_Section):
     """Everything a study fixes."""
 
@@ -144,9 +124,12 @@ class Study(_Section):
     workers: int = Field(default=2, ge=1, le=64)
     """Processes that work at the same time."""
     tasks: TasksConfig
-    world: WorldConfig = WorldConfig()
+    world: Annotated[
+        Annotated[GymConfig, Tag("gym")] | Annotated[WorldConfig, Tag("other")], Discriminator(_kind_of_world)
+    ] = WorldConfig()
+    """A registered world, a class of one's own, or `use = "gym"` with everything about an environment that Gymnasium makes."""
     environment: EnvironmentConfig | None = None
-    """One's own environment instead of a world."""
+    """The same as `[world] use = "gym"`, as older studies have it."""
     collect: CollectConfig = CollectConfig()
     data: list[SourceConfig] = Field(default_factory=list[SourceConfig])
     """Offline data from files, instead of scripted demonstrations or beside them."""
@@ -163,7 +146,17 @@ class Study(_Section):
     @property
     def own_tasks(self) -> dict[str, Task]:
         """Tasks that this study defines, by id."""
-        return {t.id: Task(t.id, t.sentence, t.env_id, t.horizon_steps) for t in self.tasks.own}
+        gym = self.gym
+        if gym is None:
+            return {task.id: task.task() for task in self.tasks.own}
+        return {task.id: task.task(gym.id, gym.horizon_steps) for task in self.tasks.own}
+
+    @property
+    def gym(self) -> GymConfig | None:
+        """The environment that this study describes; None where it names a world."""
+        if self.environment is not None:
+            return self.environment.as_gym()
+        return self.world if isinstance(self.world, GymConfig) else None
 
     def find(self, names: list[str]) -> tuple[Task, ...]:
         """Tasks for names and group names, this study's own among them.
@@ -199,8 +192,12 @@ class Study(_Section):
         return self.find(self.segment.change_points)
 
     def sources(self, task: Task) -> list[SourceConfig]:
-        """Data sources that may hold episodes of a seen task."""
-        return [source for source in self.data if source.task in (None, task.id)]
+        """Data sources that may hold episodes of a seen task, with the world's rule of success and parts of observations where they say none."""
+        sources = [source for source in self.data if source.task in (None, task.id)]
+        if (gym := self.gym) is None:
+            return sources
+        parts = list(self.load_world().observation_parts(task.id))
+        return [_completed(source, gym, parts) for source in sources]
 
     def n_scripted(self, task: Task) -> int:
         """How many scripted demonstrations of a seen task are collected."""
@@ -227,14 +224,14 @@ class Study(_Section):
 
     @cached_property
     def _world(self) -> World:
-        if self.environment is not None:
-            return OwnWorld(self.name, self.own_tasks, self.environment.load())
+        if (gym := self.gym) is not None:
+            return GymWorld(self.name, self.tasks.own, gym)
         return find_world(self.world.use, **({"own": self.own_tasks} if self.tasks.own else {}))
 
     @property
     def recordings(self) -> str:
         """What the files of recorded answers, scenes and lint results are called."""
-        return self.plan.name or (self.name if self.environment else self.load_world().name)
+        return self.plan.name or (self.name if self.gym else self.load_world().name)
 
 
 STUDIES_DIR = Path("data/studies")
@@ -278,6 +275,10 @@ def load_study(path: Path) -> Study:
         raise StudyError(
             f"study {str(path)!r}: found [world] use = {study.world.use!r} and [environment]; expected one of them, since both say what the "
             "tasks are of; remove one"
+        )
+    if study.gym is None and (homeless := [task.id for task in study.tasks.own if task.env_id is None]):
+        raise StudyError(
+            f"study {str(path)!r}: found own task {homeless[0]!r} without env_id; expected a Gymnasium id, as the world has none of its own; add it"
         )
     groups = {"seen": study.seen, "unseen": study.unseen, "planned": study.planned}
     names = {task.id for task in (*study.seen, *study.unseen)}
@@ -352,6 +353,16 @@ def _check_train(study: Study, path: Path) -> None:
             raise StudyError(
                 f"study {str(path)!r}: found {name!r} in train.algorithms; expected one of {list(TRAINABLE)}; correct it"
             )
+
+
+def _completed(source: SourceConfig, gym: GymConfig, parts: list[str]) -> SourceConfig:
+    """A data source that says no rule of success, or no parts of observations, has those of the world."""
+    changes: dict[str, Any] = {}
+    if gym.success is not None and "success" not in source.model_fields_set:
+        changes["success"] = gym.success
+    if parts and not source.observations:
+        changes["observations"] = parts
+    return source.model_copy(update=changes) if changes else source
 
 
 def _is_section(item: Any) -> bool:

@@ -143,7 +143,7 @@ def study_toml(url: str, n_tasks: int, **live: Any) -> str:
     for i in range(n_tasks):
         lines += ["[[tasks.own]]", f'id = "task-{i}"', f'sentence = "keep the pole upright, way {i}"']
         lines += ['env_id = "CartPole-v1"']
-    lines += ["[environment]", 'world = "A cart on a rail carries a pole."', "observation_size = 4", "action_size = 1"]
+    lines += ["[environment]", 'world = "A cart on a rail carries a pole."', "observation_size = 4", "n_actions = 2"]
     for index, name in enumerate(("cart_position", "cart_speed", "pole_angle", "pole_speed")):
         lines += [f"[environment.features.{name}]", f"index = {index}", 'unit = "m"', "range = [-2.5, 2.5]"]
         lines += [f'sentence = "{name.replace("_", " ")}"']

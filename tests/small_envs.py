@@ -83,7 +83,13 @@ class Pointing:
         return ActionPrior(weights, means, np.full_like(means, self.std), self.floor)
 
 
-def problem(make: Callable[[], gymnasium.Env[Any, Any]], guide: Any = None, n_envs: int = 1, seed: int = 0) -> Problem:
+def problem(
+    make: Callable[[], gymnasium.Env[Any, Any]],
+    guide: Any = None,
+    n_envs: int = 1,
+    seed: int = 0,
+    success: str = "terminated",
+) -> Problem:
     """One task of a small environment."""
     return Problem(
         name="small",
@@ -93,6 +99,7 @@ def problem(make: Callable[[], gymnasium.Env[Any, Any]], guide: Any = None, n_en
         adviser=GuideAdviser(guide, ["small"]) if guide is not None else None,
         first_seed=10_000 * seed,
         eval_seed=1_000_000,
+        success=success,
     )
 
 

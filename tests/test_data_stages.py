@@ -26,10 +26,10 @@ from lago_skills.data.sources import Sizes, source_hash
 from lago_skills.errors import DataError
 from lago_skills.stages import collect
 from lago_skills.stages.workspace import Workspace, open_workspace
+from lago_skills.worlds.gym.world import registered_spec
 from lago_skills.worlds.metaworld.env import MetaWorldEnv
 from lago_skills.worlds.metaworld.tasks import find_task
 from lago_skills.worlds.metaworld.world import demonstrate
-from lago_skills.worlds.own import registered_spec
 from tests.data_files import episode, flat, loaded, npz, same, some
 
 # Stages and the command line -----------------------------------------------------------------------------------------

@@ -12,7 +12,8 @@ from lago_skills.errors import StudyError
 from lago_skills.planner.requests import playbook_request
 from lago_skills.planner.scenes import Scene
 from lago_skills.playbook import CompiledPlaybook
-from lago_skills.worlds.own import NamedEntries, load_grounding
+from lago_skills.worlds.gym.world import load_grounding
+from lago_skills.worlds.own import NamedEntries
 
 # Environments of one's own ---------------------------------------------------------------------------------------------
 
@@ -29,10 +30,13 @@ def entries(**changes: Any) -> NamedEntries:
 
 
 def test_named_entries_are_features_without_anchors() -> None:
+    """Entries that nobody named are seen by the decoder all the same, on a logarithmic scale."""
     grounding = entries()
     rows = np.array([[0.0, 0.0, 0.2, 0.0], [0.0, 0.0, -0.4, 9.0]])
     np.testing.assert_allclose(grounding.read(rows).values, [[0.2], [-0.4]])
-    np.testing.assert_allclose(grounding.read(rows).inputs(np.zeros((2, 0))), [[0.5], [-1.0]])
+    np.testing.assert_allclose(
+        grounding.read(rows).inputs(np.zeros((2, 0))), [[0.5, 0.0, 0.0, 0.0], [-1.0, 0.0, 0.0, np.log(10.0)]], rtol=1e-6
+    )
     assert grounding.read(rows).anchors.shape == (2, 0, 0)
     assert grounding.variation is None
     assert grounding.heading_size == 0

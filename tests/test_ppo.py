@@ -126,7 +126,7 @@ def test_advantages_by_hand() -> None:
 def test_a_time_limit_bootstraps_and_a_termination_does_not(terminates: bool) -> None:
     """The critic, which cannot see the time, learns 1 / (1 - gamma) without an end, and the mean over five steps with one."""
     gamma = 0.8
-    problem = Problem("count", ("count",), lambda task: lambda: Count(terminates), (0, 0))
+    problem = Problem("count", ("count",), lambda task: lambda: Count(terminates), (0, 0), success="terminated")
     settings: dict[str, Any] = {
         "n_steps": 4_000,
         "gae_lambda": 0.9,

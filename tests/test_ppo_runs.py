@@ -260,7 +260,7 @@ def test_a_run_on_several_metaworld_tasks_with_a_library(
     result = train(problem, settings, 0)
     assert result.curve[-1]["time/guide_share"] > 0.0
     assert problem.adviser is not None
-    observations = np.stack([problem.make(n % 2)().reset(seed=n)[0] for n in range(5)])
+    observations = np.stack([problem.judged(n % 2)().reset(seed=n)[0] for n in range(5)])
     numbers_of_tasks = np.arange(5) % 2
     found = problem.adviser.prior(observations, numbers_of_tasks, [None] * 5)
     apart = by_task(numbers_of_tasks, lambda rows, task: guide.prior(observations[rows], tasks[task].id))

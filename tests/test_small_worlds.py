@@ -14,7 +14,7 @@ from lago_skills.commands.stages import STAGES
 from lago_skills.guide.bundle import load_bundle
 from lago_skills.guide.guides import NullGuide
 from lago_skills.prior import ActionPrior, DiscretePrior
-from lago_skills.rl.world_problem import EndsAtSuccess
+from lago_skills.rl.judged import Judged
 from lago_skills.stages import collect
 from lago_skills.stages.workspace import Workspace, open_workspace
 from lago_skills.worlds.rollouts import record, rollouts
@@ -240,7 +240,7 @@ def test_the_world_in_the_documents_works() -> None:
     exec(code, names)
     world = names["CartWorld"]()
     assert isinstance(world, World)
-    env = EndsAtSuccess(world.make("balance"), world, world.tasks["balance"].horizon_steps)
+    env = Judged(world.make("balance"), world.success, world.tasks["balance"].horizon_steps, ends_at_success=True)
     observation, _ = env.reset(seed=0)
     act, over, info = world.demonstrator("balance"), False, dict[str, Any]()
     assert act is not None

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 from lago_skills.artifacts.folder import writing
-from lago_skills.core import ActionSpace, Task
 from lago_skills.errors import StudyError
 from lago_skills.study import load_study
 from lago_skills.worlds import DEFAULT
+from lago_skills.worlds.config import OwnTask
+from lago_skills.worlds.gym.config import FeatureConfig, GymConfig
+from lago_skills.worlds.gym.world import GymWorld
 from lago_skills.worlds.metaworld.world import MetaWorld
-from lago_skills.worlds.own import NamedEntries, OwnWorld
 from lago_skills.worlds.rollouts import record, rollouts
 from lago_skills.worlds.world import EpisodeSoFar, World, find_world
 from tests.conftest import ROOT
@@ -55,13 +56,13 @@ def test_a_registered_world_is_found_and_can_be_made_again() -> None:
 @pytest.mark.parametrize(
     ("use", "said"),
     [
-        ("mars", r"found world\.use = 'mars'; expected one of metaworld, or the import path"),
+        ("mars", r"found world\.use = 'mars'; expected one of gym, metaworld, or the import path"),
         ("no_such_module:World", r"cannot be made \(ModuleNotFoundError"),
         ("tests.test_worlds:NoSuchClass", r"cannot be made \(AttributeError"),
         ("tests.test_worlds:Broken", r"cannot be made \(OSError: no licence\)"),
         (
             "tests.test_worlds:Half",
-            r"without tasks, groups, .*success, demonstrator, spec, provenance; expected the parts",
+            r"without tasks, groups, .*success, .*demonstrator, .*spec, provenance; expected the parts",
         ),
     ],
 )
@@ -122,16 +123,18 @@ def test_success_is_the_worlds_to_say() -> None:
     so_far.add(0.0, {"success": False}, terminated=False, truncated=True)
     assert not MetaWorld().success(so_far)
     assert so_far.truncated
-    with pytest.raises(StudyError, match=r"without a rule of success.*\[world\] use"):
+    with pytest.raises(
+        StudyError,
+        match=r"without a rule of success.*no entries in its infos; rewards from 1 to 1 .* Add success = .* to \[world\]",
+    ):
         own_world().success(so_far)
 
 
-def own_world(env_id: str = "CartPole-v1", size: int = 4) -> OwnWorld:
-    from lago_skills.core import Feature
-
-    entries = {"angle": (2, Feature("angle", "rad", "how far the pole leans", -0.4, 0.4))}
-    task = Task("balance", "keep the pole upright", env_id)
-    return OwnWorld("cart", {"balance": task}, NamedEntries(entries, "A cart.", size, ActionSpace(1)))
+def own_world(env_id: str = "CartPole-v1", size: int = 4, success: str | None = None) -> GymWorld:
+    angle = FeatureConfig(index=2, unit="rad", range=(-0.4, 0.4), sentence="how far the pole leans")
+    task = OwnTask(id="balance", sentence="keep the pole upright", env_id=env_id)
+    config = GymConfig(observation_size=size, n_actions=2, features={"angle": angle}, about="A cart.", success=success)
+    return GymWorld("cart", [task], config)
 
 
 def test_an_environment_of_ones_own_is_made_and_checked() -> None:
@@ -144,7 +147,9 @@ def test_an_environment_of_ones_own_is_made_and_checked() -> None:
     spec = world.provenance("balance").env_spec
     assert spec is not None
     assert spec.id == "CartPole-v1"
-    with pytest.raises(StudyError, match=r"found observations of shape \(4,\); expected \(5,\)"):
+    with pytest.raises(
+        StudyError, match=r"found observations of 4 numbers, Box.*; expected 5, as world.observation_size"
+    ):
         own_world(size=5).make("balance")
     with pytest.raises(StudyError, match=r"which cannot be made .* expected a Gymnasium id"):
         own_world("NoSuchThing-v3").make("balance")
@@ -152,17 +157,10 @@ def test_an_environment_of_ones_own_is_made_and_checked() -> None:
         world.make("fly")
 
 
-class Leaning(OwnWorld):
-    """CartPole whose task it is to fall: the environment ends solved, and may not be stepped after that."""
-
-    def success(self, so_far: EpisodeSoFar) -> bool:
-        """Fallen."""
-        return so_far.terminated
-
-
 def test_an_environment_that_ended_is_not_stepped_further() -> None:
-    own = own_world()
-    world, (task,) = Leaning("cart", own.tasks, own.grounding), own.find(["balance"])
+    """CartPole whose task it is to fall: the environment ends solved, and may not be stepped after that."""
+    world = own_world(success="terminated")
+    (task,) = world.find(["balance"])
     ways: list[Any] = []
 
     def right(observations: np.ndarray[Any, Any]) -> Any:

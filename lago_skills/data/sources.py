@@ -11,15 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lago_skills.artifacts.folder import file_hash, fingerprint
 from lago_skills.core import ActionSpace, Episode
 from lago_skills.data.config import SourceConfig
 from lago_skills.data.episodes import read_npz
 from lago_skills.data.raw import SUCCESS_NAMES, RawDataset, RawEpisode
 from lago_skills.errors import DataError, ShapeError, StudyError
-from lago_skills.artifacts.folder import file_hash, fingerprint
-
-TOLERANCE = 1e-5
-"""Actions may leave their range by this share of it: rounding, not meaning. They are then clipped."""
+from lago_skills.worlds.gym.spaces import ActionCodec, rescaled
 
 
 @dataclass(frozen=True)
@@ -28,6 +26,8 @@ class Sizes:
 
     observation: int
     actions: ActionSpace
+    codec: ActionCodec | None = None
+    """From the environment's own actions to those of a study; None where they are the same."""
 
 
 def locate(config: SourceConfig, root: Path) -> Path:
@@ -169,9 +169,12 @@ def convert(
     observations, actions, rewards = _arrays(raw, where, sizes.actions if sizes is not None else None)
     if not len(actions):
         return None
+    codec = sizes.codec if sizes is not None else None
+    if codec is not None and codec.space.discrete:
+        actions = codec.encoded_rows(actions, where)
     _check_sizes(observations, actions, sizes, where)
     if actions.ndim == 2:
-        actions = _rescale(actions, _bounds(data, config, actions.shape[1], where), where)
+        actions = rescaled(actions, _bounds(data, config, actions.shape[1], where, codec), where)
     if config.rewards == "recorded" and raw.rewards is None:
         raise DataError(f"{where}: found no rewards and rewards = 'recorded'; expected some; leave rewards = ... out, so that they are 1 at success and 0 else")
     if config.rewards == "sparse":
@@ -323,13 +326,15 @@ def _check_sizes(observations: NDArray[Any], actions: NDArray[Any], sizes: Sizes
 
 
 def _bounds(
-    data: RawDataset, config: SourceConfig, size: int, where: str
+    data: RawDataset, config: SourceConfig, size: int, where: str, codec: ActionCodec | None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(A,) smallest and largest action."""
+    """(A,) smallest and largest action: as the study says, else as the data's own space does, else as the environment's."""
     if config.action_range is not None:
         ends = [np.atleast_1d(np.array(end, np.float64)) for end in config.action_range]
     elif data.action_bounds is not None:
         ends = [end.reshape(-1) for end in data.action_bounds]
+    elif codec is not None:
+        return codec.bounds()
     else:
         return -np.ones(size), np.ones(size)
     if any(len(end) not in (1, size) for end in ends):
@@ -344,28 +349,6 @@ def _bounds(
             "action_range"
         )
     return low, high
-
-
-def _rescale(
-    actions: NDArray[Any], bounds: tuple[NDArray[np.float64], NDArray[np.float64]], where: str
-) -> NDArray[Any]:
-    """(T, A) actions, from their range to [-1, 1]; within TOLERANCE they are clipped.
-
-    Raises:
-        DataError: an action is outside its range.
-    """
-    low, high = bounds
-    slack = TOLERANCE * (high - low)
-    outside = (actions < low - slack) | (actions > high + slack)
-    if outside.any():
-        row, column = (int(i) for i in np.argwhere(outside)[0])
-        raise DataError(
-            f"{where}: found {actions[row, column]:.4g} as number {column} of action {row}; expected values from "
-            f"{low[column]:g} to {high[column]:g}; say their range with action_range = [LOW, HIGH], or clip them"
-        )
-    if (low == -1.0).all() and (high == 1.0).all():
-        return np.clip(actions, -1.0, 1.0)
-    return np.clip(2.0 * (actions - low) / (high - low) - 1.0, -1.0, 1.0)
 
 
 def problems(data: RawDataset, config: SourceConfig, sizes: Sizes | None = None) -> list[str]:

@@ -68,7 +68,7 @@ def replicate_space(space: Workspace, seed: int, demos: int) -> ReplicateSpace:
         StudyError: the study has an environment or data of its own, which have no scripted policy.
     """
     study = space.study
-    if study.environment or study.data or study.unplanned:
+    if study.gym or study.data or study.unplanned:
         raise StudyError(
             f"study {study.name!r}: found an environment, data or motions of its own; expected tasks that their world demonstrates, since "
             "the table collects demonstrations anew for each seed; use a study without [environment], [[data]] and segment.change_points"

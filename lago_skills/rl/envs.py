@@ -22,6 +22,8 @@ MakeEnv = Callable[[], "gymnasium.Env[Any, Any]"]
 Vectorize = Literal["sync", "async"]
 MAX_CRASHES = 20
 """An environment that crashes more often than this in one run is not restarted again."""
+CLOSE_TIMEOUT_S = 10.0
+"""Environments in processes of their own that are not done with a step by then are terminated."""
 LARGEST = float(np.finfo(np.float32).max)
 """What is learned from is kept as float32."""
 
@@ -56,6 +58,8 @@ class Watched(gymnasium.Wrapper[Any, Any, Any, Any]):
             try:
                 observation, info = self._go(replay, rest or None)
                 break
+            except StudyError:  # nothing that another try would mend
+                raise
             except Exception as error:  # whatever a simulator may raise
                 self._make_again(error, "at reset")
         self._check(observation, "observation at reset")
@@ -80,9 +84,17 @@ class Watched(gymnasium.Wrapper[Any, Any, Any, Any]):
         self.actions.append(np.array(action))
         try:
             observation, reward, terminated, truncated, info = self.env.step(action)
+        except StudyError:  # nothing that another try would mend
+            raise
         except Exception as error:  # whatever a simulator may raise
             self._make_again(error, f"at step {self.n_steps}")
-            return self._last, 0.0, False, True, {"crashed": True, "crash": f"{type(error).__name__}: {error}"}
+            return (
+                self._last,
+                0.0,
+                False,
+                True,
+                {"crashed": True, "crash": f"{type(error).__name__}: {error}", "success": False},
+            )
         self._check(observation, f"observation at step {self.n_steps}")
         self._check(reward, f"reward at step {self.n_steps}")
         self._last = observation
@@ -139,7 +151,7 @@ class Envs:
         functions = [partial(Watched, make, name) for make, name in zip(makes, names, strict=True)]
         cls: Any = SyncVectorEnv if kind == "sync" else AsyncVectorEnv
         self._vector: Any = cls(functions, autoreset_mode=AutoresetMode.DISABLED, copy=False)  # copied below
-        self.n_envs = len(functions)
+        self.n_envs, self._failed = len(functions), False
         try:
             check_spaces(self._vector.single_observation_space, self._vector.single_action_space)
         except StudyError:
@@ -153,7 +165,7 @@ class Envs:
 
     def reset(self, seeds: Sequence[int]) -> NDArray[Any]:
         """Reset all; returns (N, S) observations."""
-        return np.array(self._vector.reset(seed=list(seeds))[0])
+        return np.array(self._asked(lambda: self._vector.reset(seed=list(seeds)))[0])
 
     def restart(self, number: int, seed: int, **options: Any) -> NDArray[Any]:
         """Reset one, with options of `Watched.reset`; returns its observation (S,)."""
@@ -161,14 +173,14 @@ class Envs:
         mask[number] = True
         seeds: list[int | None] = [None] * self.n_envs
         seeds[number] = seed
-        observations, _ = self._vector.reset(seed=seeds, options={"reset_mask": mask, **options})
+        observations, _ = self._asked(lambda: self._vector.reset(seed=seeds, options={"reset_mask": mask, **options}))
         return np.array(observations[number])
 
     def step(
         self, actions: NDArray[Any]
     ) -> tuple[NDArray[Any], NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], list[dict[str, Any]]]:
         """(N, A) or (N,) actions -> observations (N, S), rewards, terminations and truncations (N,), and each one's info."""
-        observations, rewards, terminated, truncated, infos = self._vector.step(actions)
+        observations, rewards, terminated, truncated, infos = self._asked(lambda: self._vector.step(actions))
         apart = [info_of(infos, number) for number in range(self.n_envs)]
         return np.array(observations), np.array(rewards), np.array(terminated), np.array(truncated), apart
 
@@ -194,9 +206,19 @@ class Envs:
         """Steps and crashes of each."""
         return list(self._vector.call("counts"))
 
+    def _asked(self, call: Callable[[], Any]) -> Any:
+        """What a call of all environments answers; after one that failed, nobody waits for the others when they are closed."""
+        self._failed = True
+        answer = call()
+        self._failed = False
+        return answer
+
     def close(self) -> None:
         """Free them."""
-        self._vector.close()
+        if isinstance(self._vector, AsyncVectorEnv):
+            self._vector.close(timeout=CLOSE_TIMEOUT_S, terminate=self._failed)
+        else:
+            self._vector.close()
 
 
 def info_of(infos: dict[str, Any], number: int) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lago_skills.core import Episode
-from lago_skills.errors import DiskFull
+from lago_skills.errors import DiskFull, EnvironmentTaken
 from lago_skills.rl.algorithm import Algorithm, Phase, RunningEpisode, Setup, Transition
 from lago_skills.rl.checkpoint import Checkpoint, digest_of
 from lago_skills.rl.config import Leader, PPOConfig, SACConfig
@@ -178,7 +178,8 @@ class Loop:
         self.problem, self.config, self.seed, self.demonstrations = problem, config, seed, demonstrations
         self.tasks = np.asarray(problem.env_tasks, np.int64)
         names = [f"environment {i} ({problem.tasks[task]})" for i, task in enumerate(problem.env_tasks)]
-        self.envs = Envs([problem.make(task) for task in problem.env_tasks], names, problem.vectorize)
+        self._names, self._one_instance = names, problem.one_instance
+        self.envs = self._opened()
         self.harvest, self.window = Harvest(), Window()
         self.episodes: list[RunningEpisode] = []
         self.step, self.n_episodes = 0, problem.n_envs
@@ -195,6 +196,10 @@ class Loop:
             self.close()
             raise
         self.log_keys = (*self.algorithm.log_keys, *task_keys(problem))
+
+    def _opened(self) -> Envs:
+        makes = [self.problem.judged(task) for task in self.problem.env_tasks]
+        return Envs(makes, self._names, self.problem.vectorize)
 
     def recipe(self) -> dict[str, Any]:
         """What this run is made from; another guide has other priors of the first states."""
@@ -248,7 +253,7 @@ class Loop:
 
     def _end_episode(self, number: int, terminated: bool, truncated: bool, info: dict[str, Any]) -> None:
         episode = self.episodes[number]
-        success = self.problem.success_of(info, terminated)
+        success = bool(info.get("success", False))
         self.window.successes.append(success)
         self.window.returns.append(float(np.sum(episode.rewards)))
         self.algorithm.end_episode(number, episode, terminated, success)
@@ -278,7 +283,27 @@ class Loop:
         """Greedy episodes on the evaluation seeds, so many of each task."""
         with self._evaluating:
             policy = greedy_policy(self.problem, self.algorithm.agent, self.algorithm.leader())
-            return evaluate(self.problem, policy, n_episodes)
+            if not self._one_instance:
+                try:
+                    return evaluate(self.problem, policy, n_episodes)
+                except EnvironmentTaken as error:
+                    print(f"lago: {error}; training and evaluation take turns", file=sys.stderr)  # noqa: T201
+                    self._one_instance = True
+            return self._in_turn(lambda: evaluate(self.problem, policy, n_episodes, n_envs=1))
+
+    def _in_turn(self, play: Callable[[], list[EpisodeOutcome]]) -> list[EpisodeOutcome]:
+        """Evaluate while no environment of the training is open; the running episodes are left, and the next ones begin after it."""
+        counts = self.envs.counts()
+        self.envs.close()
+        outcomes = play()
+        self.envs = self._opened()
+        self.envs.reset([self.problem.first_seed] * self.problem.n_envs)
+        for number, each in enumerate(counts):
+            seed = self.problem.first_seed + self.n_episodes
+            self.n_episodes += 1
+            observation = self.envs.restart(number, seed, counts=each)
+            self.episodes[number] = self._begin_episode(number, observation, seed)
+        return outcomes
 
     def row(self) -> Row:
         """Evaluate, and say how things stand; the next window begins."""

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
+import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
+from lago_skills.errors import EnvironmentTaken, StudyError, TrainingStopped
 from lago_skills.prior import ActionPrior, DiscretePrior
 from lago_skills.rl.envs import MakeEnv, Vectorize, Watched
+from lago_skills.rl.judged import Borrowed, Judged
+from lago_skills.worlds.success import Judge, success_rule
 
 See = Callable[[NDArray[Any], NDArray[np.int64]], NDArray[np.float32]]
 """(B, S) observations and (B,) numbers of the tasks they are of -> (B, S') what networks see."""
@@ -42,8 +47,8 @@ class Problem:
     name: str
     tasks: tuple[str, ...]
     """Names; a state is of one of them by number."""
-    make: Callable[[int], MakeEnv]
-    """Task number -> what makes its environment."""
+    make: Callable[[int], MakeEnv | gymnasium.Env[Any, Any]]
+    """Task number -> what makes its environment; or the environment itself, where there is only one."""
     env_tasks: tuple[int, ...]
     """Task number of each environment of the run."""
     see: See = as_they_are
@@ -54,15 +59,46 @@ class Problem:
     """Training episode i of environment e is reset with `first_seed + i * n_envs + e`."""
     eval_seed: int = 1_000_000
     """Evaluation episodes of each task start here."""
-    success_of: Callable[[dict[str, Any], bool], bool] = field(
-        default=lambda info, terminated: bool(info.get("success", terminated))
-    )
-    """Whether an episode that ended with this info, by termination or not, was a success."""
+    success: str | Judge = "info.success"
+    """When a task is solved: a rule as `lago_skills.worlds.success` reads it, such as "info.is_success" or "return >= 200", or a function of an
+    episode so far. Nothing is guessed: where the infos lack what the rule looks at, training is refused."""
+    ends_at_success: bool = False
+    """Whether the first success ends an episode; else it goes on for as long as the environment says."""
+    horizon_steps: int | None = None
+    """Episodes are cut after so many steps; None leaves that to the environment."""
+    instances: int | None = None
+    """1 where only one environment can be open at a time: training and evaluation then take turns, and an evaluation ends the running episode."""
 
     @property
     def n_envs(self) -> int:
         """Environments that run side by side."""
         return len(self.env_tasks)
+
+    def judged(self, task: int) -> MakeEnv:
+        """What makes the environment of a task, with canonical spaces, judged by the rule.
+
+        Raises:
+            StudyError: there is no such rule.
+        """
+        judge = success_rule(self.success).solved if isinstance(self.success, str) else self.success
+        make = self.make(task)
+        return partial(_judged, make, judge, self.horizon_steps, self.ends_at_success)
+
+    @property
+    def one_instance(self) -> bool:
+        """Whether only one environment can be open at a time: as it is said, or as `make` gives environments and not what makes them."""
+        return self.instances == 1 or any(not callable(self.make(task)) for task in set(self.env_tasks))
+
+
+def _judged(
+    make: MakeEnv | gymnasium.Env[Any, Any], judge: Judge, horizon_steps: int | None, ends_at_success: bool
+) -> gymnasium.Env[Any, Any]:
+    env: gymnasium.Env[Any, Any] = make() if callable(make) else Borrowed(make)
+    try:
+        return Judged(env, judge, horizon_steps, ends_at_success=ends_at_success)
+    except BaseException:
+        env.close()
+        raise
 
 
 class Stopwatch:
@@ -108,25 +144,49 @@ Act = Callable[[NDArray[Any], NDArray[np.int64]], NDArray[Any]]
 """(B, S) observations and (B,) task numbers -> actions."""
 
 
+MAX_STEPS = 10_000
+"""An evaluation episode that is still going on after so many steps, in an environment without a limit, is refused."""
+
+
 def evaluate(problem: Problem, act: Act, n_episodes: int, n_envs: int = 10) -> list[EpisodeOutcome]:
     """`n_episodes` of each task on the evaluation seeds, several side by side so that the policy is called in batches.
 
-    Environments are made anew, so that nothing of the training is disturbed.
+    Environments are made anew, so that nothing of the training is disturbed; as many as can be open at once, up to `n_envs`.
 
     Raises:
-        TrainingStopped: an observation or a reward that is not finite; or an environment crashes again and again.
+        TrainingStopped: an observation or a reward that is not finite; an environment crashes again and again, or an episode does not end.
+        EnvironmentTaken: not one environment can be made.
+        StudyError: spaces that cannot be used, or a rule of success that looks at what the environment does not show.
     """
     outcomes: list[EpisodeOutcome] = []
     for task in range(len(problem.tasks)):
         waiting = [problem.eval_seed + i for i in range(n_episodes)][::-1]
-        name = f"evaluation environment ({problem.tasks[task]})"
-        envs = [Watched(problem.make(task), name) for _ in range(min(n_envs, n_episodes))]
+        envs = _opened(problem, task, 1 if problem.one_instance else min(n_envs, n_episodes))
         try:
             outcomes += _play(problem, act, task, envs, waiting)
         finally:
             for env in envs:
                 env.close()
     return outcomes
+
+
+def _opened(problem: Problem, task: int, n_envs: int) -> list[Watched]:
+    """Environments of a task, as many as can be open at once."""
+    make, name = problem.judged(task), f"evaluation environment ({problem.tasks[task]})"
+    envs: list[Watched] = []
+    for _ in range(n_envs):
+        try:
+            envs.append(Watched(make, name))
+        except StudyError:
+            raise
+        except Exception as error:  # a simulator behind one port, say
+            if not envs:
+                raise EnvironmentTaken(
+                    f"{name}: found that it cannot be made ({type(error).__name__}: {error}); expected one beside those that are open; correct it, or say "
+                    "instances = 1"
+                ) from error
+            break
+    return envs
 
 
 @dataclass
@@ -152,10 +212,15 @@ def _play(problem: Problem, act: Act, task: int, envs: list[Watched], waiting: l
             each.observation, reward, terminated, truncated, info = each.env.step(action)
             each.steps, each.total = each.steps + 1, each.total + float(reward)
             if not (terminated or truncated):
+                if each.steps >= MAX_STEPS and problem.horizon_steps is None:
+                    raise TrainingStopped(
+                        f"{each.env.name}: found an episode that has not ended after {MAX_STEPS:,} steps; expected a limit; set horizon_steps of the problem, or "
+                        "max_episode_steps of the environment"
+                    )
                 still.append(each)
                 continue
             crashed = bool(info.get("crashed", False))
-            success = not crashed and problem.success_of(info, terminated)
+            success = not crashed and bool(info["success"])
             outcomes[each.seed] = EpisodeOutcome(task, each.seed, success, each.steps, each.total, crashed)
             if waiting:
                 still.append(_Playing.start(each.env, waiting.pop()))

@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
 from lago_skills.core import Task
 from lago_skills.guide.guides import Guide, LibraryGuide
-from lago_skills.rl.envs import MakeEnv, actions_of, check_spaces
+from lago_skills.rl.envs import MakeEnv
 from lago_skills.rl.guidance.advisers import GuideAdviser, LibraryAdviser
 from lago_skills.rl.problem import Adviser, Problem, See
-from lago_skills.worlds.grounding import Grounding, check_actions, check_identity, goals, identity
+from lago_skills.worlds.grounding import Grounding, check_identity, goals, identity
 from lago_skills.worlds.seeds import EVAL_SEED, TRAIN_SEED
-from lago_skills.worlds.world import Env, EpisodeSoFar, World
+from lago_skills.worlds.world import World
 
 SEEDS_PER_RUN = 10_000
 """Start states of training kept for each seed of a run."""
@@ -25,22 +24,31 @@ EVALS_PER_RUN = 1_000
 
 
 def world_problem(
-    world: World, tasks: Sequence[Task], grounding: Grounding, guide: Guide | None, seed: int, *, reward: str = "sparse"
+    world: World,
+    tasks: Sequence[Task],
+    grounding: Grounding,
+    guide: Guide | None,
+    seed: int,
+    *,
+    reward: str | None = None,
 ) -> Problem:
     """One environment per task side by side; networks see the decoder's inputs towards the goal and, of several tasks, which one it is.
 
     The same for plain and guided runs.
 
     Raises:
-        StudyError: the guide was made for another environment, or has no playbook of a task.
+        StudyError: the guide was made for another environment or has no playbook of a task, or nobody says when a task is solved.
     """
     if isinstance(guide, LibraryGuide):
         check_identity("guide", identity(guide.grounding), grounding)
     names = tuple(task.id for task in tasks)
 
-    def make(number: int) -> MakeEnv:
-        return lambda: EndsAtSuccess(world.make(names[number], reward=reward), world, tasks[number].horizon_steps)
+    named: dict[str, Any] = {} if reward is None else {"reward": reward}
 
+    def make(number: int) -> MakeEnv:
+        return lambda: world.make(names[number], **named)
+
+    world.check_success()
     return Problem(
         name="+".join(names),
         tasks=names,
@@ -50,31 +58,11 @@ def world_problem(
         adviser=adviser_of(guide, names),
         first_seed=TRAIN_SEED + seed * SEEDS_PER_RUN,
         eval_seed=EVAL_SEED + seed * EVALS_PER_RUN,
+        success=world.success,
+        ends_at_success=world.ends_at_success,
+        horizon_steps=max(task.horizon_steps for task in tasks),
+        instances=world.instances,
     )
-
-
-class EndsAtSuccess(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """An environment whose episodes end at the first success by the world's rule, or at the horizon; `info["success"]` says which."""
-
-    def __init__(self, env: Env, world: World, horizon_steps: int) -> None:
-        super().__init__(env)
-        check_spaces(env.observation_space, env.action_space)
-        check_actions(f"environment of world {world.name!r}", actions_of(env.action_space), world.grounding)
-        self.world, self.horizon_steps = world, horizon_steps
-        self._so_far = EpisodeSoFar()
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Begin an episode."""
-        self._so_far = EpisodeSoFar()
-        return self.env.reset(seed=seed, options=options)
-
-    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """One control step, judged by the world."""
-        observation, reward, terminated, truncated, info = self.env.step(action)
-        self._so_far.add(float(reward), info, terminated=terminated, truncated=truncated)
-        success = self.world.success(self._so_far)
-        truncated = truncated or len(self._so_far.rewards) >= self.horizon_steps
-        return observation, float(reward), terminated or success, truncated, {**info, "success": success}
 
 
 def adviser_of(guide: Guide | None, tasks: Sequence[str]) -> Adviser | None:

@@ -51,9 +51,11 @@ def _job(study: Study, task: Task, root: Path, folder: Path) -> Job:
     def make(writer: ArtifactWriter, progress: Progress) -> None:
         shown: list[Episode] = []
         n_tried = 0
+        world = study.load_world()
         if n_scripted:
-            shown, n_tried = demonstrations(study.load_world(), task, n_scripted, config, study.seed, progress)
-        sizes = Sizes(study.grounding.observation_size, study.grounding.action_space)
+            world.check_success()
+            shown, n_tried = demonstrations(world, task, n_scripted, config, study.seed, progress)
+        sizes = Sizes(world.grounding.observation_size, world.grounding.action_space, world.action_codec())
         given = from_sources(sources, root, task, sizes, progress, n_scripted=len(shown))
         _write(writer, task, shown, n_tried, given)
 
@@ -82,21 +84,23 @@ def demonstrations(
     """
     from lago_skills.worlds.rollouts import record
 
-    demonstrator = world.demonstrator(task.id)
+    env = world.make(task.id)
+    demonstrator = world.demonstrator_in(task.id, env)
     if demonstrator is None:
+        env.close()
         raise StudyError(
             f"collect: found no demonstrator of task {task.id!r} in world {world.name!r}; expected one, or episodes; add [[data]] of "
             "the task, with collect.episodes_per_task = 0"
         )
-    env = world.make(task.id)
     successful: list[Episode] = []
     steps = n_tried = 0
     first = DEMO_SEED + DEMOS_PER_SEED * seed
     while len(successful) < n_episodes:
         if n_tried >= config.max_tries * n_episodes:
+            env.close()
             raise StudyError(
-                f"collect: the scripted policy of task {task.id!r} succeeded in {len(successful)} of {n_tried} episodes; "
-                f"expected {n_episodes} successes; lower collect.action_noise_std"
+                f"collect: the demonstrator of task {task.id!r} succeeded in {len(successful)} of {n_tried} episodes (success: {world.success_text}); "
+                f"expected {n_episodes} successes; lower collect.action_noise_std, or correct the demonstrator or the rule"
             )
         episode = record(env, demonstrator, task.id, first + n_tried, config.action_noise_std, world)
         n_tried += 1

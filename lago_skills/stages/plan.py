@@ -39,7 +39,7 @@ def planner(space: Workspace) -> Planner:
     transcripts = TranscriptFile(space.transcripts)
     named = measured_motions.naming(space.study, measured_motions.load(space.motions), transcripts)
     known: dict[str, Scene] = {}
-    if not space.study.environment or space.scenes.exists():
+    if not space.study.gym or space.scenes.exists():
         known = scenes.load(space.scenes)
     for task in space.study.own_tasks:  # ranges from the study file, until they are measured
         bounds = {feature.name: (feature.low, feature.high) for feature in grounding.vocabulary.features}

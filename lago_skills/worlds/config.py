@@ -1,61 +1,50 @@
-"""What a study file may say about an environment of one's own."""
+"""What a study file says about worlds and about tasks of one's own."""
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Any
 
-from lago_skills.core import ActionSpace, Feature
-from lago_skills.errors import StudyError
-from lago_skills.worlds.grounding import Grounding
-from lago_skills.worlds.own import NamedEntries, load_grounding
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-
-class FeatureConfig(BaseModel):
-    """One entry of the observation, named."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    index: int = Field(ge=0)
-    """Which entry."""
-    unit: str
-    range: tuple[float, float]
-    """Smallest and largest value."""
-    sentence: str = Field(min_length=3)
-    """What it means."""
+from lago_skills.core import Task
+from lago_skills.worlds import DEFAULT
 
 
-class EnvironmentConfig(BaseModel):
-    """One's own environment: a grounding class, or names for entries of the observation."""
+class WorldConfig(BaseModel):
+    """Which world the tasks are of: a registered one, or a class of one's own."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    use: str = DEFAULT
+    """A registered name, or the import path of a class that is made without arguments, such as `my_lab.arm:ArmWorld`."""
+
+
+class OwnTask(BaseModel):
+    """A task of one's own environment."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    grounding: str | None = None
-    """Import path of a class with the methods of `lago_skills.worlds.grounding.Grounding`, such as `my_lab.arm:ArmGrounding`."""
-    world: str = ""
-    """What the language model is told about the agent, its units and its actions."""
-    observation_size: int = Field(default=0, ge=0)
-    action_size: int = Field(default=0, ge=0)
-    """Numbers in an action, for continuous actions."""
-    n_actions: int = Field(default=0, ge=0)
-    """How many actions there are, where an action is one of them."""
-    features: dict[str, FeatureConfig] = Field(default_factory=dict[str, FeatureConfig])
+    id: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
+    sentence: str = Field(min_length=3, max_length=500)
+    """What is to be achieved, as one would tell a person."""
+    env_id: str | None = None
+    """A Gymnasium id; without it, the world's."""
+    horizon_steps: int | None = Field(default=None, ge=1)
+    """Without it, the world's; 200 where that says none."""
+    kwargs: dict[str, Any] = Field(default_factory=dict)
+    """Keyword arguments of this task's environment, beside the world's."""
+    observation: list[str] = Field(default_factory=list)
+    """The parts of this task's observation, where they lie elsewhere than the world says: of the same names and sizes."""
+    demonstrator: str | None = None
+    """Import path of the policy that shows this task, where it is another than the world's."""
 
-    def load(self) -> Grounding:
-        """The grounding.
+    @field_validator("sentence")
+    @classmethod
+    def _one_line(cls, value: str) -> str:
+        if not value.isprintable() or not value.strip():
+            raise ValueError("one line of text, in any language")
+        return value
 
-        Raises:
-            StudyError: it cannot be imported, or the names are not consistent.
-        """
-        if self.grounding is not None:
-            return load_grounding(self.grounding)
-        features = {
-            name: (f.index, Feature(name, f.unit, f.sentence, f.range[0], f.range[1]))
-            for name, f in self.features.items()
-        }
-        if self.action_size and self.n_actions:
-            raise StudyError(
-                f"found environment.action_size = {self.action_size} and environment.n_actions = {self.n_actions}; expected one of them: numbers "
-                "in a continuous action, or how many discrete actions there are; remove the other"
-            )
-        space = ActionSpace(self.n_actions or self.action_size, discrete=self.n_actions > 0)
-        return NamedEntries(features, self.world, self.observation_size, space)
+    def task(self, env_id: str | None = None, horizon_steps: int = 200) -> Task:
+        """What everybody else knows of it; an id and a horizon of the world's are taken where it has none of its own."""
+        return Task(self.id, self.sentence, self.env_id or env_id or "", self.horizon_steps or horizon_steps)

@@ -25,11 +25,13 @@ class EpisodeResult:
 
     seed: int
     success: bool
-    """Whether the task was solved, by the world's rule, at any step: there the episode ends."""
+    """Whether the task was solved, by the world's rule, at any step: there the episode ends, unless the world's go on."""
     steps: int
     """Control steps up to the first success, or the horizon."""
     success_last: bool | None = None
     """Whether it was solved at the horizon's last step, where the policy went on after its first success; None where it did not."""
+    episode_return: float = 0.0
+    """Sum of the rewards of the steps that were played."""
 
 
 def rollouts(
@@ -43,21 +45,24 @@ def rollouts(
 ) -> list[EpisodeResult]:
     """One episode per start-state seed, in the order of `seeds`; `report(n)` after each n environment steps.
 
+    They end at the first success, unless the world's episodes go on: returns are then of whole episodes.
+
     `envs` are environments of the task to play in; they stay open, and making one takes as long as a hundred steps.
     """
 
     def by_state(observations: NDArray[np.float64], _: NDArray[np.int64]) -> NDArray[Any]:
         return policy(observations)
 
+    to_horizon = not world.ends_at_success
     if envs is not None:
-        return _play(world, task, envs, by_state, seeds, report, to_horizon=False)
+        return _play(world, task, envs, by_state, seeds, report, to_horizon=to_horizon)
     with _opened(world, task, min(n_envs, len(seeds))) as own_envs:
-        return _play(world, task, own_envs, by_state, seeds, report, to_horizon=False)
+        return _play(world, task, own_envs, by_state, seeds, report, to_horizon=to_horizon)
 
 
 @contextmanager
 def _opened(world: World, task: Task, n_envs: int) -> Generator[list[Env]]:
-    envs = [world.make(task.id) for _ in range(n_envs)]
+    envs = [world.make(task.id) for _ in range(n_envs if world.instances is None else min(n_envs, world.instances))]
     try:
         yield envs
     finally:
@@ -147,7 +152,8 @@ class _Running:
             self.seed,
             self.first_success is not None,
             self.steps if self.first_success is None else self.first_success,
-            self.flag if self.to_horizon else None,
+            self.flag if self.to_horizon and self.world.ends_at_success else None,
+            sum(self.so_far.rewards),
         )
 
 
@@ -162,28 +168,30 @@ def record(
     """One episode of a policy with noise; the recorded action is the executed one.
 
     Continuous actions get Gaussian noise of that standard deviation and are clipped to [-1, 1]; of discrete ones that share is drawn at random.
-    It ends where the environment ends it. Failed episodes are returned too: the caller keeps only successes.
+    It ends where the environment ends it, at its limit of steps or, in a world whose episodes do, at success. Failed episodes are returned too: the caller keeps only successes.
     """
     rng, space = np.random.default_rng(seed), world.grounding.action_space
     observation, _ = env.reset(seed=seed)
     observations, actions, so_far = [observation], list[Any](), EpisodeSoFar()
-    while not (so_far.terminated or so_far.truncated):
+    first: int | None = None
+    while not (so_far.terminated or so_far.truncated or (first is not None and world.ends_at_success)):
         action = _with_noise(policy(observation), noise, space, rng)
         observation, reward, terminated, truncated, info = env.step(action)
         so_far.add(float(reward), info, terminated=terminated, truncated=truncated)
         observations.append(observation)
         actions.append(action)
-    success = world.success(so_far)
+        if first is None and world.success(so_far):
+            first = len(actions) - 1
     return Episode(
         task_id=task,
         seed=seed,
         observations=np.asarray(observations, dtype=np.float32),
         actions=np.asarray(actions, np.int64) if space.discrete else np.asarray(actions, np.float32),
         rewards=np.asarray(so_far.rewards, dtype=np.float32),
-        success=success,
+        success=first is not None,
         terminated=so_far.terminated,
         truncated=so_far.truncated,
-        success_step=len(actions) - 1 if success else None,
+        success_step=first,
     )
 
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     import gymnasium
     from gymnasium.envs.registration import EnvSpec
 
+    from lago_skills.worlds.gym.spaces import ActionCodec
+
 Env: TypeAlias = "gymnasium.Env[Any, Any]"
 """A name alone: who loads a guide needs no Gymnasium."""
 Demonstrator = Callable[[NDArray[np.float64]], Any]
@@ -57,10 +59,14 @@ class World(Protocol):
     """Whether an environment that ended solved may be stepped further, to see whether that holds."""
     settle: NDArray[Any] | None = None
     """Action of an idle control step after which a start state shows things where they are; None where it does at once."""
+    ends_at_success: bool = True
+    """Whether an episode is over once it is solved; where it is not, returns are of whole episodes."""
+    instances: int | None = None
+    """How many environments may be open at once; None where as many as one likes."""
 
     @abstractmethod
     def make(self, task: str, *, reward: str = "sparse", rendered: bool = False) -> Env:
-        """An environment of a task; `rendered` where `render()` will be called.
+        """An environment of a task, with the world's usual reward unless another is named; `rendered` where `render()` will be called.
 
         Raises:
             StudyError: no such task or reward, or the environment cannot be made.
@@ -84,9 +90,38 @@ class World(Protocol):
         """
         return find_tasks(self, names)
 
+    def check_success(self) -> None:
+        """Refuse to judge episodes where nobody has said when a task is solved, before any is played.
+
+        Raises:
+            StudyError: nobody has; says what the environment shows.
+        """
+        return
+
+    @property
+    def success_text(self) -> str:
+        """The rule of success, for people."""
+        return f"as world {self.name} judges"
+
     def demonstrator(self, task: str) -> Demonstrator | None:
         """Who can show the task; None where nobody can."""
         return None
+
+    def demonstrator_in(self, task: str, env: Env) -> Demonstrator | None:
+        """The same for one environment of the task, where who shows it looks at more than the observation; by default it does not."""
+        return self.demonstrator(task)
+
+    def action_codec(self) -> ActionCodec | None:
+        """How recorded actions of the environment become those inside; None where they are in [-1, 1] or numbered from 0 already.
+
+        Raises:
+            StudyError: the environment cannot be asked.
+        """
+        return None
+
+    def observation_parts(self, task: str) -> tuple[str, ...]:
+        """The entries that a task's observation is made of, where the environment gives a dictionary."""
+        return ()
 
     def spec(self) -> dict[str, Any]:
         """From which the world can be made again: by default its class, made without arguments."""
@@ -120,11 +155,18 @@ PARTS = (
     "groups",
     "plays_on",
     "settle",
+    "ends_at_success",
+    "instances",
     "grounding",
     "find",
     "make",
     "success",
+    "check_success",
+    "success_text",
+    "action_codec",
+    "observation_parts",
     "demonstrator",
+    "demonstrator_in",
     "spec",
     "provenance",
 )

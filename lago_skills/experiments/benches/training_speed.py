@@ -121,9 +121,9 @@ def bench(
     whole = world_problem(world, tasks, guide.grounding, guide, seed=0)
 
     def make(number: int) -> MakeEnv:
-        return lambda: ToHorizon(whole.make(number)(), tasks[number].horizon_steps)
+        return lambda: ToHorizon(whole.judged(number)(), tasks[number].horizon_steps)
 
-    problem = replace(whole, make=make)
+    problem = replace(whole, make=make, ends_at_success=False)
     alone = world_problem(world, [sac_task], guide.grounding, guide, seed=0)
 
     def make_alone(number: int) -> MakeEnv:
@@ -216,7 +216,7 @@ def peer_sac(problem: Problem, config: SACConfig, seed: int) -> SAC:
     from stable_baselines3 import SAC
     from stable_baselines3.common.vec_env import DummyVecEnv
 
-    vector = DummyVecEnv([lambda: Seen(problem.make(0)(), problem, 0)])
+    vector = DummyVecEnv([lambda: Seen(problem.judged(0)(), problem, 0)])
     vector.seed(problem.first_seed)
     return SAC(
         "MlpPolicy",
@@ -247,7 +247,7 @@ def peer_ppo(problem: Problem, config: PPOConfig, seed: int) -> PPO:
     from torch import nn
 
     def make(task: int) -> gymnasium.Env[Any, Any]:
-        return Seen(problem.make(task)(), problem, task)
+        return Seen(problem.judged(task)(), problem, task)
 
     vector = DummyVecEnv([partial(make, task) for task in problem.env_tasks])
     vector.seed(problem.first_seed)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lago_skills.core import Task
+from lago_skills.errors import StudyError
 from lago_skills.planner.scenes import Scene, beside, course, ranges
 from lago_skills.worlds.grounding import Grounding
 from lago_skills.worlds.rollouts import record
@@ -24,7 +25,7 @@ def measure(world: World, demonstrated: tuple[Task, ...]) -> list[Scene]:
     needs that.
 
     Raises:
-        StudyError: an environment cannot be made, or its observation is not what the grounding was made for.
+        StudyError: an environment cannot be made, its observation is not what the grounding was made for, or no demonstration succeeds.
     """
     grounding = world.grounding
     scenes: list[Scene] = []
@@ -33,13 +34,19 @@ def measure(world: World, demonstrated: tuple[Task, ...]) -> list[Scene]:
         idle = None if task in demonstrated else world.settle
         starts = np.stack([_start(env, SCENE_SEED + i, idle) for i in range(N_STARTS)])
         shown = way = None
-        demonstrator = world.demonstrator(task.id) if task in demonstrated else None
+        demonstrator = world.demonstrator_in(task.id, env) if task in demonstrated else None
         if demonstrator is not None:
             runs = [
                 record(env, demonstrator, task.id, SCENE_SEED + i, ACTION_NOISE_STD, world)
                 for i in range(N_DEMONSTRATIONS)
             ]
             good = [run.observations for run in runs if run.success]
+            if not good:
+                env.close()
+                raise StudyError(
+                    f"task {task.id!r}: found no success in {len(runs)} demonstrations (rule: {world.success_text}); expected some; correct the demonstrator "
+                    "or the rule of success"
+                )
             shown = ranges(
                 np.concatenate([grounding.read(each).values for each in good]), grounding.vocabulary.features
             )

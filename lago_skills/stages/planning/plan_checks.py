@@ -76,7 +76,7 @@ def check(
     book, grounding = version.playbook, study.grounding
     assert book is not None
     rolled: list[Trace] = []
-    if not study.environment and plan_of_task.task not in study.planned:
+    if not study.gym and plan_of_task.task not in study.planned:
         for number, guide in enumerate(guides):
             world = study.load_world()
             rolled += rollout_traces(world, with_playbook(guide, book), plan_of_task.task, number * N_ROLLOUTS)
