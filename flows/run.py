@@ -17,7 +17,7 @@ from lago_skills.artifacts.executor import Call, Executor, Processes, in_order
 from lago_skills.artifacts.folder import Manifest
 from lago_skills.artifacts.progress import StageProgress
 from lago_skills.artifacts.workers import Listener, WorkerPool
-from lago_skills.commands.stages import STAGES, JobAddress, require_earlier
+from lago_skills.commands.stages import JUDGED, STAGES, JobAddress, require_earlier, require_success
 from lago_skills.stages.job import Job
 from lago_skills.stages.workspace import Workspace, exclusive, open_workspace
 
@@ -81,6 +81,8 @@ def run_stage(space: Workspace, stage: str, executor: Executor) -> dict[str, Man
     jobs = pending_jobs(space, stage)
     if not jobs:
         return {}
+    if space.study.gym is not None and stage in JUDGED:
+        say(f"{stage:<9} success: {space.world.success_text}")
     calls: list[Call[Manifest]] = []
     for job in jobs:
         where = JobAddress(str(space.root), str(space.study_file), job.stage, job.name)
@@ -89,7 +91,7 @@ def run_stage(space: Workspace, stage: str, executor: Executor) -> dict[str, Man
     with StageProgress(stage, sum(totals.values()), jobs[0].unit) as progress:
         manifests = executor.run(
             calls,
-            min(space.study.workers, len(jobs)),
+            min(space.study.workers, len(jobs), space.study.instances),
             progress.update,
             lambda call, _: progress.finish(call.name, totals[call.name]),
         )
@@ -127,6 +129,7 @@ def run_stages(space: Workspace, stages: list[str], run: Callable[[], object]) -
         StudyBusy: another command is at work on the study.
     """
     require_earlier(space, stages[0])
+    require_success(space, stages)
     if all_done(space, stages):
         for stage in stages:
             pending_jobs(space, stage)  # says so

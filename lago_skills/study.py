@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import itertools
+import sys
 import tomllib
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +26,7 @@ from lago_skills.worlds.gym.config import EnvironmentConfig, GymConfig
 from lago_skills.worlds.gym.world import GymWorld
 from lago_skills.worlds.world import World, find_world
 
+MAX_WORKERS = 64
 MAX_SEED = 99
 """Seeds up to here keep the start states of demonstrations, training and evaluation in ranges of their own."""
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
@@ -121,7 +123,7 @@ class Study(_Section):
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
     seed: Seed = 0
-    workers: int = Field(default=2, ge=1, le=64)
+    workers: int = Field(default=2, ge=1, le=MAX_WORKERS)
     """Processes that work at the same time."""
     tasks: TasksConfig
     world: Annotated[
@@ -157,6 +159,12 @@ class Study(_Section):
         if self.environment is not None:
             return self.environment.as_gym()
         return self.world if isinstance(self.world, GymConfig) else None
+
+    @property
+    def instances(self) -> int:
+        """How many environments may be open at once."""
+        gym = self.gym
+        return MAX_WORKERS if gym is None or gym.instances is None else gym.instances
 
     def find(self, names: list[str]) -> tuple[Task, ...]:
         """Tasks for names and group names, this study's own among them.
@@ -228,6 +236,18 @@ class Study(_Section):
             return GymWorld(self.name, self.tasks.own, gym)
         return find_world(self.world.use, **({"own": self.own_tasks} if self.tasks.own else {}))
 
+    def world_recipe(self, task: Task | None = None) -> dict[str, Any]:
+        """What artifacts depend on of the environment that this study describes, for their recipes; empty where a registered world is named."""
+        if (gym := self.gym) is None:
+            return {}
+        described = gym.model_dump(mode="json", exclude={"about", "nouns"}, exclude_defaults=True)
+        own = [
+            each.model_dump(mode="json", exclude={"sentence"})
+            for each in self.tasks.own
+            if task is None or each.id == task.id
+        ]
+        return {"world": {**described, "tasks": own}}
+
     @property
     def recordings(self) -> str:
         """What the files of recorded answers, scenes and lint results are called."""
@@ -253,7 +273,7 @@ def study_path(name: str, root: Path) -> Path:
 
 
 def load_study(path: Path) -> Study:
-    """Read and check a study file.
+    """Read and check a study file; Python that lies beside it can be imported from then on.
 
     Raises:
         StudyError: not TOML, a misspelt key, an impossible value, or an unknown task or algorithm.
@@ -266,6 +286,17 @@ def load_study(path: Path) -> Study:
         study = Study.model_validate(raw)
     except ValidationError as error:
         raise StudyError(f"study {str(path)!r}: " + "; ".join(_explain(e) for e in error.errors()[:3])) from error
+    if (beside := str(path.parent.resolve())) not in sys.path:
+        sys.path.append(beside)
+    _check_names(study, path)
+    _check_tasks(study, path)
+    _check_sentences(study, path)
+    _check_data(study, path)
+    _check_train(study, path)
+    return study
+
+
+def _check_names(study: Study, path: Path) -> None:
     if study.name != path.stem:
         raise StudyError(
             f"study {str(path)!r}: found name = {study.name!r}; expected {path.stem!r}, as the file is called, since artifacts "
@@ -280,6 +311,9 @@ def load_study(path: Path) -> Study:
         raise StudyError(
             f"study {str(path)!r}: found own task {homeless[0]!r} without env_id; expected a Gymnasium id, as the world has none of its own; add it"
         )
+
+
+def _check_tasks(study: Study, path: Path) -> None:
     groups = {"seen": study.seen, "unseen": study.unseen, "planned": study.planned}
     names = {task.id for task in (*study.seen, *study.unseen)}
     for (one, first), (two, second) in itertools.combinations(groups.items(), 2):
@@ -295,10 +329,6 @@ def load_study(path: Path) -> Study:
                 f"study {str(path)!r}: found {task.id!r} in train.tasks; expected a task of tasks.seen or tasks.unseen; "
                 "add it there too"
             )
-    _check_sentences(study, path)
-    _check_data(study, path)
-    _check_train(study, path)
-    return study
 
 
 def _check_sentences(study: Study, path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +27,8 @@ STAGES: dict[str, Callable[[Workspace], list[Job]]] = {
 """A stage's jobs can be listed only when the stages before it are done: recipes name inputs by digest."""
 
 
+JUDGED = ("collect", "evaluate", "train")
+"""Stages in which somebody has to say when a task is solved."""
 INDEPENDENT = ("collect", "plan")
 """Stages that need no other; each of the rest needs all before it."""
 
@@ -48,6 +50,22 @@ def require_earlier(space: Workspace, stage: str) -> None:
             f"stage {stage!r} needs the stages before it, and {unfinished!r} is not done for the study as it stands; "
             f"run: lago {unfinished} {name}, or all of them: lago run {name}"
         )
+
+
+def require_success(space: Workspace, stages: Sequence[str]) -> None:
+    """Refuse at once what demonstrating, evaluating or training would refuse after hours of work: a study without a rule of success.
+
+    Raises:
+        StudyError: nobody says when a task is solved; says what the environment shows.
+    """
+    study = space.study
+    judged = {
+        "collect": any(study.n_scripted(task) for task in study.seen),
+        "evaluate": bool(study.tasks.unseen),
+        "train": bool(study.train.tasks),
+    }
+    if any(judged.get(stage, False) for stage in stages):
+        study.load_world().check_success()
 
 
 def first_unfinished(space: Workspace) -> str | None:

@@ -76,7 +76,7 @@ def load_episodes(path: Path) -> list[Episode]:
     except (OSError, ValueError, KeyError) as error:
         raise ArtifactCorrupt(
             f"episode file {str(path)!r} cannot be read ({error}); expected arrays written by this package; "
-            "delete its folder and collect again"
+            "delete its folder and collect again: lago collect STUDY"
         ) from error
     return [
         Episode(task_id, int(seed), o, a, r, bool(success), bool(ended), bool(cut), int(step) if step >= 0 else None)

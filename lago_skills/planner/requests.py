@@ -40,14 +40,17 @@ def _show(bounds: tuple[float, float]) -> str:
 
 
 def _rows(grounding: Grounding) -> list[tuple[str, ...]]:
-    """Feature names, the three components of a vector together."""
+    """Feature names, the components of a vector together: those of one unit whose sentences differ by the axis alone."""
     rows: list[tuple[str, ...]] = []
+    before: tuple[str, str, str] | None = None
     for feature in grounding.vocabulary.features:
-        stem = feature.name.removesuffix("_y").removesuffix("_z")
-        if rows and stem != feature.name and rows[-1][0] == f"{stem}_x":
+        stem, axis = feature.name[:-2], feature.name[-2:]
+        told = (stem, feature.unit, feature.sentence.removesuffix(f", along {axis[1:]}"))
+        if axis in ("_y", "_z") and told == before:
             rows[-1] = (*rows[-1], feature.name)
         else:
             rows.append((feature.name,))
+            before = told if axis == "_x" else None
     return rows
 
 

@@ -64,6 +64,7 @@ def jobs(space: Workspace) -> list[Job]:
         "playbooks": digest(space.artifact("playbooks")),
         "edits": edits(space.library),
         **study.guide.model_dump(),
+        **study.world_recipe(),
     }
     if study.guide.query != "playbook":
         recipe["learned"] = query.job(space, decoder_dir, study.seed).recipe

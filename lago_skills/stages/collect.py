@@ -43,6 +43,7 @@ def _job(study: Study, task: Task, root: Path, folder: Path) -> Job:
         "seed": study.seed,
         **config.model_dump(),
         "episodes_per_task": n_scripted,
+        **study.world_recipe(task),
     }
     if sources:
         where = {"path", "minari"}  # data is what it holds, not where it lies
@@ -57,18 +58,25 @@ def _job(study: Study, task: Task, root: Path, folder: Path) -> Job:
             shown, n_tried = demonstrations(world, task, n_scripted, config, study.seed, progress)
         sizes = Sizes(world.grounding.observation_size, world.grounding.action_space, world.action_codec())
         given = from_sources(sources, root, task, sizes, progress, n_scripted=len(shown))
-        _write(writer, task, shown, n_tried, given)
+        _write(writer, task, shown, n_tried, given, study.gym.success if study.gym is not None else None)
 
     return Job("collect", task.id, folder, recipe, max(n_scripted, 1), "episodes", make)
 
 
 def _write(
-    writer: ArtifactWriter, task: Task, shown: list[Episode], n_tried: int, given: list[tuple[str, list[Episode]]]
+    writer: ArtifactWriter,
+    task: Task,
+    shown: list[Episode],
+    n_tried: int,
+    given: list[tuple[str, list[Episode]]],
+    success: str | None,
 ) -> None:
     collected = [*shown, *(episode for _, episodes in given for episode in episodes)]
     save_episodes(writer.path / EPISODES_FILE, collected)
     steps = sum(len(episode.actions) for episode in collected)
     writer.summary = {"task": task.id, "episodes": len(collected), "tried": n_tried, "steps": steps}
+    if success:
+        writer.summary["rule"] = success
     if given:
         counts = {"scripted": len(shown), **{sha256: len(episodes) for sha256, episodes in given}}
         writer.summary |= {"success": sum(episode.success for episode in collected), "from": counts}

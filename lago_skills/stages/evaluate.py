@@ -36,7 +36,9 @@ def _job(study: Study, task: Task, bundle: Path, bundle_digest: str, folder: Pat
     n_episodes = study.zero_shot.episodes
 
     def make(writer: ArtifactWriter, progress: Progress) -> None:
-        results = play(study.load_world(), task, build.guide(bundle, study.grounding), n_episodes, progress)
+        world = study.load_world()
+        world.check_success()
+        results = play(world, task, build.guide(bundle, study.grounding), n_episodes, progress)
         save(results, task.id, writer.path)
         writer.summary = {
             "task": task.id,
@@ -44,6 +46,8 @@ def _job(study: Study, task: Task, bundle: Path, bundle_digest: str, folder: Pat
             "success": round(float(np.mean([r.success for r in results])), 4),
             "episodes": len(results),
             "steps": sum(r.steps for r in results),
+            "return": round(float(np.mean([r.episode_return for r in results])), 4),
+            "rule": world.success_text,
         }
 
     recipe: dict[str, Any] = {
@@ -53,6 +57,7 @@ def _job(study: Study, task: Task, bundle: Path, bundle_digest: str, folder: Pat
         "task": task.env_id,
         "horizon": task.horizon_steps,
         "episodes": n_episodes,
+        **study.world_recipe(task),
     }
     total = n_episodes * task.horizon_steps
     return Job("evaluate", task.id, folder, recipe, total, "steps", make)
@@ -78,5 +83,5 @@ def save(results: list[EpisodeResult], task: str, folder: Path) -> None:
     """Write a row for each episode."""
     with (folder / RESULTS_FILE).open("w", newline="", encoding="utf-8") as stream:
         table = csv.writer(stream)
-        table.writerow(["task", "method", "start_seed", "success", "steps"])
-        table.writerows([task, "library", r.seed, int(r.success), r.steps] for r in results)
+        table.writerow(["task", "method", "start_seed", "success", "steps", "return"])
+        table.writerows([task, "library", r.seed, int(r.success), r.steps, round(r.episode_return, 6)] for r in results)

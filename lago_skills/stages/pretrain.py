@@ -44,6 +44,7 @@ def job(space: Workspace, seed: int, folder: Path, *, learn_text: bool = True) -
         "segments": digest(space.artifact("segments")),
         "seed": seed,
         **config.model_dump(mode="json"),
+        **study.world_recipe(),
     }
     if not learn_text:
         recipe["text"] = "as embedded"

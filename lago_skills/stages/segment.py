@@ -19,6 +19,7 @@ from lago_skills.data.config import WeightingConfig
 from lago_skills.decoder.config import DecoderConfig
 from lago_skills.decoder.dataset import label_episodes, labelled_steps
 from lago_skills.decoder.steps import LabelledSteps
+from lago_skills.errors import ArtifactCorrupt
 from lago_skills.llm.transcripts import TranscriptFile
 from lago_skills.planner.motion_names import Naming
 from lago_skills.stages import collect, plan
@@ -112,6 +113,7 @@ def jobs(space: Workspace) -> list[Job]:
         "version": VERSION,
         "playbooks": digest(space.artifact("playbooks")),
         "episodes": {task: digest(folder) for task, folder in space.collected.items()},
+        **study.world_recipe(),
     }
     if study.plan.form == "words":
         recipe["alignment"] = ALIGNMENT_VERSION
@@ -170,10 +172,15 @@ def load(folder: Path) -> tuple[list[Segment], dict[str, NDArray[np.float32]]]:
 
     Raises:
         ArtifactMissing: the stage has not run.
-        ArtifactCorrupt: a file is damaged.
+        ArtifactCorrupt: a file is damaged, or of another version.
     """
     verify(folder)
-    segments = [Segment(**entry) for entry in json.loads((folder / SEGMENTS_FILE).read_text(encoding="utf-8"))]
-    sentences: list[str] = json.loads((folder / SENTENCES_FILE).read_text(encoding="utf-8"))
-    vectors = load_arrays(folder / EMBEDDINGS_FILE)["embeddings"]
-    return segments, dict(zip(sentences, vectors, strict=True))
+    try:
+        segments = [Segment(**entry) for entry in json.loads((folder / SEGMENTS_FILE).read_text(encoding="utf-8"))]
+        sentences: list[str] = json.loads((folder / SENTENCES_FILE).read_text(encoding="utf-8"))
+        vectors = load_arrays(folder / EMBEDDINGS_FILE)["embeddings"]
+        return segments, dict(zip(sentences, vectors, strict=True))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ArtifactCorrupt(
+            f"segments {str(folder)!r} cannot be read ({error}); expected the files that this version writes; delete the folder and run: lago segment STUDY"
+        ) from error

@@ -1,4 +1,4 @@
-"""Train: one run per task, algorithm and seed, online with the sparse reward."""
+"""Train: one run per task, algorithm and seed, online with the world's reward."""
 
 from __future__ import annotations
 
@@ -122,6 +122,7 @@ def _job(study: Study, run: TrainingRun, bundle: Path, bundle_digest: str, folde
         "seed": run.seed,
         "final_episodes": final_episodes,
         **config.recipe(),
+        **study.world_recipe(run.task),
     }
 
     def make(writer: ArtifactWriter, progress: Progress) -> None:
@@ -141,20 +142,23 @@ def _job(study: Study, run: TrainingRun, bundle: Path, bundle_digest: str, folde
             report=report,
         )
         _keep_log(writer, unfinished, result.curve)
-        _write(writer, run, result)
+        _write(writer, run, result, study.load_world().success_text)
         shutil.rmtree(unfinished, ignore_errors=True)
 
     return Job("train", run.name, folder, recipe, config.n_steps, "steps", make)
 
 
-def _write(writer: ArtifactWriter, run: TrainingRun, result: TrainResult[Any]) -> None:
+def _write(writer: ArtifactWriter, run: TrainingRun, result: TrainResult[Any], rule: str) -> None:
     """The last evaluation, the networks, episodes that are worth learning from, and what they come to."""
     from lago_skills.rl.networks import save_networks
 
     with (writer.path / FINAL_FILE).open("w", newline="", encoding="utf-8") as stream:
         plain = csv.writer(stream)
-        plain.writerow(["task", "method", "seed", "start_seed", "success", "steps"])
-        plain.writerows([run.task.id, run.algorithm, run.seed, r.seed, int(r.success), r.steps] for r in result.final)
+        plain.writerow(["task", "method", "seed", "start_seed", "success", "steps", "return"])
+        plain.writerows(
+            [run.task.id, run.algorithm, run.seed, r.seed, int(r.success), r.steps, round(r.episode_return, 6)]
+            for r in result.final
+        )
     save_networks(writer.path / ACTOR_FILE, **result.agent.networks())
     if result.harvested:
         save_episodes(writer.path / EPISODES_FILE, result.harvested)
@@ -166,6 +170,8 @@ def _write(writer: ArtifactWriter, run: TrainingRun, result: TrainResult[Any]) -
         "steps": int(last["step"]),
         "leader": result.leader,
         "success": round(float(np.mean([r.success for r in result.final])), 4),
+        "return": round(float(np.mean([r.episode_return for r in result.final])), 4),
+        "rule": rule,
         "episodes": len(result.final),
         "harvested": len(result.harvested),
         "steps_per_s": round(last["time/steps_per_s"], 1),

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from lago_skills.errors import StudyError
+from lago_skills.worlds.grounding import Nouns
 from lago_skills.worlds.gym.spaces import parse_part
 from lago_skills.worlds.success import success_rule
 
@@ -44,6 +45,29 @@ class FeatureConfig(_Section):
         return self
 
 
+class NounsConfig(_Section):
+    """What acts, as prompts call it; see `lago_skills.worlds.grounding.Nouns`."""
+
+    agent: str = Field(default="agent", min_length=1)
+    """Who acts: `cart`, `robot`."""
+    effector: str = ""
+    """The acting point, which anchors are seen from: `gripper`; by default the agent."""
+    grasp: str = ""
+    """What it takes hold with: `fingers`; empty where it holds nothing."""
+    grasp_states: str = ""
+    """What that may do: `open, closing, closed`."""
+    grasp_commands: str = ""
+    """What of an action moves it: `finger commands`."""
+    remark: str = ""
+    """A sentence about its size."""
+    accuracy: str = ""
+    """How exactly it comes to a target: `to about 1 cm`."""
+
+    def nouns(self) -> Nouns:
+        """As groundings have them."""
+        return Nouns(**{**self.model_dump(), "effector": self.effector or self.agent})
+
+
 class GymConfig(_Section):
     """`[world] use = "gym"`: an environment that Gymnasium makes, what of it plans speak about, and what success is."""
 
@@ -54,14 +78,14 @@ class GymConfig(_Section):
     """Keyword arguments that it is made with."""
     imports: list[str] = Field(default_factory=list, alias="import")
     """Modules that register it, imported first."""
+    wrappers: list[str] = Field(default_factory=list)
+    """Import paths of wrappers around it, the innermost first, such as `minigrid.wrappers:FullyObsWrapper`."""
     observation: list[str] = Field(default_factory=list)
     """Of a dictionary, the entries that make the observation, in order: `goal`, `state/pose`, `hand = observation[0:3]`."""
     about: str = ""
     """What the language model is told about the agent, its units and its actions."""
-    agent: str = Field(default="agent", min_length=1)
-    """Who acts, as prompts call it: `cart`, `robot`."""
-    effector: str | None = None
-    """The acting point, as prompts call it; by default the agent."""
+    nouns: NounsConfig = Field(default_factory=lambda: NounsConfig())
+    """How prompts call what acts."""
     features: dict[str, FeatureConfig] = Field(default_factory=dict[str, FeatureConfig])
     anchors: dict[str, Reference | list[Reference]] = Field(default_factory=dict[str, Reference | list[Reference]])
     """Points of two or three entries that steps may head for, the acting point first; `goal` is where a task wants things."""

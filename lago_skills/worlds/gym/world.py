@@ -16,7 +16,7 @@ from gymnasium.envs.registration import EnvSpec
 from lago_skills.core import ActionSpace, Task
 from lago_skills.errors import StudyError
 from lago_skills.worlds.config import OwnTask
-from lago_skills.worlds.grounding import Grounding, Nouns, check_actions
+from lago_skills.worlds.grounding import Grounding, check_actions
 from lago_skills.worlds.gym.config import GymConfig
 from lago_skills.worlds.gym.env import Adapted, EndsSparse
 from lago_skills.worlds.gym.features import NamedFeatures
@@ -102,7 +102,7 @@ class GymWorld(World):
             section=config.section,
             anchor_unit=config.anchor_unit,
             anchor_range=config.anchor_range,
-            nouns=Nouns(agent=config.agent, effector=config.effector or config.agent),
+            nouns=config.nouns.nouns(),
         )
 
     @cached_property
@@ -235,7 +235,11 @@ class GymWorld(World):
         try:
             for module in self.config.imports:
                 importlib.import_module(module)
-            return make_environment(task.env_id, given)
+            env = make_environment(task.env_id, given)
+            for path in self.config.wrappers:
+                module, _, name = path.partition(":")
+                env = getattr(importlib.import_module(module), name)(env)
+            return env
         except Exception as error:  # each environment package fails in its own way
             raise StudyError(
                 f"task {task.id!r}: found env_id = {task.env_id!r}, which cannot be made ({type(error).__name__}: {error}); "
