@@ -258,18 +258,22 @@ STUDIES_DIR = Path("data/studies")
 
 
 def study_path(name: str, root: Path) -> Path:
-    """The file of a study given by name (`demo`) or path.
+    """The file of a study given by name (`demo`; those in folders of `data/studies` too) or path.
 
     Raises:
         StudyError: there is no such file.
     """
     path = Path(name) if name.endswith(".toml") else root / STUDIES_DIR / f"{name}.toml"
-    if not path.is_file():
-        known = sorted(p.stem for p in (root / STUDIES_DIR).glob("*.toml"))
-        raise StudyError(
-            f"no study {name!r} (looked for {str(path)!r}); expected one of {known} or the path of a TOML file"
-        )
-    return path
+    if path.is_file():
+        return path
+    inside = {each.stem: each for each in sorted((root / STUDIES_DIR).glob("*/*.toml"))}
+    if name in inside:
+        return inside[name]
+    known = sorted({*(each.stem for each in (root / STUDIES_DIR).glob("*.toml")), *inside})
+    raise StudyError(
+        f"no study {name!r} (looked for {str(path)!r}); expected one of {known} or the path of a TOML file; name one of them, or write one of an environment of your "
+        "own with: lago init --env ID"
+    )
 
 
 def load_study(path: Path) -> Study:

@@ -93,6 +93,7 @@ def parser() -> argparse.ArgumentParser:
         default=[0, 1, 2, 3, 4],
         help="with lint: decoder seeds for rollouts (default: 0,1,2,3,4)",
     )
+    _add_init(commands)
     skills_options.add_parser(commands)
     bench_command.add_parser(commands)
     report = commands.add_parser("report", help="one HTML page: tables, curves, skill map, animation")
@@ -113,6 +114,30 @@ def parser() -> argparse.ArgumentParser:
             "--json", action="store_true", help="print one JSON object, nothing else, on standard output"
         )
     return root
+
+
+def _add_init(commands: Any) -> None:
+    parser = commands.add_parser("init", help="look at a Gymnasium environment and write a commented study of it")
+    parser.add_argument("--env", required=True, help="a Gymnasium id, or the import path of a class, MODULE:CLASS")
+    parser.add_argument(
+        "--import",
+        dest="imports",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="a module that registers it; may be repeated",
+    )
+    parser.add_argument("--kwargs", default="{}", metavar="JSON", help="keyword arguments that it is made with")
+    parser.add_argument(
+        "--wrapper",
+        dest="wrappers",
+        action="append",
+        default=[],
+        metavar="MODULE:CLASS",
+        help="a wrapper around it; may be repeated",
+    )
+    parser.add_argument("--episodes", type=int, default=10, help="random episodes to look at (default: 10)")
+    parser.add_argument("--to", type=Path, help="the study file (default: data/studies/NAME.toml)")
 
 
 def _add_stages(commands: Any) -> None:
@@ -166,6 +191,11 @@ def _run(options: argparse.Namespace, run_stages: StageRunner) -> int:
         from lago_skills.commands.skills import skills_command
 
         return skills_command(options)
+    if command == "init":
+        from lago_skills.commands.init import init_command
+
+        init_command(options)
+        return 0
     if command == "data":
         from lago_skills.commands.data import data_command
 

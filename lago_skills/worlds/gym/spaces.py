@@ -332,7 +332,7 @@ def leaves(space: gymnasium.Space[Any], path: tuple[str, ...] = ()) -> dict[tupl
     return {path: space}
 
 
-def _unusable(space: gymnasium.Space[Any]) -> str | None:
+def unusable(space: gymnasium.Space[Any]) -> str | None:
     """Why a leaf has no numbers that features could name; None where it has."""
     if isinstance(space, spaces.Box):
         return (
@@ -362,8 +362,8 @@ def read_observations(space: gymnasium.Space[Any], parts: Sequence[str], setting
         StudyError: it is a dictionary and nobody says which parts count, it has no such part, or one that is an image or a text.
     """
     known = leaves(space)
-    listing = ", ".join(f"{'/'.join(p) or 'observation'} ({_unusable(s) or _sized(s)})" for p, s in known.items())
-    usable = [p for p, leaf in known.items() if _unusable(leaf) is None]
+    listing = ", ".join(f"{'/'.join(p) or 'observation'} ({unusable(s) or _sized(s)})" for p, s in known.items())
+    usable = [p for p, leaf in known.items() if unusable(leaf) is None]
     if not parts:
         if () not in known:
             lines = ", ".join(f'"{"/".join(path)}"' for path in usable)
@@ -384,7 +384,7 @@ def read_observations(space: gymnasium.Space[Any], parts: Sequence[str], setting
             raise StudyError(
                 f"found {setting} with {text!r} and an observation space of {listing}; expected one of these; correct it"
             )
-        if (why := _unusable(known[path])) is not None:
+        if (why := unusable(known[path])) is not None:
             raise StudyError(
                 f"observation space: found {why} as {asked.key or 'observation'!r}; expected numbers that features can name; leave it out of {setting}, wrap the "
                 "environment in one that computes features, or name a class with a method flatten in grounding = 'MODULE:CLASS'"

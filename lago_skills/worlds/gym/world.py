@@ -226,20 +226,13 @@ class GymWorld(World):
 
     def _made(self, task: Task, *, rendered: bool) -> gymnasium.Env[Any, Any]:
         """The environment as its package makes it."""
-        own = self._own[task.id]
-        given = {**self.config.kwargs, **own.kwargs, **({"render_mode": "rgb_array"} if rendered else {})}
+        given = {**self._own[task.id].kwargs, **({"render_mode": "rgb_array"} if rendered else {})}
         if not task.env_id:
             raise StudyError(
                 f"task {task.id!r}: found no environment; expected a Gymnasium id; add {self.config.section}.id, or env_id to [[tasks.own]]"
             )
         try:
-            for module in self.config.imports:
-                importlib.import_module(module)
-            env = make_environment(task.env_id, given)
-            for path in self.config.wrappers:
-                module, _, name = path.partition(":")
-                env = getattr(importlib.import_module(module), name)(env)
-            return env
+            return made_by(self.config, task.env_id, given)
         except Exception as error:  # each environment package fails in its own way
             raise StudyError(
                 f"task {task.id!r}: found env_id = {task.env_id!r}, which cannot be made ({type(error).__name__}: {error}); "
@@ -334,6 +327,21 @@ class GymWorld(World):
             "config": self.config.model_dump(mode="json", exclude_defaults=True, by_alias=True),
             "spaces": {"observation": observations.spec(), "action": actions.spec()},
         }
+
+
+def made_by(config: GymConfig, env_id: str, kwargs: Mapping[str, Any]) -> gymnasium.Env[Any, Any]:
+    """An environment as its package makes it, in the wrappers of the settings.
+
+    Raises:
+        Exception: whatever its package raises.
+    """
+    for module in config.imports:
+        importlib.import_module(module)
+    env = make_environment(env_id, {**config.kwargs, **kwargs})
+    for path in config.wrappers:
+        module, _, name = path.partition(":")
+        env = getattr(importlib.import_module(module), name)(env)
+    return env
 
 
 def make_environment(env_id: str, kwargs: Mapping[str, Any]) -> gymnasium.Env[Any, Any]:
