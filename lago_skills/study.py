@@ -390,10 +390,12 @@ def _check_train(study: Study, path: Path) -> None:
 
 
 def _completed(source: SourceConfig, gym: GymConfig, parts: list[str]) -> SourceConfig:
-    """A data source that says no rule of success, or no parts of observations, has those of the world."""
+    """A data source that says no rule of success, no rewards or no parts of observations, has those of the world."""
     changes: dict[str, Any] = {}
     if gym.success is not None and "success" not in source.model_fields_set:
         changes["success"] = gym.success
+    if gym.reward == "own" and "rewards" not in source.model_fields_set:
+        changes["rewards"] = "recorded"
     if parts and not source.observations:
         changes["observations"] = parts
     return source.model_copy(update=changes) if changes else source

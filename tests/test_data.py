@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 
 from lago_skills.core import ActionSpace
 from lago_skills.data.config import SourceConfig
-from lago_skills.data.sources import read, source_hash, tasks_of
+from lago_skills.data.sources import Sizes, read, source_hash, tasks_of
 from lago_skills.errors import DataError
+from lago_skills.worlds.gym.spaces import read_actions
 from tests.data_files import DISCRETE, SIZES, episode, flat, loaded, npz, same, some, written
 
 # Round trips ---------------------------------------------------------------------------------------------------------
@@ -236,7 +237,11 @@ def test_minaris_other_spaces(tmp_path: Path) -> None:
     several = gymnasium.spaces.MultiDiscrete([2, 2])
     folder = minari_dataset(tmp_path / "b", box, rows, np.zeros((3, 2), np.int64), several)
     with pytest.raises(DataError, match="found actions of the space MultiDiscrete"):
-        loaded(SourceConfig(path=str(folder), task="go"))
+        loaded(SourceConfig(path=str(folder), task="go", success="all"))
+    codec = read_actions(several, flatten=True)
+    sizes = Sizes(3, codec.space, codec)
+    (found,) = loaded(SourceConfig(path=str(folder), task="go", success="all"), sizes=sizes)
+    assert found.actions.tolist() == [0, 0, 0]
     folder = minari_dataset(tmp_path / "c", gymnasium.spaces.Discrete(3), np.zeros(4, np.int64), np.zeros((3, 2)), box)
     with pytest.raises(DataError, match="the space Discrete"):
         loaded(SourceConfig(path=str(folder), task="go"))

@@ -22,6 +22,7 @@ from lago_skills.data.sources import constant_entries, problems, read, source_ha
 from lago_skills.errors import ArtifactMissing, StudyError
 from lago_skills.stages.workspace import Workspace
 from lago_skills.study import Study, load_study, study_path
+from lago_skills.worlds.gym.spaces import ActionCodec
 
 EXPORTS_DIR = Path("data/exports")
 Row = dict[str, Any]
@@ -197,7 +198,10 @@ def export(space: Workspace, tasks: list[Task], format: str, to: Path | None) ->
         if format == "minari":
             dataset, new = _to_minari(space.study, space.root, task, manifest, episodes, to)
         else:
-            dataset, new = str(_to_file(to or space.root / EXPORTS_DIR, stem, format, episodes)), True
+            dataset, new = (
+                str(_to_file(to or space.root / EXPORTS_DIR, stem, format, episodes, space.world.action_codec())),
+                True,
+            )
         rows.append(
             {
                 "task": task.id,
@@ -211,14 +215,14 @@ def export(space: Workspace, tasks: list[Task], format: str, to: Path | None) ->
     return rows, {"study": space.study.name, **_totals(rows)}
 
 
-def _to_file(folder: Path, stem: str, format: str, episodes: list[Episode]) -> Path:
+def _to_file(folder: Path, stem: str, format: str, episodes: list[Episode], codec: ActionCodec | None) -> Path:
     from lago_skills.data.hdf5_files import write_hdf5
 
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{stem}.{'npz' if format == 'npz' else 'h5'}"
     temporary = folder / f".{stem}.tmp{path.suffix}"
     try:
-        (save_episodes if format == "npz" else write_hdf5)(temporary, episodes)
+        (save_episodes if format == "npz" else write_hdf5)(temporary, episodes, codec)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -242,6 +246,7 @@ def _to_minari(
         author=_git("user.name", root),
         author_email=_git("user.email", root),
         env_spec=origin.env_spec,
+        codec=study.load_world().action_codec(),
     )
     return write_minari(f"lago/{study.name}-{task.id}", episodes, manifest.digest, about, to)
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from lago_skills.data.ends import DONE_NAMES, LIMIT_NAMES
 from lago_skills.data.raw import SUCCESS_NAMES, RawEpisode, text
 from lago_skills.errors import DataError
+from lago_skills.worlds.gym.spaces import joined_parts, parse_part
 
 OBSERVATION_NAMES = ("observations", "obs")
 NEXT_NAMES = ("next_observations", "next_obs")
@@ -94,14 +95,13 @@ def _observations(group: Any, names: tuple[str, ...], entries: list[str], where:
     item = group[key]
     if isinstance(item, h5py.Dataset):
         return np.asarray(item[()])
-    unknown = [entry for entry in entries if not isinstance(item.get(entry), h5py.Dataset)]
+    unknown = [entry for entry in entries if not isinstance(item.get(parse_part(entry).key), h5py.Dataset)]
     if not entries or unknown:
         raise DataError(
             f"{where}: found observations of several parts, {_parts(item)}, and observations = {entries}; expected the names of those to join, in their "
             "order; correct observations = [...] in [[data]]"
         )
-    rows = [np.asarray(item[entry][()]) for entry in entries]
-    return np.concatenate([row.reshape(len(row), -1) for row in rows], axis=1)
+    return joined_parts(lambda path: np.asarray(item["/".join(path)][()]), entries)
 
 
 def _parts(group: Any) -> list[str]:

@@ -10,14 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lago_skills.core import Episode
-from lago_skills.data.raw import RawDataset, split, wanted
+from lago_skills.data.exchange import action_arrays, in_environment
+from lago_skills.data.raw import ACTION_START, RawDataset, action_range, split, wanted
 from lago_skills.errors import ArtifactCorrupt, DataError
+from lago_skills.worlds.gym.spaces import ActionCodec
 
 EPISODES_FILE = "episodes.npz"
 
 
-def save_episodes(path: Path, episodes: list[Episode]) -> None:
-    """Write the episodes of one task."""
+def save_episodes(path: Path, episodes: list[Episode], codec: ActionCodec | None = None) -> None:
+    """Write the episodes of one task; with a codec, for others: in the environment's own actions, with what says which those are."""
+    recorded = [in_environment(episode, codec) for episode in episodes]
     np.savez(
         path,
         task_id=np.array(episodes[0].task_id),
@@ -28,8 +31,9 @@ def save_episodes(path: Path, episodes: list[Episode]) -> None:
         truncated=np.array([e.truncated for e in episodes]),
         success_step=np.array([-1 if e.success_step is None else e.success_step for e in episodes], dtype=np.int64),
         observations=np.concatenate([e.observations for e in episodes]),  # (sum(T+1), S)
-        actions=np.concatenate([e.actions for e in episodes]),  # (sum(T), A) or (sum(T),)
+        actions=np.concatenate([e.actions for e in recorded]),  # (sum(T), A) or (sum(T),)
         rewards=np.concatenate([e.rewards for e in episodes]),  # (sum(T),)
+        **action_arrays(codec),  # pyright: ignore[reportArgumentType]  (numpy's stub knows one keyword alone)
     )
 
 
@@ -49,7 +53,8 @@ def read_npz(path: Path, task_key: str, info: tuple[str, ...] = ()) -> RawDatase
             f"data {str(path)!r} {what}; expected plain arrays of numbers, as np.savez writes them; write the file again"
         ) from error
     episodes, ends = split(arrays, str(path), task_key, info)
-    return RawDataset(str(path), "npz", episodes, ends=ends)
+    start = int(arrays[ACTION_START]) if ACTION_START in arrays else 0
+    return RawDataset(str(path), "npz", episodes, action_range(arrays), action_start=start, ends=ends)
 
 
 def load_episodes(path: Path) -> list[Episode]:

@@ -19,8 +19,10 @@ from numpy.typing import NDArray
 
 from lago_skills.core import Episode
 from lago_skills.data.episode_groups import groups_of, read_groups
-from lago_skills.data.raw import FIRST_SUCCESS, INFO_PREFIXES, RawDataset, RawEpisode, split, step_record, text, wanted
+from lago_skills.data.exchange import action_arrays, in_environment
+from lago_skills.data.raw import ACTION_HIGH, ACTION_LOW, ACTION_START, action_range, FIRST_SUCCESS, INFO_PREFIXES, RawDataset, RawEpisode, split, step_record, text, wanted
 from lago_skills.errors import DataError
+from lago_skills.worlds.gym.spaces import ActionCodec
 
 D3RLPY_VERSION = "2.1"
 COLUMNS = ("observations", "actions", "rewards", "terminated")
@@ -42,7 +44,10 @@ def read_hdf5(path: Path, task_key: str, entries: list[str] | None = None, info:
     try:
         with h5py.File(path, "r") as file:
             if "num_episodes" in file:
-                return RawDataset(str(path), "hdf5", _numbered(file, str(path), task_key))
+                extra = _beside(file)
+                start = int(extra.get(ACTION_START, 0))
+                episodes = _numbered(file, extra, str(path), task_key)
+                return RawDataset(str(path), "hdf5", episodes, action_range(extra), action_start=start)
             if groups := groups_of(file):
                 episodes, ends = read_groups(groups, str(path), task_key, entries or [], info)
                 return RawDataset(str(path), "hdf5", episodes, ends=ends)
@@ -53,7 +58,8 @@ def read_hdf5(path: Path, task_key: str, entries: list[str] | None = None, info:
             "or download the file again"
         ) from error
     episodes, ends = split(arrays, str(path), task_key, info)
-    return RawDataset(str(path), "hdf5", episodes, ends=ends)
+    start = int(arrays[ACTION_START]) if ACTION_START in arrays else 0
+    return RawDataset(str(path), "hdf5", episodes, action_range(arrays), action_start=start, ends=ends)
 
 
 def _flat(file: Any, task_key: str, info: tuple[str, ...]) -> dict[str, NDArray[Any]]:
@@ -70,14 +76,18 @@ def _flat(file: Any, task_key: str, info: tuple[str, ...]) -> dict[str, NDArray[
     return arrays
 
 
-def _numbered(file: Any, name: str, task_key: str) -> tuple[RawEpisode, ...]:
+def _beside(file: Any) -> dict[str, Any]:
+    """What this package writes beside d3rlpy's arrays."""
+    return {key: item[()] for key, item in file["lago"].items()} if "lago" in file else {}
+
+
+def _numbered(file: Any, extra: dict[str, Any], name: str, task_key: str) -> tuple[RawEpisode, ...]:
     n = int(file["num_episodes"][()])
     if n and "observations_0" not in file:
         raise DataError(
             f"data {name!r}: found observations of several parts; expected one array of shape (T, S) per episode; join the "
             "parts before d3rlpy's dump"
         )
-    extra: dict[str, Any] = {key: item[()] for key, item in file["lago"].items()} if "lago" in file else {}
     tasks = extra.get(task_key)
     episodes: list[RawEpisode] = []
     for i in range(n):
@@ -88,7 +98,7 @@ def _numbered(file: Any, name: str, task_key: str) -> tuple[RawEpisode, ...]:
         episodes.append(
             RawEpisode(
                 observations=observations if last is None else np.concatenate([observations, last[None]]),
-                actions=_actions(np.asarray(file[f"actions_{i}"][()])),
+                actions=np.asarray(file[f"actions_{i}"][()]),
                 rewards=np.asarray(file[f"rewards_{i}"][()]).reshape(-1),
                 terminated=bool(extra["terminated"][i] if "terminated" in extra else file[f"terminated_{i}"][()]),
                 truncated=bool(extra["truncated"][i]) if "truncated" in extra else False,
@@ -101,26 +111,22 @@ def _numbered(file: Any, name: str, task_key: str) -> tuple[RawEpisode, ...]:
     return tuple(episodes)
 
 
-def _actions(stored: NDArray[Any]) -> NDArray[Any]:
-    """d3rlpy keeps discrete actions as whole numbers of shape (T, 1)."""
-    if stored.ndim == 2 and stored.shape[1] == 1 and np.issubdtype(stored.dtype, np.integer):
-        return stored[:, 0]
-    return stored
-
-
-def write_hdf5(path: Path, episodes: list[Episode]) -> None:
-    """Write episodes so that `d3rlpy.dataset.ReplayBuffer.load` reads them, and this package all of them."""
+def write_hdf5(path: Path, episodes: list[Episode], codec: ActionCodec | None = None) -> None:
+    """Write episodes so that `d3rlpy.dataset.ReplayBuffer.load` reads them, and this package all of them; with a codec, in the environment's own actions."""
     with h5py.File(path, "w") as file:
         file.create_dataset("columns", data=list(COLUMNS))
         file.create_dataset("num_episodes", data=len(episodes))
         extra = file.create_group("lago")
         for i, episode in enumerate(episodes):
-            actions = episode.actions[:, None] if episode.discrete else episode.actions
+            actions = in_environment(episode, codec).actions
+            actions = actions[:, None] if actions.ndim == 1 else actions
             file.create_dataset(f"observations_{i}", data=episode.observations[:-1])
             file.create_dataset(f"actions_{i}", data=actions)
             file.create_dataset(f"rewards_{i}", data=episode.rewards[:, None])
             file.create_dataset(f"terminated_{i}", data=episode.terminated)
             extra.create_dataset(f"last_observation_{i}", data=episode.observations[-1])
+        for name, array in action_arrays(codec).items():
+            extra.create_dataset(name, data=array)
         extra.create_dataset("success", data=[episode.success for episode in episodes])
         for name in ("terminated", "truncated"):
             extra.create_dataset(name, data=[getattr(episode, name) for episode in episodes])

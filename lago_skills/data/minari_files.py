@@ -14,7 +14,7 @@ import os
 import tempfile
 import warnings
 from collections.abc import Generator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,10 @@ from minari.storage.datasets_root_dir import get_dataset_path
 from numpy.typing import NDArray
 
 from lago_skills.core import Episode
+from lago_skills.data.exchange import Recorded, in_environment
 from lago_skills.data.raw import FIRST_SUCCESS, SUCCESS_NAMES, Kind, RawDataset, RawEpisode, step_record
 from lago_skills.errors import DataError
+from lago_skills.worlds.gym.spaces import ActionCodec, joined_parts, leaves, parse_part
 
 ROOT_VARIABLE = "MINARI_DATASETS_PATH"
 DIGEST_KEY = "lago_episodes"
@@ -83,19 +85,22 @@ def read_minari(
     if isinstance(space, gymnasium.spaces.Box):
         if np.isfinite(space.low).all() and np.isfinite(space.high).all():
             bounds = space.low.astype(np.float64), space.high.astype(np.float64)
-    elif isinstance(space, gymnasium.spaces.Discrete):
-        episodes = [_from_zero(episode, int(space.start)) for episode in episodes]
-    else:
+    elif not isinstance(space, (gymnasium.spaces.Discrete, gymnasium.spaces.MultiDiscrete)):
         raise DataError(
-            f"data {name!r}: found actions of the space {space}; expected Box or Discrete; flatten the actions first"
+            f"data {name!r}: found actions of the space {space}; expected Box, Discrete or MultiDiscrete; flatten the actions first"
         )
-    return RawDataset(name, kind, tuple(episodes), bounds, spec.id if spec else None)
+    start = int(space.start) if isinstance(space, gymnasium.spaces.Discrete) else 0
+    several = str(space) if isinstance(space, gymnasium.spaces.MultiDiscrete) else None
+    return RawDataset(
+        name, kind, tuple(episodes), bounds, spec.id if spec else None, action_start=start, several_actions=several
+    )
 
 
 def _check_space(space: Any, entries: list[str], name: str) -> None:
-    parts = list(space.spaces) if isinstance(space, gymnasium.spaces.Dict) else []
-    unknown = [entry for entry in entries if entry not in parts]
-    if isinstance(space, gymnasium.spaces.Box) and not entries:
+    known = leaves(space) if isinstance(space, gymnasium.spaces.Dict) else {}
+    parts = ["/".join(path) for path in known]
+    unknown = [entry for entry in entries if parse_part(entry).path not in known]
+    if isinstance(space, gymnasium.spaces.Box):  # joined already
         return
     if not parts or not entries or unknown:
         what = f"a dictionary of {parts}" if parts else f"the space {type(space).__name__}"
@@ -107,9 +112,8 @@ def _check_space(space: Any, entries: list[str], name: str) -> None:
 
 def _episode(raw: Any, about: dict[str, Any], entries: list[str], task_key: str, info: tuple[str, ...]) -> RawEpisode:
     observations = raw.observations
-    if entries:
-        rows = [np.asarray(observations[entry]) for entry in entries]
-        observations = np.concatenate([row.reshape(len(row), -1) for row in rows], axis=1)
+    if entries and isinstance(observations, dict):
+        observations = joined_parts(lambda path: _entry(raw.observations, path), entries)
     n, success = len(raw.actions), about.get("success")
     infos: dict[str, NDArray[Any]] = {}
     for name in dict.fromkeys((*SUCCESS_NAMES, *info)):
@@ -133,6 +137,12 @@ def _episode(raw: Any, about: dict[str, Any], entries: list[str], task_key: str,
     )
 
 
+def _entry(observations: Any, path: tuple[str, ...]) -> NDArray[Any]:
+    for key in path:
+        observations = observations[key]
+    return np.asarray(observations)
+
+
 def _info(infos: Any, name: str) -> NDArray[Any]:
     """An entry of the steps' infos, of nested ones by names joined by a slash; empty where there is none."""
     for part in name.split("/"):
@@ -140,10 +150,6 @@ def _info(infos: Any, name: str) -> NDArray[Any]:
             return np.zeros(0)
         infos = infos[part]
     return np.zeros(0) if isinstance(infos, dict) else np.asarray(infos)
-
-
-def _from_zero(episode: RawEpisode, start: int) -> RawEpisode:
-    return replace(episode, actions=episode.actions.astype(np.int64) - start)
 
 
 @dataclass(frozen=True)
@@ -157,6 +163,8 @@ class About:
     author_email: str | None = None
     env_spec: EnvSpec | None = None
     """Makes the environment that the episodes come from."""
+    codec: ActionCodec | None = None
+    """From actions of the episodes to the environment's; None where they are the same."""
 
 
 def write_minari(stem: str, episodes: list[Episode], digest: str, about: About, root: Path | None) -> tuple[str, bool]:
@@ -181,7 +189,7 @@ def write_minari(stem: str, episodes: list[Episode], digest: str, about: About, 
             warnings.simplefilter("ignore")  # Minari warns of every piece of metadata that is left out
             dataset = minari.create_dataset_from_buffers(
                 dataset_id,
-                [_buffer(episode, i) for i, episode in enumerate(episodes)],
+                [_buffer(in_environment(episode, about.codec), i) for i, episode in enumerate(episodes)],
                 env=about.env_spec,
                 algorithm_name=about.algorithm,
                 author=about.author,
@@ -212,6 +220,8 @@ def write_minari(stem: str, episodes: list[Episode], digest: str, about: About, 
 
 
 def _action_space(episodes: list[Episode], about: About) -> Any:
+    if about.codec is not None:
+        return about.codec.environment_space()
     if not episodes[0].discrete:
         return gymnasium.spaces.Box(-1.0, 1.0, episodes[0].actions.shape[1:], np.float32)
     if about.env_spec is not None:
@@ -219,11 +229,12 @@ def _action_space(episodes: list[Episode], about: About) -> Any:
     return gymnasium.spaces.Discrete(1 + max(int(episode.actions.max()) for episode in episodes))
 
 
-def _buffer(episode: Episode, number: int) -> EpisodeBuffer:
+def _buffer(recorded: Recorded, number: int) -> EpisodeBuffer:
+    episode = recorded.episode
     n = len(episode.actions)
     last = np.arange(n) == n - 1
     observations: Any = episode.observations  # Minari's annotation asks for lists; its storage takes arrays
-    actions: Any = episode.actions
+    actions: Any = recorded.actions
     return EpisodeBuffer(
         id=number,
         seed=episode.seed,

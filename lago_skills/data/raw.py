@@ -36,6 +36,11 @@ class RawEpisode:
     seed: int | None = None
     task: str | None = None
 
+    def __post_init__(self) -> None:
+        """Whole numbers of shape (T, 1), as replay buffers have them, are numbers of discrete actions; a declared space may say otherwise."""
+        if self.actions.ndim == 2 and self.actions.shape[1] == 1 and self.actions.dtype.kind in "iu":
+            object.__setattr__(self, "actions", self.actions[:, 0])
+
     @property
     def success_record(self) -> tuple[str, NDArray[Any]] | None:
         """Name and (T,) values of the record of success at each step; None where there is none."""
@@ -52,6 +57,10 @@ class RawDataset:
     action_bounds: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
     """(A,) smallest and largest action, where an action space says so."""
     environment: str | None = None
+    action_start: int = 0
+    """Number of the first discrete action."""
+    several_actions: str | None = None
+    """The space of actions that are several choices at once."""
     ends: tuple[str, ...] = ()
     """The fields that say where episodes end and how."""
 
@@ -59,7 +68,9 @@ class RawDataset:
 NEEDED = "observations (N, S), actions (N, A), rewards (N,), and lengths (E,) or terminals (N,)"
 FIRST_SUCCESS = "success_step"
 """Number of the action that first succeeded, one per episode; -1 where none did or nobody recorded which."""
-OPTIONAL = (LENGTHS, CONTINUED, FIRST_SUCCESS, "seeds", *END_NAMES, *LIMIT_NAMES, *CUT_NAMES, *EPISODE_IDS)
+ACTION_LOW, ACTION_HIGH, ACTION_START = "action_low", "action_high", "action_start"
+"""(A,) range of the actions, or number of the first discrete one, where they are not the usual ones."""
+OPTIONAL = (ACTION_LOW, ACTION_HIGH, ACTION_START, LENGTHS, CONTINUED, FIRST_SUCCESS, "seeds", *END_NAMES, *LIMIT_NAMES, *CUT_NAMES, *EPISODE_IDS)
 
 
 def wanted(name: str, task_key: str, info: tuple[str, ...] = ()) -> bool:
@@ -118,6 +129,13 @@ def split(
         for i in range(len(lengths))
     )
     return episodes, ends.fields
+
+
+def action_range(arrays: Mapping[str, NDArray[Any]]) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """(A,) smallest and largest action that a file declares; None where it does not."""
+    if ACTION_LOW not in arrays or ACTION_HIGH not in arrays:
+        return None
+    return arrays[ACTION_LOW].astype(np.float64), arrays[ACTION_HIGH].astype(np.float64)
 
 
 def step_record(first: int, n_steps: int) -> NDArray[np.bool_]:

@@ -172,11 +172,18 @@ def convert(
     codec = sizes.codec if sizes is not None else None
     if codec is not None and codec.space.discrete:
         actions = codec.encoded_rows(actions, where)
+    elif data.several_actions is not None:
+        raise DataError(
+            f"{where}: found actions of the space {data.several_actions}, several choices at once; expected Box or Discrete, or an environment whose study says "
+            "flatten_actions = true, which numbers their combinations; say so in [world]"
+        )
+    elif data.action_start and actions.ndim == 1:
+        actions = actions.astype(np.int64) - data.action_start
     _check_sizes(observations, actions, sizes, where)
     if actions.ndim == 2:
         actions = rescaled(actions, _bounds(data, config, actions.shape[1], where, codec), where)
     if config.rewards == "recorded" and raw.rewards is None:
-        raise DataError(f"{where}: found no rewards and rewards = 'recorded'; expected some; leave rewards = ... out, so that they are 1 at success and 0 else")
+        raise DataError(f"{where}: found no rewards and rewards = 'recorded'; expected some; say rewards = 'sparse', so that they are 1 at success and 0 else")
     if config.rewards == "sparse":
         rewards = np.zeros(len(actions))
         rewards[-1 if first is None else min(first, len(actions) - 1)] = float(success)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, cast
 
@@ -62,6 +62,16 @@ def parse_part(text: str) -> PartText:
     if stop is not None and stop <= start:
         raise StudyError(f"found observation part {text!r}, which is empty; expected START below STOP; correct it")
     return PartText(match["name"] or (path[-1] if path else "observation"), path, start, stop)
+
+
+def joined_parts(entry: Callable[[tuple[str, ...]], NDArray[Any]], parts: Sequence[str]) -> NDArray[Any]:
+    """(T, S) recorded observations from the (T, ...) entries of a dictionary, by its keys; `parts` are as `parse_part` reads them."""
+    columns: list[NDArray[Any]] = []
+    for text in parts:
+        part = parse_part(text)
+        rows = np.asarray(entry(part.path))
+        columns.append(rows.reshape(len(rows), -1)[:, part.start : part.stop])
+    return np.concatenate(columns, axis=1)
 
 
 @dataclass(frozen=True)
