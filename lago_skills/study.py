@@ -113,9 +113,12 @@ class TrainConfig(_Section):
     """Episodes of the last evaluation of a run."""
 
 
+KINDS_OF_WORLDS: dict[str, type[BaseModel]] = {"described": GymConfig, "named": WorldConfig}
+
+
 def _kind_of_world(value: Any) -> str:
     use = value.get("use") if isinstance(value, dict) else getattr(value, "use", None)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-    return "gym" if use == "gym" else "other"
+    return "described" if use == "gym" else "named"
 
 
 class Study(_Section):
@@ -127,7 +130,7 @@ class Study(_Section):
     """Processes that work at the same time."""
     tasks: TasksConfig
     world: Annotated[
-        Annotated[GymConfig, Tag("gym")] | Annotated[WorldConfig, Tag("other")], Discriminator(_kind_of_world)
+        Annotated[GymConfig, Tag("described")] | Annotated[WorldConfig, Tag("named")], Discriminator(_kind_of_world)
     ] = WorldConfig()
     """A registered world, a class of one's own, or `use = "gym"` with everything about an environment that Gymnasium makes."""
     environment: EnvironmentConfig | None = None
@@ -406,15 +409,23 @@ def _is_section(item: Any) -> bool:
 
 
 def _explain(error: Any) -> str:
-    where = ".".join(str(part) for part in error["loc"])
+    loc = [part for number, part in enumerate(error["loc"]) if not (number == 1 and part in KINDS_OF_WORLDS)]
+    where = ".".join(str(part) for part in loc)
     if error["type"] == "extra_forbidden":
         model: type[BaseModel] = Study
-        for part in error["loc"][:-1]:
-            if str(part) in model.model_fields:  # else a place in a list, or the name of a user's own
+        for number, part in enumerate(error["loc"][:-1]):
+            if number == 1 and part in KINDS_OF_WORLDS:
+                model = KINDS_OF_WORLDS[str(part)]
+            elif str(part) in model.model_fields:  # else a place in a list, or the name of a user's own
                 annotation: Any = model.model_fields[str(part)].annotation
-                model = next((item for item in get_args(annotation) if _is_section(item)), annotation)
+                inside = (item for item in (annotation, *get_args(annotation)) if _is_section(item))
+                model = next(inside, model)
         near = difflib.get_close_matches(str(error["loc"][-1]), model.model_fields, n=1)
         hint = f"did you mean {near[0]!r}?" if near else "remove it"
+        if model is WorldConfig:
+            hint += "; an environment is described with use = 'gym'"
         return f"found unknown key {where!r}; expected one of {sorted(model.model_fields)}; {hint}"
     problem = f"found {where} = {_short(error['input'])}" if error["type"] != "missing" else f"found no {where!r}"
-    return f"{problem}; expected: {error['msg'].lower()}; correct that value"
+    said = error["msg"].removeprefix("Value error, ")
+    said = said if error["type"] == "value_error" else said.lower()
+    return f"{problem}; expected: {said}; correct that value"

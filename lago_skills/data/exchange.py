@@ -31,8 +31,7 @@ def in_environment(episode: Episode, codec: ActionCodec | None) -> Recorded:
         return Recorded(episode, episode.actions)
     decoded = [codec.decoded(action) for action in episode.actions]
     if codec.keys:
-        names = list(dict(codec.keys))
-        decoded = [np.concatenate([np.reshape(each[name], -1) for name in names]) for each in decoded]
+        decoded = [np.concatenate([np.reshape(part, -1) for part in each.values()]) for each in decoded]
     return Recorded(episode, np.asarray(decoded, np.int64 if episode.discrete else np.float32))
 
 

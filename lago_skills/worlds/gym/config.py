@@ -131,7 +131,7 @@ class GymConfig(_Section):
             try:
                 success_rule(value)
             except StudyError as error:
-                raise ValueError(str(error)) from error
+                raise ValueError(f"a rule of success ({error})") from error
         return value
 
     @field_validator("observation")
