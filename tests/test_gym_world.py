@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
@@ -158,7 +158,7 @@ def test_rewards_are_one_number() -> None:
 class Arm(gymnasium.Env[Any, Any]):
     """A hand in space and a goal that it moves to, in an old way or the new one."""
 
-    metadata = {"render_modes": ["rgb_array"]}
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"]}
     observation_space = spaces.Dict(
         {"observation": spaces.Box(-3, 3, (4,), np.float64), "desired_goal": spaces.Box(-1, 1, (3,), np.float64)}
     )
@@ -306,7 +306,7 @@ def test_a_bundle_reads_observations_where_the_environment_is_gone() -> None:
     again = find_world(**spec)
     assert again.grounding.read(np.zeros((1, 6))).values.shape == (1, 3)
     assert again.success_text == "info.is_success"
-    with pytest.raises(StudyError, match="Gone-v0.*cannot be made"):
+    with pytest.raises(StudyError, match=r"Gone-v0.*cannot be made"):
         again.make("go")
 
 
@@ -320,7 +320,7 @@ def test_any_environment_is_adapted_where_nothing_is_guessed() -> None:
     with pytest.raises(StudyError, match=r"a dictionary of .*lago_skills.adapt\(env, ...\)"):
         adapted(Arm())
     assert adapt(Arm(), ["desired_goal"], horizon_steps=3).reset(seed=0)[0].shape == (3,)
-    with pytest.raises(DataError, match="expected values from -0.5 to 0.5"):
+    with pytest.raises(DataError, match=r"expected values from -0\.5 to 0\.5"):
         adapt(Arm(), ["desired_goal"]).actions.encoded(np.ones(3))
 
 

@@ -47,14 +47,14 @@ Answer = tuple[list[Row], Row, list[str]]
 
 
 def find(name: str, root: Path) -> Path:
-    """The folder of a library named by a study, by its own folder or by a bundle's.
+    """The folder of a library named by a study or its file, by its own folder or by a bundle's.
 
     Raises:
         LibraryDamaged: there is none.
     """
     given = Path(name)
     studies = root / "data" / "libraries"
-    for folder in (given, library_folder(given), studies / name):
+    for folder in (given, library_folder(given), studies / (given.stem if given.suffix == ".toml" else name)):
         if (folder / STORE_FILE).exists() or (folder / exchange.OLD_RECORDS_FILE).is_file():
             return folder
     known = sorted(path.parent.name for path in studies.glob(f"*/{STORE_FILE}"))

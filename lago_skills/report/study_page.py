@@ -29,7 +29,7 @@ from lago_skills.stages import build, evaluate, plan, segment, train
 from lago_skills.stages.job import Job, digest
 from lago_skills.stages.workspace import Workspace
 from lago_skills.study import Study
-from lago_skills.worlds.world import Env
+from lago_skills.worlds.world import Env, World
 
 VERSION = 4
 REPORT_FILE, ROWS_FILE = "report.html", "rows.json"
@@ -68,7 +68,7 @@ def jobs(space: Workspace) -> list[Job]:
 def results(space: Workspace) -> tuple[list[Row], Row]:
     """The study's table and its summary.
 
-    Rows: `task, method, steps, seed, success, episodes` and the interval `low, high`. Summary: `zero_shot_mean` over the
+    Rows: `task, method, steps, seed, success, episodes` the interval `low, high` and the mean `return`. Summary: `zero_shot_mean` over the
     unseen tasks, and the mean over seeds of the trained tasks, `guided_success` and `plain_success`, of the first learner with the library's advice
     and of the first one without any.
 
@@ -80,7 +80,7 @@ def results(space: Workspace) -> tuple[list[Row], Row]:
     for task in space.study.unseen:
         folder = space.artifact("zero-shot", task.id)
         verify(folder)
-        rows.append(_row(task.id, "library", 0, None, _successes(folder / evaluate.RESULTS_FILE)))
+        rows.append(_row(task.id, "library", 0, None, _episodes(folder / evaluate.RESULTS_FILE)))
     summary: Row = {"study": space.study.name}
     if rows:
         summary["zero_shot_mean"] = round(float(np.mean([row["success"] for row in rows])), 4)
@@ -89,7 +89,7 @@ def results(space: Workspace) -> tuple[list[Row], Row]:
         folder = space.artifact("runs", run.name)
         figures = verify(folder).summary
         steps = int(figures["steps"])
-        row = _row(run.task.id, run.algorithm, steps, run.seed, _successes(folder / train.FINAL_FILE))
+        row = _row(run.task.id, run.algorithm, steps, run.seed, _episodes(folder / train.FINAL_FILE))
         rows.append({**row, **{name: figures[name] for name in ("leader", "steps_per_s", "guide_share")}})
         by_method.setdefault(run.algorithm, []).append(row["success"])
     summary["stage_seconds"] = _stage_seconds(manifest for _, manifest in _manifests(space))
@@ -110,12 +110,15 @@ def _stage_seconds(manifests: Iterable[Manifest]) -> dict[str, float]:
     return {kind: round(max(b for _, b in s) - min(a for a, _ in s), 1) for kind, s in spans.items()}
 
 
-def _successes(path: Path) -> list[bool]:
+def _episodes(path: Path) -> tuple[list[bool], list[float]]:
+    """Success and return of each episode; no returns in files of before they were written."""
     with path.open(encoding="utf-8") as stream:
-        return [row["success"] == "1" for row in csv.DictReader(stream)]
+        rows = list(csv.DictReader(stream))
+    return [row["success"] == "1" for row in rows], [float(row["return"]) for row in rows if "return" in row]
 
 
-def _row(task: str, method: str, steps: int, seed: int | None, successes: list[bool]) -> Row:
+def _row(task: str, method: str, steps: int, seed: int | None, episodes: tuple[list[bool], list[float]]) -> Row:
+    successes, returns = episodes
     low, high = wilson(sum(successes), len(successes))
     return {
         "task": task,
@@ -126,6 +129,7 @@ def _row(task: str, method: str, steps: int, seed: int | None, successes: list[b
         "episodes": len(successes),
         "low": round(low, 4),
         "high": round(high, 4),
+        "return": round(float(np.mean(returns)), 4) if returns else None,
     }
 
 
@@ -158,6 +162,8 @@ def _page(space: Workspace, rows: list[Row], summary: Row, tables: dict[str, str
         n_seen=len(study.seen),
         demos=study.collect.episodes_per_task,
         horizon=study.seen[0].horizon_steps,
+        rule=study.load_world().success_text,
+        own_reward=not study.load_world().ends_at_success,
         n_skills=len(skills),
         summary=summary,
         zero_shot=zero_shot,
@@ -212,12 +218,20 @@ def _picture(env: Env) -> NDArray[np.uint8] | None:
     return picture.astype(np.uint8) if picture.ndim == 3 and picture.shape[2] == 3 else None
 
 
+def _drawn(world: World, task: str) -> Env:
+    """An environment of a task that can be drawn, where it can; else one that cannot."""
+    try:
+        return world.make(task, rendered=True)
+    except RenderingUnavailable:
+        return world.make(task)
+
+
 def _film(study: Study, guide: LibraryGuide, bundle: Path, runs: Path, run: train.TrainingRun) -> Row:
     """One greedy episode of a run, drawn every second step."""
     from lago_skills.report.plots import Frame, animation
     from lago_skills.worlds.seeds import EVAL_SEED
 
-    env = study.load_world().make(run.task.id, rendered=True)
+    env = _drawn(study.load_world(), run.task.id)
     learned = train.problem(study, run, bundle)
     policy, leader = train.load_policy(runs / run.name, run, learned, study.train, guide.grounding)
     observation, _ = env.reset(seed=EVAL_SEED)

@@ -164,6 +164,7 @@ class EnvironmentConfig(_Section):
     action_size: int = Field(default=0, ge=0)
     n_actions: int = Field(default=0, ge=0)
     features: dict[str, FeatureConfig] = Field(default_factory=dict[str, FeatureConfig])
+    observation: list[str] = Field(default_factory=list)
     success: str | None = None
 
     def as_gym(self) -> GymConfig:

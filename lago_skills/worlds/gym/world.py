@@ -14,7 +14,7 @@ import gymnasium
 from gymnasium.envs.registration import EnvSpec
 
 from lago_skills.core import ActionSpace, Task
-from lago_skills.errors import StudyError
+from lago_skills.errors import RenderingUnavailable, StudyError
 from lago_skills.worlds.config import OwnTask
 from lago_skills.worlds.grounding import Grounding, check_actions
 from lago_skills.worlds.gym.config import GymConfig
@@ -203,6 +203,7 @@ class GymWorld(World):
 
         Raises:
             StudyError: no such task or reward, it cannot be made, or its spaces are not those that the grounding is for.
+            RenderingUnavailable: it shall be rendered, and draws no pictures.
         """
         (known,) = self.find([task])
         wanted = reward or self.config.reward
@@ -226,18 +227,27 @@ class GymWorld(World):
 
     def _made(self, task: Task, *, rendered: bool) -> gymnasium.Env[Any, Any]:
         """The environment as its package makes it."""
-        given = {**self._own[task.id].kwargs, **({"render_mode": "rgb_array"} if rendered else {})}
+        given = dict(self._own[task.id].kwargs)
         if not task.env_id:
             raise StudyError(
                 f"task {task.id!r}: found no environment; expected a Gymnasium id; add {self.config.section}.id, or env_id to [[tasks.own]]"
             )
         try:
-            return made_by(self.config, task.env_id, given)
+            env = made_by(self.config, task.env_id, given)
+            if not rendered:
+                return env
+            modes = env.metadata.get("render_modes") or ()
+            env.close()
+            if "rgb_array" in modes:
+                return made_by(self.config, task.env_id, {**given, "render_mode": "rgb_array"})
         except Exception as error:  # each environment package fails in its own way
             raise StudyError(
                 f"task {task.id!r}: found env_id = {task.env_id!r}, which cannot be made ({type(error).__name__}: {error}); "
                 "expected a Gymnasium id, or MODULE:CLASS; correct it, install the package, or name the module that registers it with import = [...]"
             ) from error
+        raise RenderingUnavailable(
+            f"task {task.id!r}: found environment {task.env_id!r} with render modes {list(modes)}; expected 'rgb_array' among them, to draw it; pictures are left out"
+        )
 
     def success(self, so_far: EpisodeSoFar) -> bool:
         """Whether the declared rule holds.
