@@ -24,6 +24,7 @@ from lago_skills.rl import Problem, SACConfig, train
 from lago_skills.rl.problem import evaluate
 from lago_skills.stages.workspace import Workspace
 from lago_skills.study import load_study
+from lago_skills.worlds.success import EpisodeSoFar
 from tests.conftest import Lago
 
 FIELD = Path(__file__).parent / "field" / "data"
@@ -42,7 +43,12 @@ def case(name: str) -> Any:
 
 def mine(make: Callable[[], Any], **settings: Any) -> Problem:
     """The problem that a new user writes."""
-    return Problem(**{"name": "mine", "tasks": ("mine",), "make": lambda task: make, "env_tasks": (0,), **settings})
+
+    def of(task: int) -> Callable[[], Any]:
+        return make
+
+    given: dict[str, Any] = {"name": "mine", "tasks": ("mine",), "make": of, "env_tasks": (0,)}
+    return Problem(**{**given, **settings})
 
 
 def with_rule(study: Path, rule: str) -> Path:
@@ -133,7 +139,11 @@ def test_falling_is_no_success() -> None:
     truth = poles.truth()
     with pytest.raises(StudyError, match=r"found success = 'info\.success' and a step's info without entries"):
         evaluate(mine(poles.make), lambda seen, tasks: poles.falls(seen), 10)
-    for rule in ("truncated", "return >= 200", lambda so_far: so_far.truncated):
+
+    def lasted(so_far: EpisodeSoFar) -> bool:
+        return so_far.truncated
+
+    for rule in ("truncated", "return >= 200", lasted):
         problem = mine(poles.make, success=rule)
         for act, expected in ((poles.falls, 0.0), (poles.balances, 1.0)):
             outcomes = evaluate(problem, lambda seen, tasks, act=act: act(seen), 10)

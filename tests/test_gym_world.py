@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -158,7 +158,6 @@ def test_rewards_are_one_number() -> None:
 class Arm(gymnasium.Env[Any, Any]):
     """A hand in space and a goal that it moves to, in an old way or the new one."""
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"]}
     observation_space = spaces.Dict(
         {"observation": spaces.Box(-3, 3, (4,), np.float64), "desired_goal": spaces.Box(-1, 1, (3,), np.float64)}
     )
@@ -315,7 +314,8 @@ def test_any_environment_is_adapted_where_nothing_is_guessed() -> None:
     env.reset(seed=0)
     assert env.action_space == spaces.Box(-1.0, 1.0, (1,), np.float32)
     one, two = gymnasium.make("Pendulum-v1"), adapt(gymnasium.make("Pendulum-v1"))
-    one.reset(seed=1), two.reset(seed=1)
+    one.reset(seed=1)
+    two.reset(seed=1)
     np.testing.assert_array_equal(one.step(np.array([1.0], np.float32))[0], two.step(np.array([0.5]))[0])
     with pytest.raises(StudyError, match=r"a dictionary of .*lago_skills.adapt\(env, ...\)"):
         adapted(Arm())

@@ -107,8 +107,17 @@ def test_what_does_not_fit_is_refused_with_what_to_do() -> None:
         ResidualAction(push(), Constant(), "push").step(np.zeros(4, np.float32))
     with pytest.raises(StudyError, match="continuous actions"):
         ResidualAction(gymnasium.make("CartPole-v1"), Constant(), "push")
-    with pytest.raises(StudyError, match="RescaleAction"):
-        PriorObservation(gymnasium.make("Pendulum-v1"), Constant(), "push")
+    swung = ResidualAction(gymnasium.make("Pendulum-v1"), Constant(size=1), "push")  # from -2 to 2: rescaled
+    assert swung.action_space == gymnasium.spaces.Box(-1.0, 1.0, (1,))
+    with pytest.raises(StudyError, match="found an image"):
+        PriorObservation(Pictures(), Constant(), "push")
+
+
+class Pictures(gymnasium.Env[Any, Any]):
+    """Shows pictures alone."""
+
+    observation_space = gymnasium.spaces.Box(0, 255, (8, 8, 3), np.uint8)
+    action_space = gymnasium.spaces.Box(-1.0, 1.0, (2,), np.float32)
 
 
 class Reach(gymnasium.Env[NDArray[np.float64], NDArray[np.float32]]):

@@ -242,28 +242,19 @@ def actions_of(space: gymnasium.Space[Any]) -> ActionSpace:
 
 
 def check_spaces(observations: gymnasium.Space[Any], actions: gymnasium.Space[Any]) -> None:
-    """Refuse spaces that are neither a flat box of observations nor bounded or discrete actions.
+    """Refuse spaces that are neither a flat box of observations nor actions in [-1, 1]^A or numbered from 0.
 
     Raises:
-        StudyError: naming the space and the wrapper that mends it.
+        StudyError: naming the space and what mends it.
     """
-    if not isinstance(observations, gymnasium.spaces.Box) or len(observations.shape) != 1:
-        raise StudyError(
-            f"observation space: found {observations}; expected a Box of one axis; wrap the environment in "
-            "gymnasium.wrappers.FlattenObservation"
-        )
+    flat = isinstance(observations, gymnasium.spaces.Box) and len(observations.shape) == 1
     if isinstance(actions, gymnasium.spaces.Discrete):
-        if actions.start != 0:
-            raise StudyError(
-                f"action space: found {actions}; expected Discrete from 0; wrap the environment to shift it"
-            )
-        return
-    if not isinstance(actions, gymnasium.spaces.Box) or len(actions.shape) != 1:
+        inside = bool(actions.start == 0)
+    else:
+        box = isinstance(actions, gymnasium.spaces.Box) and len(actions.shape) == 1
+        inside = box and bool(np.all(actions.low == -1.0) and np.all(actions.high == 1.0))
+    if not (flat and inside):
         raise StudyError(
-            f"action space: found {actions}; expected Discrete, or a Box of one axis; wrap the environment"
-        )
-    if not (np.all(actions.low == -1.0) and np.all(actions.high == 1.0)):
-        raise StudyError(
-            f"action space: found bounds {actions.low.min():.3g} to {actions.high.max():.3g}; expected -1 to 1; wrap the environment in "
-            "gymnasium.wrappers.RescaleAction(env, -1.0, 1.0)"
+            f"spaces: found observations {observations} and actions {actions}; expected a Box of one axis, and a Box of one axis from -1 to 1 or Discrete from 0; "
+            "wrap the environment with lago_skills.adapt(env)"
         )

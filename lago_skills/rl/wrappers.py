@@ -3,7 +3,7 @@
     env = PriorObservation(world.make(task.id), load_bundle(folder), task.id)   # the policy sees what the library would do
     env = ResidualAction(world.make(task.id), load_bundle(folder), task.id)     # the policy corrects what the library does
 
-Any environment with a flat Box of observations and actions in [-1, 1], any guide, any learner.
+Any environment with a flat Box of observations and continuous actions, which are rescaled to [-1, 1]; any guide, any learner. Others go through `lago_skills.adapt` first.
 """
 
 # Gymnasium's generic types stay open for environments of any kind.
@@ -21,19 +21,20 @@ from lago_skills.errors import ShapeError, StudyError
 from lago_skills.guide.guides import Guide
 from lago_skills.prior import ActionPrior
 from lago_skills.rl.envs import check_spaces
+from lago_skills.worlds.gym.env import adapted
 
 
 class PriorObservation(gymnasium.ObservationWrapper[NDArray[Any], Any, NDArray[Any]]):
     """Observations (S + 2A,): what the environment gives, then mean (within [-1, 1]) and spread of the prior, zeros where it says nothing.
 
     Raises:
-        StudyError: observations that are no flat Box, or actions that are not in [-1, 1]^A.
+        StudyError: observations that are no flat Box, or actions that are no bounded one.
     """
 
     def __init__(self, env: gymnasium.Env[NDArray[Any], Any], guide: Guide, task: str) -> None:
-        super().__init__(env)
+        super().__init__(adapted(env))
         self.guide, self.task = guide, task
-        space, self._action_size = _spaces(env)
+        space, self._action_size = _spaces(self.env)
         mean, spread = np.ones(self._action_size), np.full(self._action_size, np.inf)
         low, high = [space.low, -mean, 0.0 * mean], [space.high, mean, spread]
         dtype: Any = space.dtype
@@ -55,15 +56,15 @@ class ResidualAction(gymnasium.Wrapper[Any, Any, Any, Any]):
     Where the prior says nothing (a floor of 1) they are taken as they are. `info["action"]` is what the environment was given.
 
     Raises:
-        StudyError: observations that are no flat Box, or actions that are not in [-1, 1]^A.
+        StudyError: observations that are no flat Box, or actions that are no bounded one.
     """
 
     def __init__(
         self, env: gymnasium.Env[NDArray[Any], NDArray[Any]], guide: Guide, task: str, scale: float = 0.3
     ) -> None:
-        super().__init__(env)
+        super().__init__(adapted(env))
         self.guide, self.task, self.scale = guide, task, scale
-        _, self._action_size = _spaces(env)
+        _, self._action_size = _spaces(self.env)
         self._prior: ActionPrior | None = None
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
