@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from lago_skills.commands.data import show
 from lago_skills.core import Episode
 from lago_skills.data.config import SourceConfig
 from lago_skills.data.sources import episodes_of, read
-from lago_skills.errors import DataError
+from lago_skills.errors import DataError, StudyError
 from lago_skills.study import load_study
 
 FIELD = Path(__file__).parent / "field" / "data"
@@ -209,3 +210,25 @@ def test_arrays_that_nobody_needs_are_not_read(tmp_path: Path) -> None:
     (episode,) = read_path(tmp_path / "x.h5")
     assert episode.success_record is not None
     assert np.flatnonzero(episode.success_record[1]).tolist() == [4]
+
+
+def test_what_is_shown_can_be_pasted(tmp_path: Path) -> None:
+    """The block that `lago data show` ends with, under the settings it was given, is read as it was shown."""
+    made("02_dones_and_timeouts", tmp_path)
+    (path,) = tmp_path.glob("*.npz")
+    _, bare = show(path.name, tmp_path)
+    assert 'task = "TODO"' in bare["block"]
+    assert 'success = "TODO"' in bare["block"]
+    (row,), summary = show(path.name, tmp_path, ['task = "walk"', 'success = "terminated"'])
+    assert summary["success_rule"] == "terminated"
+    (again,) = tomllib.loads(summary["block"])["data"]
+    source = SourceConfig.model_validate(again)
+    episodes = episodes_of(read(source, tmp_path), source, "walk", None)
+    assert np.mean(success(episodes)) == row["success"] == 0.4
+    for setting, said in (
+        ("succes = 1", "found unknown key 'succes'"),
+        ("success = nothing", "which is no TOML"),
+        ('success = "x"', "'recorded', 'rewarded'"),
+    ):
+        with pytest.raises(StudyError, match=said):
+            show(path.name, tmp_path, [setting])

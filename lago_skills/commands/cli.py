@@ -101,6 +101,15 @@ def parser() -> argparse.ArgumentParser:
     report.add_argument(
         "--table", choices=TRAINING_TABLES, help="what the training runs on record say, instead of the page"
     )
+    data = _add_data(commands)
+    for command in (plan, report, data):
+        command.add_argument(
+            "--json", action="store_true", help="print one JSON object, nothing else, on standard output"
+        )
+    return root
+
+
+def _add_data(commands: Any) -> argparse.ArgumentParser:
     data = commands.add_parser("data", help="offline data: list a study's, show a file's, export to Minari, NPZ, HDF5")
     data.add_argument("action", choices=("list", "show", "export"))
     data.add_argument("what", help="a study; for show a file, a Minari dataset's folder or its id")
@@ -108,12 +117,15 @@ def parser() -> argparse.ArgumentParser:
         "--format", choices=("minari", "npz", "hdf5"), default="minari", help="with export (default: minari)"
     )
     data.add_argument("--to", type=Path, help="with export: a folder (default: Minari's own, or data/exports)")
+    data.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY = VALUE",
+        help="with show: a key of [[data]], as a study has it; may be repeated",
+    )
     data.add_argument("--task", help="with list and export: one task only")
-    for command in (plan, report, data):
-        command.add_argument(
-            "--json", action="store_true", help="print one JSON object, nothing else, on standard output"
-        )
-    return root
+    return data
 
 
 def _add_init(commands: Any) -> None:

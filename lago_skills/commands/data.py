@@ -5,26 +5,30 @@ from __future__ import annotations
 import argparse
 import json
 import subprocess
-from collections.abc import Callable
+import tomllib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 import lago_skills
 from lago_skills.artifacts.folder import Manifest, verify
 from lago_skills.core import Episode, Task
 from lago_skills.data.config import SourceConfig
 from lago_skills.data.episodes import EPISODES_FILE, load_episodes, save_episodes
-from lago_skills.data.raw import RawEpisode
-from lago_skills.data.sources import constant_entries, problems, read, source_hash
-from lago_skills.errors import ArtifactMissing, StudyError
+from lago_skills.data.raw import RawDataset, RawEpisode
+from lago_skills.data.sources import constant_entries, problems, read, source_hash, success_steps
+from lago_skills.errors import ArtifactMissing, DataError, StudyError
 from lago_skills.stages.workspace import Workspace
 from lago_skills.study import Study, load_study, study_path
 from lago_skills.worlds.gym.spaces import ActionCodec
 
 EXPORTS_DIR = Path("data/exports")
+WIDEST = 8
+"""A table of more columns than this is turned on its side."""
 Row = dict[str, Any]
 
 
@@ -38,7 +42,7 @@ def data_command(options: argparse.Namespace) -> None:
     """
     root = options.root.resolve()
     if options.action == "show":
-        rows, summary = show(options.what, root)
+        rows, summary = show(options.what, root, options.set)
     else:
         path = study_path(options.what, root)
         space = Workspace(root, path.resolve(), load_study(path))
@@ -105,22 +109,26 @@ def _totals(rows: list[Row]) -> Row:
 # A file --------------------------------------------------------------------------------------------------------------
 
 
-def show(what: str, root: Path) -> tuple[list[Row], Row]:
-    """A row per task that a file names (null where it names none), and what is wrong with it.
+def show(what: str, root: Path, settings: Sequence[str] = ()) -> tuple[list[Row], Row]:
+    """A row per task that a file names (null where it names none), what is wrong with it, and the `[[data]]` block to paste.
+
+    `settings` are keys of `[[data]]` as a study has them, such as `success = "terminated"`; what is shown is shown by them.
 
     Rows: `task, episodes, steps, shortest, longest, observation_size, action_size (0 where discrete), terminated, truncated (how many
     episodes ended so), success (null where nobody recorded it), mean_return, action_low, action_high`.
 
     Raises:
         DataError: there is no such file or dataset, or it cannot be read at all.
+        StudyError: a setting that `[[data]]` does not have.
     """
     here = root / Path(what).expanduser()
-    config = SourceConfig(path=what) if here.exists() or not _is_id(what) else SourceConfig(minari=what)
+    place = {"path": what} if here.exists() or not _is_id(what) else {"minari": what}
+    config = source_config({**place, **_settings(settings)})
     data = read(config, root)
     by_task: dict[str | None, list[RawEpisode]] = {}
     for raw in data.episodes:
         by_task.setdefault(raw.task, []).append(raw)
-    rows = [_shown(task, episodes) for task, episodes in by_task.items()]
+    rows = [_shown(task, episodes, data, config) for task, episodes in by_task.items()]
     bounds = data.action_bounds
     summary: Row = {
         "data": data.name,
@@ -132,6 +140,8 @@ def show(what: str, root: Path) -> tuple[list[Row], Row]:
         **_totals(rows),
         "constant_entries": constant_entries(data),
         "problems": problems(data, config),
+        "success_rule": _rule(data, config),
+        "block": _block(data, config, list(by_task)),
     }
     return rows, summary
 
@@ -140,9 +150,67 @@ def _is_id(what: str) -> bool:
     return "." not in Path(what).name and not what.startswith(("/", "~"))
 
 
-def _shown(task: str | None, episodes: list[RawEpisode]) -> Row:
+def _settings(lines: Sequence[str]) -> Row:
+    try:
+        return tomllib.loads("\n".join(lines))
+    except tomllib.TOMLDecodeError as error:
+        raise StudyError(
+            f"found --set {list(lines)}, which is no TOML ({error}); expected keys of [[data]] as a study has them, such as --set 'success = \"terminated\"'; correct it"
+        ) from error
+
+
+def source_config(settings: Row) -> SourceConfig:
+    """A `[[data]]` of these settings.
+
+    Raises:
+        StudyError: a key that it does not have, or a value that it cannot take.
+    """
+    try:
+        return SourceConfig.model_validate(settings)
+    except ValidationError as error:
+        (first, *_) = error.errors()
+        where = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            raise StudyError(
+                f"[[data]]: found unknown key {where!r}; expected one of {sorted(SourceConfig.model_fields)}; correct it"
+            ) from error
+        raise StudyError(
+            f"[[data]]: found {where} = {first['input']!r}; expected {first['msg'].removeprefix('Value error, ')}; correct it"
+        ) from error
+
+
+def _rule(data: RawDataset, config: SourceConfig) -> str | None:
+    """The rule by which success is shown; None where nothing says so."""
+    if config.success != "recorded":
+        return str(config.success)
+    names = {record[0] for raw in data.episodes if (record := raw.success_record) is not None}
+    if names:
+        return f"recorded ({', '.join(sorted(names))} of a step: any step's)"
+    return "recorded (of the episode)" if any(raw.success is not None for raw in data.episodes) else None
+
+
+def _block(data: RawDataset, config: SourceConfig, tasks: list[str | None]) -> str:
+    """The `[[data]]` of a study that reads the file as it was shown; what nothing says is a TODO."""
+    given = config.model_dump(mode="json", include=config.model_fields_set)
+    lines = ["[[data]]", *(f"{key} = {json.dumps(value)}" for key, value in given.items())]
+    if config.task is None and None in tasks:
+        lines.append('task = "TODO"  # whose episodes they are')
+    if "success" not in given and _rule(data, config) is None:
+        lines.append('success = "TODO"  # terminated, rewarded, all, return >= X, info.NAME: nothing recorded says it')
+    if (
+        data.action_bounds is None
+        and "action_range" not in given
+        and any(np.abs(_finite(raw.actions)).max(initial=0.0) > 1.0 for raw in data.episodes if raw.actions.ndim == 2)
+    ):
+        lines.append(
+            "# actions leave [-1, 1]: they are taken in the range of the environment's action space; else say action_range = [LOW, HIGH]"
+        )
+    return "\n".join(lines)
+
+
+def _shown(task: str | None, episodes: list[RawEpisode], data: RawDataset, config: SourceConfig) -> Row:
     lengths = [len(raw.actions) for raw in episodes]
-    known = [success for raw in episodes if (success := _recorded(raw)) is not None]
+    known = [success for raw in episodes if (success := _judged(raw, data, config)) is not None]
     discrete = episodes[0].actions.ndim == 1
     return {
         "task": task,
@@ -161,6 +229,16 @@ def _shown(task: str | None, episodes: list[RawEpisode]) -> Row:
         "action_low": _figure(np.min, [raw.actions for raw in episodes]),
         "action_high": _figure(np.max, [raw.actions for raw in episodes]),
     }
+
+
+def _judged(raw: RawEpisode, data: RawDataset, config: SourceConfig) -> bool | None:
+    """Success by the source's rule; None where what it looks at was not recorded."""
+    if config.success == "recorded":
+        return _recorded(raw)
+    try:
+        return success_steps(raw, config, f"data {data.name!r}")[0]
+    except DataError:
+        return None
 
 
 def _recorded(raw: RawEpisode) -> bool | None:
@@ -276,9 +354,14 @@ def _print_table(rows: list[Row], summary: Row) -> None:
     from rich.table import Table
 
     names = list(dict.fromkeys(name for row in rows for name in row))
-    table = Table(*names)
-    for row in rows:
-        table.add_row(*(_cell(row[name]) for name in names))
+    if len(names) > WIDEST:  # a column for each row: names and values stay whole
+        table = Table("", *(f"{number + 1} of {len(rows)}" for number in range(len(rows))), show_header=len(rows) > 1)
+        for name in names:
+            table.add_row(name, *(_cell(row[name]) for row in rows))
+    else:
+        table = Table(*names)
+        for row in rows:
+            table.add_row(*(_cell(row[name]) for name in names))
     console = Console()
     if rows:
         console.print(table)
@@ -286,6 +369,8 @@ def _print_table(rows: list[Row], summary: Row) -> None:
         if name == "problems":
             for problem in value:
                 console.print(f"problem: {problem}", markup=False, highlight=False)
+        elif name == "block":
+            console.print(f"\n{value}", markup=False, highlight=False, soft_wrap=True)
         elif value not in (None, []):
             console.print(f"{name}: {_cell(value)}", markup=False, highlight=False)
 

@@ -248,11 +248,11 @@ def check_spaces(observations: gymnasium.Space[Any], actions: gymnasium.Space[An
         StudyError: naming the space and what mends it.
     """
     flat = isinstance(observations, gymnasium.spaces.Box) and len(observations.shape) == 1
+    inside = False
     if isinstance(actions, gymnasium.spaces.Discrete):
         inside = bool(actions.start == 0)
-    else:
-        box = isinstance(actions, gymnasium.spaces.Box) and len(actions.shape) == 1
-        inside = box and bool(np.all(actions.low == -1.0) and np.all(actions.high == 1.0))
+    elif isinstance(actions, gymnasium.spaces.Box):
+        inside = len(actions.shape) == 1 and bool(np.all(actions.low == -1.0) and np.all(actions.high == 1.0))
     if not (flat and inside):
         raise StudyError(
             f"spaces: found observations {observations} and actions {actions}; expected a Box of one axis, and a Box of one axis from -1 to 1 or Discrete from 0; "
