@@ -226,7 +226,7 @@ def test_what_is_shown_can_be_pasted(tmp_path: Path) -> None:
     episodes = episodes_of(read(source, tmp_path), source, "walk", None)
     assert np.mean(success(episodes)) == row["success"] == 0.4
     for setting, said in (
-        ("succes = 1", "found unknown key 'succes'"),
+        ("winning = 1", "found unknown key 'winning'"),
         ("success = nothing", "which is no TOML"),
         ('success = "x"', "'recorded', 'rewarded'"),
     ):

@@ -185,6 +185,7 @@ def test_the_example_of_stable_baselines_succeeds_with_the_guide(
     assert observation >= 0.8  # learned
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_the_example_of_d3rlpy_learns(
