@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import csv
 from collections import defaultdict
 from statistics import mean
 from typing import Any
 
+import numpy as np
+
 from lago_skills.experiments import curves
 from lago_skills.experiments.cells import Row, Schema
+from lago_skills.experiments.intervals import bootstrap_mean
 from lago_skills.experiments.result_file import ResultFile
 from lago_skills.experiments.tables import ablations, opposites, skill_changes, training_runs, zero_shot
 from lago_skills.experiments.tables import latent as latent_table
@@ -245,6 +249,32 @@ def training(name: str) -> str:
         cells = [_with_interval(own.get(steps)) for steps in (0, *spec.at)]
         counts = [max(entry[key] for entry in own.values()) for key in ("n_tasks", "n_seeds")]
         lines.append(f"| {method} | {' | '.join(cells)} | {counts[0]} | {counts[1]} |")
+    return "\n".join(lines)
+
+
+def examples() -> str:
+    """What guided and plain learners come to in the example studies, in Markdown."""
+    with (ROOT / "data/results/examples.csv").open(encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    lines = [
+        "| study, task | steps | learner | before training | success after it | return | seeds |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for key in dict.fromkeys((row["study"], row["task"], row["method"]) for row in rows):
+        own = [row for row in rows if (row["study"], row["task"], row["method"]) == key]
+        scores = np.array([float(row["success"]) for row in own])
+        low, high = bootstrap_mean(scores)
+        before = [float(row["before"]) for row in own if row["before"]]
+        cells = (
+            f"{key[0]}, {key[1]}",
+            f"{int(own[0]['steps']):,}",
+            key[2],
+            f"{np.mean(before):.2f}" if before else "",
+            f"{scores.mean():.2f} [{low:.2f}, {high:.2f}]",
+            f"{np.mean([float(row['return']) for row in own]):.4g}",
+            str(len(own)),
+        )
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

@@ -35,7 +35,10 @@ def parts_by_name() -> dict[str, str]:
         ("train", doc_tables.speed),
     ):
         parts[name] = make(json.loads((ROOT / f"data/results/{name}.json").read_text(encoding="utf-8")))
-    parts |= {name: doc_tables.training(name) for name in SPECS} | {"fading": doc_tables.fading()}
+    parts |= {name: doc_tables.training(name) for name in SPECS} | {
+        "fading": doc_tables.fading(),
+        "examples": doc_tables.examples(),
+    }
     parts |= {
         "zero-shot": doc_tables.zero_shot_means(),
         "latent": doc_tables.latent(),

@@ -249,3 +249,35 @@ def test_minaris_other_spaces(tmp_path: Path) -> None:
     (folder / "data" / "metadata.json").write_text("{}")
     with pytest.raises(DataError, match="cannot be read as a Minari dataset"):
         loaded(SourceConfig(path=str(folder), task="go"))
+
+
+# Names of other packages ---------------------------------------------------------------------------------------------------
+
+
+def test_files_of_other_packages_are_read(tmp_path: Path) -> None:
+    """imitation's rollouts, the first Stable-Baselines' expert trajectories, OGBench as it is downloaded and with rewards."""
+    rng = np.random.default_rng(0)
+    obs, acts = rng.normal(size=(9, 3)), rng.uniform(-1, 1, (7, 2))
+    rollouts = {
+        "obs": obs,
+        "acts": acts,
+        "rews": np.arange(7.0),
+        "indices": np.array([3]),
+        "terminal": np.array([True, False]),
+    }
+    np.savez(tmp_path / "imitation.npz", infos=np.array([{}] * 7, object), **rollouts)  # pyright: ignore[reportArgumentType]
+    first, second = read(SourceConfig(path="imitation.npz"), tmp_path).episodes
+    assert [len(each.actions) for each in (first, second)] == [3, 4]
+    assert [len(each.observations) for each in (first, second)] == [4, 5]
+    assert [(each.terminated, each.truncated) for each in (first, second)] == [(True, False), (False, False)]
+    np.testing.assert_array_equal(second.rewards, [3.0, 4.0, 5.0, 6.0])
+    starts = np.array([1, 0, 0, 1, 0, 0, 0], bool)
+    np.savez(tmp_path / "sb.npz", obs=obs[:7], actions=acts, rewards=np.ones(7), episode_starts=starts)
+    assert [len(each.actions) for each in read(SourceConfig(path="sb.npz"), tmp_path).episodes] == [3, 4]
+    ends = np.array([0, 0, 1, 0, 0, 0, 1], np.float32)
+    np.savez(tmp_path / "ogbench.npz", observations=obs[:7], actions=acts, terminals=ends, qpos=obs[:7])
+    downloaded = read(SourceConfig(path="ogbench.npz"), tmp_path).episodes
+    assert [(each.terminated, each.truncated, each.rewards) for each in downloaded] == [(False, True, None)] * 2
+    masks = np.array([1, 0, 1, 1, 1, 1, 0], np.float32)
+    np.savez(tmp_path / "task.npz", observations=obs[:7], actions=acts, rewards=masks - 1, terminals=ends, masks=masks)
+    assert [each.terminated for each in read(SourceConfig(path="task.npz"), tmp_path).episodes] == [False, True]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from lago_skills.core import Episode
 from lago_skills.data.exchange import action_arrays, in_environment
+from lago_skills.data.layouts import renamed
 from lago_skills.data.raw import ACTION_START, RawDataset, action_range, split, wanted
 from lago_skills.errors import ArtifactCorrupt, DataError
 from lago_skills.worlds.gym.spaces import ActionCodec
@@ -45,7 +46,8 @@ def read_npz(path: Path, task_key: str, info: tuple[str, ...] = ()) -> RawDatase
     """
     try:
         with np.load(path, allow_pickle=False) as stored:
-            arrays: dict[str, NDArray[Any]] = {name: stored[name] for name in stored.files if wanted(name, task_key, info)}
+            arrays = {name: stored[name] for name in stored.files if wanted(name, task_key, info)}
+            arrays = renamed(arrays, stored.files)
     except (OSError, ValueError, KeyError, EOFError, BadZipFile, AttributeError) as error:
         objects = "Object arrays" in str(error)
         what = "holds Python objects, which are never unpickled" if objects else f"cannot be read ({error})"

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from lago_skills.core import Episode
 from lago_skills.data.episode_groups import groups_of, read_groups
 from lago_skills.data.exchange import action_arrays, in_environment
+from lago_skills.data.layouts import renamed
 from lago_skills.data.raw import ACTION_START, action_range, FIRST_SUCCESS, INFO_PREFIXES, RawDataset, RawEpisode, split, step_record, text, wanted
 from lago_skills.errors import DataError
 from lago_skills.worlds.gym.spaces import ActionCodec
@@ -51,7 +52,7 @@ def read_hdf5(path: Path, task_key: str, entries: list[str] | None = None, info:
             if groups := groups_of(file):
                 episodes, ends = read_groups(groups, str(path), task_key, entries or [], info)
                 return RawDataset(str(path), "hdf5", episodes, ends=ends)
-            arrays = _flat(file, task_key, info)
+            arrays = renamed(_flat(file, task_key, info), list(file))
     except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
         raise DataError(
             f"data {str(path)!r} cannot be read ({error}); expected HDF5 as d3rlpy's dump writes it, or flat arrays; write "

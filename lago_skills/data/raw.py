@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lago_skills.data.ends import CONTINUED, CUT_NAMES, END_NAMES, EPISODE_IDS, LENGTHS, LIMIT_NAMES, episode_ends
+from lago_skills.data.layouts import ARRAYS
 from lago_skills.errors import DataError
 
 Kind = Literal["minari", "npz", "hdf5"]
@@ -65,7 +66,7 @@ class RawDataset:
     """The fields that say where episodes end and how."""
 
 
-NEEDED = "observations (N, S), actions (N, A), rewards (N,), and lengths (E,) or terminals (N,)"
+NEEDED = "observations (N, S), actions (N, A), perhaps rewards (N,), and lengths (E,) or terminals (N,)"
 FIRST_SUCCESS = "success_step"
 """Number of the action that first succeeded, one per episode; -1 where none did or nobody recorded which."""
 ACTION_LOW, ACTION_HIGH, ACTION_START = "action_low", "action_high", "action_start"
@@ -75,7 +76,7 @@ OPTIONAL = (ACTION_LOW, ACTION_HIGH, ACTION_START, LENGTHS, CONTINUED, FIRST_SUC
 
 def wanted(name: str, task_key: str, info: tuple[str, ...] = ()) -> bool:
     """Whether an array of a file is looked at; the others, images say, are never read. `info` names further entries of the steps' infos."""
-    if name in ("observations", "actions", "rewards", task_key, *OPTIONAL):
+    if name in ("observations", "actions", "rewards", task_key, *OPTIONAL, *ARRAYS):
         return True
     return any(name == prefix + record for prefix in INFO_PREFIXES for record in (*SUCCESS_NAMES, *info))
 
@@ -92,7 +93,7 @@ def split(
     Raises:
         DataError: an array is missing, or fields disagree.
     """
-    missing = [key for key in ("observations", "actions", "rewards") if key not in arrays]
+    missing = [key for key in ("observations", "actions") if key not in arrays]
     if missing:
         raise DataError(
             f"data {name!r}: found no array {missing[0]!r} among {sorted(arrays)}; expected {NEEDED}; rename or add it"
@@ -100,14 +101,14 @@ def split(
     n_rows = len(arrays["actions"])
     ends = episode_ends(arrays, name, n_rows, NEEDED)
     lengths, stops = ends.lengths, np.cumsum(ends.lengths)
-    if len(arrays["rewards"]) != n_rows:
+    if "rewards" in arrays and len(arrays["rewards"]) != n_rows:
         raise DataError(
             f"data {name!r}: found {n_rows} actions and {len(arrays['rewards'])} rewards for episodes of {int(lengths.sum())} "
             "steps in all; expected one of each per step; write the file again"
         )
     observations = _observations(arrays, name, lengths)
     actions = np.split(arrays["actions"], stops[:-1])
-    rewards = np.split(arrays["rewards"].reshape(n_rows, -1)[:, 0] if n_rows else arrays["rewards"], stops[:-1])
+    rewards = _rewards(arrays, n_rows, stops)
     success, steps = _success(arrays, name, len(lengths), n_rows, info)
     infos = {key: np.split(values, stops[:-1]) for key, values in steps.items()}
     if "success" not in infos and (first := _per_episode(arrays, FIRST_SUCCESS, name, len(lengths))) is not None:
@@ -118,7 +119,7 @@ def split(
         RawEpisode(
             observations=observations[i],
             actions=actions[i],
-            rewards=rewards[i],
+            rewards=None if rewards is None else rewards[i],
             terminated=bool(ends.terminated[i]),
             truncated=bool(ends.truncated[i]),
             success=None if success is None else bool(success[i]),
@@ -129,6 +130,14 @@ def split(
         for i in range(len(lengths))
     )
     return episodes, ends.fields
+
+
+def _rewards(arrays: dict[str, NDArray[Any]], n_rows: int, stops: NDArray[np.int64]) -> list[NDArray[Any]] | None:
+    """(T,) of each episode; None where nobody recorded any."""
+    if "rewards" not in arrays:
+        return None
+    flat = arrays["rewards"].reshape(n_rows, -1)[:, 0] if n_rows else arrays["rewards"]
+    return np.split(flat, stops[:-1])
 
 
 def action_range(arrays: Mapping[str, NDArray[Any]]) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
