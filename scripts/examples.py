@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lago_skills.artifacts.folder import verify
-from lago_skills.rl.runlog import CURVE_FILE
-from lago_skills.stages import train
+from lago_skills.stages import build, evaluate, train
 from lago_skills.stages.workspace import Workspace, open_workspace
 from lago_skills.study import study_path
 
@@ -25,28 +24,32 @@ COLUMNS: tuple[str, ...] = (
     "method",
     "seed",
     "steps",
-    "before",
+    "alone",
     "success",
     "return",
     "episodes",
     "rule",
 )
 Row = dict[str, Any]
+N_ALONE = 50
+"""Episodes of the library alone."""
 
 
 def rows_of(space: Workspace) -> list[Row]:
-    """A row per run; `before` is its success at step 0: with advice, that of the library alone."""
+    """A row per run; `alone` is what the library does there without any training."""
     rows: list[Row] = []
+    guide = build.guide(space.artifact("bundle"), space.study.grounding)
+    alone = {
+        task.id: [each.success for each in evaluate.play(space.world, task, guide, N_ALONE, lambda done, note: None)]
+        for task in space.study.find(space.study.train.tasks)
+    }
     for run in train.training_runs(space.study):
         folder = space.artifact("runs", run.name)
         figures = verify(folder).summary
-        with (folder / CURVE_FILE).open(encoding="utf-8") as stream:
-            first = next(iter(csv.DictReader(stream)))
-        before = round(float(first["eval/success"]), 4) if int(float(first["step"])) == 0 else ""
         own = {
             name: figures[name] for name in ("task", "method", "seed", "steps", "success", "return", "episodes", "rule")
         }
-        rows.append({"study": space.study.name, "before": before, **own})
+        rows.append({"study": space.study.name, "alone": round(sum(alone[run.task.id]) / N_ALONE, 4), **own})
     return rows
 
 

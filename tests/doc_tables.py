@@ -257,19 +257,18 @@ def examples() -> str:
     with (ROOT / "data/results/examples.csv").open(encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
     lines = [
-        "| study, task | steps | learner | before training | success after it | return | seeds |",
+        "| study, task | steps | learner | library alone | success after it | return | seeds |",
         "|---|---|---|---|---|---|---|",
     ]
     for key in dict.fromkeys((row["study"], row["task"], row["method"]) for row in rows):
         own = [row for row in rows if (row["study"], row["task"], row["method"]) == key]
         scores = np.array([float(row["success"]) for row in own])
         low, high = bootstrap_mean(scores)
-        before = [float(row["before"]) for row in own if row["before"]]
         cells = (
             f"{key[0]}, {key[1]}",
             f"{int(own[0]['steps']):,}",
             key[2],
-            f"{np.mean(before):.2f}" if before else "",
+            f"{float(own[0]['alone']):.2f}" if "guided" in key[2] else "",
             f"{scores.mean():.2f} [{low:.2f}, {high:.2f}]",
             f"{np.mean([float(row['return']) for row in own]):.4g}",
             str(len(own)),
