@@ -320,7 +320,8 @@ def start(folder: Path) -> subprocess.Popen[bytes]:
 
 
 @pytest.mark.parametrize(
-    ("n_tasks", "n_kills"), [(16, 3), pytest.param(100, 20, marks=[pytest.mark.slow, pytest.mark.long])]
+    ("n_tasks", "n_kills"),
+    [(8, 1), *(pytest.param(*counts, marks=[pytest.mark.slow, pytest.mark.long]) for counts in ((16, 3), (100, 20)))],
 )
 def test_a_command_that_is_killed_and_run_again_asks_nothing_twice(n_tasks: int, n_kills: int, tmp_path: Path) -> None:
     rng = random.Random(0)

@@ -36,6 +36,7 @@ def test_plain_sac_learns_to_repeat_what_it_sees() -> None:
     assert curve[0]["eval/return"] < 4 * curve[-1]["eval/return"]
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_good_guide_beats_none_and_a_wrong_one_is_overcome() -> None:
