@@ -131,6 +131,9 @@ def test_an_environment_without_a_limit_asks_for_one(monkeypatch: pytest.MonkeyP
     outcomes = evaluate(mine(endless, horizon_steps=30), lambda seen, tasks: np.zeros((len(seen), 2)), 2)
     assert [each.steps for each in outcomes] == [30, 30]
     assert len(train(mine(endless, horizon_steps=30), SMALL, 0).curve) == 2
+    two = mine(endless, tasks=("short", "long"), env_tasks=(0, 1), horizon_steps=(10, 20))
+    outcomes = evaluate(two, lambda seen, tasks: np.zeros((len(seen), 2)), 1)
+    assert [each.steps for each in outcomes] == [10, 20]
 
 
 def test_falling_is_no_success() -> None:

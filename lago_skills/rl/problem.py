@@ -64,8 +64,8 @@ class Problem:
     episode so far. Nothing is guessed: where the infos lack what the rule looks at, training is refused."""
     ends_at_success: bool = False
     """Whether the first success ends an episode; else it goes on for as long as the environment says."""
-    horizon_steps: int | None = None
-    """Episodes are cut after so many steps; None leaves that to the environment."""
+    horizon_steps: int | tuple[int, ...] | None = None
+    """Episodes are cut after so many steps, of all tasks or of each; None leaves that to the environment."""
     instances: int | None = None
     """1 where only one environment can be open at a time: training and evaluation then take turns, and an evaluation ends the running episode."""
 
@@ -82,7 +82,9 @@ class Problem:
         """
         judge = success_rule(self.success).solved if isinstance(self.success, str) else self.success
         make = self.make(task)
-        return partial(_judged, make, judge, self.horizon_steps, self.ends_at_success)
+        limits = self.horizon_steps
+        limit = limits[task] if isinstance(limits, tuple) else limits
+        return partial(_judged, make, judge, limit, self.ends_at_success)
 
     @property
     def one_instance(self) -> bool:

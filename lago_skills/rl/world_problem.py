@@ -60,7 +60,7 @@ def world_problem(
         eval_seed=EVAL_SEED + seed * EVALS_PER_RUN,
         success=world.success,
         ends_at_success=world.ends_at_success,
-        horizon_steps=max(task.horizon_steps for task in tasks),
+        horizon_steps=tuple(task.horizon_steps for task in tasks),
         instances=world.instances,
     )
 
