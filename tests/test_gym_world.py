@@ -22,7 +22,8 @@ from lago_skills.errors import DataError, StudyError
 from lago_skills.study import load_study
 from lago_skills.worlds.config import OwnTask
 from lago_skills.worlds.gym.env import adapt, adapted, as_number
-from lago_skills.worlds.gym.spaces import ActionCodec, ObservationCodec, read_actions, read_observations
+from lago_skills.worlds.gym.read_spaces import read_actions, read_observations
+from lago_skills.worlds.gym.spaces import ActionCodec, ObservationCodec
 from lago_skills.worlds.gym.world import GymWorld
 from lago_skills.worlds.rollouts import record
 from lago_skills.worlds.world import World, find_world

@@ -19,13 +19,8 @@ from lago_skills.errors import StudyError
 from lago_skills.study import STUDIES_DIR
 from lago_skills.worlds.gym.config import GymConfig
 from lago_skills.worlds.gym.look import Look, look
-from lago_skills.worlds.gym.spaces import (
-    ObservationCodec,
-    leaves,
-    read_actions,
-    read_observations,
-    unusable,
-)
+from lago_skills.worlds.gym.read_spaces import leaves, read_actions, read_observations, unusable
+from lago_skills.worlds.gym.spaces import ObservationCodec
 from lago_skills.worlds.gym.world import made_by, registered_spec
 
 WIDEST = 1e6

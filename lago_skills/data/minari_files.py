@@ -30,7 +30,8 @@ from lago_skills.core import Episode
 from lago_skills.data.exchange import Recorded, in_environment
 from lago_skills.data.raw import FIRST_SUCCESS, SUCCESS_NAMES, Kind, RawDataset, RawEpisode, step_record
 from lago_skills.errors import DataError
-from lago_skills.worlds.gym.spaces import ActionCodec, joined_parts, leaves, parse_part
+from lago_skills.worlds.gym.read_spaces import leaves
+from lago_skills.worlds.gym.spaces import ActionCodec, joined_parts, parse_part
 
 ROOT_VARIABLE = "MINARI_DATASETS_PATH"
 DIGEST_KEY = "lago_episodes"

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lago_skills.errors import StudyError
-from lago_skills.worlds.gym.spaces import ActionCodec, ObservationCodec, read_actions, read_observations
+from lago_skills.worlds.gym.read_spaces import read_actions, read_observations
+from lago_skills.worlds.gym.spaces import ActionCodec, ObservationCodec
 from lago_skills.worlds.success import EpisodeSoFar
 
 Flatten = Callable[[Any], NDArray[Any]]

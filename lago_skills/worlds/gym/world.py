@@ -21,13 +21,8 @@ from lago_skills.worlds.gym.config import GymConfig
 from lago_skills.worlds.gym.env import Adapted, EndsSparse
 from lago_skills.worlds.gym.features import NamedFeatures
 from lago_skills.worlds.gym.look import look
-from lago_skills.worlds.gym.spaces import (
-    ActionCodec,
-    ObservationCodec,
-    flat_observation,
-    read_actions,
-    read_observations,
-)
+from lago_skills.worlds.gym.read_spaces import read_actions, read_observations
+from lago_skills.worlds.gym.spaces import ActionCodec, ObservationCodec, flat_observation
 from lago_skills.worlds.success import FORMS, EpisodeSoFar, SuccessRule, success_rule
 from lago_skills.worlds.world import Demonstrator, Env, Provenance, World
 
