@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from lago_skills.core import ActionSpace, Episode
 from lago_skills.data.config import SourceConfig
 from lago_skills.data.episodes import save_episodes
-from lago_skills.data.hdf5_files import write_hdf5
-from lago_skills.data.minari_files import About, write_minari
+from lago_skills.data.files.hdf5 import write_hdf5
+from lago_skills.data.files.minari import About, write_minari
 from lago_skills.data.sources import Sizes, episodes_of, read
 
 SIZES = Sizes(observation=3, actions=ActionSpace(2))

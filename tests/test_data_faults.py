@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from lago_skills.core import ActionSpace, Playbook, Segment, Step
 from lago_skills.data.config import SourceConfig, WeightingConfig
 from lago_skills.data.episodes import save_episodes
-from lago_skills.data.hdf5_files import write_hdf5
+from lago_skills.data.files.hdf5 import write_hdf5
 from lago_skills.decoder.config import DecoderConfig
 from lago_skills.decoder.dataset import episode_weights, held_out_episodes, labelled_steps
 from lago_skills.errors import DataError, ShapeError, StudyError

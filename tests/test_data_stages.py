@@ -20,13 +20,13 @@ from lago_skills.commands.cli import main
 from lago_skills.core import ActionSpace, Episode
 from lago_skills.data.config import SourceConfig
 from lago_skills.data.episodes import load_episodes, save_episodes
-from lago_skills.data.hdf5_files import write_hdf5
-from lago_skills.data.minari_files import About, write_minari
+from lago_skills.data.files.hdf5 import write_hdf5
+from lago_skills.data.files.minari import About, write_minari
 from lago_skills.data.sources import Sizes, source_hash
 from lago_skills.errors import DataError
 from lago_skills.stages import collect
 from lago_skills.stages.workspace import Workspace, open_workspace
-from lago_skills.worlds.gym.world import registered_spec
+from lago_skills.worlds.gym.make import registered_spec
 from lago_skills.worlds.metaworld.env import MetaWorldEnv
 from lago_skills.worlds.metaworld.tasks import find_task
 from lago_skills.worlds.metaworld.world import demonstrate

@@ -174,8 +174,8 @@ def test_is_success_is_a_record_of_success(tmp_path: Path) -> None:
 
 def test_exported_ends_are_the_recorded_ones(tmp_path: Path) -> None:
     from lago_skills.data.episodes import save_episodes
-    from lago_skills.data.hdf5_files import write_hdf5
-    from lago_skills.data.minari_files import About, read_minari, write_minari
+    from lago_skills.data.files.hdf5 import write_hdf5
+    from lago_skills.data.files.minari import About, read_minari, write_minari
 
     truth = made("09_export_ends", tmp_path)
     episodes = collected(tmp_path / "hopper.toml")

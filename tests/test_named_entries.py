@@ -12,7 +12,7 @@ from lago_skills.errors import StudyError
 from lago_skills.planner.requests import playbook_request
 from lago_skills.planner.scenes import Scene
 from lago_skills.playbook import CompiledPlaybook
-from lago_skills.worlds.gym.world import load_grounding
+from lago_skills.worlds.gym.make import load_grounding
 from lago_skills.worlds.own import NamedEntries
 
 # Environments of one's own ---------------------------------------------------------------------------------------------
@@ -66,7 +66,7 @@ def test_inconsistent_names_are_refused(changes: dict[str, Any], message: str) -
 
 def test_a_grounding_class_is_loaded_and_checked() -> None:
     assert load_grounding("lago_skills.worlds.metaworld.grounding:MetaWorldGrounding").observation_size == 39
-    with pytest.raises(StudyError, match="cannot be loaded"):
+    with pytest.raises(StudyError, match="cannot be imported"):
         load_grounding("no_such_module:Thing")
     with pytest.raises(StudyError, match="without observation_size"):
         load_grounding("collections:Counter")

@@ -186,18 +186,18 @@ def test_the_commit_names_the_code(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 def test_the_command_measures_every_method_and_does_nothing_twice(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    space = study_in(tmp_path, TEN)  # three tasks are played
+    space = study_in(tmp_path, TEN.replace("episodes = 2", "episodes = 1"))  # two tasks are played
     command = ["--root", str(tmp_path), "evaluate", str(space.study_file), "--table", "zero-shot"]
-    command += ["--tasks", "reach,push,reach-wall"]
+    command += ["--tasks", "push,reach-wall"]
     assert main([*command, "--seeds", "0,1", "--methods", "scripted,random", "--workers", "2"], never) == 0
     printed = capsys.readouterr().out
     assert "reach-wall" in printed
     assert "scripted" in printed
-    assert len(ResultFile.of(zero_shot.SCHEMA, tmp_path).rows()) == 2 * 2 * 3
+    assert len(ResultFile.of(zero_shot.SCHEMA, tmp_path).rows()) == 2 * 2 * 2
     assert main([*command, "--seeds", "0", "--json"], never) == 0
     printed = json.loads(capsys.readouterr().out)
     assert {r["method"] for r in printed["rows"]} == set(zero_shot.METHODS)
-    assert len(printed["rows"]) == len(zero_shot.METHODS) * 3
+    assert len(printed["rows"]) == len(zero_shot.METHODS) * 2
     assert all(0.0 <= r["success_last"] <= r["success"] <= 1.0 for r in printed["rows"])
     assert all((r["bundle"] == "") == (r["method"] in ("random", "scripted")) for r in printed["rows"])
     assert next(e["success"] for e in printed["summary"] if e["method"] == "scripted") == 1.0
@@ -209,7 +209,7 @@ def test_the_command_measures_every_method_and_does_nothing_twice(
     assert results.read_bytes() == before
     capsys.readouterr()
     command += ["--seeds", "0"]
-    for name in ("library/reach-wall/1/0", "bc-text/push/1/0", "replay/reach/1/0"):
+    for name in ("library/reach-wall/1/0", "bc-text/push/1/0", "replay/push/1/0"):
         assert main([*command, "--check", name], never) == 0, capsys.readouterr().out
     _the_shuffled_library_asks_for_other_skills(space)
     reach, push = find_task("reach"), find_task("push")

@@ -19,7 +19,7 @@ from lago_skills.artifacts.folder import Manifest, verify
 from lago_skills.core import Episode, Task
 from lago_skills.data.config import SourceConfig
 from lago_skills.data.episodes import EPISODES_FILE, load_episodes, save_episodes
-from lago_skills.data.raw import RawDataset, RawEpisode
+from lago_skills.data.files.raw import RawDataset, RawEpisode
 from lago_skills.data.sources import constant_entries, problems, read, source_hash, success_steps
 from lago_skills.errors import ArtifactMissing, DataError, StudyError
 from lago_skills.stages.workspace import Workspace
@@ -294,7 +294,7 @@ def export(space: Workspace, tasks: list[Task], format: str, to: Path | None) ->
 
 
 def _to_file(folder: Path, stem: str, format: str, episodes: list[Episode], codec: ActionCodec | None) -> Path:
-    from lago_skills.data.hdf5_files import write_hdf5
+    from lago_skills.data.files.hdf5 import write_hdf5
 
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{stem}.{'npz' if format == 'npz' else 'h5'}"
@@ -310,7 +310,7 @@ def _to_file(folder: Path, stem: str, format: str, episodes: list[Episode], code
 def _to_minari(
     study: Study, root: Path, task: Task, manifest: Manifest, episodes: list[Episode], to: Path | None
 ) -> tuple[str, bool]:
-    from lago_skills.data.minari_files import About, write_minari
+    from lago_skills.data.files.minari import About, write_minari
 
     origin = study.load_world().provenance(task.id)
     about = About(

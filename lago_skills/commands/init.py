@@ -19,9 +19,9 @@ from lago_skills.errors import StudyError
 from lago_skills.study import STUDIES_DIR
 from lago_skills.worlds.gym.config import GymConfig
 from lago_skills.worlds.gym.look import Look, look
+from lago_skills.worlds.gym.make import make_environment, registered_spec
 from lago_skills.worlds.gym.read_spaces import leaves, read_actions, read_observations, unusable
 from lago_skills.worlds.gym.spaces import ObservationCodec
-from lago_skills.worlds.gym.world import made_by, registered_spec
 
 WIDEST = 1e6
 """Bounds beyond this say nothing of an entry; its range in random episodes is written instead."""
@@ -51,7 +51,7 @@ def init_command(options: argparse.Namespace) -> None:
             f"found {str(path)!r} already; expected a new file, since nothing is overwritten; name another one with --to, or remove it"
         )
     try:
-        env = made_by(config, options.env, {})
+        env = make_environment(config, options.env, {})
     except Exception as error:  # each environment package fails in its own way
         raise StudyError(
             f"found --env {options.env!r}, which cannot be made ({type(error).__name__}: {error}); expected a Gymnasium id, or MODULE:CLASS; correct it, install "

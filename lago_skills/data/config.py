@@ -56,7 +56,9 @@ class SourceConfig(BaseModel):
             try:
                 success_rule(value)
             except StudyError as error:
-                raise ValueError(f"'recorded', 'rewarded', 'all', the smallest return of a success, or a rule ({error})") from error
+                raise ValueError(
+                    f"'recorded', 'rewarded', 'all', the smallest return of a success, or a rule ({error})"
+                ) from error
         return value
 
     @property

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from lago_skills.core import Episode
 from lago_skills.data.exchange import action_arrays, in_environment
-from lago_skills.data.layouts import renamed
-from lago_skills.data.raw import ACTION_START, RawDataset, action_range, split, wanted
+from lago_skills.data.files.layouts import renamed
+from lago_skills.data.files.raw import ACTION_START, RawDataset, action_range, split, wanted
 from lago_skills.errors import ArtifactCorrupt, DataError
 from lago_skills.worlds.gym.spaces import ActionCodec
 
@@ -76,7 +76,9 @@ def load_episodes(path: Path) -> list[Episode]:
         rewards = np.split(arrays["rewards"], stops[:-1])
         task_id = str(arrays["task_id"])
         n = len(lengths)
-        terminated = arrays.get("terminated", arrays["success"])  # files of before: an episode ended at success or at a limit
+        terminated = arrays.get(
+            "terminated", arrays["success"]
+        )  # files of before: an episode ended at success or at a limit
         truncated = arrays.get("truncated", ~terminated)
         first = arrays.get("success_step", np.full(n, -1))
         flags = list(zip(arrays["seeds"], arrays["success"], terminated, truncated, first, strict=True))

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lago_skills.core import Episode, Segment
-from lago_skills.worlds.grounding import Grounding
 from lago_skills.playbook import CompiledPlaybook
+from lago_skills.worlds.grounding import Grounding
 
 
 def label(episode: Episode, playbook: CompiledPlaybook, grounding: Grounding) -> NDArray[np.int64]:

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lago_skills.data.change_points import action_rows, count_actions, cut, scaled, signals
 from lago_skills.core import Episode, Segment
+from lago_skills.data.change_points import action_rows, count_actions, cut, scaled, signals
 from lago_skills.worlds.grounding import Grounding
 
 MIN_SILHOUETTE = 0.1

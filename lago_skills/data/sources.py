@@ -15,7 +15,7 @@ from lago_skills.artifacts.folder import file_hash, fingerprint
 from lago_skills.core import ActionSpace, Episode
 from lago_skills.data.config import SourceConfig
 from lago_skills.data.episodes import read_npz
-from lago_skills.data.raw import SUCCESS_NAMES, RawDataset, RawEpisode
+from lago_skills.data.files.raw import SUCCESS_NAMES, RawDataset, RawEpisode
 from lago_skills.errors import DataError, ShapeError, StudyError
 from lago_skills.worlds.gym.spaces import ActionCodec, rescaled
 
@@ -37,7 +37,7 @@ def locate(config: SourceConfig, root: Path) -> Path:
         DataError: there is none.
     """
     if config.minari is not None:
-        from lago_skills.data.minari_files import dataset_folder
+        from lago_skills.data.files.minari import dataset_folder
 
         return dataset_folder(config.minari)
     path = root / Path(str(config.path)).expanduser()
@@ -57,10 +57,10 @@ def read(config: SourceConfig, root: Path) -> RawDataset:
     """
     path = locate(config, root)
     if path.is_dir():
-        from lago_skills.data.minari_files import read_minari
+        from lago_skills.data.files.minari import read_minari
 
         return read_minari(path, config.name, config.task_key, config.observations, config.info)
-    from lago_skills.data.hdf5_files import is_hdf5, read_hdf5
+    from lago_skills.data.files.hdf5 import is_hdf5, read_hdf5
 
     if zipfile.is_zipfile(path):
         return read_npz(path, config.task_key, config.info)
@@ -183,7 +183,9 @@ def convert(
     if actions.ndim == 2:
         actions = rescaled(actions, _bounds(data, config, actions.shape[1], where, codec), where)
     if config.rewards == "recorded" and raw.rewards is None:
-        raise DataError(f"{where}: found no rewards and rewards = 'recorded'; expected some; say rewards = 'sparse', so that they are 1 at success and 0 else")
+        raise DataError(
+            f"{where}: found no rewards and rewards = 'recorded'; expected some; say rewards = 'sparse', so that they are 1 at success and 0 else"
+        )
     if config.rewards == "sparse":
         rewards = np.zeros(len(actions))
         rewards[-1 if first is None else min(first, len(actions) - 1)] = float(success)
@@ -253,9 +255,7 @@ def _recorded(raw: RawEpisode, where: str) -> tuple[bool, int | None]:
     return succeeded, int(steps[0]) if succeeded and len(steps) else None
 
 
-def _arrays(
-    raw: RawEpisode, where: str, space: ActionSpace | None
-) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+def _arrays(raw: RawEpisode, where: str, space: ActionSpace | None) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     observations, actions = raw.observations, raw.actions
     rewards = np.zeros(len(actions)) if raw.rewards is None else raw.rewards
     if space is not None:
@@ -315,7 +315,10 @@ def _check_sizes(observations: NDArray[Any], actions: NDArray[Any], sizes: Sizes
             "environment has; this is data of another environment, or of another version of it"
         )
     if actions.ndim == 2:
-        fits, shown = not sizes.actions.discrete and actions.shape[1] == sizes.actions.size, f"{actions.shape[1]} numbers"
+        fits, shown = (
+            not sizes.actions.discrete and actions.shape[1] == sizes.actions.size,
+            f"{actions.shape[1]} numbers",
+        )
     else:
         low, high = int(actions.min(initial=0)), int(actions.max(initial=0))
         fits = sizes.actions.discrete and low >= 0 and high < sizes.actions.size

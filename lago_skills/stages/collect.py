@@ -11,7 +11,7 @@ from lago_skills.artifacts.workers import Progress
 from lago_skills.core import Episode, Task
 from lago_skills.data.config import SourceConfig
 from lago_skills.data.episodes import EPISODES_FILE, load_episodes, save_episodes
-from lago_skills.data.raw import RawDataset
+from lago_skills.data.files.raw import RawDataset
 from lago_skills.data.sources import Sizes, episodes_of, read, source_hash
 from lago_skills.errors import DataError, StudyError
 from lago_skills.stages.job import Job

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lago_skills.errors import StudyError
+from lago_skills.worlds.imports import imported_for
 
 FORMS = (
     "'info.NAME' (such as 'info.success' or 'info.is_success'), 'terminated', 'truncated', 'reward >= X', 'return >= X' or the import path of a "
@@ -190,14 +190,7 @@ def success_rule(text: str) -> SuccessRule:
 
 
 def _imported(path: str, text: str) -> Judge:
-    module, _, name = path.partition(":")
-    try:
-        function = getattr(importlib.import_module(module), name)
-    except Exception as error:  # whatever a user's module does at import
-        raise StudyError(
-            f"found success = {text!r}, which cannot be imported ({type(error).__name__}: {error}); expected MODULE:FUNCTION, importable from here; "
-            "correct it or install the package"
-        ) from error
+    function = imported_for("success", text, path, "MODULE:FUNCTION")
     if not callable(function):
         raise StudyError(
             f"found success = {text!r}, which is no function; expected one of an episode so far; correct it"

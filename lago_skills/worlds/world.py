@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from lago_skills.core import Task
 from lago_skills.errors import StudyError
 from lago_skills.worlds.grounding import Grounding
+from lago_skills.worlds.imports import imported
 from lago_skills.worlds.success import EpisodeSoFar as EpisodeSoFar
 
 if TYPE_CHECKING:
@@ -203,5 +203,4 @@ def _class(use: str) -> Any:
             f"found world.use = {use!r}; expected one of {', '.join(sorted(registered))}, or the import path of a class, such as "
             "'my_lab.arm:ArmWorld'; correct it, or install the package that brings it"
         )
-    module, _, name = path.partition(":")
-    return getattr(importlib.import_module(module), name)
+    return imported(path)

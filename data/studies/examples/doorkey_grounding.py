@@ -13,7 +13,7 @@ EMPTY, AGENT, GOAL, DOOR, KEY = 1, 10, 8, 4, 5
 WAYS = ((1, 0), (0, 1), (-1, 0), (0, -1))
 THINGS = {"key": KEY, "door": DOOR, "square": GOAL}
 SIDES = {"ahead": "ahead of the agent", "right": "to the agent's right"}
-PLACES = {f"{thing}_{side}": f"how many cells {where} the {thing} is" for thing in THINGS for side, where in SIDES.items()}
+PLACES = {f"{what}_{side}": f"how many cells {way} the {what} is" for what in THINGS for side, way in SIDES.items()}
 FLAGS = {
     "has_key": "1 once the agent carries the key, 0 before; key_ahead and key_right are 0 then",
     "door_open": "1 once the door is open",
@@ -34,8 +34,10 @@ class GridState:
 
 
 class DoorKeyGrounding(Grounding):
-    features = [Feature(n, "cells", s, -4, 4) for n, s in PLACES.items()] + [Feature(n, "1", s, 0, 1) for n, s in FLAGS.items()]
-    vocabulary, observation_size, action_space = Vocabulary(tuple(features), ()), len(features), ActionSpace(7, discrete=True)
+    features = tuple(Feature(name, "cells", text, -4, 4) for name, text in PLACES.items())
+    features += tuple(Feature(name, "1", text, 0, 1) for name, text in FLAGS.items())
+    vocabulary, observation_size = Vocabulary(features, ()), len(features)
+    action_space = ActionSpace(7, discrete=True)
     world = """\
 An agent walks on a grid of cells. A wall with a locked door parts the room; the key lies on the agent's side, a green square on the other. Actions: 0 turns left, 1 turns \
 right, 2 steps forward, 3 picks up the key where it is 1 cell ahead, 5 opens the door where it is 1 cell ahead and the agent has the key; 4 and 6 are of no use."""
@@ -49,7 +51,8 @@ right, 2 steps forward, 3 picks up the key where it is 1 cell ahead, 5 opens the
         kinds, states, facing = raw["image"][:, :, 0], raw["image"][:, :, 2], np.array(WAYS[int(raw["direction"])])
         (here,), right = np.argwhere(kinds == AGENT), np.array([-facing[1], facing[0]])
         cells = {name: np.argwhere(kinds == kind)[:1] for name, kind in THINGS.items()}
-        places = [float((cell - here) @ side) for name in THINGS for side in (facing, right) for cell in (cells[name] if len(cells[name]) else [here])]
+        ways = [cells[name][0] - here if len(cells[name]) else 0 * here for name in THINGS]
+        places = [float(way @ side) for way in ways for side in (facing, right)]
         door_open = not len(cells["door"]) or states[tuple(cells["door"][0])] == 0
         near = [(kinds[tuple(here + way)], way) for way in (facing, -right, right)]
         free = [kind in (EMPTY, GOAL) or (kind == DOOR and door_open) for kind, _ in near]

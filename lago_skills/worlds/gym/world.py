@@ -5,13 +5,11 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import Any, cast
+from typing import Any
 
 import gymnasium
-from gymnasium.envs.registration import EnvSpec
 
 from lago_skills.core import ActionSpace, Task
 from lago_skills.errors import RenderingUnavailable, StudyError
@@ -21,22 +19,12 @@ from lago_skills.worlds.gym.config import GymConfig
 from lago_skills.worlds.gym.env import Adapted, EndsSparse
 from lago_skills.worlds.gym.features import NamedFeatures
 from lago_skills.worlds.gym.look import look
+from lago_skills.worlds.gym.make import load_grounding, load_policy, make_environment, registered_spec
 from lago_skills.worlds.gym.read_spaces import read_actions, read_observations
 from lago_skills.worlds.gym.spaces import ActionCodec, ObservationCodec, flat_observation
 from lago_skills.worlds.success import FORMS, EpisodeSoFar, SuccessRule, success_rule
 from lago_skills.worlds.world import Demonstrator, Env, Provenance, World
 
-GROUNDING_PARTS = (
-    "observation_size",
-    "action_space",
-    "vocabulary",
-    "world",
-    "heading_size",
-    "variation",
-    "synonyms",
-    "nouns",
-    "read",
-)
 Codecs = tuple[ObservationCodec, ActionCodec]
 
 
@@ -228,13 +216,13 @@ class GymWorld(World):
                 f"task {task.id!r}: found no environment; expected a Gymnasium id; add {self.config.section}.id, or env_id to [[tasks.own]]"
             )
         try:
-            env = made_by(self.config, task.env_id, given)
+            env = make_environment(self.config, task.env_id, given)
             if not rendered:
                 return env
             modes = env.metadata.get("render_modes") or ()
             env.close()
             if "rgb_array" in modes:
-                return made_by(self.config, task.env_id, {**given, "render_mode": "rgb_array"})
+                return make_environment(self.config, task.env_id, {**given, "render_mode": "rgb_array"})
         except Exception as error:  # each environment package fails in its own way
             raise StudyError(
                 f"task {task.id!r}: found env_id = {task.env_id!r}, which cannot be made ({type(error).__name__}: {error}); "
@@ -311,7 +299,7 @@ class GymWorld(World):
         path = self._own[task].demonstrator or self.config.demonstrator
         if path is None:
             return None
-        policy, actions = _imported_policy(path), self.codecs[1]
+        policy, actions = load_policy(path), self.codecs[1]
         return lambda flat: actions.encoded(policy(flat if env is None else env.raw))
 
     def provenance(self, task: str) -> Provenance:
@@ -334,31 +322,6 @@ class GymWorld(World):
         }
 
 
-def made_by(config: GymConfig, env_id: str, kwargs: Mapping[str, Any]) -> gymnasium.Env[Any, Any]:
-    """An environment as its package makes it, in the wrappers of the settings.
-
-    Raises:
-        Exception: whatever its package raises.
-    """
-    for module in config.imports:
-        importlib.import_module(module)
-    env = make_environment(env_id, {**config.kwargs, **kwargs})
-    for path in config.wrappers:
-        module, _, name = path.partition(":")
-        env = getattr(importlib.import_module(module), name)(env)
-    return env
-
-
-def make_environment(env_id: str, kwargs: Mapping[str, Any]) -> gymnasium.Env[Any, Any]:
-    """What Gymnasium makes of an id, or what the class or function at `module:NAME` makes."""
-    module, colon, name = env_id.partition(":")
-    if colon:
-        made_by = getattr(importlib.import_module(module), name, None)
-        if callable(made_by):
-            return cast("gymnasium.Env[Any, Any]", made_by(**kwargs))
-    return gymnasium.make(env_id, disable_env_checker=True, **kwargs)
-
-
 def _declared_actions(config: GymConfig) -> ActionSpace | None:
     size = config.n_actions or config.action_size
     return ActionSpace(size, discrete=config.n_actions > 0) if size else None
@@ -372,52 +335,3 @@ def _adapted_inside(env: Env | None) -> Adapted | None:
     while env is not None and not isinstance(env, Adapted):
         env = env.env if isinstance(env, gymnasium.Wrapper) else None
     return env
-
-
-def _imported_policy(path: str) -> Callable[[Any], Any]:
-    module, _, name = path.partition(":")
-    try:
-        policy: Any = getattr(importlib.import_module(module), name)
-        if isinstance(policy, type):
-            policy = policy()
-    except Exception as error:  # whatever a user's module does at import
-        raise StudyError(
-            f"found demonstrator = {path!r}, which cannot be loaded ({type(error).__name__}: {error}); expected MODULE:FUNCTION, importable from here, "
-            "observation -> action; correct it or install the package"
-        ) from error
-    if not callable(policy):
-        raise StudyError(
-            f"found demonstrator = {path!r}, which cannot be called; expected observation -> action; correct it"
-        )
-    return cast("Callable[[Any], Any]", policy)
-
-
-def registered_spec(env_id: str) -> EnvSpec | None:
-    """The specification of a Gymnasium id; None where nobody has registered it here."""
-    try:
-        return gymnasium.spec(env_id)
-    except Exception:  # a name that is no id, a module that is not installed: nobody has registered it
-        return None
-
-
-def load_grounding(path: str) -> Grounding:
-    """An object of the class at `module:Class`, made without arguments.
-
-    Raises:
-        StudyError: it cannot be imported or made, or lacks a part of a grounding.
-    """
-    module, _, name = path.partition(":")
-    try:
-        grounding: Any = getattr(importlib.import_module(module), name)()
-    except Exception as error:  # whatever a user's module does at import
-        raise StudyError(
-            f"found environment.grounding = {path!r}, which cannot be loaded ({type(error).__name__}: {error}); expected "
-            "MODULE:CLASS, importable from here and made without arguments; correct it or install the package"
-        ) from error
-    missing = [part for part in GROUNDING_PARTS if not hasattr(grounding, part)]
-    if missing:
-        raise StudyError(
-            f"found environment.grounding = {path!r} without {', '.join(missing)}; expected the parts of "
-            "lago_skills.worlds.grounding.Grounding; add them"
-        )
-    return cast("Grounding", grounding)

@@ -18,10 +18,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lago_skills.core import Episode
-from lago_skills.data.episode_groups import groups_of, read_groups
 from lago_skills.data.exchange import action_arrays, in_environment
-from lago_skills.data.layouts import renamed
-from lago_skills.data.raw import ACTION_START, action_range, FIRST_SUCCESS, INFO_PREFIXES, RawDataset, RawEpisode, split, step_record, text, wanted
+from lago_skills.data.files.episode_groups import groups_of, read_groups
+from lago_skills.data.files.layouts import renamed
+from lago_skills.data.files.raw import (
+    ACTION_START,
+    FIRST_SUCCESS,
+    INFO_PREFIXES,
+    RawDataset,
+    RawEpisode,
+    action_range,
+    split,
+    step_record,
+    text,
+    wanted,
+)
 from lago_skills.errors import DataError
 from lago_skills.worlds.gym.spaces import ActionCodec
 

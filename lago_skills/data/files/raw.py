@@ -9,8 +9,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from lago_skills.data.ends import CONTINUED, CUT_NAMES, END_NAMES, EPISODE_IDS, LENGTHS, LIMIT_NAMES, episode_ends
-from lago_skills.data.layouts import ARRAYS
+from lago_skills.data.files.ends import CONTINUED, CUT_NAMES, END_NAMES, EPISODE_IDS, LENGTHS, LIMIT_NAMES, episode_ends
+from lago_skills.data.files.layouts import ARRAYS
 from lago_skills.errors import DataError
 
 Kind = Literal["minari", "npz", "hdf5"]
@@ -71,7 +71,19 @@ FIRST_SUCCESS = "success_step"
 """Number of the action that first succeeded, one per episode; -1 where none did or nobody recorded which."""
 ACTION_LOW, ACTION_HIGH, ACTION_START = "action_low", "action_high", "action_start"
 """(A,) range of the actions, or number of the first discrete one, where they are not the usual ones."""
-OPTIONAL = (ACTION_LOW, ACTION_HIGH, ACTION_START, LENGTHS, CONTINUED, FIRST_SUCCESS, "seeds", *END_NAMES, *LIMIT_NAMES, *CUT_NAMES, *EPISODE_IDS)
+OPTIONAL = (
+    ACTION_LOW,
+    ACTION_HIGH,
+    ACTION_START,
+    LENGTHS,
+    CONTINUED,
+    FIRST_SUCCESS,
+    "seeds",
+    *END_NAMES,
+    *LIMIT_NAMES,
+    *CUT_NAMES,
+    *EPISODE_IDS,
+)
 
 
 def wanted(name: str, task_key: str, info: tuple[str, ...] = ()) -> bool:

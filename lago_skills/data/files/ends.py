@@ -65,7 +65,9 @@ def episode_ends(arrays: dict[str, NDArray[Any]], name: str, n_rows: int, needed
             )
         changes[:-1] = numbers[1:] != numbers[:-1]
     if LENGTHS in arrays:
-        return _by_lengths(arrays, name, n_rows, marked | changes, jumps, ended_by_environment, limits, (LENGTHS, *fields))
+        return _by_lengths(
+            arrays, name, n_rows, marked | changes, jumps, ended_by_environment, limits, (LENGTHS, *fields)
+        )
     if not fields and jumps is None:
         raise DataError(
             f"data {name!r}: found neither 'lengths' nor 'terminals' among {sorted(arrays)}; expected {needed}; say where "

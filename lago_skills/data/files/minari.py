@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from lago_skills.core import Episode
 from lago_skills.data.exchange import Recorded, in_environment
-from lago_skills.data.raw import FIRST_SUCCESS, SUCCESS_NAMES, Kind, RawDataset, RawEpisode, step_record
+from lago_skills.data.files.raw import FIRST_SUCCESS, SUCCESS_NAMES, Kind, RawDataset, RawEpisode, step_record
 from lago_skills.errors import DataError
 from lago_skills.worlds.gym.read_spaces import leaves
 from lago_skills.worlds.gym.spaces import ActionCodec, joined_parts, parse_part
@@ -57,9 +57,7 @@ def data_folder(folder: Path) -> Path:
     return folder / "data" if (folder / "data").is_dir() else folder
 
 
-def read_minari(
-    folder: Path, name: str, task_key: str, entries: list[str], info: tuple[str, ...] = ()
-) -> RawDataset:
+def read_minari(folder: Path, name: str, task_key: str, entries: list[str], info: tuple[str, ...] = ()) -> RawDataset:
     """Episodes of a Minari dataset; `entries` names the parts of a dictionary observation to join.
 
     Raises:
@@ -176,7 +174,9 @@ def write_minari(stem: str, episodes: list[Episode], digest: str, about: About, 
     with _datasets_root(root):
         folder = Path(get_dataset_path())
     versions = sorted(
-        int(path.name.rpartition("-v")[2]) for path in folder.glob(f"{stem}-v*") if path.name.rpartition("-v")[2].isdigit()
+        int(path.name.rpartition("-v")[2])
+        for path in folder.glob(f"{stem}-v*")
+        if path.name.rpartition("-v")[2].isdigit()
     )
     if versions:
         latest = f"{stem}-v{versions[-1]}"

@@ -13,8 +13,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from lago_skills.data.ends import DONE_NAMES, LIMIT_NAMES
-from lago_skills.data.raw import SUCCESS_NAMES, RawEpisode, text
+from lago_skills.data.files.ends import DONE_NAMES, LIMIT_NAMES
+from lago_skills.data.files.raw import SUCCESS_NAMES, RawEpisode, text
 from lago_skills.errors import DataError
 from lago_skills.worlds.gym.spaces import joined_parts, parse_part
 
@@ -38,7 +38,9 @@ def _number(name: str) -> tuple[int, str]:
     return int(digits[-1]) if digits else -1, name
 
 
-def read_groups(groups: list[Any], name: str, task_key: str, entries: list[str], info: tuple[str, ...] = ()) -> tuple[tuple[RawEpisode, ...], tuple[str, ...]]:
+def read_groups(
+    groups: list[Any], name: str, task_key: str, entries: list[str], info: tuple[str, ...] = ()
+) -> tuple[tuple[RawEpisode, ...], tuple[str, ...]]:
     """Episodes of such groups, and the fields that their ends were read from; `entries` names parts of the observation to join.
 
     Raises:
@@ -53,7 +55,9 @@ def _short(group: Any) -> str:
     return str(group.name).strip("/")
 
 
-def _episode(group: Any, name: str, task_key: str, entries: list[str], info: tuple[str, ...], fields: dict[str, None]) -> RawEpisode:
+def _episode(
+    group: Any, name: str, task_key: str, entries: list[str], info: tuple[str, ...], fields: dict[str, None]
+) -> RawEpisode:
     where = f"data {name!r}, group {_short(group)!r}"
     actions = np.asarray(group["actions"][()])
     n = len(actions)
@@ -126,7 +130,9 @@ def _steps(
     if len(values) == n + 1:
         values = values[1:]  # the first is that of the reset
     if len(values) != n:
-        raise DataError(f"{where}: found {len(values)} entries of {key!r} and {n} actions; expected one for each; write the file again")
+        raise DataError(
+            f"{where}: found {len(values)} entries of {key!r} and {n} actions; expected one for each; write the file again"
+        )
     if fields is not None:
         fields[key] = None
     return values

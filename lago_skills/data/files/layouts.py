@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lago_skills.data.ends import CUT_NAMES, EPISODE_IDS, LENGTHS
+from lago_skills.data.files.ends import CUT_NAMES, EPISODE_IDS, LENGTHS
 
 SHORT = {"obs": "observations", "acts": "actions", "rews": "rewards", "next_obs": "next_observations"}
 """imitation's names, and those of expert trajectories of the first Stable-Baselines."""
@@ -30,7 +30,9 @@ def renamed(arrays: dict[str, NDArray[Any]], present: Collection[str]) -> dict[s
         named["terminated"] = named.pop(TERMINAL)
     if STARTS in named and not any(key in named for key in (LENGTHS, *EPISODE_IDS)):
         named[EPISODE_IDS[0]] = np.cumsum(named.pop(STARTS).reshape(-1).astype(np.int64))
-    trajectories = MASKS in named or ("qpos" in present and "rewards" not in named)  # OGBench, with rewards and as it is downloaded
+    trajectories = MASKS in named or (
+        "qpos" in present and "rewards" not in named
+    )  # OGBench, with rewards and as it is downloaded
     if trajectories and "terminals" in named:
         ends = named.pop("terminals").reshape(-1).astype(bool)
         named[CUT_NAMES[0]] = ends
