@@ -16,7 +16,8 @@ from lago_skills.data.config import SourceConfig
 from lago_skills.data.episodes import save_episodes
 from lago_skills.data.files.hdf5 import write_hdf5
 from lago_skills.data.files.minari import About, write_minari
-from lago_skills.data.sources import Sizes, episodes_of, read
+from lago_skills.data.read_source import read
+from lago_skills.data.sources import Sizes, episodes_of
 
 SIZES = Sizes(observation=3, actions=ActionSpace(2))
 DISCRETE = Sizes(observation=3, actions=ActionSpace(3, discrete=True))

@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 
 from lago_skills.core import ActionSpace
 from lago_skills.data.config import SourceConfig
-from lago_skills.data.sources import Sizes, read, source_hash, tasks_of
+from lago_skills.data.read_source import read, source_hash
+from lago_skills.data.sources import Sizes, tasks_of
 from lago_skills.errors import DataError
 from lago_skills.worlds.gym.read_spaces import read_actions
 from tests.data_files import DISCRETE, SIZES, episode, flat, loaded, npz, same, some, written

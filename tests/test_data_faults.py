@@ -64,7 +64,9 @@ def test_bad_data_is_one_sentence(tmp_path: Path, arrays: dict[str, NDArray[Any]
 
 def test_files_that_are_no_data_are_refused(tmp_path: Path) -> None:
     (tmp_path / "x.npz").write_text("seed,reward\n1,2\n")
-    with pytest.raises(DataError, match=r"is neither NPZ nor HDF5 \(it begins with b'seed,rew'\)"):
+    with pytest.raises(
+        DataError, match=r"is neither NPZ, HDF5, Parquet nor a pickled replay buffer \(it begins with b'seed,rew'\)"
+    ):
         loaded(SourceConfig(path=str(tmp_path / "x.npz")))
     with pytest.raises(DataError, match=r"found no data at .*none\.npz"):
         loaded(SourceConfig(path=str(tmp_path / "none.npz")))
@@ -79,7 +81,7 @@ def test_files_that_are_no_data_are_refused(tmp_path: Path) -> None:
     save_episodes(tmp_path / "y.npz", some())
     whole = (tmp_path / "y.npz").read_bytes()
     (tmp_path / "y.npz").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(DataError, match="neither NPZ nor HDF5"):
+    with pytest.raises(DataError, match="neither NPZ, HDF5, Parquet nor"):
         loaded(SourceConfig(path=str(tmp_path / "y.npz")))
     write_hdf5(tmp_path / "z.h5", some())
     with h5py.File(tmp_path / "z.h5", "a") as file:

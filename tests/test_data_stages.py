@@ -22,7 +22,8 @@ from lago_skills.data.config import SourceConfig
 from lago_skills.data.episodes import load_episodes, save_episodes
 from lago_skills.data.files.hdf5 import write_hdf5
 from lago_skills.data.files.minari import About, write_minari
-from lago_skills.data.sources import Sizes, source_hash
+from lago_skills.data.read_source import source_hash
+from lago_skills.data.sources import Sizes
 from lago_skills.errors import DataError
 from lago_skills.stages import collect
 from lago_skills.stages.workspace import Workspace, open_workspace

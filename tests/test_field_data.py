@@ -17,7 +17,8 @@ import pytest
 from lago_skills.commands.data import show
 from lago_skills.core import Episode
 from lago_skills.data.config import SourceConfig
-from lago_skills.data.sources import episodes_of, read
+from lago_skills.data.read_source import read
+from lago_skills.data.sources import episodes_of
 from lago_skills.errors import DataError, StudyError
 from lago_skills.study import load_study
 

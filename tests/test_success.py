@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lago_skills.data.config import SourceConfig
-from lago_skills.data.sources import episodes_of, read
+from lago_skills.data.read_source import read
+from lago_skills.data.sources import episodes_of
 from lago_skills.errors import DataError, StudyError
 from lago_skills.worlds.success import EpisodeSoFar, success_rule
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import subprocess
 import tomllib
 from collections.abc import Callable, Sequence
@@ -20,7 +21,8 @@ from lago_skills.core import Episode, Task
 from lago_skills.data.config import SourceConfig
 from lago_skills.data.episodes import EPISODES_FILE, load_episodes, save_episodes
 from lago_skills.data.files.raw import RawDataset, RawEpisode
-from lago_skills.data.sources import constant_entries, problems, read, source_hash, success_steps
+from lago_skills.data.read_source import read, source_hash
+from lago_skills.data.sources import constant_entries, problems, success_steps
 from lago_skills.errors import ArtifactMissing, DataError, StudyError
 from lago_skills.stages.workspace import Workspace
 from lago_skills.study import Study, load_study, study_path
@@ -190,11 +192,9 @@ def _rule(data: RawDataset, config: SourceConfig) -> str | None:
 
 
 def _block(data: RawDataset, config: SourceConfig, tasks: list[str | None]) -> str:
-    """The `[[data]]` of a study that reads the file as it was shown; what nothing says is a TODO."""
+    """The `[[data]]` of a study that reads the file as it was shown, one for each task that it holds; what nothing says is a TODO."""
     given = config.model_dump(mode="json", include=config.model_fields_set)
     lines = ["[[data]]", *(f"{key} = {json.dumps(value)}" for key, value in given.items())]
-    if config.task is None and None in tasks:
-        lines.append('task = "TODO"  # whose episodes they are')
     if "success" not in given and _rule(data, config) is None:
         lines.append('success = "TODO"  # terminated, rewarded, all, return >= X, info.NAME: nothing recorded says it')
     if (
@@ -205,7 +205,19 @@ def _block(data: RawDataset, config: SourceConfig, tasks: list[str | None]) -> s
         lines.append(
             "# actions leave [-1, 1]: they are taken in the range of the environment's action space; else say action_range = [LOW, HIGH]"
         )
-    return "\n".join(lines)
+    if config.task is not None:
+        return "\n".join(lines)
+    blocks = ["\n".join([*lines, *whose]) for whose in dict.fromkeys(map(_whose, tasks))]
+    return "\n\n".join(blocks or ["\n".join(lines)])
+
+
+def _whose(task: str | None) -> tuple[str, ...]:
+    """Lines of a `[[data]]` that say whose its episodes are; none where each says it itself by a name that a study's task may have."""
+    if task is None:
+        return ('task = "TODO"  # whose episodes they are',)
+    if re.fullmatch(r"[\w.-]+", task):
+        return ()
+    return (f"source_task = {json.dumps(task)}", 'task = "TODO"  # what the study calls it')
 
 
 def _shown(task: str | None, episodes: list[RawEpisode], data: RawDataset, config: SourceConfig) -> Row:

@@ -18,13 +18,15 @@ class SourceConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     path: str | None = None
-    """A Minari dataset's folder, an NPZ file, or an HDF5 file (d3rlpy's, or flat arrays); from the project folder."""
+    """An NPZ, HDF5, Parquet or pickled file, or the folder of a dataset of Minari, LeRobot or imitation; from the project folder."""
     minari: str | None = None
     """Id of a Minari dataset that is installed on this machine; nothing is ever downloaded."""
     task: str | None = None
     """Task of all episodes. Without it, each episode brings its own under `task_key`; episodes of other tasks are left out."""
     task_key: str = "task_id"
     """Name of an episode's task: in the metadata of a Minari episode, or of an array in a file (one entry per episode)."""
+    source_task: str | None = None
+    """Beside `task`: only those episodes are meant that the source itself calls so, such as `"pick up the cube"`."""
     observations: list[str] = Field(default_factory=list)
     """For dictionary observations: the entries that make the observation, joined in this order."""
     action_range: ActionRange | None = None
@@ -47,6 +49,8 @@ class SourceConfig(BaseModel):
     def _one_place(self) -> SourceConfig:
         if (self.path is None) == (self.minari is None):
             raise ValueError("one of path and minari")
+        if self.source_task is not None and self.task is None:
+            raise ValueError("task beside source_task: the study's name of it")
         return self
 
     @field_validator("success")

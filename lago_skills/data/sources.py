@@ -1,20 +1,15 @@
-"""From a data source of a study to episodes: read by content, checked, rescaled; wrong data is refused with a sentence."""
+"""From what a data source of a study holds to episodes: checked and rescaled; wrong data is refused with a sentence."""
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lago_skills.artifacts.folder import file_hash, fingerprint
 from lago_skills.core import ActionSpace, Episode
 from lago_skills.data.config import SourceConfig
-from lago_skills.data.episodes import read_npz
 from lago_skills.data.files.raw import SUCCESS_NAMES, RawDataset, RawEpisode
 from lago_skills.errors import DataError, ShapeError, StudyError
 from lago_skills.worlds.gym.spaces import ActionCodec, rescaled
@@ -30,78 +25,6 @@ class Sizes:
     """From the environment's own actions to those of a study; None where they are the same."""
 
 
-def locate(config: SourceConfig, root: Path) -> Path:
-    """The file or folder of a source; relative paths start at the project folder.
-
-    Raises:
-        DataError: there is none.
-    """
-    if config.minari is not None:
-        from lago_skills.data.files.minari import dataset_folder
-
-        return dataset_folder(config.minari)
-    path = root / Path(str(config.path)).expanduser()
-    if not path.exists():
-        raise DataError(
-            f"found no data at {str(path)!r}; expected an NPZ or HDF5 file, or a Minari dataset's folder; correct path = "
-            f"{config.path!r} in [[data]]"
-        )
-    return path
-
-
-def read(config: SourceConfig, root: Path) -> RawDataset:
-    """Everything that a source holds; the kind of file is found out from its content.
-
-    Raises:
-        DataError: there is no such file, it is none of the kinds, or damaged.
-    """
-    path = locate(config, root)
-    if path.is_dir():
-        from lago_skills.data.files.minari import read_minari
-
-        return read_minari(path, config.name, config.task_key, config.observations, config.info)
-    from lago_skills.data.files.hdf5 import is_hdf5, read_hdf5
-
-    if zipfile.is_zipfile(path):
-        return read_npz(path, config.task_key, config.info)
-    if is_hdf5(path):
-        return read_hdf5(path, config.task_key, config.observations, config.info)
-    raise DataError(
-        f"data {str(path)!r} is neither NPZ nor HDF5 (it begins with {_head(path)!r}); expected one of them, or a Minari "
-        "dataset's folder; convert it, or correct the path"
-    )
-
-
-def _head(path: Path) -> bytes:
-    with path.open("rb") as stream:
-        return stream.read(8)
-
-
-def source_hash(config: SourceConfig, root: Path) -> str:
-    """What manifests name a source by: a hash of its bytes.
-
-    Raises:
-        DataError: there is no such file.
-    """
-    path = locate(config, root)
-    if not path.is_dir():
-        return _hash(path, *_state(path))
-    files = sorted(p for p in path.rglob("*") if p.is_file())
-    return fingerprint({p.relative_to(path).as_posix(): _hash(p, *_state(p)) for p in files})
-
-
-def _state(path: Path) -> tuple[int, int]:
-    state = path.stat()
-    return state.st_size, state.st_mtime_ns
-
-
-@lru_cache(maxsize=4096)
-def _hash(path: Path, size: int, changed_ns: int) -> str:
-    """A file's hash, computed once per state of the file: stages ask for it often, and data can be large."""
-    del size, changed_ns
-    return file_hash(path)
-
-
 def episodes_of(data: RawDataset, config: SourceConfig, task: str, sizes: Sizes | None) -> list[Episode]:
     """A source's episodes of one task, checked and in this package's form.
 
@@ -111,7 +34,7 @@ def episodes_of(data: RawDataset, config: SourceConfig, task: str, sizes: Sizes 
     episodes: list[Episode] = []
     n_of_task = n_short = 0
     for number, raw in enumerate(data.episodes):
-        if (config.task or raw.task) != task:
+        if (config.task or raw.task) != task or config.source_task not in (None, raw.task):
             continue
         n_of_task += 1
         episode = convert(raw, number, data, config, task, sizes)
@@ -131,6 +54,8 @@ def _why_empty(data: RawDataset, config: SourceConfig, task: str, n_of_task: int
         return f"data {data.name!r}: found no episodes; expected some of task {task!r}; collect or download it again"
     if not n_of_task:
         known = sorted({str(raw.task) for raw in data.episodes if raw.task is not None})
+        if config.source_task is not None:
+            return f"data {data.name!r}: found episodes of {known[:10]}, none of source_task = {config.source_task!r}; expected some; correct it"
         tasks = f"episodes of {known[:10]}" if known else f"no task's name under {config.task_key!r}"
         return (
             f"data {data.name!r}: found {tasks}, none of task {task!r}; expected some; name the task of all episodes with "

@@ -12,7 +12,8 @@ from lago_skills.core import Episode, Task
 from lago_skills.data.config import SourceConfig
 from lago_skills.data.episodes import EPISODES_FILE, load_episodes, save_episodes
 from lago_skills.data.files.raw import RawDataset
-from lago_skills.data.sources import Sizes, episodes_of, read, source_hash
+from lago_skills.data.read_source import read, source_hash
+from lago_skills.data.sources import Sizes, episodes_of
 from lago_skills.errors import DataError, StudyError
 from lago_skills.stages.job import Job
 from lago_skills.stages.workspace import Workspace
@@ -46,8 +47,7 @@ def _job(study: Study, task: Task, root: Path, folder: Path) -> Job:
         **study.world_recipe(task),
     }
     if sources:
-        where = {"path", "minari"}  # data is what it holds, not where it lies
-        recipe["data"] = [{"sha256": name, **each.model_dump(mode="json", exclude=where)} for name, each in sources]
+        recipe["data"] = [{"sha256": name, **_recipe_of(each)} for name, each in sources]
 
     def make(writer: ArtifactWriter, progress: Progress) -> None:
         shown: list[Episode] = []
@@ -61,6 +61,12 @@ def _job(study: Study, task: Task, root: Path, folder: Path) -> Job:
         _write(writer, task, shown, n_tried, given, study.gym.success if study.gym is not None else None)
 
     return Job("collect", task.id, folder, recipe, max(n_scripted, 1), "episodes", make)
+
+
+def _recipe_of(source: SourceConfig) -> dict[str, Any]:
+    """What its episodes depend on: what it holds, not where it lies."""
+    unset = {"source_task"} if source.source_task is None else set[str]()
+    return source.model_dump(mode="json", exclude={"path", "minari", *unset})
 
 
 def _write(

@@ -54,7 +54,7 @@ def episode_ends(arrays: dict[str, NDArray[Any]], name: str, n_rows: int, needed
     ended_by_environment = terminal | (done & ~limits)
     limits = limits | (cut & ~ended_by_environment)
     marked = terminal | done | limits | cut
-    jumps = _jumps(arrays, name, n_rows)
+    jumps = _jumps(arrays, name, n_rows, marked)
     fields = [*flags, *([ids] if ids else [])]
     changes = np.zeros(n_rows, np.bool_)
     if ids:
@@ -145,14 +145,16 @@ def _any(flags: dict[str, NDArray[np.bool_]], names: tuple[str, ...], n_rows: in
     return np.logical_or.reduce(present) if present else np.zeros(n_rows, np.bool_)
 
 
-def _jumps(arrays: dict[str, NDArray[Any]], name: str, n_rows: int) -> NDArray[np.bool_] | None:
-    """(N,) whether the next row begins elsewhere than this one led to; None without next observations."""
+def _jumps(
+    arrays: dict[str, NDArray[Any]], name: str, n_rows: int, marked: NDArray[np.bool_]
+) -> NDArray[np.bool_] | None:
+    """(N,) whether the next row begins elsewhere than this one led to; None without next observations. `marked` rows are ends for another reason."""
     flat, following = arrays["observations"], arrays.get(CONTINUED)
     if following is None or following.shape != flat.shape or len(flat) != n_rows or not n_rows:
         return None
     apart = (following[:-1] != flat[1:]) & ~(_missing(following[:-1]) & _missing(flat[1:]))
-    jumps = np.append(apart.reshape(n_rows - 1, -1).any(axis=1), False)
-    if n_rows > 2 and jumps[:-1].all():
+    jumps = np.append(apart.any(axis=tuple(range(1, apart.ndim))), False)
+    if n_rows > 2 and jumps[:-1].all() and not marked[:-1].all():
         raise DataError(
             f"data {name!r}: found no row of 'observations' that is the one of 'next_observations' before it; expected steps in the order of time; "
             "write them unshuffled, or leave 'next_observations' out"

@@ -13,7 +13,7 @@ from lago_skills.data.files.ends import CONTINUED, CUT_NAMES, END_NAMES, EPISODE
 from lago_skills.data.files.layouts import ARRAYS
 from lago_skills.errors import DataError
 
-Kind = Literal["minari", "npz", "hdf5"]
+Kind = Literal["minari", "npz", "hdf5", "pickle", "lerobot", "imitation", "parquet"]
 SUCCESS_NAMES = ("success", "is_success")
 """Records of success, by name: per step or per episode."""
 INFO_PREFIXES = ("infos/", "info/", "")
@@ -179,7 +179,7 @@ def _success(
         key = next((prefix + record for prefix in INFO_PREFIXES if prefix + record in arrays), None)
         if key is None:
             continue
-        if arrays[key].size == n_rows and n != n_rows:
+        if arrays[key].size == n_rows and (n != n_rows or FIRST_SUCCESS not in arrays):
             steps[record] = arrays[key].reshape(-1)
         elif whole is None and record in SUCCESS_NAMES:
             whole = _per_episode(arrays, key, name, n)
