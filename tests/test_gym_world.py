@@ -381,31 +381,3 @@ def test_a_misspelt_world_is_refused(line: str, said: str, tmp_path: Path) -> No
     )
     with pytest.raises(StudyError, match=said):
         load_study(path)
-
-
-def test_init_writes_a_study_that_loads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Nothing is overwritten; what only the user knows is a TODO."""
-    from lago_skills.commands.cli import main
-
-    def never(*_: object) -> None:
-        raise AssertionError("no stage is run")
-
-    path = tmp_path / "mine.toml"
-    arguments = ["--root", str(tmp_path), "init", "--env", "CartPole-v1", "--episodes", "2", "--to", str(path)]
-    assert main(arguments, never) == 0
-    text = path.read_text(encoding="utf-8")
-    study = load_study(path)
-    assert study.gym is not None
-    assert study.gym.horizon_steps == 500
-    assert "# TODO when is a task solved?" in text
-    assert study.grounding.read(np.zeros((1, 4))).values.shape == (1, 4)
-    assert main(arguments, never) == 2
-    assert "expected a new file, since nothing is overwritten" in capsys.readouterr().err
-    goal = ["--root", str(tmp_path), "init", "--env", "tests.test_gym_world:Arm", "--to", str(tmp_path / "arm.toml")]
-    assert main(goal, never) == 0
-    arm_study = load_study(tmp_path / "arm.toml")
-    assert arm_study.gym is not None
-    assert arm_study.gym.success == "info.is_success"
-    assert arm_study.grounding.observation_size == 7
-    assert main([*goal[:4], "No-v0", "--to", str(tmp_path / "no.toml")], never) == 2
-    assert "name the module that registers it with --import" in capsys.readouterr().err

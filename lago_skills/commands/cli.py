@@ -140,6 +140,7 @@ def _add_init(commands: Any) -> None:
         help="a module that registers it; may be repeated",
     )
     parser.add_argument("--kwargs", default="{}", metavar="JSON", help="keyword arguments that it is made with")
+    parser.add_argument("--reset-options", default="{}", metavar="JSON", help="options of every reset")
     parser.add_argument(
         "--wrapper",
         dest="wrappers",

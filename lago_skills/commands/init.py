@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from lago_skills.study import STUDIES_DIR
 from lago_skills.worlds.gym.config import GymConfig
 from lago_skills.worlds.gym.look import Look, look
 from lago_skills.worlds.gym.make import make_environment, registered_spec
+from lago_skills.worlds.gym.old_gym import reset_values, step_values
 from lago_skills.worlds.gym.read_spaces import leaves, read_actions, read_observations, unusable
 from lago_skills.worlds.gym.spaces import ObservationCodec
 
@@ -35,14 +36,14 @@ def init_command(options: argparse.Namespace) -> None:
     Raises:
         StudyError: the environment cannot be made, or the file is there already.
     """
-    try:
-        kwargs = json.loads(options.kwargs)
-    except ValueError as error:
-        raise StudyError(
-            f"found --kwargs {options.kwargs!r}, which is no JSON ({error}); expected an object such as '{{\"size\": 5}}'; correct it"
-        ) from error
     config = GymConfig.model_validate(
-        {"id": options.env, "kwargs": kwargs, "import": options.imports, "wrappers": options.wrappers}
+        {
+            "id": options.env,
+            "kwargs": _json_object("--kwargs", options.kwargs),
+            "reset_options": _json_object("--reset-options", options.reset_options),
+            "import": options.imports,
+            "wrappers": options.wrappers,
+        }
     )
     stem = re.sub(r"[^a-z0-9]+", "-", options.env.rpartition(":")[2].rpartition("/")[2].lower()).strip("-")
     path: Path = options.to or options.root.resolve() / STUDIES_DIR / f"{stem}.toml"
@@ -59,11 +60,48 @@ def init_command(options: argparse.Namespace) -> None:
         ) from error
     try:
         text = study_text(path.stem, config, env, options.episodes)
+    except StudyError:
+        raise
+    except Exception as error:  # likewise
+        raise StudyError(
+            f"found --env {options.env!r}, which fails in random episodes ({type(error).__name__}: {error}); expected some that run; where a reset wants options, give "
+            "them with --reset-options"
+        ) from error
     finally:
         env.close()
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     print(f"{path} written; lines with TODO are yours to decide, then: lago collect {path}")  # noqa: T201
+
+
+def _json_object(option: str, text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise StudyError(
+            f"found {option} {text!r}, which is no JSON ({error}); expected an object such as '{{\"size\": 5}}'; correct it"
+        ) from error
+    if not isinstance(value, dict):
+        raise StudyError(f"found {option} {text!r}; expected an object such as '{{\"size\": 5}}'; correct it")
+    return value
+
+
+def _table(values: Mapping[str, Any]) -> str:
+    """An inline table of TOML; a value that TOML cannot say, null, is left out."""
+    said = ((key, value) for key, value in values.items() if value is not None)
+    return "{ " + ", ".join(f"{_key(key)} = {_value(value)}" for key, value in said) + " }"
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, dict):
+        return _table(value)
+    if isinstance(value, list):
+        return "[" + ", ".join(_value(each) for each in value) + "]"
+    return json.dumps(value)
+
+
+def _key(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name)
 
 
 def study_text(name: str, config: GymConfig, env: gymnasium.Env[Any, Any], n_episodes: int) -> str:
@@ -73,10 +111,8 @@ def study_text(name: str, config: GymConfig, env: gymnasium.Env[Any, Any], n_epi
     lines = [f'name = "{name}"', "", "[world]", 'use = "gym"', f"id = {json.dumps(config.id)}"]
     lines += [f"import = {json.dumps(config.imports)}"] if config.imports else []
     lines += [f"wrappers = {json.dumps(config.wrappers)}"] if config.wrappers else []
-    if config.kwargs:
-        lines.append(
-            "kwargs = { " + ", ".join(f"{key} = {json.dumps(value)}" for key, value in config.kwargs.items()) + " }"
-        )
+    lines += [f"kwargs = {_table(config.kwargs)}"] if config.kwargs else []
+    lines += [f"reset_options = {_table(config.reset_options)}"] if config.reset_options else []
     lines += [f"# observation space: {line}" for line in str(env.observation_space).splitlines()]
     for path, leaf in known.items():
         if (why := unusable(leaf)) is not None:
@@ -207,12 +243,12 @@ def _entries(codec: ObservationCodec) -> Iterator[tuple[str, str, int]]:
 
 def _seen(env: gymnasium.Env[Any, Any], codec: ObservationCodec) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """(S,) smallest and largest of each entry in random episodes, widened a little; never empty."""
-    rows = [codec.flat(env.reset(seed=0)[0])]
+    rows = [codec.flat(reset_values(env.reset(seed=0))[0])]
     for _ in range(500):
-        observation, _, *ends, _ = env.step(env.action_space.sample())
+        observation, _, *ends, _ = step_values(env.step(env.action_space.sample()))
         rows.append(codec.flat(observation))
         if any(bool(end) for end in ends):
-            rows.append(codec.flat(env.reset()[0]))
+            rows.append(codec.flat(reset_values(env.reset())[0]))
     low, high = np.min(rows, axis=0).astype(float), np.max(rows, axis=0).astype(float)
     margin = np.maximum(0.1 * (high - low), 1e-2)
     return np.clip(low - margin, -WIDEST, WIDEST), np.clip(high + margin, -WIDEST, WIDEST)

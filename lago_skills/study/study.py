@@ -160,7 +160,7 @@ class Study(Section):
             return {}
         described = gym.model_dump(mode="json", exclude={"about", "nouns"}, exclude_defaults=True)
         own = [
-            each.model_dump(mode="json", exclude={"sentence"})
+            each.model_dump(mode="json", exclude={"sentence"} if each.reset_options else {"sentence", "reset_options"})
             for each in self.tasks.own
             if task is None or each.id == task.id
         ]

@@ -33,6 +33,8 @@ class OwnTask(BaseModel):
     """Without it, the world's; 200 where that says none."""
     kwargs: dict[str, Any] = Field(default_factory=dict)
     """Keyword arguments of this task's environment, beside the world's."""
+    reset_options: dict[str, Any] = Field(default_factory=dict)
+    """Options of this task's resets, beside the world's."""
     observation: list[str] = Field(default_factory=list)
     """The parts of this task's observation, where they lie elsewhere than the world says: of the same names and sizes."""
     demonstrator: str | None = None

@@ -76,6 +76,8 @@ class GymConfig(_Section):
     """A Gymnasium id such as `CartPole-v1`, or the import path of a class or function, `my_lab.arm:ArmEnv`; tasks may have their own `env_id`."""
     kwargs: dict[str, Any] = Field(default_factory=dict)
     """Keyword arguments that it is made with."""
+    reset_options: dict[str, Any] = Field(default_factory=dict)
+    """Options of every `reset`, for environments that want some; tasks may have further ones of their own."""
     imports: list[str] = Field(default_factory=list, alias="import")
     """Modules that register it, imported first."""
     wrappers: list[str] = Field(default_factory=list)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lago_skills.errors import StudyError
+from lago_skills.worlds.gym.old_gym import reset_values, step_values
 from lago_skills.worlds.gym.read_spaces import read_actions, read_observations
 from lago_skills.worlds.gym.spaces import ActionCodec, ObservationCodec
 from lago_skills.worlds.success import EpisodeSoFar
@@ -47,23 +48,17 @@ class Adapted(gymnasium.Wrapper[Any, Any, Any, Any]):
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Begin an episode: (S,) observation and info."""
-        given: Any = self.env.reset(seed=seed, options=options)
-        self.raw, info = given if isinstance(given, tuple) and len(given) == 2 else (given, {})
+        self.raw, info = reset_values(self.env.reset(seed=seed, options=options))
         self._steps = 0
         return self._seen(), info
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """One control step of an action as it is inside."""
-        given: Any = self.env.step(self.actions.decoded(action))
-        if len(given) == 4:  # as Gym had it before 0.26
-            self.raw, reward, done, info = given
-            truncated = bool(info.get("TimeLimit.truncated", False))
-            terminated = bool(done) and not truncated
-        else:
-            self.raw, reward, terminated, truncated, info = given
+        given = step_values(self.env.step(self.actions.decoded(action)))
+        self.raw, reward, terminated, truncated, info = given
         self._steps += 1
         late = self.horizon_steps is not None and self._steps >= self.horizon_steps
-        return self._seen(), as_number(reward), bool(terminated), bool(truncated) or (late and not terminated), info
+        return self._seen(), as_number(reward), terminated, truncated or (late and not terminated), info
 
     def close(self) -> None:
         """Free the environment, whatever it does meanwhile."""

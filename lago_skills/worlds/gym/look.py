@@ -13,6 +13,7 @@ import gymnasium
 import numpy as np
 
 from lago_skills.worlds.gym.env import as_number
+from lago_skills.worlds.gym.old_gym import step_values
 
 MAX_STEPS = 1_000
 """An episode of the look ends here."""
@@ -55,9 +56,7 @@ def look(env: gymnasium.Env[Any, Any], n_episodes: int = 5, seed: int = 0) -> Lo
         env.reset(seed=seed + episode)
         total, steps, terminated, truncated = 0.0, 0, False, False
         while not (terminated or truncated) and steps < MAX_STEPS:
-            given: Any = env.step(env.action_space.sample())
-            _, reward, *ends, info = given
-            terminated, truncated = (bool(ends[0]), bool(ends[1])) if len(ends) == 2 else (bool(ends[0]), False)
+            _, reward, terminated, truncated, info = step_values(env.step(env.action_space.sample()))
             number, steps = as_number(reward), steps + 1
             total, low, high = total + number, min(low, number), max(high, number)
             for name, value in _entries(info):

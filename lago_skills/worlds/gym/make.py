@@ -15,6 +15,7 @@ from gymnasium.envs.registration import EnvSpec
 from lago_skills.errors import StudyError
 from lago_skills.worlds.grounding import Grounding
 from lago_skills.worlds.gym.config import GymConfig
+from lago_skills.worlds.gym.old_gym import as_gymnasium
 from lago_skills.worlds.imports import imported, imported_for
 
 GROUNDING_PARTS = (
@@ -30,8 +31,24 @@ GROUNDING_PARTS = (
 )
 
 
-def make_environment(config: GymConfig, env_id: str, kwargs: Mapping[str, Any]) -> gymnasium.Env[Any, Any]:
+class WithResetOptions(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """An environment of which each reset has these options, beside those that it is given."""
+
+    def __init__(self, env: gymnasium.Env[Any, Any], options: Mapping[str, Any]) -> None:
+        super().__init__(env)
+        self._options = dict(options)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Begin an episode."""
+        return self.env.reset(seed=seed, options={**self._options, **(options or {})})
+
+
+def make_environment(
+    config: GymConfig, env_id: str, kwargs: Mapping[str, Any], reset_options: Mapping[str, Any] | None = None
+) -> gymnasium.Env[Any, Any]:
     """What Gymnasium makes of an id, or what the class or function at `module:NAME` makes, in the wrappers of the settings.
+
+    `kwargs` and `reset_options` are a task's, beside those of the settings.
 
     Raises:
         Exception: whatever its package raises.
@@ -41,7 +58,8 @@ def make_environment(config: GymConfig, env_id: str, kwargs: Mapping[str, Any]) 
     env = _unwrapped(env_id, {**config.kwargs, **kwargs})
     for path in config.wrappers:
         env = imported(path)(env)
-    return env
+    options = {**config.reset_options, **(reset_options or {})}
+    return WithResetOptions(env, options) if options else env
 
 
 def _unwrapped(env_id: str, kwargs: Mapping[str, Any]) -> gymnasium.Env[Any, Any]:
@@ -49,7 +67,7 @@ def _unwrapped(env_id: str, kwargs: Mapping[str, Any]) -> gymnasium.Env[Any, Any
     if colon:
         maker = getattr(importlib.import_module(module), name, None)
         if callable(maker):
-            return cast("gymnasium.Env[Any, Any]", maker(**kwargs))
+            return as_gymnasium(maker(**kwargs))
     return gymnasium.make(env_id, disable_env_checker=True, **kwargs)
 
 

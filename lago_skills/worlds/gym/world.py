@@ -210,19 +210,19 @@ class GymWorld(World):
 
     def _made(self, task: Task, *, rendered: bool) -> gymnasium.Env[Any, Any]:
         """The environment as its package makes it."""
-        given = dict(self._own[task.id].kwargs)
+        given, options = dict(self._own[task.id].kwargs), self._own[task.id].reset_options
         if not task.env_id:
             raise StudyError(
                 f"task {task.id!r}: found no environment; expected a Gymnasium id; add {self.config.section}.id, or env_id to [[tasks.own]]"
             )
         try:
-            env = make_environment(self.config, task.env_id, given)
+            env = make_environment(self.config, task.env_id, given, options)
             if not rendered:
                 return env
             modes = env.metadata.get("render_modes") or ()
             env.close()
             if "rgb_array" in modes:
-                return make_environment(self.config, task.env_id, {**given, "render_mode": "rgb_array"})
+                return make_environment(self.config, task.env_id, {**given, "render_mode": "rgb_array"}, options)
         except Exception as error:  # each environment package fails in its own way
             raise StudyError(
                 f"task {task.id!r}: found env_id = {task.env_id!r}, which cannot be made ({type(error).__name__}: {error}); "
