@@ -260,6 +260,8 @@ def test_a_goal_environment_gives_what_the_data_joins(lago: Lago, tmp_path: Path
     spans = eval(cast("str", truth["lago plan --scenes"]).removeprefix("ranges at reset within "))
     for name, (low, high) in spans.items():
         assert low - 0.01 <= scene["start"][name][0] < scene["start"][name][1] <= high + 0.01
+        shown = scene["demonstrations"][name]  # by the recorded episodes that succeed, which go on from there
+        assert shown[0] < shown[1]
 
 
 def test_data_is_cut_without_playbooks(lago: Lago, tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from lago_skills.commands.plan_actions import playbook_command
@@ -45,7 +44,7 @@ def plan_command(
     elif options.import_ is not None:
         _import(space, options)
     elif options.scenes:
-        _scenes(space.study, space.scenes)
+        _scenes(space)
     elif options.segments and not options.live:
         measured_motions.measure(space, _say, again=True)
     elif options.prompt is not None:
@@ -263,12 +262,15 @@ def _import(space: Workspace, options: argparse.Namespace) -> None:
             _say(f"{task_plan.task.id}: a repair is open: {wrong}")
 
 
-def _scenes(study: Study, path: Path) -> None:
+def _scenes(space: Workspace) -> None:
     from lago_skills.planner import scenes
+    from lago_skills.stages import collect
     from lago_skills.stages.planning.measured_scenes import measure
 
-    scenes.save(path, measure(study.load_world(), study.seen))
-    _say(f"feature ranges written to {path}; requests, and with them recorded answers, may change")
+    study = space.study
+    recorded = {task.id: collect.recorded(study, task, space.root) for task in study.seen if not study.n_scripted(task)}
+    scenes.save(space.scenes, measure(study.load_world(), study.seen, recorded))
+    _say(f"feature ranges written to {space.scenes}; requests, and with them recorded answers, may change")
 
 
 def _prompt(planner: Planner, tasks: Asked, task: str) -> None:

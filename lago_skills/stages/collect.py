@@ -56,11 +56,25 @@ def _job(study: Study, task: Task, root: Path, folder: Path) -> Job:
         if n_scripted:
             world.check_success()
             shown, n_tried = demonstrations(world, task, n_scripted, config, study.seed, progress)
-        sizes = Sizes(world.grounding.observation_size, world.grounding.action_space, world.action_codec())
-        given = from_sources(sources, root, task, sizes, progress, n_scripted=len(shown))
+        given = from_sources(sources, root, task, _sizes(world), progress, n_scripted=len(shown))
         _write(writer, task, shown, n_tried, given, study.gym.success if study.gym is not None else None)
 
     return Job("collect", task.id, folder, recipe, max(n_scripted, 1), "episodes", make)
+
+
+def _sizes(world: World) -> Sizes:
+    return Sizes(world.grounding.observation_size, world.grounding.action_space, world.action_codec())
+
+
+def recorded(study: Study, task: Task, root: Path) -> list[Episode]:
+    """The episodes of a task's data sources.
+
+    Raises:
+        DataError: an episode cannot be used, or there is none.
+    """
+    sources = [(source.name, source) for source in study.sources(task)]
+    given = from_sources(sources, root, task, _sizes(study.load_world()), lambda done, note: None)
+    return [episode for _, episodes in given for episode in episodes]
 
 
 def _recipe_of(source: SourceConfig) -> dict[str, Any]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lago_skills.core import Task
+from lago_skills.core import Episode, Task
 from lago_skills.errors import StudyError
 from lago_skills.planner.scenes import Scene, beside, course, ranges
 from lago_skills.worlds.grounding import Grounding
@@ -18,8 +19,12 @@ from lago_skills.worlds.world import Env, World
 N_STARTS, N_DEMONSTRATIONS, ACTION_NOISE_STD = 25, 10, 0.1
 
 
-def measure(world: World, demonstrated: tuple[Task, ...]) -> list[Scene]:
+def measure(
+    world: World, demonstrated: tuple[Task, ...], recorded: Mapping[str, Sequence[Episode]] | None = None
+) -> list[Scene]:
     """Ranges of every feature at the start, for all tasks of a world; in demonstrations too, for the demonstrated ones.
+
+    Demonstrations are the successful ones of `recorded`, by task, and of a task without any, the demonstrator's.
 
     Demonstrations show the true place of things; for tasks without any, the start is measured one idle step later where a world
     needs that.
@@ -34,26 +39,36 @@ def measure(world: World, demonstrated: tuple[Task, ...]) -> list[Scene]:
         idle = None if task in demonstrated else world.settle
         starts = np.stack([_start(env, SCENE_SEED + i, idle) for i in range(N_STARTS)])
         shown = way = None
-        demonstrator = world.demonstrator_in(task.id, env) if task in demonstrated else None
-        if demonstrator is not None:
-            runs = [
-                record(env, demonstrator, task.id, SCENE_SEED + i, ACTION_NOISE_STD, world)
-                for i in range(N_DEMONSTRATIONS)
-            ]
-            good = [run.observations for run in runs if run.success]
-            if not good:
-                env.close()
-                raise StudyError(
-                    f"task {task.id!r}: found no success in {len(runs)} demonstrations (rule: {world.success_text}); expected some; correct the demonstrator "
-                    "or the rule of success"
-                )
+        try:
+            good = _successes(world, task, env, (recorded or {}).get(task.id)) if task in demonstrated else []
+        finally:
+            env.close()
+        if good:
             shown = ranges(
                 np.concatenate([grounding.read(each).values for each in good]), grounding.vocabulary.features
             )
             way = course([_course_values(each, grounding) for each in good])
         scenes.append(Scene(task.id, ranges(grounding.read(starts).values, grounding.vocabulary.features), shown, way))
-        env.close()
     return scenes
+
+
+def _successes(world: World, task: Task, env: Env, recorded: Sequence[Episode] | None) -> list[NDArray[np.float32]]:
+    """(T+1, S) observations of successful demonstrations; none where nobody demonstrates."""
+    if recorded is not None:
+        runs = list(recorded)
+    else:
+        demonstrator = world.demonstrator_in(task.id, env)
+        if demonstrator is None:
+            return []
+        seeds = range(SCENE_SEED, SCENE_SEED + N_DEMONSTRATIONS)
+        runs = [record(env, demonstrator, task.id, seed, ACTION_NOISE_STD, world) for seed in seeds]
+    good = [run.observations for run in runs if run.success]
+    if not good:
+        raise StudyError(
+            f"task {task.id!r}: found no success in {len(runs)} {'recorded episodes' if recorded is not None else 'demonstrations'} (rule: {world.success_text}); "
+            f"expected some; correct {'the data' if recorded is not None else 'the demonstrator'} or the rule of success"
+        )
+    return good
 
 
 def _start(env: Env, seed: int, idle: NDArray[Any] | None) -> NDArray[np.float64]:

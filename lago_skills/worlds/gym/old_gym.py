@@ -30,10 +30,13 @@ _SPACES: dict[str, Callable[[Any], spaces.Space[Any]]] = {
 
 def reset_values(given: Any) -> tuple[Any, dict[str, Any]]:
     """Observation and info of a reset, whichever version of Gym it is of."""
-    values = cast("tuple[Any, ...]", given) if isinstance(given, tuple) else ()
-    if len(values) != 2 or not isinstance(values[1], dict):
-        return given, {}
-    return values[0], cast("dict[str, Any]", values[1])
+    if _is_pair(given):
+        return given[0], given[1]
+    return given, {}
+
+
+def _is_pair(given: Any) -> bool:
+    return isinstance(given, tuple) and len(cast("tuple[Any, ...]", given)) == 2 and isinstance(given[1], dict)
 
 
 def step_values(given: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
