@@ -5,13 +5,15 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 from lago_skills.artifacts.folder import verify
+from lago_skills.experiments.table import commit
+from lago_skills.rl.runlog import CURVE_FILE
 from lago_skills.stages import build, evaluate, train
 from lago_skills.stages.workspace import Workspace, open_workspace
 from lago_skills.study import study_path
@@ -29,14 +31,16 @@ COLUMNS: tuple[str, ...] = (
     "return",
     "episodes",
     "rule",
+    "on_the_way",
+    "commit",
 )
 Row = dict[str, Any]
 N_ALONE = 50
 """Episodes of the library alone."""
 
 
-def rows_of(space: Workspace) -> list[Row]:
-    """A row per run; `alone` is what the library does there without any training."""
+def rows_of(space: Workspace, commit: str) -> list[Row]:
+    """A row per run; `alone` is what the library does there without any training, `on_the_way` the mean success of the evaluations during it."""
     rows: list[Row] = []
     guide = build.guide(space.artifact("bundle"), space.study.grounding)
     alone = {
@@ -49,17 +53,33 @@ def rows_of(space: Workspace) -> list[Row]:
         own = {
             name: figures[name] for name in ("task", "method", "seed", "steps", "success", "return", "episodes", "rule")
         }
-        rows.append({"study": space.study.name, "alone": round(sum(alone[run.task.id]) / N_ALONE, 4), **own})
+        with (folder / CURVE_FILE).open(encoding="utf-8") as stream:
+            course = [float(row["eval/success"]) for row in csv.DictReader(stream) if int(row["step"])]
+        rows.append(
+            {
+                "study": space.study.name,
+                "alone": round(sum(alone[run.task.id]) / N_ALONE, 4),
+                **own,
+                "on_the_way": round(sum(course) / len(course), 4),
+                "commit": commit,
+            }
+        )
     return rows
 
 
-def main(names: list[str]) -> None:
+def main() -> None:
     """Write the rows of these studies, and keep the others'."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("studies", nargs="+")
+    parser.add_argument("--root", type=Path, default=ROOT, help="where the runs lie, if not here")
+    parser.add_argument("--commit", default=commit(), help="what the runs were made with (default: this checkout)")
+    options = parser.parse_args()
+    names, root = options.studies, options.root
     kept: list[Row] = []
     if RESULTS.exists():
         with RESULTS.open(encoding="utf-8") as stream:
             kept = [row for row in csv.DictReader(stream) if row["study"] not in names]
-    made = [row for name in names for row in rows_of(open_workspace(ROOT, study_path(name, ROOT)))]
+    made = [row for name in names for row in rows_of(open_workspace(root, study_path(name, root)), options.commit)]
     with RESULTS.open("w", newline="", encoding="utf-8") as stream:
         table = csv.DictWriter(stream, COLUMNS)
         table.writeheader()
@@ -70,4 +90,4 @@ def main(names: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -257,24 +257,29 @@ def examples() -> str:
     with (ROOT / "data/results/examples.csv").open(encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
     lines = [
-        "| study, task | steps | learner | library alone | success after it | return | seeds |",
-        "|---|---|---|---|---|---|---|",
+        "| study, task | steps | learner | library alone | success on the way | success after it | return | seeds |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for key in dict.fromkeys((row["study"], row["task"], row["method"]) for row in rows):
         own = [row for row in rows if (row["study"], row["task"], row["method"]) == key]
-        scores = np.array([float(row["success"]) for row in own])
-        low, high = bootstrap_mean(scores)
         cells = (
             f"{key[0]}, {key[1]}",
             f"{int(own[0]['steps']):,}",
             key[2],
             f"{float(own[0]['alone']):.2f}" if "guided" in key[2] else "",
-            f"{scores.mean():.2f} [{low:.2f}, {high:.2f}]",
+            _mean_of([row["on_the_way"] for row in own]),
+            _mean_of([row["success"] for row in own]),
             f"{np.mean([float(row['return']) for row in own]):.4g}",
             str(len(own)),
         )
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _mean_of(texts: list[str]) -> str:
+    scores = np.array([float(text) for text in texts])
+    low, high = bootstrap_mean(scores)
+    return f"{scores.mean():.2f} [{low:.2f}, {high:.2f}]"
 
 
 def fading() -> str:
