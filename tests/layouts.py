@@ -19,7 +19,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from lago_skills.core import Episode
 from lago_skills.data.config import SourceConfig
+from lago_skills.data.episodes import save_episodes
+from lago_skills.data.files.hdf5 import write_hdf5
+from lago_skills.data.files.minari import About, write_minari
+from lago_skills.worlds.gym.read_spaces import read_actions
+from lago_skills.worlds.gym.spaces import ActionCodec
 
 Box = tuple[list[float], list[float]]
 
@@ -163,6 +169,41 @@ def imitation_1(path: Path, recordings: list[Recording], actions: Actions) -> So
     return _npz(path, arrays, **_range(actions))
 
 
+def _parts(arrays: dict[str, NDArray[Any]], now: str, after: str) -> dict[str, NDArray[Any]]:
+    """Each part of the observation as an array of its own."""
+    here, there = arrays.pop("observations"), arrays.pop("next_observations")
+    own = {
+        f"{now}hand": here[:, :2],
+        f"{now}goal": here[:, 2:],
+        f"{after}hand": there[:, :2],
+        f"{after}goal": there[:, 2:],
+    }
+    return {**arrays, **own}
+
+
+def goal_npz(path: Path, recordings: list[Recording], actions: Actions) -> SourceConfig:
+    return _npz(path, _parts(_flat(recordings), "", "next_"), observations=["hand", "goal"], **_range(actions))
+
+
+def goal_hdf5(path: Path, recordings: list[Recording], actions: Actions) -> SourceConfig:
+    arrays = _parts(_flat(recordings), "observations/", "next_observations/")
+    return _hdf5(path, arrays, observations=["hand", "place = goal[0:1]"], **_range(actions))
+
+
+def singular(path: Path, recordings: list[Recording], actions: Actions) -> SourceConfig:
+    """Names of one thing, and where each episode stops, as Diffusion Policy's files say it."""
+    arrays = _flat(recordings)
+    names = {
+        "observations": "observation",
+        "next_observations": "next_observation",
+        "actions": "action",
+        "rewards": "reward",
+    }
+    stops = np.cumsum([len(each.actions) for each in recordings])
+    own = {short: arrays[name] for name, short in names.items()}
+    return _npz(path, {**own, "success": arrays["infos/success"], "episode_ends": stops}, **_range(actions))
+
+
 # A group for each episode ---------------------------------------------------------------------------------------------
 
 
@@ -298,7 +339,53 @@ def dictionaries(path: Path, recordings: list[Recording], actions: Actions) -> S
     return SourceConfig(path=str(path / "x.pkl"), task="go", rewards="recorded", **_range(actions))
 
 
+# What this package exports -------------------------------------------------------------------------------------------
+
+
+def _episodes(recordings: list[Recording], codec: ActionCodec) -> list[Episode]:
+    return [
+        Episode(
+            each.task,
+            number,
+            each.observations,
+            _inner(codec.encoded_rows(each.actions, "test"), codec),
+            each.rewards,
+            bool(each.success.any()),
+            each.terminated,
+            each.truncated,
+            int(np.flatnonzero(each.success)[0]) if each.success.any() else None,
+        )
+        for number, each in enumerate(recordings)
+    ]
+
+
+def _inner(actions: NDArray[Any], codec: ActionCodec) -> Any:
+    return actions.astype(np.int64 if codec.space.discrete else np.float32)
+
+
+def exported_npz(path: Path, recordings: list[Recording], actions: Actions) -> SourceConfig:
+    codec = read_actions(actions.space)
+    save_episodes(path / "x.npz", _episodes(recordings, codec), codec)
+    return SourceConfig(path=str(path / "x.npz"), rewards="recorded")
+
+
+def exported_hdf5(path: Path, recordings: list[Recording], actions: Actions) -> SourceConfig:
+    codec = read_actions(actions.space)
+    write_hdf5(path / "x.h5", _episodes(recordings, codec), codec)
+    return SourceConfig(path=str(path / "x.h5"), rewards="recorded")
+
+
+def exported_minari(path: Path, recordings: list[Recording], actions: Actions) -> SourceConfig:
+    codec = read_actions(actions.space)
+    about = About("me", "test", [], codec=codec)
+    name, _ = write_minari("lago/x", _episodes(recordings, codec), "digest", about, path)
+    return SourceConfig(path=str(path / name), rewards="recorded")
+
+
 LAYOUTS = {
+    "exported npz": Layout(exported_npz),
+    "exported hdf5": Layout(exported_hdf5),
+    "exported minari": Layout(exported_minari),
     "d4rl": Layout(d4rl),
     "d4rl without next": Layout(d4rl_without_next, last=False, cut=False),
     "qlearning": Layout(qlearning, ends=("terminated",)),
@@ -306,6 +393,9 @@ LAYOUTS = {
     "d3rlpy 1": Layout(d3rlpy_1, last=False, cut=False),
     "ogbench": Layout(ogbench),
     "baselines 1": Layout(baselines_1, last=False, ends=()),
+    "goal npz": Layout(goal_npz),
+    "goal hdf5": Layout(goal_hdf5),
+    "singular": Layout(singular, ends=()),
     "imitation 1": Layout(imitation_1, ends=("terminated",)),
     "robomimic": Layout(robomimic, ends=("terminated",)),
     "maniskill": Layout(maniskill),

@@ -150,6 +150,37 @@ def test_a_replay_buffer_of_several_environments(tmp_path: Path) -> None:
     assert_the_same(LAYOUTS["baselines 3"], source, [*sides[0], *sides[1]], BOX)
 
 
+def test_arrays_of_several_environments_side_by_side(tmp_path: Path) -> None:
+    """A buffer's arrays as they are, (N, E, ...): nobody's reward is taken for another's."""
+    sides = [[one(3, 0, "terminated"), one(2, 1, "truncated")], [one(4, 2, "truncated"), one(1, 3, "cut")]]
+    buffer = replay_buffer(sides, BOX, 5)
+    names = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
+    np.savez(tmp_path / "x.npz", **{name: getattr(buffer, name) for name in names})
+    source = SourceConfig(path=str(tmp_path / "x.npz"), task="go", rewards="recorded", success="all")
+    source = source.model_copy(update={"action_range": (-1.0, 1.0)})
+    data = read(source, Path())
+    assert_the_same(LAYOUTS["baselines 3"], source, [*sides[0], *sides[1]], BOX)
+    assert "environment" in data.ends
+
+
+def test_parts_of_observations_are_named(tmp_path: Path) -> None:
+    several = [one(3, 0, "terminated")]
+    source = LAYOUTS["goal hdf5"].write(tmp_path, several, BOX)
+    nobody = source.model_copy(update={"observations": []})
+    with pytest.raises(DataError, match=r"several parts, \['goal', 'hand'\].*correct observations = "):
+        read(nobody, Path())
+    wrong = source.model_copy(update={"observations": ["hand", "fingers"]})
+    with pytest.raises(DataError, match=r"several parts, \['goal', 'hand'\], and observations = \['hand', 'fingers'\]"):
+        read(wrong, Path())
+
+
+@pytest.mark.parametrize(("file", "kind"), [("x.tfrecord-00000-of-00001", "TensorFlow"), (".zgroup", "Zarr")])
+def test_folders_of_other_kinds_are_named(tmp_path: Path, file: str, kind: str) -> None:
+    (tmp_path / file).touch()
+    with pytest.raises(DataError, match=f"found .* of {kind}.*write its arrays with np.savez"):
+        read(SourceConfig(path=str(tmp_path)), Path())
+
+
 def test_a_replay_buffer_that_went_round_leaves_out_what_has_lost_its_start(tmp_path: Path) -> None:
     several = [one(4, 0, "terminated"), one(3, 1, "truncated"), one(3, 2, "terminated"), one(2, 3, "cut")]
     source = pickled(tmp_path, replay_buffer([several], BOX, 10))  # 12 steps in the room of 10: the first two are gone

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lago_skills.core import Episode
+from lago_skills.data.config import SourceConfig
 from lago_skills.data.exchange import action_arrays, in_environment
-from lago_skills.data.files.layouts import renamed
-from lago_skills.data.files.raw import ACTION_START, RawDataset, action_range, split, wanted
+from lago_skills.data.files.flat import flat_arrays
+from lago_skills.data.files.raw import ACTION_START, RawDataset, action_range, split
 from lago_skills.errors import ArtifactCorrupt, DataError
 from lago_skills.worlds.gym.spaces import ActionCodec
 
@@ -38,7 +39,7 @@ def save_episodes(path: Path, episodes: list[Episode], codec: ActionCodec | None
     )
 
 
-def read_npz(path: Path, task_key: str, info: tuple[str, ...] = ()) -> RawDataset:
+def read_npz(path: Path, config: SourceConfig) -> RawDataset:
     """Episodes of an NPZ file of any origin: this package's own form, or flat arrays such as D4RL's.
 
     Raises:
@@ -46,15 +47,14 @@ def read_npz(path: Path, task_key: str, info: tuple[str, ...] = ()) -> RawDatase
     """
     try:
         with np.load(path, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files if wanted(name, task_key, info)}
-            arrays = renamed(arrays, stored.files)
+            arrays = flat_arrays(stored.files, stored.__getitem__, str(path), config)
     except (OSError, ValueError, KeyError, EOFError, BadZipFile, AttributeError) as error:
         objects = "Object arrays" in str(error)
         what = "holds Python objects, which are never unpickled" if objects else f"cannot be read ({error})"
         raise DataError(
             f"data {str(path)!r} {what}; expected plain arrays of numbers, as np.savez writes them; write the file again"
         ) from error
-    episodes, ends = split(arrays, str(path), task_key, info)
+    episodes, ends = split(arrays, str(path), config.task_key, config.info)
     start = int(arrays[ACTION_START]) if ACTION_START in arrays else 0
     return RawDataset(str(path), "npz", episodes, action_range(arrays), action_start=start, ends=ends)
 

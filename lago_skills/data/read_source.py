@@ -12,6 +12,9 @@ from lago_skills.data.episodes import read_npz
 from lago_skills.data.files.raw import RawDataset
 from lago_skills.errors import DataError
 
+OTHERS = {"*.tfrecord*": "a dataset of TensorFlow", ".zgroup": "arrays of Zarr", "zarr.json": "arrays of Zarr"}
+"""Folders of other kinds, by the files in them."""
+
 
 def locate(config: SourceConfig, root: Path) -> Path:
     """The file or folder of a source; relative paths start at the project folder.
@@ -45,9 +48,9 @@ def read(config: SourceConfig, root: Path) -> RawDataset:
     from lago_skills.data.files.hdf5 import is_hdf5, read_hdf5
 
     if zipfile.is_zipfile(path):
-        return read_npz(path, config.task_key, config.info)
+        return read_npz(path, config)
     if is_hdf5(path):
-        return read_hdf5(path, config.task_key, config.observations, config.info)
+        return read_hdf5(path, config)
     head = _head(path)
     if tables.is_parquet(head):
         return tables.read_parquet(path, config)
@@ -68,6 +71,10 @@ def _read_folder(path: Path, config: SourceConfig) -> RawDataset:
         return tables.read_lerobot(path, config.name, config)
     if tables.is_rollouts(path):
         return tables.read_rollouts(path, config.name, config)
+    if kind := next((kind for sign, kind in OTHERS.items() if next(path.rglob(sign), None)), None):
+        raise DataError(
+            f"data {str(path)!r}: found {kind}; expected a folder of Minari, LeRobot or imitation, or a file; write its arrays with np.savez"
+        )
     from lago_skills.data.files.minari import read_minari
 
     return read_minari(path, config.name, config.task_key, config.observations, config.info)

@@ -18,6 +18,8 @@ LIMIT_NAMES = ("timeouts", "truncations", "truncated")
 CUT_NAMES = ("episode_terminals",)
 """True at every end, as the first version of d3rlpy writes it."""
 EPISODE_IDS = ("episode_ids", "episode_id", "episode_index")
+ENVIRONMENT = "environment"
+"""Number of the environment, where the steps of several follow one another."""
 CONTINUED = "next_observations"
 
 
@@ -46,7 +48,7 @@ def episode_ends(arrays: dict[str, NDArray[Any]], name: str, n_rows: int, needed
         for key in (*END_NAMES, *LIMIT_NAMES, *CUT_NAMES)
         if key in arrays and not _one_per_episode(arrays, key)
     }
-    ids = next((key for key in EPISODE_IDS if key in arrays), None)
+    ids = [key for key in (*EPISODE_IDS, ENVIRONMENT) if key in arrays]
     limits = _any(flags, LIMIT_NAMES, n_rows)
     cut = _any(flags, CUT_NAMES, n_rows)
     terminal = _any(flags, tuple(key for key in END_NAMES if key not in DONE_NAMES), n_rows)
@@ -55,15 +57,15 @@ def episode_ends(arrays: dict[str, NDArray[Any]], name: str, n_rows: int, needed
     limits = limits | (cut & ~ended_by_environment)
     marked = terminal | done | limits | cut
     jumps = _jumps(arrays, name, n_rows, marked)
-    fields = [*flags, *([ids] if ids else [])]
+    fields = [*flags, *ids]
     changes = np.zeros(n_rows, np.bool_)
-    if ids:
-        numbers = arrays[ids].reshape(-1)
+    for key in ids:
+        numbers = arrays[key].reshape(-1)
         if len(numbers) != n_rows:
             raise DataError(
-                f"data {name!r}: found {len(numbers)} entries of {ids!r} and {n_rows} actions; expected one of each per step; write the file again"
+                f"data {name!r}: found {len(numbers)} entries of {key!r} and {n_rows} actions; expected one of each per step; write the file again"
             )
-        changes[:-1] = numbers[1:] != numbers[:-1]
+        changes[:-1] |= numbers[1:] != numbers[:-1]
     if LENGTHS in arrays:
         return _by_lengths(
             arrays, name, n_rows, marked | changes, jumps, ended_by_environment, limits, (LENGTHS, *fields)

@@ -18,20 +18,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lago_skills.core import Episode
+from lago_skills.data.config import SourceConfig
 from lago_skills.data.exchange import action_arrays, in_environment
 from lago_skills.data.files.episode_groups import groups_of, read_groups
-from lago_skills.data.files.layouts import renamed
+from lago_skills.data.files.flat import flat_arrays
 from lago_skills.data.files.raw import (
     ACTION_START,
     FIRST_SUCCESS,
-    INFO_PREFIXES,
     RawDataset,
     RawEpisode,
     action_range,
     split,
     step_record,
     text,
-    wanted,
 )
 from lago_skills.errors import DataError
 from lago_skills.worlds.gym.spaces import ActionCodec
@@ -45,10 +44,8 @@ def is_hdf5(path: Path) -> bool:
     return bool(h5py.is_hdf5(path))
 
 
-def read_hdf5(path: Path, task_key: str, entries: list[str] | None = None, info: tuple[str, ...] = ()) -> RawDataset:
+def read_hdf5(path: Path, config: SourceConfig) -> RawDataset:
     """Episodes of a file of d3rlpy's (either version), of flat arrays such as D4RL's, or with a group for each episode.
-
-    `entries` names the parts of observations to join, where they have several.
 
     Raises:
         DataError: the file is damaged, or not of these forms.
@@ -58,34 +55,36 @@ def read_hdf5(path: Path, task_key: str, entries: list[str] | None = None, info:
             if "num_episodes" in file:
                 extra = _beside(file)
                 start = int(extra.get(ACTION_START, 0))
-                episodes = _numbered(file, extra, str(path), task_key)
+                episodes = _numbered(file, extra, str(path), config.task_key)
                 return RawDataset(str(path), "hdf5", episodes, action_range(extra), action_start=start)
             if groups := groups_of(file):
-                episodes, ends = read_groups(groups, str(path), task_key, entries or [], info)
+                episodes, ends = read_groups(groups, str(path), config.task_key, config.observations, config.info)
                 return RawDataset(str(path), "hdf5", episodes, ends=ends)
-            arrays = renamed(_flat(file, task_key, info), list(file))
+            arrays = flat_arrays(_datasets(file), lambda key: _array(file, key), str(path), config)
     except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
         raise DataError(
             f"data {str(path)!r} cannot be read ({error}); expected HDF5 as d3rlpy's dump writes it, or flat arrays; write "
             "or download the file again"
         ) from error
-    episodes, ends = split(arrays, str(path), task_key, info)
+    episodes, ends = split(arrays, str(path), config.task_key, config.info)
     start = int(arrays[ACTION_START]) if ACTION_START in arrays else 0
     return RawDataset(str(path), "hdf5", episodes, action_range(arrays), action_start=start, ends=ends)
 
 
-def _flat(file: Any, task_key: str, info: tuple[str, ...]) -> dict[str, NDArray[Any]]:
-    """The arrays of a flat file that are looked at, those of the steps' infos among them."""
-    arrays: dict[str, NDArray[Any]] = {}
-    for prefix in INFO_PREFIXES:
-        group = file[prefix.rstrip("/")] if prefix and prefix.rstrip("/") in file else file if not prefix else None
-        if isinstance(group, h5py.Group):
-            arrays |= {
-                prefix + name: np.asarray(item[()])
-                for name, item in group.items()
-                if isinstance(item, h5py.Dataset) and wanted(prefix + name, task_key, info)
-            }
-    return arrays
+def _datasets(file: Any) -> list[str]:
+    """Names of all arrays of a file, those in groups too."""
+    names: list[str] = []
+
+    def visit(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset):
+            names.append(name)
+
+    file.visititems(visit)
+    return names
+
+
+def _array(file: Any, name: str) -> NDArray[Any]:
+    return np.asarray(file[name][()])
 
 
 def _beside(file: Any) -> dict[str, Any]:

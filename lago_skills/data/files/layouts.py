@@ -10,20 +10,33 @@ from numpy.typing import NDArray
 
 from lago_skills.data.files.ends import CUT_NAMES, EPISODE_IDS, LENGTHS
 
-SHORT = {"obs": "observations", "acts": "actions", "rews": "rewards", "next_obs": "next_observations"}
-"""imitation's names, and those of expert trajectories of the first Stable-Baselines."""
+SHORT = {
+    "obs": "observations",
+    "acts": "actions",
+    "rews": "rewards",
+    "next_obs": "next_observations",
+    "observation": "observations",
+    "action": "actions",
+    "reward": "rewards",
+    "next_observation": "next_observations",
+}
+"""imitation's names, those of expert trajectories of the first Stable-Baselines, and singular ones."""
+STOPS = "episode_ends"
+"""Diffusion Policy: how many steps there are up to the end of each episode."""
 INDICES, TERMINAL = "indices", "terminal"
 """imitation: where the actions of each episode but the first begin, and whether it ended by itself."""
 STARTS = "episode_starts"
 """Stable-Baselines: true at the first step of each episode."""
 MASKS = "masks"
 """OGBench and JAX-based learners: 0 where the environment ended an episode; `terminals` are then ends of any kind."""
-ARRAYS = (*SHORT, INDICES, TERMINAL, STARTS, MASKS)
+ARRAYS = (*SHORT, STOPS, INDICES, TERMINAL, STARTS, MASKS)
 
 
 def renamed(arrays: dict[str, NDArray[Any]], present: Collection[str]) -> dict[str, NDArray[Any]]:
     """The arrays under the names that are read; `present` are all names of the file, read or not."""
-    named = {SHORT.get(key, key): values for key, values in arrays.items()}
+    named = {key if SHORT.get(key) in arrays else SHORT.get(key, key): values for key, values in arrays.items()}
+    if STOPS in named and LENGTHS not in named:
+        named[LENGTHS] = np.diff(named.pop(STOPS).reshape(-1), prepend=0).astype(np.int64)
     if INDICES in named and TERMINAL in named and "actions" in named:
         n = len(named["actions"])
         named[LENGTHS] = np.diff(np.concatenate([[0], named.pop(INDICES).reshape(-1), [n]])).astype(np.int64)

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lago_skills.data.config import SourceConfig
+from lago_skills.data.files.flat import flat_arrays
 from lago_skills.data.files.inert_pickle import Inert, load_inert
-from lago_skills.data.files.layouts import renamed
-from lago_skills.data.files.raw import RawDataset, RawEpisode, split, wanted
+from lago_skills.data.files.raw import RawDataset, RawEpisode, split
 from lago_skills.errors import DataError
 from lago_skills.worlds.gym.spaces import joined_parts, parse_part
 
@@ -39,7 +39,7 @@ def read_pickle(path: Path, config: SourceConfig) -> RawDataset:
     if items and all(isinstance(item, dict) and "actions" in item for item in items):
         return _of_dictionaries(cast("list[dict[str, Any]]", items), name, config)
     if isinstance(held, dict):
-        arrays = _arrays(cast("dict[str, Any]", held), config)
+        arrays = _arrays(cast("dict[str, Any]", held), name, config)
         episodes, ends = split(arrays, name, config.task_key, config.info)
         return RawDataset(name, "pickle", episodes, ends=ends)
     raise DataError(
@@ -55,15 +55,15 @@ def _kind(held: Any, items: list[Any]) -> str:
     return type(held).__name__ + first
 
 
-def _arrays(held: Mapping[str, Any], config: SourceConfig) -> dict[str, NDArray[Any]]:
-    """The arrays of a dictionary that are looked at; entries of `infos` among them."""
-    flat = dict(held)
-    for prefix in ("infos", "info"):
-        inside = flat.pop(prefix, None)
-        if isinstance(inside, dict):
-            flat |= {f"{prefix}/{key}": value for key, value in cast("dict[str, Any]", inside).items()}
-    chosen = {key: np.asarray(value) for key, value in flat.items() if wanted(key, config.task_key, config.info)}
-    return renamed(chosen, flat)
+def _arrays(held: Mapping[str, Any], name: str, config: SourceConfig) -> dict[str, NDArray[Any]]:
+    """The arrays of a dictionary that are looked at; of one in another, names joined by slashes."""
+    flat: dict[str, Any] = {}
+    for key, value in held.items():
+        if isinstance(value, dict):
+            flat |= {f"{key}/{inside}": each for inside, each in cast("dict[str, Any]", value).items()}
+        else:
+            flat[key] = value
+    return flat_arrays(list(flat), lambda key: np.asarray(flat[key]), name, config)
 
 
 def _of_dictionaries(items: list[dict[str, Any]], name: str, config: SourceConfig) -> RawDataset:
@@ -72,7 +72,10 @@ def _of_dictionaries(items: list[dict[str, Any]], name: str, config: SourceConfi
     fields: dict[str, None] = {}
     for number, item in enumerate(items):
         inside, ends = split(
-            {"lengths": np.array([len(item["actions"])]), **_arrays(item, config)}, name, config.task_key, config.info
+            {"lengths": np.array([len(item["actions"])]), **_arrays(item, name, config)},
+            name,
+            config.task_key,
+            config.info,
         )
         if len(inside) != 1:
             raise DataError(
