@@ -1,0 +1,199 @@
+"""Who shows each subtask once: the hand is led along way points by damped least squares on the simulator's Jacobian.
+
+It looks at the simulator, as a person who demonstrates looks at the kitchen; what is learned from it sees observations alone.
+"""
+
+# MuJoCo ships no types.
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import mujoco
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+
+from lago_skills.worlds.kitchen.env import Kitchen
+from lago_skills.worlds.kitchen.kinematics import HANDLES, HINGE, MICROWAVE, handles
+
+Vector = NDArray[np.float64]
+Motion = Iterator[Vector]
+
+STEP_S = 0.08
+FULL_SPEED = 2.0
+"""Joint velocity of an action of 1, rad/s."""
+STIFFNESS = np.array([870.0] * 4 + [120.0] * 3)
+"""Of the arm's position actuators, N m/rad: what its own weight costs is added to what it is sent."""
+DAMPING, TURN_WEIGHT, REST_GAIN = 0.05, 0.2, 0.3
+MARGIN = 0.02
+"""Radians that the arm keeps off the ends of its joints."""
+OPEN, CLOSED = 1.0, -1.0
+X, Y, Z = np.eye(3)
+AHEAD = np.stack([Z, X, Y], axis=1)
+"""The gripper points to the wall, its fingers open to the left and right."""
+AHEAD_UPRIGHT = np.stack([-X, Z, Y], axis=1)
+"""The gripper points to the wall, its fingers open up and down."""
+
+
+class Hand:
+    """The hand of a kitchen's arm, led to places and turns."""
+
+    def __init__(self, kitchen: Kitchen) -> None:
+        self.kitchen, self.model, self.data = kitchen, kitchen.model, kitchen.data
+        robot = kitchen.theirs.robot_env
+        self._rest = robot.init_qpos[:7].copy()
+        self._low, self._high = robot.robot_pos_bound[:7, 0] + MARGIN, robot.robot_pos_bound[:7, 1] - MARGIN
+        self._site = self.model.site("end_effector").id
+        self._jacobian = np.zeros((2, 3, self.model.nv))
+
+    @property
+    def place(self) -> Vector:
+        """(3,) between the fingertips."""
+        return self.data.site_xpos[self._site].copy()
+
+    def handle(self, name: str) -> Vector:
+        """(3,) where a handle is."""
+        return handles(self.data.qpos[None, 9:].copy())[0, HANDLES.index(name)]
+
+    def joint(self, number: int) -> float:
+        """A joint of the objects."""
+        return float(self.data.qpos[9 + number])
+
+    def toward(self, place: Vector, axes: Vector, fingers: float, speed: float = 0.6) -> Vector:
+        """(9,) action that takes the hand nearer to a place (3,) and to axes (3, 3), at most at `speed` in m/s.
+
+        Velocities of the hand become those of the joints by damped least squares; joints that would pass their ends stay there, and the
+        others do what is left; what the task leaves free draws the arm to its pose of rest.
+        """
+        mujoco.mj_jacSite(self.model, self.data, self._jacobian[0], self._jacobian[1], self._site)
+        jacobian = np.concatenate([self._jacobian[0, :, :7], TURN_WEIGHT * self._jacobian[1, :, :7]])
+        turn = Rotation.from_matrix(axes @ self.data.site_xmat[self._site].reshape(3, 3).T).as_rotvec()
+        wanted = np.concatenate([_at_most(6.0 * (place - self.place), speed), TURN_WEIGHT * _at_most(4.0 * turn, 2.0)])
+        angles, velocities = self.data.qpos[:7], np.zeros(7)
+        free = np.ones(7, np.bool_)
+        for _ in range(4):
+            part = jacobian[:, free]
+            inverse = part.T @ np.linalg.inv(part @ part.T + DAMPING**2 * np.eye(6))
+            rest = REST_GAIN * (self._rest - angles)[free]
+            left = wanted - jacobian[:, ~free] @ velocities[~free]
+            velocities[free] = inverse @ left + rest - inverse @ (part @ rest)
+            after = angles + velocities * STEP_S
+            beyond = free & ((after < self._low) | (after > self._high))
+            if not beyond.any():
+                break
+            velocities[beyond] = (np.clip(after, self._low, self._high) - angles)[beyond] / STEP_S
+            free &= ~beyond
+        velocities = velocities + self.data.qfrc_bias[:7] / STIFFNESS / STEP_S
+        return np.clip(np.append(velocities / FULL_SPEED, [fingers, fingers]), -1.0, 1.0)
+
+    def go(
+        self, place: Callable[[], Vector], axes: Vector, fingers: float, within: float, steps: int, speed: float = 0.6
+    ) -> Motion:
+        """Actions until the hand is within so many metres of a place, or for so many steps."""
+        for _ in range(steps):
+            target = place()
+            if np.linalg.norm(target - self.place) < within:
+                return
+            yield self.toward(target, axes, fingers, speed)
+
+    def hold(self, place: Callable[[], Vector], axes: Vector, fingers: float, steps: int) -> Motion:
+        """Actions that keep the hand where it is wanted, for so many steps."""
+        return self.go(place, axes, fingers, -1.0, steps)
+
+    def grasp(self, handle: str, axes: Vector, depth: float = 0.0) -> Motion:
+        """Open fingers about a handle, from in front of it, and close them."""
+        yield from self.go(lambda: self.handle(handle) - 0.12 * Y, axes, OPEN, 0.03, 60)
+        yield from self.go(lambda: self.handle(handle) + depth * Y, axes, OPEN, 0.025, 25)
+        yield from self.hold(lambda: self.handle(handle) + depth * Y, axes, CLOSED, 5)
+
+    def push(self, handle: str, beside: Vector, along: Vector) -> Motion:
+        """A closed hand beside a handle, and on along a way (3,) past where it was."""
+        yield from self.go(lambda: self.handle(handle) + beside - 0.13 * Y, AHEAD, CLOSED, 0.03, 60)
+        yield from self.go(lambda: self.handle(handle) + beside, AHEAD, CLOSED, 0.02, 25)
+        end = self.handle(handle) + along
+        yield from self.go(lambda: end, AHEAD, CLOSED, 0.03, 60)
+
+
+def _at_most(velocity: Vector, speed: float) -> Vector:
+    return velocity * min(1.0, speed / max(float(np.linalg.norm(velocity)), 1e-9))
+
+
+def _about(axis: Vector, angle: float) -> Vector:
+    return Rotation.from_rotvec(angle * axis).as_matrix()
+
+
+def _microwave(hand: Hand) -> Motion:
+    yield from hand.grasp("microwave", AHEAD)
+    for _ in range(60):
+        opened = -hand.joint(MICROWAVE)
+        pull = _about(Z, -opened) @ np.array([-0.3, -1.0, 0.0])
+        yield hand.toward(hand.handle("microwave") + 0.12 * pull, AHEAD, CLOSED)
+
+
+def _kettle(hand: Hand) -> Motion:
+    yield from hand.grasp("kettle", AHEAD_UPRIGHT)
+    end = hand.handle("kettle") + np.array([0.04, 0.42, 0.03])
+    yield from hand.go(lambda: end, AHEAD_UPRIGHT, CLOSED, 0.03, 80, speed=0.3)
+    yield from hand.hold(lambda: end, AHEAD_UPRIGHT, OPEN, 15)
+
+
+def _knob(hand: Hand, handle: str) -> Motion:
+    yield from hand.grasp(handle, AHEAD, depth=-0.01)
+    yield from hand.hold(lambda: hand.handle(handle) - 0.01 * Y, _about(Y, 1.2) @ AHEAD, CLOSED, 25)
+
+
+def _light_switch(hand: Hand) -> Motion:
+    yield from hand.push("light_switch", np.array([0.10, -0.03, 0.0]), np.array([-0.25, -0.03, 0.0]))
+
+
+def _slide_cabinet(hand: Hand) -> Motion:
+    yield from hand.push("slide_cabinet", np.array([-0.08, -0.02, 0.0]), np.array([0.42, -0.02, 0.0]))
+
+
+def _hinge_cabinet(hand: Hand) -> Motion:
+    yield from hand.grasp("hinge_cabinet", AHEAD)
+    for _ in range(80):
+        angle = hand.joint(HINGE)
+        pull = np.array([np.sin(angle), -np.cos(angle), 0.0])
+        yield hand.toward(hand.handle("hinge_cabinet") + 0.12 * pull, _about(Z, 0.7 * angle) @ AHEAD, CLOSED)
+
+
+MOTIONS: dict[str, Callable[[Hand], Motion]] = {
+    "microwave": _microwave,
+    "kettle": _kettle,
+    "bottom-burner": lambda hand: _knob(hand, "bottom_knob"),
+    "top-burner": lambda hand: _knob(hand, "top_knob"),
+    "light-switch": _light_switch,
+    "slide-cabinet": _slide_cabinet,
+    "hinge-cabinet": _hinge_cabinet,
+}
+
+
+class Demonstrator:
+    """Shows the subtasks of a kitchen one after another; one that has failed is begun again, after a step back."""
+
+    def __init__(self, kitchen: Kitchen) -> None:
+        self._kitchen, self._hand = kitchen, Hand(kitchen)
+        self._motion: Motion | None = None
+
+    def __call__(self, observation: Any) -> Vector:
+        """(9,) what to do now; the observation is not looked at."""
+        if self._motion is None or self._kitchen.n_steps == 0:
+            self._motion = self._all()
+        return next(self._motion)
+
+    def _all(self) -> Motion:
+        while True:
+            for subtask in self._kitchen.subtasks:
+                if subtask.id not in self._kitchen.done:
+                    for action in MOTIONS[subtask.id](self._hand):
+                        if subtask.id in self._kitchen.done:
+                            break
+                        yield action
+                    back = self._hand.place - 0.15 * Y
+                    yield from self._hand.go(lambda back=back: back, AHEAD, OPEN, 0.03, 12)
+            yield self._hand.toward(self._hand.place, AHEAD, OPEN)

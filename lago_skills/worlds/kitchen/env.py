@@ -1,0 +1,105 @@
+"""The kitchen as an environment of 59 numbers: `gymnasium-robotics`' own, with starts that vary and subtasks that stay done."""
+
+# gymnasium-robotics and MuJoCo ship no types.
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+from numpy.typing import NDArray
+
+from lago_skills.worlds.kitchen.kinematics import OBJECTS
+from lago_skills.worlds.kitchen.subtasks import CLOSE_ENOUGH, SUBTASKS, Subtask
+
+N_OBSERVED = 59
+ARM_NOISE, FAR_ARM_NOISE = 0.05, 0.3
+"""Radians by which each joint of the arm starts elsewhere; the second where starts are varied."""
+MOVED = 0.3
+"""Where starts are varied, the share of other objects that are where their subtask wants them."""
+STEPS_PER_SUBTASK = 70
+"""Control steps of an episode for each subtask: 280 for four, as published evaluations have it."""
+
+
+class Kitchen(gymnasium.Env[NDArray[np.float64], NDArray[np.float64]]):
+    """Do the subtasks, in any order; each step's reward is how many it finished.
+
+    `info` holds `subtasks`, how many have been done so far, `done`, which, and `success`, whether all have.
+
+    Args:
+        subtasks: what is to be done.
+        varied: whether an episode starts with the arm elsewhere and other objects already moved, as between the subtasks of a sequence.
+        render_mode: `rgb_array` draws.
+    """
+
+    def __init__(self, subtasks: tuple[Subtask, ...], *, varied: bool, render_mode: str | None = None) -> None:
+        import gymnasium_robotics  # noqa: F401  # pyright: ignore[reportUnusedImport]  (it registers the environment)
+
+        self.subtasks, self.varied = subtasks, varied
+        theirs: Any = gymnasium.make(
+            "FrankaKitchen-v1",
+            tasks_to_complete=[each.theirs for each in subtasks],
+            terminate_on_tasks_completed=False,
+            remove_task_when_completed=False,
+            disable_env_checker=True,
+            render_mode=render_mode,
+        ).unwrapped
+        self.theirs = theirs
+        self.model, self.data = theirs.model, theirs.data
+        self.render_mode = render_mode
+        self.metadata = {"render_modes": ["rgb_array"], "render_fps": theirs.metadata["render_fps"]}
+        self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (N_OBSERVED,), np.float64)
+        self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (9,), np.float64)
+        self.done: set[str] = set()
+        self.n_steps = 0
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[np.float64], dict[str, Any]]:
+        """Begin an episode; the same seed gives the same start."""
+        super().reset(seed=seed)
+        robot = self.theirs.robot_env
+        self.theirs.reset(seed=int(self.np_random.integers(2**31)))
+        qpos = robot.init_qpos.copy()
+        noise = FAR_ARM_NOISE if self.varied else ARM_NOISE
+        low, high = robot.robot_pos_bound[:7].T
+        qpos[:7] = np.clip(qpos[:7] + self.np_random.uniform(-noise, noise, 7), low + 0.05, high - 0.05)
+        for other in SUBTASKS.values():
+            if self.varied and other not in self.subtasks and self.np_random.random() < MOVED:
+                qpos[9 + np.array(other.joints)] = other.goal
+        robot.set_state(qpos, np.zeros_like(robot.init_qvel))
+        self.done, self.n_steps = set(), 0
+        return self._observe(robot._get_obs()), self._info()
+
+    def step(self, action: NDArray[np.float64]) -> tuple[NDArray[np.float64], float, bool, bool, dict[str, Any]]:
+        """One control step of 0.08 s: velocities of seven joints and two fingers, as shares of 2 rad/s."""
+        given, *_ = self.theirs.step(np.asarray(action, np.float64))
+        self.n_steps += 1
+        observation = np.asarray(given["observation"], np.float64)
+        objects = self.data.qpos[9:].copy()
+        before = len(self.done)
+        for each in self.subtasks:
+            if np.linalg.norm(objects[list(each.joints)] - np.array(each.goal)) < CLOSE_ENOUGH:
+                self.done.add(each.id)
+        all_done = len(self.done) == len(self.subtasks)
+        return observation, float(len(self.done) - before), all_done, False, self._info()
+
+    def render(self) -> Any:
+        """A picture of the kitchen."""
+        return self.theirs.render()
+
+    def close(self) -> None:
+        """Free the simulator."""
+        self.theirs.close()
+
+    def _observe(self, robot: NDArray[np.float64]) -> NDArray[np.float64]:
+        observation = np.asarray(self.theirs._get_obs(robot)["observation"], np.float64)
+        assert observation[OBJECTS].shape == (21,)
+        return observation
+
+    def _info(self) -> dict[str, Any]:
+        done = [each.id for each in self.subtasks if each.id in self.done]
+        return {"subtasks": len(done), "done": done, "success": len(done) == len(self.subtasks)}

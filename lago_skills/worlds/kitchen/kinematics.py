@@ -1,0 +1,85 @@
+"""Where the gripper and the handles are, from the numbers of an observation alone: the arm's forward model, and one joint for each handle.
+
+Lengths are those of the models that `gymnasium-robotics` 1.4.2 brings (`franka_kitchen`); a test compares them with the simulator. Metres and radians, in the
+frame of the kitchen: x to the right, y away from the arm towards the wall, z upwards.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+
+Points = NDArray[np.float64]  # (N, 3)
+
+N_JOINTS = 7
+BASE = ((0.0, 0.0, 1.8), (0.707388, 0.0, 0.0, 0.706825))
+LINKS = (  # place and turn (w, x, y, z) of each link in the one before it; all joints turn about their own z
+    ((0.0, 0.0, 0.333), (1.0, 0.0, 0.0, 0.0)),
+    ((0.0, 0.0, 0.0), (0.707107, -0.707107, 0.0, 0.0)),
+    ((0.0, -0.316, 0.0), (0.707107, 0.707107, 0.0, 0.0)),
+    ((0.0825, 0.0, 0.0), (0.707107, 0.707107, 0.0, 0.0)),
+    ((-0.0825, 0.384, 0.0), (0.707107, -0.707107, 0.0, 0.0)),
+    ((0.0, 0.0, 0.0), (0.500398, 0.5, -0.499602, 0.5)),
+    ((0.088, 0.0, 0.0), (0.653541, 0.653021, -0.270491, 0.270706)),
+)
+TIP = ((0.0, 0.0, 0.21), (0.92387956, 0.0, 0.0, -0.38268336))
+"""Between the fingertips; its z axis is where the gripper points, its y axis where the fingers open."""
+
+
+def _turn(quaternion: tuple[float, float, float, float]) -> NDArray[np.float64]:
+    return Rotation.from_quat(quaternion, scalar_first=True).as_matrix()
+
+
+def gripper(joints: NDArray[np.float64]) -> tuple[Points, NDArray[np.float64]]:
+    """Place (N, 3) and axes (N, 3, 3), as columns, of the gripper's tip for (N, 7) joint angles."""
+    n = len(joints)
+    places = np.broadcast_to(np.array(BASE[0]), (n, 3)).copy()
+    axes = np.broadcast_to(_turn(BASE[1]), (n, 3, 3))
+    for number, (place, quaternion) in enumerate(LINKS):
+        places = places + axes @ np.array(place)
+        axes = axes @ _turn(quaternion) @ _about_z(joints[:, number])
+    return places + axes @ np.array(TIP[0]), axes @ _turn(TIP[1])
+
+
+# Handles ----------------------------------------------------------------------------------------------------------------
+
+OBJECTS = slice(18, 39)
+"""Where the (21,) joints of all objects lie in an observation of 59 numbers, after nine positions and nine velocities of the robot."""
+BOTTOM_KNOB, TOP_KNOB, LIGHT, SLIDE, HINGE, MICROWAVE = 2, 6, 8, 10, 12, 13
+"""Which of these joints moves a thing."""
+KETTLE = slice(14, 21)
+"""The kettle's place (x, y, z) and turn (w, x, y, z)."""
+HANDLES = ("microwave", "kettle", "bottom_knob", "top_knob", "light_switch", "slide_cabinet", "hinge_cabinet")
+
+_BOTTOM, _TOP = np.array([-0.256, 0.640, 2.226]), np.array([-0.256, 0.640, 2.340])
+_SLIDE = np.array([-0.108, 0.607, 2.600])
+_HINGE, _HINGE_HANDLE = np.array([-0.224, 0.710, 2.600]), np.array([-0.302, -0.128, 0.0])
+_LIGHT, _LIGHT_HANDLE = np.array([-0.400, 0.691, 2.280]), np.array([0.0315, -0.075, 0.0])
+_MICROWAVE, _MICROWAVE_TURN = np.array([-0.85, 0.725, 1.6]), _turn((0.9888, 0.0, 0.0, 0.1494))
+_MICROWAVE_HINGE, _MICROWAVE_HANDLE = np.array([-0.345, -0.176, 0.192]), np.array([0.475, -0.108, 0.0])
+_KETTLE_HANDLE = np.array([0.0, 0.0, 0.259])
+
+
+def handles(objects: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(N, 7, 3) places of the `HANDLES` for (N, 21) joints of the objects: what a gripper pushes or holds."""
+    n = len(objects)
+    kettle = objects[:, KETTLE]
+    turn = Rotation.from_quat(kettle[:, 3:], scalar_first=True)
+    door = _MICROWAVE_HINGE + _about_z(objects[:, MICROWAVE]) @ _MICROWAVE_HANDLE
+    return np.stack(
+        [
+            _MICROWAVE + door @ _MICROWAVE_TURN.T,
+            kettle[:, :3] + turn.apply(_KETTLE_HANDLE),
+            np.broadcast_to(_BOTTOM, (n, 3)),
+            np.broadcast_to(_TOP, (n, 3)),
+            _LIGHT + _about_z(objects[:, LIGHT]) @ _LIGHT_HANDLE,
+            _SLIDE + objects[:, SLIDE, None] * np.array([1.0, 0.0, 0.0]),
+            _HINGE + _about_z(objects[:, HINGE]) @ _HINGE_HANDLE,
+        ],
+        axis=1,
+    )
+
+
+def _about_z(angles: NDArray[np.float64]) -> NDArray[np.float64]:
+    return Rotation.from_rotvec(angles[:, None] * np.array([0.0, 0.0, 1.0])).as_matrix()
