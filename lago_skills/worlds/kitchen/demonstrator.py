@@ -151,7 +151,13 @@ def _light_switch(hand: Hand) -> Motion:
 
 
 def _slide_cabinet(hand: Hand) -> Motion:
-    yield from hand.push("slide_cabinet", np.array([-0.08, -0.02, 0.0]), np.array([0.42, -0.02, 0.0]))
+    """Held and drawn along; from the right, since the other cabinet's open door may stand to its left."""
+    free = np.array([0.05, 0.30, 2.55])
+    if hand.joint(HINGE) > 0.3:
+        yield from hand.go(lambda: np.array([hand.place[0], 0.15, hand.place[2]]), AHEAD, OPEN, 0.05, 20)
+        yield from hand.go(lambda: free - 0.15 * Y, AHEAD, OPEN, 0.05, 30)
+    yield from hand.grasp("slide_cabinet", AHEAD)
+    yield from hand.hold(lambda: hand.handle("slide_cabinet") + 0.15 * X, AHEAD, CLOSED, 60)
 
 
 def _hinge_cabinet(hand: Hand) -> Motion:
