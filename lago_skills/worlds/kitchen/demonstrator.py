@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from lago_skills.worlds.kitchen.env import Kitchen
-from lago_skills.worlds.kitchen.kinematics import HANDLES, HINGE, MICROWAVE, handles
+from lago_skills.worlds.kitchen.kinematics import HANDLES, HINGE, KNOBS, MICROWAVE, handles
 
 Vector = NDArray[np.float64]
 Motion = Iterator[Vector]
@@ -56,7 +56,9 @@ class Hand:
         return self.data.site_xpos[self._site].copy()
 
     def handle(self, name: str) -> Vector:
-        """(3,) where a handle is."""
+        """(3,) where a handle is taken hold of."""
+        if name in KNOBS:
+            return KNOBS[name]
         return handles(self.data.qpos[None, 9:].copy())[0, HANDLES.index(name)]
 
     def joint(self, number: int) -> float:

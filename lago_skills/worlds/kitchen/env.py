@@ -20,8 +20,6 @@ ARM_NOISE, FAR_ARM_NOISE = 0.05, 0.3
 """Radians by which each joint of the arm starts elsewhere; the second where starts are varied."""
 MOVED = 0.3
 """Where starts are varied, the share of other objects that are where their subtask wants them."""
-STEPS_PER_SUBTASK = 70
-"""Control steps of an episode for each subtask: 280 for four, as published evaluations have it."""
 
 
 class Kitchen(gymnasium.Env[NDArray[np.float64], NDArray[np.float64]]):

@@ -52,7 +52,9 @@ KETTLE = slice(14, 21)
 """The kettle's place (x, y, z) and turn (w, x, y, z)."""
 HANDLES = ("microwave", "kettle", "bottom_knob", "top_knob", "light_switch", "slide_cabinet", "hinge_cabinet")
 
-_BOTTOM, _TOP = np.array([-0.256, 0.640, 2.226]), np.array([-0.256, 0.640, 2.340])
+KNOBS = {"bottom_knob": np.array([-0.256, 0.640, 2.226]), "top_knob": np.array([-0.256, 0.640, 2.340])}
+"""Where a hand takes hold of each; its handle is a point on its edge, which shows how far it is turned."""
+EDGE = 0.04
 _SLIDE = np.array([-0.108, 0.607, 2.600])
 _HINGE, _HINGE_HANDLE = np.array([-0.224, 0.710, 2.600]), np.array([-0.302, -0.128, 0.0])
 _LIGHT, _LIGHT_HANDLE = np.array([-0.400, 0.691, 2.280]), np.array([0.0315, -0.075, 0.0])
@@ -63,7 +65,6 @@ _KETTLE_HANDLE = np.array([0.0, 0.0, 0.259])
 
 def handles(objects: NDArray[np.float64]) -> NDArray[np.float64]:
     """(N, 7, 3) places of the `HANDLES` for (N, 21) joints of the objects: what a gripper pushes or holds."""
-    n = len(objects)
     kettle = objects[:, KETTLE]
     turn = Rotation.from_quat(kettle[:, 3:], scalar_first=True)
     door = _MICROWAVE_HINGE + _about_z(objects[:, MICROWAVE]) @ _MICROWAVE_HANDLE
@@ -71,14 +72,18 @@ def handles(objects: NDArray[np.float64]) -> NDArray[np.float64]:
         [
             _MICROWAVE + door @ _MICROWAVE_TURN.T,
             kettle[:, :3] + turn.apply(_KETTLE_HANDLE),
-            np.broadcast_to(_BOTTOM, (n, 3)),
-            np.broadcast_to(_TOP, (n, 3)),
+            KNOBS["bottom_knob"] + _edge(objects[:, BOTTOM_KNOB]),
+            KNOBS["top_knob"] + _edge(objects[:, TOP_KNOB]),
             _LIGHT + _about_z(objects[:, LIGHT]) @ _LIGHT_HANDLE,
             _SLIDE + objects[:, SLIDE, None] * np.array([1.0, 0.0, 0.0]),
             _HINGE + _about_z(objects[:, HINGE]) @ _HINGE_HANDLE,
         ],
         axis=1,
     )
+
+
+def _edge(angles: NDArray[np.float64]) -> NDArray[np.float64]:
+    return EDGE * np.stack([-np.sin(angles), 0.0 * angles, np.cos(angles)], axis=1)
 
 
 def _about_z(angles: NDArray[np.float64]) -> NDArray[np.float64]:

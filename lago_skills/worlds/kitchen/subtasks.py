@@ -47,6 +47,8 @@ SUBTASKS = {
         ),
     )
 }
+STEPS_PER_SUBTASK, STEPS_OF_ONE = 70, 140
+"""Control steps of an episode for each subtask of a sequence, 280 for four as published evaluations have it; a single one starts anywhere and has more."""
 SEPARATOR = "."
 """Between the subtasks of a task's id: `microwave.kettle`."""
 

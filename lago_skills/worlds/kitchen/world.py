@@ -1,0 +1,78 @@
+"""Franka Kitchen as a world."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, cast
+
+import gymnasium
+
+from lago_skills.core import Task
+from lago_skills.errors import StudyError
+from lago_skills.worlds.grounding import Grounding
+from lago_skills.worlds.kitchen.grounding import KitchenGrounding
+from lago_skills.worlds.kitchen.subtasks import subtasks_of
+from lago_skills.worlds.kitchen.tasks import GROUPS, KITCHEN_TASKS
+from lago_skills.worlds.world import Demonstrator, Env, EpisodeSoFar, Provenance, World
+
+PACKAGE = "gymnasium-robotics"
+
+
+class KitchenWorld(World):
+    """Seven things to move, alone and in sequences; a task is solved when each of its things has been where it shall be."""
+
+    name = "kitchen"
+    groups: Mapping[str, tuple[str, ...]] = GROUPS
+    tasks: Mapping[str, Task] = KITCHEN_TASKS
+    grounding: Grounding = KitchenGrounding()
+
+    def make(self, task: str, *, reward: str = "sparse", rendered: bool = False) -> Env:
+        """An environment of a task; single subtasks start with the arm elsewhere and other things already moved, as they do in a sequence.
+
+        Rewards are 1 for each subtask that a step finishes.
+
+        Raises:
+            StudyError: no such task or reward, or the package that the kitchen comes from is not installed.
+        """
+        (known,) = self.find([task])
+        if reward != "sparse":
+            raise StudyError(f"found reward {reward!r}; expected sparse, the only one that the kitchen has; correct it")
+        try:
+            from lago_skills.worlds.kitchen.env import Kitchen
+
+            subtasks = subtasks_of(known.id)
+            env = Kitchen(subtasks, varied=len(subtasks) == 1, render_mode="rgb_array" if rendered else None)
+        except ImportError as error:
+            raise StudyError(
+                f"world 'kitchen': found no {PACKAGE} here ({error}); expected it; install it with: pip install 'lago-skills[kitchen]'"
+            ) from error
+        return cast("Env", gymnasium.wrappers.TimeLimit(env, known.horizon_steps))
+
+    def success(self, so_far: EpisodeSoFar) -> bool:
+        """Whether all subtasks have been done."""
+        return bool(so_far.infos[-1]["success"])
+
+    @property
+    def success_text(self) -> str:
+        """As published evaluations count."""
+        return "every subtask's object has been within 0.3 of its goal"
+
+    def demonstrator_in(self, task: str, env: Env) -> Demonstrator:
+        """A hand led along way points, which looks at the simulator."""
+        from lago_skills.worlds.kitchen.demonstrator import Demonstrator as Shown
+        from lago_skills.worlds.kitchen.env import Kitchen
+
+        return Shown(cast("Kitchen", env.unwrapped))
+
+    def provenance(self, task: str) -> Provenance:
+        """The package and this demonstrator."""
+        try:
+            requirement = f"{PACKAGE}=={version(PACKAGE)}"
+        except PackageNotFoundError:
+            requirement = PACKAGE
+        return Provenance("damped least squares along way points (lago_skills.worlds.kitchen)", (requirement,))
+
+    def spec(self) -> dict[str, Any]:
+        """Its registered name."""
+        return {"use": self.name}
