@@ -33,6 +33,7 @@ MARGIN = 0.02
 """Radians that the arm keeps off the ends of its joints."""
 OPEN, CLOSED = 1.0, -1.0
 X, Y, Z = np.eye(3)
+HINGE_PLACE = np.array([-0.224, 0.710, 2.600])
 AHEAD = np.stack([Z, X, Y], axis=1)
 """The gripper points to the wall, its fingers open to the left and right."""
 AHEAD_UPRIGHT = np.stack([-X, Z, Y], axis=1)
@@ -163,11 +164,24 @@ def _slide_cabinet(hand: Hand) -> Motion:
 
 
 def _hinge_cabinet(hand: Hand) -> Motion:
-    yield from hand.grasp("hinge_cabinet", AHEAD)
-    for _ in range(80):
-        angle = hand.joint(HINGE)
-        pull = np.array([np.sin(angle), -np.cos(angle), 0.0])
-        yield hand.toward(hand.handle("hinge_cabinet") + 0.12 * pull, _about(Z, 0.7 * angle) @ AHEAD, CLOSED)
+    """Drawn open by its handle; where that gets stuck, let go and pushed on from inside."""
+    if hand.joint(HINGE) < 0.4:
+        yield from hand.grasp("hinge_cabinet", AHEAD)
+        best, since = hand.joint(HINGE), 0
+        while since < 12:
+            angle = hand.joint(HINGE)
+            best, since = (angle, 0) if angle > best + 0.02 else (best, since + 1)
+            pull = np.array([np.sin(angle), -np.cos(angle), 0.0])
+            yield hand.toward(hand.handle("hinge_cabinet") + 0.12 * pull, _about(Z, 0.7 * angle) @ AHEAD, CLOSED)
+    yield from hand.go(lambda: _of_door(hand, -0.44, -0.20), AHEAD, OPEN, 0.04, 15)
+    yield from hand.go(lambda: _of_door(hand, -0.44, 0.08), AHEAD, CLOSED, 0.04, 15)
+    for _ in range(40):
+        yield hand.toward(_of_door(hand, -0.30, -0.06), AHEAD, CLOSED)
+
+
+def _of_door(hand: Hand, along: float, out: float) -> Vector:
+    """(3,) a point of the hinged door's frame: along it from its hinge, and out of its plane."""
+    return HINGE_PLACE + _about(Z, hand.joint(HINGE)) @ np.array([along, out, 0.0])
 
 
 MOTIONS: dict[str, Callable[[Hand], Motion]] = {
