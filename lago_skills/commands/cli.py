@@ -170,6 +170,9 @@ def _numbers(text: str) -> list[int]:
 def main(arguments: list[str], run_stages: StageRunner) -> int:
     """Run one command; returns the exit code: 0 done, 2 something the reader can fix."""
     options = parser().parse_args(arguments)
+    for folder in (options.root.resolve(), Path.cwd()):  # whatever of one's own an import path names
+        if str(folder) not in sys.path:
+            sys.path.append(str(folder))
     try:
         return _run(options, run_stages)
     except LagoError as error:
