@@ -313,10 +313,16 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("task", "method", "steps", "seed", "success", "episodes")
+    table = Table("task", "method", "steps", "seed", "success", "episodes", "led by")
     for row in rows:
         seed = "" if row["seed"] is None else str(row["seed"])
         table.add_row(
-            row["task"], row["method"], f"{row['steps']:,}", seed, f"{row['success']:.2f}", str(row["episodes"])
+            row["task"],
+            row["method"],
+            f"{row['steps']:,}",
+            seed,
+            f"{row['success']:.2f}",
+            str(row["episodes"]),
+            row.get("leader") or "",
         )
     Console().print(table)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -304,12 +305,16 @@ def problems(data: RawDataset, config: SourceConfig, sizes: Sizes | None = None)
             text = f"data {data.name!r}, episode {number}: no step whose outcome is known; such episodes are left out"
         except DataError as error:
             text = str(error)
-        kind = text.partition(": ")[2].split(" at index", 1)[0]
-        known = next((key for key in counts if key.partition(": ")[2].split(" at index", 1)[0] == kind), text)
+        known = next((key for key in counts if _kind(key) == _kind(text)), text)
         counts[known] = counts.get(known, 0) + 1
     if not data.episodes:
         return [f"data {data.name!r}: found no episodes; expected some; collect or download it again"]
     return [text if n == 1 else f"{text} (and {n - 1} more episodes)" for text, n in counts.items()]
+
+
+def _kind(problem: str) -> str:
+    """A problem without its place and its numbers."""
+    return re.sub(r"-?\d[\d.e+-]*", "#", problem.partition(": ")[2].split(" at index", 1)[0])
 
 
 def notes(data: RawDataset, source_task: str | None = None) -> list[str]:
