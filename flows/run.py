@@ -95,6 +95,9 @@ def run_stage(space: Workspace, stage: str, executor: Executor) -> dict[str, Man
             progress.update,
             lambda call, _: progress.finish(call.name, totals[call.name]),
         )
+    for name, manifest in zip(totals, manifests, strict=True):
+        for note in manifest.summary.get("notes", ()):
+            say(f"{stage:<9} {name}: {note}")
     return dict(zip(totals, manifests, strict=True))
 
 

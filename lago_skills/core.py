@@ -85,6 +85,8 @@ class Vocabulary:
     """How steps in words may end; none where plans in words cannot be followed by anchors."""
     optional: tuple[str, ...] = ()
     """Anchors that a task may lack; their coordinates are then 0 at all times."""
+    largest_offset: float = 1.0
+    """No part of a step's offset from its anchor is larger."""
 
     def __post_init__(self) -> None:
         """Check the number of coordinates; without anchors it is 0.

@@ -17,7 +17,7 @@ from lago_skills.errors import PlanError
 
 MAX_STEPS, MAX_CONDITIONS, MAX_ABOUT = 12, 24, 2
 MAX_SENTENCE_CHARS = 500
-MAX_OFFSET, MAX_THRESHOLD = 1.0, 1e6
+MAX_THRESHOLD = 1e6
 SAME_WORDS = 1e-5
 """Cosines that differ by less are of the same sentence."""
 COUNT = {2: "two", 3: "three"}
@@ -221,7 +221,7 @@ def _target(raw: Any, vocabulary: Vocabulary) -> Target | None:
         raise PlanError(
             f"found target {_short(raw)}; expected an anchor ({', '.join(vocabulary.anchors)}) and an offset of {COUNT[size]} numbers"
         )
-    numbers = [_number(value, "a part of the offset", MAX_OFFSET) for value in cast("list[Any]", offset)]
+    numbers = [_number(value, "a part of the offset", vocabulary.largest_offset) for value in cast("list[Any]", offset)]
     return Target(anchor=anchor, offset=tuple(numbers))
 
 

@@ -163,6 +163,40 @@ def test_arrays_of_several_environments_side_by_side(tmp_path: Path) -> None:
     assert "environment" in data.ends
 
 
+def test_arrays_of_episodes_one_below_another(tmp_path: Path) -> None:
+    """(E, T, ...), the shorter ones filled with zeros: lengths say which steps are steps, and without them nothing is guessed."""
+    several = [one(3, 0, "terminated"), one(5, 1, "truncated"), one(2, 2, "terminated")]
+
+    def filled(values: list[Any]) -> Any:
+        return np.stack(
+            [np.concatenate([each, np.zeros((5 - len(each), *each.shape[1:]), each.dtype)]) for each in values]
+        )
+
+    def at_end(each: Recording, flag: bool) -> Any:
+        return np.arange(len(each.actions)) == (len(each.actions) - 1 if flag else -1)
+
+    arrays = {
+        "observations": filled([each.observations[:-1] for each in several]),
+        "next_observations": filled([each.observations[1:] for each in several]),
+        "actions": filled([each.actions for each in several]),
+        "rewards": filled([each.rewards for each in several]),
+        "terminals": filled([at_end(each, each.terminated) for each in several]),
+        "timeouts": filled([at_end(each, each.truncated) for each in several]),
+        "infos/success": filled([each.success for each in several]),
+    }
+    source = SourceConfig(path=str(tmp_path / "x.npz"), task="go", rewards="recorded", action_range=(BOX.low, BOX.high))
+    np.savez(tmp_path / "x.npz", **arrays)
+    with pytest.raises(DataError, match=r"found zeros at the end of episode 0.*'lengths' of the episodes \(E,\)"):
+        read(source, Path())
+    arrays["lengths"] = np.array([3, 5, 2])  # the remedy
+    np.savez(tmp_path / "x.npz", **arrays)
+    assert_the_same(LAYOUTS["d4rl"], source, several, BOX)
+    del arrays["lengths"], arrays["next_observations"]
+    np.savez(tmp_path / "x.npz", **arrays)
+    with pytest.raises(DataError, match=r"shape \(3, 5, 3\), and nothing that says which axis is time; .* 'lengths'"):
+        read(source, Path())
+
+
 def test_parts_of_observations_are_named(tmp_path: Path) -> None:
     several = [one(3, 0, "terminated")]
     source = LAYOUTS["goal hdf5"].write(tmp_path, several, BOX)

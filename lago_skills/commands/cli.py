@@ -170,6 +170,9 @@ def _numbers(text: str) -> list[int]:
 def main(arguments: list[str], run_stages: StageRunner) -> int:
     """Run one command; returns the exit code: 0 done, 2 something the reader can fix."""
     options = parser().parse_args(arguments)
+    for folder in (options.root.resolve(), Path.cwd()):  # whatever of one's own an import path names
+        if str(folder) not in sys.path:
+            sys.path.append(str(folder))
     try:
         return _run(options, run_stages)
     except LagoError as error:
@@ -310,10 +313,16 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("task", "method", "steps", "seed", "success", "episodes")
+    table = Table("task", "method", "steps", "seed", "success", "episodes", "led by")
     for row in rows:
         seed = "" if row["seed"] is None else str(row["seed"])
         table.add_row(
-            row["task"], row["method"], f"{row['steps']:,}", seed, f"{row['success']:.2f}", str(row["episodes"])
+            row["task"],
+            row["method"],
+            f"{row['steps']:,}",
+            seed,
+            f"{row['success']:.2f}",
+            str(row["episodes"]),
+            row.get("leader") or "",
         )
     Console().print(table)

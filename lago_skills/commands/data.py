@@ -22,7 +22,7 @@ from lago_skills.data.config import SourceConfig
 from lago_skills.data.episodes import EPISODES_FILE, load_episodes, save_episodes
 from lago_skills.data.files.raw import RawDataset, RawEpisode
 from lago_skills.data.read_source import read, source_hash
-from lago_skills.data.sources import constant_entries, problems, success_steps
+from lago_skills.data.sources import constant_entries, notes, problems, success_steps
 from lago_skills.errors import ArtifactMissing, DataError, StudyError
 from lago_skills.stages.workspace import Workspace
 from lago_skills.study import Study, load_study, study_path
@@ -142,6 +142,7 @@ def show(what: str, root: Path, settings: Sequence[str] = ()) -> tuple[list[Row]
         **_totals(rows),
         "constant_entries": constant_entries(data),
         "problems": problems(data, config),
+        "notes": notes(data, config.source_task),
         "success_rule": _rule(data, config),
         "block": _block(data, config, list(by_task)),
     }
@@ -378,9 +379,9 @@ def _print_table(rows: list[Row], summary: Row) -> None:
     if rows:
         console.print(table)
     for name, value in summary.items():
-        if name == "problems":
-            for problem in value:
-                console.print(f"problem: {problem}", markup=False, highlight=False)
+        if name in ("problems", "notes"):
+            for text in value:
+                console.print(f"{name[:-1]}: {text}", markup=False, highlight=False)
         elif name == "block":
             console.print(f"\n{value}", markup=False, highlight=False, soft_wrap=True)
         elif value not in (None, []):

@@ -185,6 +185,8 @@ def _horizon_lines(config: GymConfig, shown: Look) -> list[str]:
     spec = registered_spec(config.id or "")
     if spec is not None and spec.max_episode_steps:
         return [f"horizon_steps = {spec.max_episode_steps}  # its own limit of steps"]
+    if shown.truncated == len(shown.lengths) and len(set(shown.lengths)) == 1:
+        return [f"horizon_steps = {shown.lengths[0]}  # it cut every random episode after so many steps"]
     return [
         f"horizon_steps = {max(200, max(shown.lengths))}  # TODO it declares no limit of steps; episodes are cut after so many"
     ]

@@ -247,6 +247,10 @@ def _export(space: Workspace, options: argparse.Namespace) -> None:
     missing = _missing(space, options)
     export_requests(missing, options.export, options.model)
     _say(f"{len(missing)} open requests written to {options.export}")
+    if space.study.gym is not None and not space.scenes.exists():
+        _say(
+            f"the ranges in them are those that the study declares; measured ones, of starts and demonstrations, come with: lago plan {space.study_file} --scenes, before --export"
+        )
 
 
 def _import(space: Workspace, options: argparse.Namespace) -> None:
@@ -255,7 +259,8 @@ def _import(space: Workspace, options: argparse.Namespace) -> None:
     planner = plan.planner(space)
     n = import_responses(options.import_, _missing(space, options), planner.transcripts, options.model, options.source)
     left = _missing(space, options)
-    _say(f"{n} answers recorded; {len(left)} requests are open now")
+    then = f"; next: lago plan {space.study_file}" if not left else ""
+    _say(f"{n} answers recorded; {len(left)} requests are open now{then}")
     for task_plan in plan.plans(space).values():
         if task_plan.versions and task_plan.open_repair is not None:
             wrong = "; ".join(finding.line() for finding in task_plan.versions[-1].findings)

@@ -47,14 +47,15 @@ def read_npz(path: Path, config: SourceConfig) -> RawDataset:
     """
     try:
         with np.load(path, allow_pickle=False) as stored:
-            arrays = flat_arrays(stored.files, stored.__getitem__, str(path), config)
+            names = stored.files
+            arrays = flat_arrays(names, stored.__getitem__, str(path), config)
     except (OSError, ValueError, KeyError, EOFError, BadZipFile, AttributeError) as error:
         objects = "Object arrays" in str(error)
         what = "holds Python objects, which are never unpickled" if objects else f"cannot be read ({error})"
         raise DataError(
             f"data {str(path)!r} {what}; expected plain arrays of numbers, as np.savez writes them; write the file again"
         ) from error
-    episodes, ends = split(arrays, str(path), config.task_key, config.info)
+    episodes, ends = split(arrays, str(path), config.task_key, config.info, names)
     start = int(arrays[ACTION_START]) if ACTION_START in arrays else 0
     return RawDataset(str(path), "npz", episodes, action_range(arrays), action_start=start, ends=ends)
 

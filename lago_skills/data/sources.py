@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -150,8 +151,11 @@ def success_steps(raw: RawEpisode, config: SourceConfig, where: str) -> tuple[bo
         succeeded = bool(n and raw.rewards[-1] > 0)
         return succeeded, n - 1 if succeeded else None
     entry = rule.name.replace(".", "/")
-    if rule.kind == "info" and entry not in raw.infos and entry in SUCCESS_NAMES and raw.success is not None:
-        return raw.success, None
+    if rule.kind == "info" and entry not in raw.infos and entry in SUCCESS_NAMES:  # one thing by two names
+        if raw.success is not None:
+            return raw.success, None
+        if raw.success_record is not None and not rule.last_step:
+            return _recorded(raw, where)
     rewards = np.zeros(n) if raw.rewards is None else raw.rewards
     try:
         steps = np.flatnonzero(rule.steps(rewards, raw.infos, terminated=raw.terminated, truncated=raw.truncated))
@@ -301,12 +305,30 @@ def problems(data: RawDataset, config: SourceConfig, sizes: Sizes | None = None)
             text = f"data {data.name!r}, episode {number}: no step whose outcome is known; such episodes are left out"
         except DataError as error:
             text = str(error)
-        kind = text.partition(": ")[2].split(" at index", 1)[0]
-        known = next((key for key in counts if key.partition(": ")[2].split(" at index", 1)[0] == kind), text)
+        known = next((key for key in counts if _kind(key) == _kind(text)), text)
         counts[known] = counts.get(known, 0) + 1
     if not data.episodes:
         return [f"data {data.name!r}: found no episodes; expected some; collect or download it again"]
     return [text if n == 1 else f"{text} (and {n - 1} more episodes)" for text, n in counts.items()]
+
+
+def _kind(problem: str) -> str:
+    """A problem without its place and its numbers."""
+    return re.sub(r"-?\d[\d.e+-]*", "#", problem.partition(": ")[2].split(" at index", 1)[0])
+
+
+def notes(data: RawDataset, source_task: str | None = None) -> list[str]:
+    """What happens to episodes of a source that is no fault of theirs, each in a sentence."""
+    short = [
+        raw
+        for raw in data.episodes
+        if source_task in (None, raw.task) and 0 < len(raw.observations) == len(raw.actions)
+    ]
+    if not short:
+        return []
+    return [
+        f"the last action of {len(short)} episodes is left out, since nothing says what it led to; with 'next_observations', or one observation more than actions, it is kept"
+    ]
 
 
 def constant_entries(data: RawDataset) -> list[int]:

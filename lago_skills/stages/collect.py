@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from lago_skills.artifacts.folder import ArtifactWriter, verify
 from lago_skills.artifacts.workers import Progress
@@ -13,14 +15,17 @@ from lago_skills.data.config import SourceConfig
 from lago_skills.data.episodes import EPISODES_FILE, load_episodes, save_episodes
 from lago_skills.data.files.raw import RawDataset
 from lago_skills.data.read_source import read, source_hash
-from lago_skills.data.sources import Sizes, episodes_of
+from lago_skills.data.sources import Sizes, episodes_of, notes
 from lago_skills.errors import DataError, StudyError
 from lago_skills.stages.job import Job
 from lago_skills.stages.workspace import Workspace
 from lago_skills.study import CollectConfig, Study
+from lago_skills.worlds.grounding import Grounding
 from lago_skills.worlds.seeds import DEMO_SEED, DEMOS_PER_SEED
 from lago_skills.worlds.world import World
 
+MARGIN = 0.25
+"""Features may leave their declared ranges by such a share of them before anybody wonders."""
 VERSION = 1
 
 
@@ -56,10 +61,16 @@ def _job(study: Study, task: Task, root: Path, folder: Path) -> Job:
         if n_scripted:
             world.check_success()
             shown, n_tried = demonstrations(world, task, n_scripted, config, study.seed, progress)
-        given = from_sources(sources, root, task, _sizes(world), progress, n_scripted=len(shown))
+        said: list[str] = []
+        given = from_sources(sources, root, task, _sizes(world), progress, n_scripted=len(shown), say=said.append)
+        recorded = [episode for _, episodes in given for episode in episodes]
+        said += _out_of_range(recorded, world.grounding)
         _write(writer, task, shown, n_tried, given, study.gym.success if study.gym is not None else None)
+        if said:
+            writer.summary["notes"] = list(dict.fromkeys(said))
 
-    return Job("collect", task.id, folder, recipe, max(n_scripted, 1), "episodes", make)
+    total, unit = (n_scripted, "episodes") if n_scripted else (len(sources), "sources")
+    return Job("collect", task.id, folder, recipe, max(total, 1), unit, make)
 
 
 def _sizes(world: World) -> Sizes:
@@ -75,6 +86,22 @@ def recorded(study: Study, task: Task, root: Path) -> list[Episode]:
     sources = [(source.name, source) for source in study.sources(task)]
     given = from_sources(sources, root, task, _sizes(study.load_world()), lambda done, note: None)
     return [episode for _, episodes in given for episode in episodes]
+
+
+def _out_of_range(episodes: Sequence[Episode], grounding: Grounding) -> list[str]:
+    """Features that leave their declared ranges by far, as those of a recording do whose entries come in another order."""
+    if not episodes:
+        return []
+    values = np.concatenate([grounding.read(each.observations).values for each in episodes])
+    said: list[str] = []
+    for number, feature in enumerate(grounding.vocabulary.features):
+        low, high, room = values[:, number].min(), values[:, number].max(), MARGIN * (feature.high - feature.low)
+        if np.isfinite(room) and (low < feature.low - room or high > feature.high + room):
+            said.append(
+                f"feature {feature.name!r} goes from {low:.4g} to {high:.4g} in recorded episodes, and from {feature.low:g} to {feature.high:g} as the study declares; see that their observations "
+                "hold the same entries in the same order as the environment's, or correct its range"
+            )
+    return said
 
 
 def _recipe_of(source: SourceConfig) -> dict[str, Any]:
@@ -147,20 +174,24 @@ def from_sources(
     sizes: Sizes,
     progress: Progress,
     n_scripted: int = 0,
+    say: Callable[[str], object] = str,
 ) -> list[tuple[str, list[Episode]]]:
-    """The episodes of a task in each data source, beside the SHA-256 of its data; sources come with theirs.
+    """The episodes of a task in each data source, beside the SHA-256 of its data; sources come with theirs. `say` hears what is left out.
 
     Raises:
         DataError: an episode cannot be used, or there is none, and no scripted one beside them.
     """
     given: list[tuple[str, list[Episode]]] = []
     n_collected = n_scripted
-    for sha256, source in sources:
+    for number, (sha256, source) in enumerate(sources, start=1):
         alone = len(sources) == 1 and not n_scripted
-        of_source = from_source(read(source, root), source, task, sizes, alone=alone)
+        data = read(source, root)
+        of_source = from_source(data, source, task, sizes, alone=alone)
+        for note in notes(data, source.source_task) if of_source else ():
+            say(f"{source.name}: {note}")
         given.append((sha256, of_source))
         n_collected += len(of_source)
-        progress(n_collected, f"{len(of_source)} episodes of {source.name}")
+        progress(n_scripted or number, f"{len(of_source)} episodes of {source.name}")
     if not n_collected:
         raise DataError(
             f"task {task.id!r}: found no episode in {', '.join(source.name for _, source in sources)}; expected some; add data "

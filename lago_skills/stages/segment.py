@@ -107,6 +107,15 @@ def jobs(space: Workspace) -> list[Job]:
         progress(1, f"{len(segments)} segments")
         sentences = [step.sentence for book in books.values() for step in book.steps]
         _write(writer, segments, list(dict.fromkeys([*sentences, *names.words])), progress)
+        shown = {segment.skill for segment in segments}
+        lacking = [
+            f"no step of the demonstrations of {name!r} is of {sentence!r}, so no skill is made of it"
+            for name in planned
+            for sentence in dict.fromkeys(step.sentence for step in books[name].steps)
+            if sentence not in shown
+        ]
+        if lacking:
+            writer.summary["notes"] = lacking
 
     recipe: dict[str, Any] = {
         "stage": "segment",

@@ -60,13 +60,14 @@ def read_hdf5(path: Path, config: SourceConfig) -> RawDataset:
             if groups := groups_of(file):
                 episodes, ends = read_groups(groups, str(path), config.task_key, config.observations, config.info)
                 return RawDataset(str(path), "hdf5", episodes, ends=ends)
-            arrays = flat_arrays(_datasets(file), lambda key: _array(file, key), str(path), config)
+            names = _datasets(file)
+            arrays = flat_arrays(names, lambda key: _array(file, key), str(path), config)
     except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
         raise DataError(
             f"data {str(path)!r} cannot be read ({error}); expected HDF5 as d3rlpy's dump writes it, or flat arrays; write "
             "or download the file again"
         ) from error
-    episodes, ends = split(arrays, str(path), config.task_key, config.info)
+    episodes, ends = split(arrays, str(path), config.task_key, config.info, names)
     start = int(arrays[ACTION_START]) if ACTION_START in arrays else 0
     return RawDataset(str(path), "hdf5", episodes, action_range(arrays), action_start=start, ends=ends)
 

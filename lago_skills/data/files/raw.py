@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -67,6 +67,11 @@ class RawDataset:
 
 
 NEEDED = "observations (N, S), actions (N, A), perhaps rewards (N,), and lengths (E,) or terminals (N,)"
+MANY = 30
+"""Longer lists of names are cut."""
+PARTED = (
+    ", or, where each part of the observation has an array of its own, name them with observations = [...] in [[data]]"
+)
 FIRST_SUCCESS = "success_step"
 """Number of the action that first succeeded, one per episode; -1 where none did or nobody recorded which."""
 ACTION_LOW, ACTION_HIGH, ACTION_START = "action_low", "action_high", "action_start"
@@ -94,13 +99,18 @@ def wanted(name: str, task_key: str, info: tuple[str, ...] = ()) -> bool:
 
 
 def split(
-    arrays: dict[str, NDArray[Any]], name: str, task_key: str, info: tuple[str, ...] = ()
+    arrays: dict[str, NDArray[Any]],
+    name: str,
+    task_key: str,
+    info: tuple[str, ...] = (),
+    present: Collection[str] = (),
 ) -> tuple[tuple[RawEpisode, ...], tuple[str, ...]]:
     """Episodes of arrays laid end to end, and the fields that their ends were read from.
 
     This package's own form, D4RL's, the first version of d3rlpy's, a replay buffer's. N rows over E episodes. `lengths` counts actions;
     observations may then have one row more per episode. Optional: `next_observations` (N, S); records of success, per step or one per
-    episode; `seeds` and the tasks' names, one entry per episode. `data.ends` says where episodes end.
+    episode; `seeds` and the tasks' names, one entry per episode. `data.ends` says where episodes end. `present` are the names of all arrays of the
+    file, for messages.
 
     Raises:
         DataError: an array is missing, or fields disagree.
@@ -108,7 +118,8 @@ def split(
     missing = [key for key in ("observations", "actions") if key not in arrays]
     if missing:
         raise DataError(
-            f"data {name!r}: found no array {missing[0]!r} among {sorted(arrays)}; expected {NEEDED}; rename or add it"
+            f"data {name!r}: found no array {missing[0]!r} among {sorted(present or arrays)[:MANY]}; expected {NEEDED}; rename or add it"
+            + ("" if missing[0] == "actions" else PARTED)
         )
     n_rows = len(arrays["actions"])
     ends = episode_ends(arrays, name, n_rows, NEEDED)

@@ -93,7 +93,7 @@ class GymConfig(_Section):
     """Points of two or three entries that steps may head for, the acting point first; `goal` is where a task wants things."""
     anchor_unit: str = "m"
     anchor_range: float = Field(default=1.0, gt=0)
-    """How far anchors are usually apart, in that unit: what headings are divided by."""
+    """How far anchors are usually apart, in that unit: what headings are divided by. Offsets in plans are at most ten times as large."""
     grounding: str | None = None
     """Instead of names, the import path of a class with the methods of `lago_skills.worlds.grounding.Grounding`; with a method `flatten(raw)`
     it computes the (S,) observation from what the environment returns."""

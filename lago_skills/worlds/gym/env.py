@@ -101,6 +101,13 @@ class EndsSparse(gymnasium.Wrapper[Any, Any, Any, Any]):
         return observation, float(solved), terminated or solved, truncated and not solved, info
 
 
+def adapted_inside(env: gymnasium.Env[Any, Any] | None) -> Adapted | None:
+    """The environment behind codecs that others are wrapped around; None where there is none."""
+    while env is not None and not isinstance(env, Adapted):
+        env = env.env if isinstance(env, gymnasium.Wrapper) else None
+    return env
+
+
 def as_number(reward: SupportsFloat | Sequence[float] | NDArray[Any]) -> float:
     """A reward as a number; arrays and lists of one count as that one.
 

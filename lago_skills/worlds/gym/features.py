@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 Reference = int | str
 """An entry of the flat observation by number; or entries of a part: `goal`, `goal[0]`, `goal[0:2]`."""
 _NAMED = re.compile(r"(?P<name>[\w/-]+)(?:\[(?P<start>\d+)(?::(?P<stop>\d+))?\])?")
+REACH = 10.0
+"""Offsets of plans are at most so many times as large as anchors are usually apart."""
 LARGEST_INPUT = 10.0
 """What the decoder sees of an entry that no feature names: symmetric logarithm, at most this."""
 
@@ -128,6 +130,8 @@ class NamedFeatures(Grounding):
                 f"[{section}.features.NAME], or name a class with {section}.grounding"
             )
         self.observation_size, self.action_space, self.world = observations.size, action_space, world
+        self.observation_parts = observations.names
+        """Name and size of each part of the observation, in order."""
         self._points = {name: _point(f"{section}.anchors.{name}", each, observations) for name, each in anchors.items()}
         if len({len(point) for point in self._points.values()}) > 1:
             sizes = {name: len(point) for name, point in self._points.items()}
@@ -150,6 +154,7 @@ class NamedFeatures(Grounding):
             tuple(self._points),
             size,
             anchor_unit,
+            largest_offset=max(1.0, REACH * anchor_range),
         )
         self.heading_size = 2 * size
         self.nouns = nouns or Nouns()

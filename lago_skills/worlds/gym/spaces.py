@@ -126,6 +126,11 @@ class ObservationCodec:
         """S."""
         return sum(part.size for part in self.parts)
 
+    @property
+    def names(self) -> tuple[tuple[str, int], ...]:
+        """Name and size of each part, in order."""
+        return tuple((part.name, part.size) for part in self.parts)
+
     def flat(self, observation: Any) -> NDArray[Any]:
         """(S,) numbers of one observation, float64 where the environment's are and else float32.
 

@@ -16,7 +16,7 @@ from lago_skills.errors import RenderingUnavailable, StudyError
 from lago_skills.worlds.config import OwnTask
 from lago_skills.worlds.grounding import Grounding, check_actions
 from lago_skills.worlds.gym.config import GymConfig
-from lago_skills.worlds.gym.env import Adapted, EndsSparse
+from lago_skills.worlds.gym.env import Adapted, EndsSparse, adapted_inside
 from lago_skills.worlds.gym.features import NamedFeatures
 from lago_skills.worlds.gym.look import look
 from lago_skills.worlds.gym.make import load_grounding, load_policy, make_environment, registered_spec
@@ -293,7 +293,7 @@ class GymWorld(World):
         Raises:
             StudyError: it cannot be imported.
         """
-        return self._demonstrator(task, _adapted_inside(env))
+        return self._demonstrator(task, adapted_inside(env))
 
     def _demonstrator(self, task: str, env: Adapted | None) -> Demonstrator | None:
         path = self._own[task].demonstrator or self.config.demonstrator
@@ -329,9 +329,3 @@ def _declared_actions(config: GymConfig) -> ActionSpace | None:
 
 def _parts(observations: ObservationCodec) -> str:
     return ", ".join(f"{part.name} ({part.size})" for part in observations.parts)
-
-
-def _adapted_inside(env: Env | None) -> Adapted | None:
-    while env is not None and not isinstance(env, Adapted):
-        env = env.env if isinstance(env, gymnasium.Wrapper) else None
-    return env
