@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import mujoco
+import mujoco as _mujoco
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
@@ -20,6 +20,7 @@ from scipy.spatial.transform import Rotation
 from lago_skills.worlds.kitchen.env import Kitchen
 from lago_skills.worlds.kitchen.kinematics import HANDLES, HINGE, KNOBS, MICROWAVE, handles
 
+mujoco: Any = _mujoco
 Vector = NDArray[np.float64]
 Motion = Iterator[Vector]
 

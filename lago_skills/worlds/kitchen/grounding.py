@@ -96,14 +96,14 @@ class KitchenState:
         pairs = np.stack([near, left], axis=2).reshape(len(place), -1)
         return np.concatenate([place, self._opening[:, :1], pairs], axis=1)
 
-    @cached_property
+    @property
     def anchors(self) -> NDArray[np.float64]:
         """(B, 15, 3) gripper, handles and where they shall be."""
         place, _ = self._hand
         goals = np.broadcast_to(GOALS, (len(place), *GOALS.shape))
         return np.concatenate([place[:, None], self._handles, goals], axis=1)
 
-    @cached_property
+    @property
     def moved(self) -> NDArray[np.float64]:
         """(B, 15) metres that each anchor moved in the last control step, by the velocities of the joints."""
         before = self._rows[:, :N_JOINTS] - STEP_S * self._rows[:, 9 : 9 + N_JOINTS]

@@ -25,9 +25,10 @@ def _sampled() -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
     rng = np.random.default_rng(SEED)
     pairs = list(itertools.permutations(SUBTASKS, 2))
     fours = [each for each in itertools.permutations(SUBTASKS, 4) if each not in PUBLISHED]
-    few = [pairs[i] for i in rng.choice(len(pairs), N_PAIRS, replace=False)]
-    many = [fours[i] for i in rng.choice(len(fours), N_FOURS - len(PUBLISHED) + N_SEALED, replace=False)]
-    return few, many
+    n_fours = N_FOURS - len(PUBLISHED) + N_SEALED
+    few: list[int] = rng.choice(len(pairs), N_PAIRS, replace=False).tolist()
+    many: list[int] = rng.choice(len(fours), n_fours, replace=False).tolist()
+    return [pairs[i] for i in few], [fours[i] for i in many]
 
 
 _PAIRS, _FOURS = _sampled()
