@@ -117,7 +117,7 @@ def test_tasks_are_single_pairs_and_fours() -> None:
     assert world.groups["fours"][: len(PUBLISHED)] == tuple(".".join(each) for each in PUBLISHED)
     assert not set(world.groups["fours"]) & set(world.groups["sealed"])
     assert world.tasks["microwave.kettle.bottom-burner.light-switch"].horizon_steps == 280
-    with pytest.raises(StudyError, match="found task 'microwave.microwave'"):
+    with pytest.raises(StudyError, match=r"found task 'microwave\.microwave'"):
         world.make("microwave.microwave")
     with pytest.raises(StudyError, match="found reward 'dense'; expected sparse"):
         world.make("microwave", reward="dense")
