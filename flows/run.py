@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,10 @@ from lago_skills.stages.job import Job
 from lago_skills.stages.workspace import Workspace, exclusive, open_workspace
 
 R = TypeVar("R")
+
+
+QUICK = ("plan", "build")
+"""Stages of a second: alone, they do without a server, whose start takes far longer in a new project."""
 
 
 def say(text: str) -> None:
@@ -124,7 +129,7 @@ def all_done(space: Workspace, stages: list[str]) -> bool:
 
 
 def run_stages(space: Workspace, stages: list[str], run: Callable[[], object]) -> None:
-    """Run flows with a Prefect server at hand; without a working loopback, the plain functions.
+    """Run flows with a Prefect server at hand; one quick stage, or any without a working loopback, as the plain functions.
 
     Raises:
         LagoError: what a stage raised.
@@ -142,8 +147,10 @@ def run_stages(space: Workspace, stages: list[str], run: Callable[[], object]) -
 
 
 def _run_held(space: Workspace, stages: list[str], run: Callable[[], object]) -> None:
-    if not loopback_works():
-        say("no loopback network here: running the stages without Prefect's server")
+    quick = len(stages) == 1 and stages[0] in QUICK and not os.environ.get("PREFECT_API_URL")
+    if quick or not loopback_works():
+        if not quick:
+            say("no loopback network here: running the stages without Prefect's server")
         for stage in stages:
             run_stage(space, stage, Processes())
         return
