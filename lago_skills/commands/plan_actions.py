@@ -126,11 +126,13 @@ def _lint(space: Workspace, options: argparse.Namespace) -> None:
     task = _target_task(options)
     tasks = [t.id for t in (*space.study.seen, *space.study.unseen)] if task == "all" else [task]
     lint(space, tasks, options.seeds, _say)
-    known = plan.plans(space)
+    known, linted = plan.plans(space), plan.planner(space).lint
     for name in tasks:
         task_plan = known[name]
         for number, version in enumerate(task_plan.versions, start=1):
-            score = "" if version.score is None else f", score {version.score:.2f}"
+            record = linted.get(version.transcript.id)
+            tried = version.score is not None and record is not None and record.rollouts
+            score = f", score {version.score:.2f}" if tried else ""  # nothing else says how good it is
             in_use = ", in use" if version is task_plan.chosen else ""
             _tell(
                 f"{name}, version {number} ({version.transcript.model}{score}{in_use}): {len(version.findings)} findings"

@@ -123,7 +123,7 @@ class Planner:
         known = self.lint.get(answer.id)
         logic = lint_words_form if self.form == "words" else lint_logic
         findings = reading.findings + logic(reading.playbook, vocabulary) + (known.findings if known else ())
-        return Version(answer, reading.playbook, findings, score=known.score if known and known.rollouts else None)
+        return Version(answer, reading.playbook, findings, score=known.score if known else None)
 
     def _chain(self, request: Request, task: Task, model: str | None) -> Plan:
         """First answer and repair of one model (or of whoever answered last)."""
