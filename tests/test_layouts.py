@@ -26,7 +26,8 @@ from lago_skills.data.sources import Sizes, episodes_of
 from lago_skills.errors import DataError
 from lago_skills.worlds.gym.read_spaces import read_actions
 from tests.conftest import ROOT
-from tests.layouts import LAYOUTS, Actions, Layout, Recording, baselines_3, lerobot_3, replay_buffer, survives
+from tests.layouts import LAYOUTS, baselines_3, lerobot_3, replay_buffer
+from tests.recordings import Actions, Layout, Recording, survives
 from tests.tables import never
 
 N_OBSERVED = 3

@@ -102,21 +102,22 @@ def _observations(group: Any, names: tuple[str, ...], entries: list[str], where:
     unknown = [entry for entry in entries if not isinstance(item.get(parse_part(entry).key), h5py.Dataset)]
     if not entries or unknown:
         raise DataError(
-            f"{where}: found observations of several parts, {_parts(item)}, and observations = {entries}; expected the names of those to join, in their "
+            f"{where}: found observations of several parts, {dataset_names(item)}, and observations = {entries}; expected the names of those to join, in their "
             "order; correct observations = [...] in [[data]]"
         )
     return joined_parts(lambda path: np.asarray(item["/".join(path)][()]), entries)
 
 
-def _parts(group: Any) -> list[str]:
-    parts: list[str] = []
+def dataset_names(group: Any) -> list[str]:
+    """Names of all arrays of a file or group, those in groups inside too."""
+    names: list[str] = []
 
     def visit(name: str, item: Any) -> None:
         if isinstance(item, h5py.Dataset):
-            parts.append(name)
+            names.append(name)
 
     group.visititems(visit)
-    return parts
+    return names
 
 
 def _steps(

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from lago_skills.core import Episode
 from lago_skills.data.config import SourceConfig
 from lago_skills.data.exchange import action_arrays, in_environment
-from lago_skills.data.files.episode_groups import groups_of, read_groups
+from lago_skills.data.files.episode_groups import dataset_names, groups_of, read_groups
 from lago_skills.data.files.flat import flat_arrays
 from lago_skills.data.files.raw import (
     ACTION_START,
@@ -60,7 +60,7 @@ def read_hdf5(path: Path, config: SourceConfig) -> RawDataset:
             if groups := groups_of(file):
                 episodes, ends = read_groups(groups, str(path), config.task_key, config.observations, config.info)
                 return RawDataset(str(path), "hdf5", episodes, ends=ends)
-            names = _datasets(file)
+            names = dataset_names(file)
             arrays = flat_arrays(names, lambda key: _array(file, key), str(path), config)
     except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
         raise DataError(
@@ -70,18 +70,6 @@ def read_hdf5(path: Path, config: SourceConfig) -> RawDataset:
     episodes, ends = split(arrays, str(path), config.task_key, config.info, names)
     start = int(arrays[ACTION_START]) if ACTION_START in arrays else 0
     return RawDataset(str(path), "hdf5", episodes, action_range(arrays), action_start=start, ends=ends)
-
-
-def _datasets(file: Any) -> list[str]:
-    """Names of all arrays of a file, those in groups too."""
-    names: list[str] = []
-
-    def visit(name: str, item: Any) -> None:
-        if isinstance(item, h5py.Dataset):
-            names.append(name)
-
-    file.visititems(visit)
-    return names
 
 
 def _array(file: Any, name: str) -> NDArray[Any]:

@@ -18,13 +18,12 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from lago_skills.worlds.kitchen.env import Kitchen
-from lago_skills.worlds.kitchen.kinematics import HANDLES, HINGE, KNOBS, MICROWAVE, handles
+from lago_skills.worlds.kitchen.kinematics import HANDLES, HINGE, KNOBS, MICROWAVE, STEP_S, handles
 
 mujoco: Any = _mujoco
 Vector = NDArray[np.float64]
 Motion = Iterator[Vector]
 
-STEP_S = 0.08
 FULL_SPEED = 2.0
 """Joint velocity of an action of 1, rad/s."""
 STIFFNESS = np.array([870.0] * 4 + [120.0] * 3)

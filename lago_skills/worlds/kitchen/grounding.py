@@ -10,11 +10,10 @@ from numpy.typing import NDArray
 
 from lago_skills.core import ActionSpace, Feature, Vocabulary, check_observations
 from lago_skills.worlds.grounding import AnchoredGrounding, Nouns, relations
-from lago_skills.worlds.kitchen.kinematics import HANDLES, N_JOINTS, OBJECTS, gripper, handles
+from lago_skills.worlds.kitchen.kinematics import HANDLES, N_JOINTS, OBJECTS, STEP_S, gripper, handles
 from lago_skills.worlds.kitchen.subtasks import SUBTASKS
 
 N_OBSERVED = 59
-STEP_S = 0.08
 SPEEDS = slice(39, 59)
 """(20,) velocities of the objects' joints; the kettle's are of its place and its turn."""
 FINGER_M = 0.04

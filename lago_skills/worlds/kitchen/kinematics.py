@@ -13,6 +13,8 @@ from scipy.spatial.transform import Rotation
 Points = NDArray[np.float64]  # (N, 3)
 
 N_JOINTS = 7
+STEP_S = 0.08
+"""A control step."""
 BASE = ((0.0, 0.0, 1.8), (0.707388, 0.0, 0.0, 0.706825))
 LINKS = (  # place and turn (w, x, y, z) of each link in the one before it; all joints turn about their own z
     ((0.0, 0.0, 0.333), (1.0, 0.0, 0.0, 0.0)),
