@@ -20,6 +20,8 @@ ARM_NOISE, FAR_ARM_NOISE = 0.05, 0.3
 """Radians by which each joint of the arm starts elsewhere; the second where starts are varied."""
 MOVED = 0.3
 """Where starts are varied, the share of other objects that are where their subtask wants them."""
+LINGER_STEPS = 20
+"""Where starts are varied, how long an episode goes on once all is done, so that it shows the hand let go and draw back."""
 
 
 class Kitchen(gymnasium.Env[NDArray[np.float64], NDArray[np.float64]]):
@@ -52,7 +54,7 @@ class Kitchen(gymnasium.Env[NDArray[np.float64], NDArray[np.float64]]):
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (N_OBSERVED,), np.float64)
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (9,), np.float64)
         self.done: set[str] = set()
-        self.n_steps = 0
+        self.n_steps = self.n_steps_done = 0
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -69,7 +71,7 @@ class Kitchen(gymnasium.Env[NDArray[np.float64], NDArray[np.float64]]):
             if self.varied and other not in self.subtasks and self.np_random.random() < MOVED:
                 qpos[9 + np.array(other.joints)] = other.goal
         robot.set_state(qpos, np.zeros_like(robot.init_qvel))
-        self.done, self.n_steps = set(), 0
+        self.done, self.n_steps, self.n_steps_done = set(), 0, 0
         return self._observe(robot._get_obs()), self._info()
 
     def step(self, action: NDArray[np.float64]) -> tuple[NDArray[np.float64], float, bool, bool, dict[str, Any]]:
@@ -83,7 +85,9 @@ class Kitchen(gymnasium.Env[NDArray[np.float64], NDArray[np.float64]]):
             if np.linalg.norm(objects[list(each.joints)] - np.array(each.goal)) < CLOSE_ENOUGH:
                 self.done.add(each.id)
         all_done = len(self.done) == len(self.subtasks)
-        return observation, float(len(self.done) - before), all_done, False, self._info()
+        self.n_steps_done += all_done
+        over = self.n_steps_done > (LINGER_STEPS if self.varied else 0)
+        return observation, float(len(self.done) - before), over, False, self._info()
 
     def render(self) -> Any:
         """A picture of the kitchen."""

@@ -26,6 +26,8 @@ class KitchenWorld(World):
     groups: Mapping[str, tuple[str, ...]] = GROUPS
     tasks: Mapping[str, Task] = KITCHEN_TASKS
     grounding: Grounding = KitchenGrounding()
+    ends_at_success = False
+    """The environment ends episodes itself: sequences once all is done, single subtasks a little later."""
 
     def make(self, task: str, *, reward: str = "sparse", rendered: bool = False) -> Env:
         """An environment of a task; single subtasks start with the arm elsewhere and other things already moved, as they do in a sequence.
