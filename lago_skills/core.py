@@ -124,6 +124,8 @@ class Task:
     env_id: str
     horizon_steps: int = 200
     """An episode ends after this many environment steps, or at the first success."""
+    parts: int = 1
+    """How many things it asks for, one after another: a plan may be so many times as long."""
 
 
 @dataclass(frozen=True)

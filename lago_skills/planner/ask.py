@@ -21,7 +21,7 @@ from lago_skills.planner.lint import lint_logic, lint_words_form
 from lago_skills.planner.parse import read_answer
 from lago_skills.planner.requests import playbook_request, repair_request
 from lago_skills.planner.scenes import Scene
-from lago_skills.playbook import FORMS
+from lago_skills.playbook import FORMS, MAX_STEPS
 from lago_skills.worlds.grounding import Grounding
 
 FIRST_ROUNDS, ROUND_SIZE = 2, 2
@@ -117,7 +117,8 @@ class Planner:
     def version(self, answer: Transcript, task: Task) -> Version:
         """An answer read and linted: by logic here, and with what the lint file knows about it."""
         vocabulary = self.grounding.vocabulary
-        reading = read_answer(answer.response, task.id, vocabulary, answer.key, answer.model, self.form)
+        most = MAX_STEPS * task.parts
+        reading = read_answer(answer.response, task.id, vocabulary, answer.key, answer.model, self.form, most)
         if reading.playbook is None:
             return Version(answer, None, reading.findings)
         known = self.lint.get(answer.id)

@@ -23,7 +23,13 @@ class Reading:
 
 
 def read_answer(
-    text: str, task_id: str, vocabulary: Vocabulary, key: str, model: str, form: PlanForm = "numbers"
+    text: str,
+    task_id: str,
+    vocabulary: Vocabulary,
+    key: str,
+    model: str,
+    form: PlanForm = "numbers",
+    most_steps: int = MAX_STEPS,
 ) -> Reading:
     """Read an answer; every step that is not valid becomes a finding, and there is then no playbook.
 
@@ -31,7 +37,7 @@ def read_answer(
     step is the fallback by definition).
     """
     try:
-        raw_steps = _find_steps(text)
+        raw_steps = _find_steps(text, most_steps)
     except PlanError as error:
         return Reading(None, (Finding("invalid", 0, str(error)),))
     steps: list[Step] = []
@@ -66,7 +72,7 @@ def parse_playbook(
     return reading.playbook
 
 
-def _find_steps(text: str) -> list[Any]:
+def _find_steps(text: str, most_steps: int) -> list[Any]:
     if len(text) > MAX_ANSWER_CHARS:
         raise PlanError(f"found an answer of {len(text)} characters; expected at most {MAX_ANSWER_CHARS}")
     if not text.strip():
@@ -80,8 +86,8 @@ def _find_steps(text: str) -> list[Any]:
             candidate = None
         if isinstance(candidate, dict) and "steps" in candidate:
             steps = cast("dict[str, Any]", candidate)["steps"]
-            if not isinstance(steps, list) or not 1 <= len(cast("list[Any]", steps)) <= MAX_STEPS:
-                raise PlanError(f"found no list of 1 to {MAX_STEPS} steps under 'steps'; expected one")
+            if not isinstance(steps, list) or not 1 <= len(cast("list[Any]", steps)) <= most_steps:
+                raise PlanError(f"found no list of 1 to {most_steps} steps under 'steps'; expected one")
             return cast("list[Any]", steps)
         start = text.find("{", start + 1)
     cut = " (it seems to have been cut off)" if '"steps"' in text else ""

@@ -111,6 +111,7 @@ def playbook_request(
         features=_table(grounding, scene, absent),
         anchors=", ".join(f'"{name}"' for name in grounding.vocabulary.anchors if name not in absent),
         skills="\n".join(f"- {sentence}" for sentence in known_skills) or "(none yet)",
+        parts=task.parts,
     )
     return Request(name=f"plan/{task.id}", prompt=prompt, schema=FORMS["numbers"].schema(grounding.vocabulary))
 
@@ -130,9 +131,11 @@ def _words_request(task: Task, grounding: Grounding, scene: Scene, known_skills:
         demonstrated=scene.demonstrations is not None,
         features=_table(grounding, scene, absent),
         course=course,
+        solved=scene.solved,
         anchors=", ".join(f'"{name}"' for name in grounding.vocabulary.subjects if name not in absent),
         relations=grounding.vocabulary.relations,
         skills="\n".join(f"- {sentence}" for sentence in known_skills) or "(none yet)",
+        parts=task.parts,
     )
     return Request(name=f"plan/{task.id}", prompt=prompt, schema=FORMS["words"].schema(grounding.vocabulary))
 

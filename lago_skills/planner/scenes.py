@@ -33,6 +33,8 @@ class Scene:
     demonstrations: dict[str, Range] | None = None
     course: dict[str, list[float]] | None = None
     """Of each feature that varies in demonstrations, its median at `COURSE_TIMES`."""
+    solved: int | None = None
+    """Per cent of a demonstration's length after which it is solved, where demonstrations go on beyond."""
 
 
 def ranges(values: NDArray[Any], features: tuple[Feature, ...]) -> dict[str, Range]:
@@ -76,7 +78,10 @@ def beside(anchors: NDArray[Any], names: tuple[str, ...]) -> dict[str, NDArray[n
 def save(path: Path, scenes: list[Scene]) -> None:
     """Write scenes as one JSON object, a task per key."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    known = [{name: value for name, value in asdict(scene).items() if name != "course" or value} for scene in scenes]
+    known = [
+        {name: value for name, value in asdict(scene).items() if name not in ("course", "solved") or value}
+        for scene in scenes
+    ]
     lines = [f"  {json.dumps(entry['task_id'])}: {json.dumps(entry)}" for entry in known]
     path.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
 

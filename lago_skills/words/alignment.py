@@ -66,7 +66,8 @@ def align(episodes: list[Episode], book: Playbook, grounding: AnchoredGrounding,
     data = [_Course(episode, book.steps, grounding) for episode in episodes]
     fastest = max(float(np.quantile(np.abs(np.concatenate([course.speeds for course in data])), 0.98)), 1e-9)
     data = [course.scaled(fastest) for course in data]
-    commands = _steady_part(data)
+    hand = grounding.hand_actions
+    commands = _steady_part(data) if hand is None else [course.actions[:, list(hand)] for course in data]
     rng = np.random.default_rng(seed)
     lengths = [len(course.speeds) for course in data]
     starts = [_by_shares(lengths, np.arange(1, len(book.steps)) / len(book.steps))]

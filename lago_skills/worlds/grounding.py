@@ -130,6 +130,8 @@ class AnchoredGrounding(Grounding, Protocol):
 
     subject_heading_size: int
     """How many of the `subject_inputs` are the heading."""
+    hand_actions: tuple[int, ...] | None = None
+    """Which numbers of an action open and close the hand; None where that shows in their not being its motion."""
 
     def read(self, observations: NDArray[Any]) -> AnchoredState:
         """(B, S) observations -> what they say."""
@@ -153,13 +155,14 @@ def anchored(grounding: Grounding) -> AnchoredGrounding:
     return cast("AnchoredGrounding", grounding)
 
 
-def relations(effector: str, grasp: str = "", *, vertical: bool = True) -> tuple[Relation, ...]:
+def relations(effector: str, grasp: str = "", *, vertical: bool = True, release: bool = False) -> tuple[Relation, ...]:
     """How steps in words may end where one acting point moves things to places.
 
     Args:
         effector: what acts, as sentences call it: "gripper".
         grasp: what it takes hold with, in the plural: "fingers"; without, nothing can be held or lifted.
         vertical: whether anchors have a height.
+        release: whether a step may be to let go of a thing and draw back from it, as where one task asks for several things.
     """
     high = ("above", "below", "raised")
     every = (
@@ -183,6 +186,13 @@ def relations(effector: str, grasp: str = "", *, vertical: bool = True) -> tuple
         Relation("around thing", f"the {grasp} are around the thing", "effector", "around", "thing"),
         Relation("holding thing", f"the {grasp} grip the thing", "effector", "holding", "thing"),
         Relation(
+            "clear of thing",
+            f"the {effector} touches the thing no longer and has drawn back from it",
+            "effector",
+            "clear",
+            "thing",
+        ),
+        Relation(
             f"{effector} raised",
             f"the {effector} is high up, straight above where it was",
             "effector",
@@ -204,6 +214,7 @@ def relations(effector: str, grasp: str = "", *, vertical: bool = True) -> tuple
         each
         for each in every
         if (vertical or each.word not in high)
+        and (release or each.word != "clear")
         and (grasp or (each.word not in ("around", "holding") and each.name != "thing lifted"))
     )
 

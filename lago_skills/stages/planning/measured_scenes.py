@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from lago_skills.core import Episode, Task
 from lago_skills.errors import StudyError
 from lago_skills.planner.scenes import Scene, beside, course, ranges
-from lago_skills.worlds.grounding import Grounding
+from lago_skills.worlds.grounding import GOAL, Grounding
 from lago_skills.worlds.rollouts import record
 from lago_skills.worlds.seeds import SCENE_SEED
 from lago_skills.worlds.world import Env, World
@@ -38,22 +38,23 @@ def measure(
         env = world.make(task.id)
         idle = None if task in demonstrated else world.settle
         starts = np.stack([_start(env, SCENE_SEED + i, idle) for i in range(N_STARTS)])
-        shown = way = None
+        shown = way = solved = None
         try:
             good = _successes(world, task, env, (recorded or {}).get(task.id)) if task in demonstrated else []
         finally:
             env.close()
         if good:
-            shown = ranges(
-                np.concatenate([grounding.read(each).values for each in good]), grounding.vocabulary.features
-            )
-            way = course([_course_values(each, grounding) for each in good])
-        scenes.append(Scene(task.id, ranges(grounding.read(starts).values, grounding.vocabulary.features), shown, way))
+            values = np.concatenate([grounding.read(each.observations).values for each in good])
+            shown = ranges(values, grounding.vocabulary.features)
+            way = course([_course_values(each.observations, grounding) for each in good])
+            solved = None if world.ends_at_success else _solved(good)
+        at_start = ranges(grounding.read(starts).values, grounding.vocabulary.features)
+        scenes.append(Scene(task.id, at_start, shown, way, solved))
     return scenes
 
 
-def _successes(world: World, task: Task, env: Env, recorded: Sequence[Episode] | None) -> list[NDArray[np.float32]]:
-    """(T+1, S) observations of successful demonstrations; none where nobody demonstrates."""
+def _successes(world: World, task: Task, env: Env, recorded: Sequence[Episode] | None) -> list[Episode]:
+    """Successful demonstrations; none where nobody demonstrates."""
     if recorded is not None:
         runs = list(recorded)
     else:
@@ -62,13 +63,19 @@ def _successes(world: World, task: Task, env: Env, recorded: Sequence[Episode] |
             return []
         seeds = range(SCENE_SEED, SCENE_SEED + N_DEMONSTRATIONS)
         runs = [record(env, demonstrator, task.id, seed, ACTION_NOISE_STD, world) for seed in seeds]
-    good = [run.observations for run in runs if run.success]
+    good = [run for run in runs if run.success]
     if not good:
         raise StudyError(
             f"task {task.id!r}: found no success in {len(runs)} {'recorded episodes' if recorded is not None else 'demonstrations'} (rule: {world.success_text}); "
             f"expected some; correct {'the data' if recorded is not None else 'the demonstrator'} or the rule of success"
         )
     return good
+
+
+def _solved(episodes: Sequence[Episode]) -> int:
+    """Per cent of their length after which episodes are solved, the median."""
+    shares = [100.0 * (each.success_step + 1) / len(each.actions) for each in episodes if each.success_step is not None]
+    return round(float(np.median(shares)))
 
 
 def _start(env: Env, seed: int, idle: NDArray[Any] | None) -> NDArray[np.float64]:
@@ -78,8 +85,9 @@ def _start(env: Env, seed: int, idle: NDArray[Any] | None) -> NDArray[np.float64
 
 
 def _course_values(observations: NDArray[Any], grounding: Grounding) -> dict[str, NDArray[np.float64]]:
-    """One demonstration's course as the planner sees it: every feature, and where the effector is from the thing."""
+    """One demonstration's course as the planner sees it: every feature, and where there is one thing, where the effector is from it."""
     state, anchors = grounding.read(observations), grounding.vocabulary.anchors
     values = state.values
     named = {feature.name: values[:, i] for i, feature in enumerate(grounding.vocabulary.features)}
-    return named | (beside(state.anchors, anchors) if len(anchors) > 1 else {})
+    of_one_thing = GOAL in anchors or len(anchors) in (2, 3)
+    return named | (beside(state.anchors, anchors) if of_one_thing else {})

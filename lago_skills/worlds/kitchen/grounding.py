@@ -40,6 +40,9 @@ _SAID = {
 }
 
 
+ROLL = "turn of the gripper about the line it points along: 0 with its fingers side by side, 1.6 or -1.6 with one above the other"
+
+
 def _goals() -> NDArray[np.float64]:
     """(7, 3) where the handles are once all is done."""
     objects = np.zeros((1, 21))
@@ -56,6 +59,7 @@ def _features() -> tuple[Feature, ...]:
         Feature(f"gripper_{axis}", "m", f"position of the gripper, along {axis}", low, high)
         for axis, low, high in (("x", -1.2, 1.0), ("y", -0.6, 1.2), ("z", 1.2, 3.2))
     ]
+    features += [Feature("roll", "rad", ROLL, -3.2, 3.2)]
     features += [Feature("opening", "0-1", "1 is fully open, 0 is closed on nothing; between on a handle", -0.5, 1.5)]
     for name, text in _SAID.items():
         features += [
@@ -93,7 +97,15 @@ class KitchenState:
         near = np.linalg.norm(self._handles - place[:, None], axis=2)
         left = np.linalg.norm(self._handles - GOALS, axis=2)
         pairs = np.stack([near, left], axis=2).reshape(len(place), -1)
-        return np.concatenate([place, self._opening[:, :1], pairs], axis=1)
+        return np.concatenate([place, self._roll[:, None], self._opening[:, :1], pairs], axis=1)
+
+    @property
+    def _roll(self) -> NDArray[np.float64]:
+        """(B,) radians from the horizontal to the line along which the fingers open, about the line that the gripper points along."""
+        fingers, ahead = self._hand[1][:, :, 1], self._hand[1][:, :, 2]
+        right = np.cross(ahead, [0.0, 0.0, 1.0])
+        up = np.cross(right, ahead)
+        return np.arctan2((fingers * up).sum(axis=1), (fingers * right).sum(axis=1))
 
     @property
     def anchors(self) -> NDArray[np.float64]:
@@ -171,7 +183,7 @@ class KitchenGrounding(AnchoredGrounding):
 
     observation_size = N_OBSERVED
     action_space = ActionSpace(9)
-    vocabulary = Vocabulary(_features(), ANCHORS, 3, "m", relations("gripper", "fingers"))
+    vocabulary = Vocabulary(_features(), ANCHORS, 3, "m", relations("gripper", "fingers", release=True))
     world = """\
 A robot arm with a two-finger gripper stands in front of a kitchen wall. Frame, in metres: x grows to the robot's right, y grows away from the robot, towards the wall, z grows upwards.
 "gripper" is the point between the finger tips; its fingers open to the left and right. Every control step moves seven joints of the arm and the two fingers.
@@ -179,6 +191,7 @@ In front of the wall, from low to high: a microwave on the left whose door swing
 a light switch beside them that is pushed to the left, and at the top two cabinets: the right one slides to the right, the left one has a door that swings towards the robot and to the right.
 Things stay where they are until touched. A task may ask for several of these, one after another."""
     heading_size = subject_heading_size = 9
+    hand_actions = (7, 8)
     nouns = Nouns(
         agent="robot",
         effector="gripper",

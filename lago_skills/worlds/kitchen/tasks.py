@@ -37,7 +37,7 @@ _PAIRS, _FOURS = _sampled()
 def _task(names: tuple[str, ...]) -> Task:
     sentence = ", then ".join(SUBTASKS[name].sentence for name in names)
     steps = STEPS_OF_ONE if len(names) == 1 else STEPS_PER_SUBTASK * len(names)
-    return Task(SEPARATOR.join(names), sentence, ENV_ID, steps)
+    return Task(SEPARATOR.join(names), sentence, ENV_ID, steps, parts=len(names))
 
 
 _KNOWN = len(PUBLISHED), N_FOURS - len(PUBLISHED)
