@@ -87,6 +87,9 @@ class Vocabulary:
     """Anchors that a task may lack; their coordinates are then 0 at all times."""
     largest_offset: float = 1.0
     """No part of a step's offset from its anchor is larger."""
+    named_things: bool = False
+    """Whether each anchor is always one and the same thing, in a frame that never turns, so that what is learned of it is its own; else anchors are
+    roles, such as "object", that any thing may play anywhere."""
 
     def __post_init__(self) -> None:
         """Check the number of coordinates; without anchors it is 0.

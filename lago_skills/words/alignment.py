@@ -82,10 +82,10 @@ class _Course:
     def __init__(self, episode: Episode, steps: tuple[Step, ...], grounding: AnchoredGrounding) -> None:
         observations = episode.observations.astype(np.float64)
         anchors = in_space(grounding.read(observations).anchors)
-        names = grounding.vocabulary.anchors
+        names, turning = grounding.vocabulary.anchors, not grounding.vocabulary.named_things
         self.actions = np.asarray(episode.actions, np.float64)
         self.speeds = np.diff(anchors[:, 0], axis=0)  # (T, 3)
-        located = [locate(step, anchors, names) for step in steps]
+        located = [locate(step, anchors, names, turning=turning) for step in steps]
         self.ways = [(at.anchor - at.moving, at.along) for at in located]  # per step: (T+1, 3) and (T+1, 2)
         self.motion = np.stack([_motion(step, at) for step, at in zip(steps, located, strict=True)], axis=1)  # (T, n)
 

@@ -23,9 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lago_skills.artifacts.tensors import load_arrays, save_arrays
-from lago_skills.core import Episode, Playbook, Segment, Vocabulary
+from lago_skills.core import Episode, Playbook, Relation, Segment, Vocabulary
 from lago_skills.errors import ArtifactCorrupt, PlanError
-from lago_skills.words.geometry import Floats, Located, in_space, locate, relation_of, to_frame
+from lago_skills.words.geometry import Floats, Located, in_space, locate, relation_of, subjects_of, to_frame
 from lago_skills.words.order import Order
 from lago_skills.worlds.grounding import AnchoredGrounding
 
@@ -36,6 +36,8 @@ ENDS_FILE, NAMES_FILE = "ends.safetensors", "ends.json"
 Which = Literal["heads", "ended", "contact"]
 LIE_STD = np.array([0.08, 0.25, 0.08])
 """How alike two lies of the anchors must be: height of the thing, distance to the place, difference in height; metres."""
+OTHER_THING = 12.0
+"""What being about another of several named things counts for, in squared deviations."""
 OTHER_LIE = 4.0
 """What having a place, or none, counts for, in squared deviations, halved."""
 BEYOND_M, BEYOND_LAST_M = 0.03, 0.06
@@ -67,6 +69,8 @@ class Ends:
     held: Floats  # (2, H), least and greatest numbers of the hand while something is held
     order: Order = field(default_factory=lambda: Order(()))
     """What followed what in the demonstrated plans."""
+    thing: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))  # (N,)
+    """Numbers of the anchors that entries are about, where anchors are named things; else (0,)."""
 
     @cached_property
     def raised(self) -> float:
@@ -82,8 +86,13 @@ class Ends:
         """Whether a demonstration shows this word of this mover."""
         return bool(((self.word == self.number(word)) & (self.by_thing == by_thing)).any())
 
-    def offsets(self, which: Which, word: str, lie: Floats, weights: Floats, *, by_thing: bool) -> Floats:
-        """(B, 4) lies of the anchors and (n_skills,) weights of the retrieved skills -> (B, 3) offsets; zeros for a word that nobody showed."""
+    def offsets(
+        self, which: Which, word: str, lie: Floats, weights: Floats, *, by_thing: bool, thing: int = -1
+    ) -> Floats:
+        """(B, 4) lies of the anchors and (n_skills,) weights of the retrieved skills -> (B, 3) offsets; zeros for a word that nobody showed.
+
+        Where anchors are named things, `thing` is the number of the one that the step is about.
+        """
         rows = np.flatnonzero(self.word == self.number(word))
         if not len(rows):
             return np.zeros((len(lie), 3))
@@ -92,10 +101,25 @@ class Ends:
         spread = LIE_STD * (1.0 if own.max() > OWN_SHARE else WIDER)
         apart: Floats = (((lie[:, None, :3] - self.lie[None, rows, :3]) / spread) ** 2).sum(axis=2)
         apart = apart + OTHER_LIE * (lie[:, None, 3] != self.lie[None, rows, 3])
+        if len(self.thing):
+            apart = apart + OTHER_THING * (self.thing[rows] != thing)
         near = np.exp(-0.5 * (apart - apart.min(axis=1, keepdims=True))) * share  # (B, n)
         averages = near @ self.column(which)[rows] / near.sum(axis=1, keepdims=True)
-        # Without a place there is no direction but up.
-        return averages * np.where(lie[:, 3:] > 0, 1.0, (0.0, 0.0, 1.0))
+        # Without a place there is no direction but up, unless the frame is always the same.
+        return averages if len(self.thing) else averages * np.where(lie[:, 3:] > 0, 1.0, (0.0, 0.0, 1.0))
+
+    def way(self, word: str, weights: Floats, thing: int) -> tuple[float, float]:
+        """How far the thing was from its place when steps that bring it there began and when they ended, metres, the mean over demonstrations.
+
+        Infinite and 0 where no demonstration shows it.
+        """
+        rows = np.flatnonzero((self.word == self.number(word)) & self.by_thing)
+        if not len(rows):
+            return np.inf, 0.0
+        apart = OTHER_THING * (self.thing[rows] != thing) if len(self.thing) else np.zeros(len(rows))
+        share = (weights[self.skill[rows]] + LEAST_WEIGHT) * np.exp(-0.5 * apart)
+        began, ended = np.linalg.norm(self.lie[rows, 1:3], axis=1), np.linalg.norm(self.ended[rows], axis=1)
+        return float(share @ began / share.sum()), float(share @ ended / share.sum())
 
     def column(self, which: Which) -> Floats:
         """(N, 3) offsets of one kind."""
@@ -103,9 +127,8 @@ class Ends:
 
     def save(self, folder: Path) -> None:
         """Write arrays as safetensors and names as JSON."""
-        arrays = {
-            name: getattr(self, name) for name in self.__dataclass_fields__ if name not in ("skills", "words", "order")
-        }
+        left_out = ("skills", "words", "order", *(() if len(self.thing) else ("thing",)))
+        arrays = {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in left_out}
         save_arrays({name: np.asarray(value, np.float32) for name, value in arrays.items()}, folder / ENDS_FILE)
         names = {"skills": self.skills, "words": self.words, "plans": self.order.values()}
         text = json.dumps(names, indent=1, ensure_ascii=False)
@@ -123,8 +146,9 @@ class Ends:
             arrays: dict[str, Any] = {
                 name: value.astype(np.float64) for name, value in load_arrays(folder / ENDS_FILE).items()
             }
-            for name, kind in (("skill", np.int64), ("word", np.int64), ("by_thing", np.bool_)):
-                arrays[name] = arrays[name].astype(kind)
+            for name, kind in (("skill", np.int64), ("word", np.int64), ("by_thing", np.bool_), ("thing", np.int64)):
+                if name in arrays or name != "thing":
+                    arrays[name] = arrays[name].astype(kind)
             order = Order.from_values(names["plans"], vocabulary)
             return Ends(skills=tuple(names["skills"]), words=tuple(names["words"]), **arrays, order=order)
         except (OSError, ValueError, KeyError, TypeError, PlanError) as error:
@@ -157,7 +181,8 @@ def _located(episode: Episode, segment: Segment, book: Playbook, grounding: Anch
     """One more state than control steps."""
     observations = episode.observations[segment.start : segment.stop + 1].astype(np.float64)
     anchors = in_space(grounding.read(observations).anchors)
-    return locate(book.steps[segment.step], anchors, grounding.vocabulary.anchors)
+    words = grounding.vocabulary
+    return locate(book.steps[segment.step], anchors, words.anchors, turning=not words.named_things)
 
 
 def learn_ends(
@@ -167,6 +192,7 @@ def learn_ends(
     grounding: AnchoredGrounding,
 ) -> tuple[list[Segment], Ends]:
     """Segments of aligned episodes, and what they teach of ends; entry i of the ends is of segment i."""
+    named = grounding.vocabulary.named_things
     segments = [item for task, alignment in alignments.items() for item in segments_of(alignment, books[task])]
     skills = tuple(dict.fromkeys(item.skill for item in segments))
     words: dict[str, None] = {}
@@ -181,8 +207,10 @@ def learn_ends(
             "word": list(words).index(known.word),
             "by_thing": known.mover == "thing",
             "lie": at.key[0],
-            **_end(at, alignments[item.task_id].targets[item.step], last=last, known=known.word, mover=known.mover),
+            **_end(at, alignments[item.task_id].targets[item.step], last=last, known=known, named=named),
         }
+        if named:
+            entry["thing"] = subjects_of(book.steps[item.step], grounding.vocabulary.anchors)[0]
         for name, value in entry.items():
             rows.setdefault(name, []).append(value)
     arrays: dict[str, Any] = {name: np.array(values) for name, values in rows.items()}
@@ -193,14 +221,13 @@ def learn_ends(
     )
 
 
-def _end(at: Located, target: Floats, *, last: bool, known: str, mover: str) -> dict[str, Floats]:
+def _end(at: Located, target: Floats, *, last: bool, known: Relation, named: bool) -> dict[str, Floats]:
     first, end = at.along[:1], slice(-1, None)
     ended = to_frame((at.moving - at.anchor)[end], first)[0]
     beyond = np.clip(target - ended, -1.0, 1.0)
-    if (
-        mover == "thing" and known == "at"
-    ):  # a thing is at its place when it is there; what is learned is how far past it to push
-        heads = np.array([np.clip(target[0], 0.0, BEYOND_LAST_M), 0.0, 0.0])
+    if known.mover == "thing" and known.word == "at":
+        # A thing is at its place when it is there; what is learned is how far past it to push, in a frame that turns with the way.
+        heads = np.array([0.0 if named else np.clip(target[0], 0.0, BEYOND_LAST_M), 0.0, 0.0])
     else:
         most = BEYOND_LAST_M if last else BEYOND_M
         heads = ended + np.clip(beyond, -most, most)

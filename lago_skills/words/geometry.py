@@ -57,13 +57,13 @@ def in_space(anchors: NDArray[np.float64]) -> Floats:
     return np.pad(anchors, ((0, 0), (0, 0), (0, missing))) if missing else anchors
 
 
-def locate(step: Step, anchors: Floats, names: tuple[str, ...]) -> Located:
-    """(B, n_anchors, 3) anchors -> the step's points."""
+def locate(step: Step, anchors: Floats, names: tuple[str, ...], *, turning: bool = True) -> Located:
+    """(B, n_anchors, 3) anchors -> the step's points; where the frame does not turn, offsets are along the world's axes."""
     acting, thing = anchors[:, 0], anchors[:, names.index(step.about[0])]
     place = anchors[:, names.index(step.about[1])] if len(step.about) > 1 else None
     far = np.zeros_like(thing) if place is None else place - thing
     length = np.linalg.norm(far[:, :2], axis=1, keepdims=True)
-    along = np.where(length > SAME_POINT_M, far[:, :2] / np.maximum(length, SAME_POINT_M), 0.0)
+    along = np.where(turning & (length > SAME_POINT_M), far[:, :2] / np.maximum(length, SAME_POINT_M), 0.0)
     until = relation_of(step)
     moving = acting if until.mover == "effector" else thing
     anchor = {"thing": thing, "place": thing + far, "ground": moving * (1.0, 1.0, 0.0)}[until.of]

@@ -102,6 +102,11 @@ class Order:
         return {relation_of(steps[-1]).name for steps in self.plans}
 
     @cached_property
+    def initial(self) -> set[str]:
+        """Relations with whose steps demonstrated plans begin."""
+        return {relation_of(steps[0]).name for steps in self.plans}
+
+    @cached_property
     def moved(self) -> set[str]:
         """Anchors that demonstrated steps move."""
         return {step.about[0] for steps in self.plans for step in steps if relation_of(step).mover == "thing"}
@@ -136,7 +141,39 @@ def _node(step: Step) -> Node:
 
 
 def in_order(book: Playbook, nearest: Sequence[str], order: Order) -> Ordered:
-    """A plan in words, each step of which follows what demonstrations show before it; `nearest` names the demonstrated skill most like each step."""
+    """A plan in words, each step of which follows what demonstrations show before it; `nearest` names the demonstrated skill most like each step.
+
+    The parts of a plan for several things are each brought into order by themselves.
+    """
+    steps: list[Step] = []
+    changes: list[Change] = []
+    written: list[int] = []
+    for part in parts(book.steps, order):
+        own = _in_order(replace(book, steps=book.steps[part]), nearest[part], order)
+        steps += own.playbook.steps
+        changes += [replace(each, step=each.step + part.start) for each in own.changes]
+        written += [number + part.start for number in own.written]
+    return Ordered(replace(book, steps=tuple(steps)), tuple(changes), tuple(written))
+
+
+def parts(steps: Sequence[Step], order: Order) -> list[slice]:
+    """The parts of a plan that asks for several things, one after another: each moves its own thing to a place and could be a plan by itself.
+
+    A new part begins where a step is about another thing, demonstrated plans begin like it, and the part before has brought its thing to a place.
+    """
+    starts, moved = [0], False
+    for number, step in enumerate(steps):
+        known = relation_of(step)
+        if moved and step.about[0] != steps[number - 1].about[0] and known.name in order.initial:
+            starts.append(number)
+            moved = False
+        moved = moved or (known.mover == "thing" and known.of == "place")
+    if not moved and len(starts) > 1:
+        starts.pop()  # what is left moves nothing to a place, and belongs to the part before
+    return [slice(start, stop) for start, stop in itertools.pairwise([*starts, len(steps)])]
+
+
+def _in_order(book: Playbook, nearest: Sequence[str], order: Order) -> Ordered:
     steps, changes = _about_one_thing(book, order)
     placed: list[Step] = []
     written: list[int] = []

@@ -24,6 +24,7 @@ from lago_skills.words.geometry import (
     relation_of,
     subjects_of,
 )
+from lago_skills.words.several_things import SeveralThings
 from lago_skills.worlds.grounding import AnchoredGrounding, AnchoredState
 
 MOVING_M, ENGAGED_M = 1e-3, 0.08
@@ -50,11 +51,15 @@ class WordsPlan:
         names = grounding.vocabulary.anchors
         self._relations = [relation_of(step) for step in playbook.steps]
         self.subjects = np.array([subjects_of(step, names) for step in playbook.steps])  # (n_steps, 2)
+        self._named = grounding.vocabulary.named_things
+        self._several = SeveralThings(playbook.steps, ends)
 
     def read(self, state: AnchoredState, weights: Floats) -> Reading:
         """B states and (n_steps, n_skills) weights of the retrieved skills -> active steps and their targets."""
         located = self.locate(state)
         distances = self._distances(state, located, weights)
+        if self._several.applies:
+            distances = self._several.at_work(distances, located, weights, self.subjects)
         steps = distances.shape[1] - 1 - np.argmax(distances[:, ::-1] <= 1.0, axis=1)
         targets = np.empty((len(steps), 3))
         active: list[int] = np.unique(steps).tolist()
@@ -76,15 +81,17 @@ class WordsPlan:
     def locate(self, state: AnchoredState) -> list[Located]:
         """The points of each step."""
         anchors, names = in_space(state.anchors), self.grounding.vocabulary.anchors
-        return [locate(step, anchors, names) for step in self.playbook.steps]
+        return [locate(step, anchors, names, turning=not self._named) for step in self.playbook.steps]
 
     def _offsets(self, which: Which, k: int, at: Located, weights: Floats) -> Floats:
         known = self._relations[k]
         if known.word == "raised":
             return np.repeat([[0.0, 0.0, self.ends.raised]], len(at.key), axis=0)
-        offsets = self.ends.offsets(which, known.word, at.key, weights[k], by_thing=known.mover == "thing")
+        thing = int(self.subjects[k, 0])
+        offsets = self.ends.offsets(which, known.word, at.key, weights[k], by_thing=known.mover == "thing", thing=thing)
         # Beside a place means at its height: what is learned of hands that come beside things tells how far.
-        return offsets * (1.0, 0.0, 0.0) if known.of == "place" and known.word == "behind" else offsets
+        beside = known.of == "place" and known.word == "behind" and not self._named
+        return offsets * (1.0, 0.0, 0.0) if beside else offsets
 
     def _distances(self, state: AnchoredState, located: list[Located], weights: Floats) -> Floats:
         moved, hand = state.moved, state.hand
@@ -134,7 +141,9 @@ class WordsPlan:
         known = self._relations[k]
         if known.word != "at" or not self.ends.knows("at", by_thing=True):
             return otherwise
-        return at.thing + from_frame(self.ends.offsets("contact", "at", at.key, weights[k], by_thing=True), at.along)
+        thing = int(self.subjects[k, 0])
+        offsets = self.ends.offsets("contact", "at", at.key, weights[k], by_thing=True, thing=thing)
+        return at.thing + from_frame(offsets, at.along)
 
     def _hand_ready(self, k: int, hand: Floats) -> NDArray[np.bool_]:
         """(B,) whether the hand is as it was while things were held, where the plan has taken hold of something by now."""

@@ -34,6 +34,8 @@ DAMPING, TURN_WEIGHT, REST_GAIN = 0.05, 0.2, 1.0
 MARGIN = 0.02
 """Radians that the arm keeps off the ends of its joints."""
 OPEN, CLOSED = 1.0, -1.0
+STALLED_M, STALLED_STEPS = 0.003, 3
+"""A hand that has come no nearer by so much for so many steps is as near as it gets."""
 BEYOND_STEPS, LET_GO_STEPS, BACK_M = 5, 3, 0.15
 """How long a motion goes on once its subtask is done, how long fingers open before the hand draws back, and how far."""
 X, Y, Z = np.eye(3)
@@ -107,16 +109,20 @@ class Hand:
     def go(
         self, place: Callable[[], Vector], axes: Vector, fingers: float, within: float, steps: int, speed: float = 0.9
     ) -> Motion:
-        """Actions until the hand is within so many metres of a place, or for so many steps."""
+        """Actions until the hand is within so many metres of a place, comes no nearer to it, or for so many steps."""
+        nearest, since = np.inf, 0
         for _ in range(steps):
             target = place()
-            if np.linalg.norm(target - self.place) < within:
+            apart = float(np.linalg.norm(target - self.place))
+            nearest, since = (apart, 0) if apart < nearest - STALLED_M else (nearest, since + 1)
+            if apart < within or since > STALLED_STEPS:
                 return
             yield self.toward(target, axes, fingers, speed)
 
     def hold(self, place: Callable[[], Vector], axes: Vector, fingers: float, steps: int) -> Motion:
         """Actions that keep the hand where it is wanted, for so many steps."""
-        return self.go(place, axes, fingers, -1.0, steps)
+        for _ in range(steps):
+            yield self.toward(place(), axes, fingers)
 
     def grasp(self, handle: str, axes: Vector, depth: float = 0.0) -> Motion:
         """Open fingers about a handle, from in front of it, and close them."""

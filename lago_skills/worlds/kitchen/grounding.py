@@ -183,7 +183,9 @@ class KitchenGrounding(AnchoredGrounding):
 
     observation_size = N_OBSERVED
     action_space = ActionSpace(9)
-    vocabulary = Vocabulary(_features(), ANCHORS, 3, "m", relations("gripper", "fingers", release=True))
+    vocabulary = Vocabulary(
+        _features(), ANCHORS, 3, "m", relations("gripper", "fingers", release=True), named_things=True
+    )
     world = """\
 A robot arm with a two-finger gripper stands in front of a kitchen wall. Frame, in metres: x grows to the robot's right, y grows away from the robot, towards the wall, z grows upwards.
 "gripper" is the point between the finger tips; its fingers open to the left and right. Every control step moves seven joints of the arm and the two fingers.

@@ -1,0 +1,89 @@
+"""A plan for several things, one after another: which of its parts is at work, from the present state alone.
+
+A part is done when its thing has come nearly as far to its place as demonstrations brought it; the first part that is not done is at work. A step that
+lets go of a thing is at work after its part is done, until the effector is clear of the thing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lago_skills.core import Step
+from lago_skills.words.ends import Ends
+from lago_skills.words.geometry import Floats, Located, relation_of
+from lago_skills.words.order import parts
+
+DONE_SHARE = 0.85
+"""A thing is at its place when it has gone so much of the way that demonstrations brought it."""
+CLEAR_SHARE = 0.6
+"""An effector is clear of a thing when it is so much of the distance away at which demonstrations ended."""
+NOT_NOW = 1e6
+"""Distance of a step that may not be at work."""
+
+
+class SeveralThings:
+    """The parts of a plan in words."""
+
+    def __init__(self, steps: Sequence[Step], ends: Ends) -> None:
+        self._ends = ends
+        self._relations = [relation_of(step) for step in steps]
+        self._parts = parts(steps, ends.order)
+        self._moves = [self._last(part, "at") for part in self._parts]
+        self._releases = [self._last(part, "clear") for part in self._parts]
+
+    def _last(self, part: slice, word: str) -> int:
+        """The last step of a part with this word, of things that move to places or of an effector that lets go; -1 for none."""
+        known = (number for number in range(part.start, part.stop) if self._relations[number].word == word)
+        if word == "at":
+            known = (number for number in known if self._relations[number].of == "place")
+        return max(known, default=-1)
+
+    @property
+    def applies(self) -> bool:
+        """Whether there is more than one part, or something to let go of, and what is done can be seen."""
+        return min(self._moves) >= 0 and (len(self._parts) > 1 or max(self._releases) >= 0)
+
+    def at_work(
+        self, distances: Floats, located: list[Located], weights: Floats, subjects: NDArray[np.int64]
+    ) -> Floats:
+        """(B, n_steps) distances of steps that could begin -> the same with those out of reach that are not of the part at work."""
+        part_at_work = self._done(located, weights, subjects).argmin(axis=1)  # the last column is never done
+        masked = np.full_like(distances, NOT_NOW)
+        for number, part in enumerate(self._parts):
+            rows = part_at_work == number
+            columns = [k for k in range(part.start, part.stop) if k != self._releases[number]]
+            masked[np.ix_(rows, columns)] = distances[np.ix_(rows, columns)]
+            masked[rows, part.start] = 0.0
+        for number, release in enumerate(self._releases):
+            rows = part_at_work == number + 1
+            last = number + 1 == len(self._parts)
+            if release >= 0:
+                near = self._near(release, located, weights, subjects)
+                let_go = rows & (near | last)
+                masked[let_go] = NOT_NOW
+                masked[let_go, release] = 0.0
+            elif last:
+                masked[rows, self._moves[number]] = 0.0
+        return masked
+
+    def _done(self, located: list[Located], weights: Floats, subjects: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """(B, n_parts + 1) which parts are done; the last column says no."""
+        columns: list[NDArray[np.bool_]] = []
+        for move in self._moves:
+            began, ended = self._ends.way("at", weights[move], int(subjects[move, 0]))
+            left = np.linalg.norm(located[move].anchor - located[move].moving, axis=1)
+            columns.append(left <= ended + (1.0 - DONE_SHARE) * (began - ended))
+        return np.stack([*columns, np.zeros(len(columns[0]), np.bool_)], axis=1)
+
+    def _near(
+        self, release: int, located: list[Located], weights: Floats, subjects: NDArray[np.int64]
+    ) -> NDArray[np.bool_]:
+        """(B,) whether the effector is still near a thing that is to be let go of."""
+        at = located[release]
+        thing = int(subjects[release, 0])
+        offsets = self._ends.offsets("ended", "clear", at.key, weights[release], by_thing=False, thing=thing)
+        apart = np.linalg.norm(at.acting - at.thing, axis=1)
+        return apart < CLEAR_SHARE * np.linalg.norm(offsets, axis=1)
