@@ -98,7 +98,7 @@ class WeightingConfig(BaseModel):
 
 
 class SegmentConfig(BaseModel):
-    """How episodes are cut into segments where no playbook does it."""
+    """How episodes are cut into segments by plans in words, and where no playbook does it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -111,3 +111,6 @@ class SegmentConfig(BaseModel):
     """No segment is shorter, but for episodes that are."""
     max_motions: int = Field(default=8, ge=1, le=26)
     """At most so many kinds of motion are told apart in one task."""
+    starts: int = Field(default=4, ge=1, le=256)
+    """Plans in words are laid over demonstrations from so many first guesses, and the likeliest result counts. More of them find better ends of steps
+    where plans are long, and take longer."""

@@ -15,7 +15,7 @@ from lago_skills.artifacts.folder import ArtifactWriter, verify
 from lago_skills.artifacts.tensors import load_arrays, save_arrays
 from lago_skills.artifacts.workers import Progress
 from lago_skills.core import Episode, Playbook, Segment
-from lago_skills.data.config import WeightingConfig
+from lago_skills.data.config import SegmentConfig, WeightingConfig
 from lago_skills.decoder.config import DecoderConfig
 from lago_skills.decoder.dataset import label_episodes, labelled_steps
 from lago_skills.decoder.steps import LabelledSteps
@@ -100,7 +100,7 @@ def jobs(space: Workspace) -> list[Job]:
         unplanned = {task.id for task in study.unplanned}
         planned = {name: runs for name, runs in episodes.items() if name not in unplanned}
         if study.plan.form == "words":
-            segments = align(planned, books, anchored(study.grounding), writer, progress)
+            segments = align(planned, books, anchored(study.grounding), writer, progress, study.segment.starts)
         else:
             segments = label_episodes(planned, books, study.grounding)
         segments += measured_motions.segments(study, motions, names, episodes)
@@ -126,8 +126,10 @@ def jobs(space: Workspace) -> list[Job]:
     }
     if study.plan.form == "words":
         recipe["alignment"] = ALIGNMENT_VERSION
+        if study.segment.starts != SegmentConfig().starts:
+            recipe["starts"] = study.segment.starts
     if study.unplanned:
-        recipe["change_points"] = study.segment.model_dump(mode="json")
+        recipe["change_points"] = study.segment.model_dump(mode="json", exclude={"starts"})
         recipe["motions"] = {task.id: asdict(motions[task.id]) for task in study.unplanned}
         recipe["names"] = {name: [answer.id, answer.model] for name, answer in names.answers.items()}
     return [Job("segment", "segments", space.artifact("segments"), recipe, 2, "parts", make)]
@@ -156,6 +158,7 @@ def align(
     grounding: AnchoredGrounding,
     writer: ArtifactWriter,
     progress: Progress,
+    n_starts: int,
 ) -> list[Segment]:
     """Lay plans in words over their demonstrations, both by task id, and keep what their words turn out to mean."""
     from lago_skills.words import alignment as words_alignment
@@ -163,7 +166,7 @@ def align(
 
     alignments: dict[str, Alignment] = {}
     for number, (task, runs) in enumerate(episodes.items()):
-        alignments[task] = words_alignment.align(runs, books[task], grounding)
+        alignments[task] = words_alignment.align(runs, books[task], grounding, n_starts=n_starts)
         progress(0, f"aligned {number + 1} of {len(episodes)} tasks")
     segments, ends = learn(episodes, books, alignments, grounding)
     ends.save(writer.path)

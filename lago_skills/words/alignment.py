@@ -51,8 +51,10 @@ class Alignment:
     """Per episode: mean log-likelihood of a control step, up to a constant."""
 
 
-def align(episodes: list[Episode], book: Playbook, grounding: AnchoredGrounding, seed: int = 0) -> Alignment:
-    """Lay a plan's steps over the episodes of its task.
+def align(
+    episodes: list[Episode], book: Playbook, grounding: AnchoredGrounding, seed: int = 0, n_starts: int = N_STARTS
+) -> Alignment:
+    """Lay a plan's steps over the episodes of its task, from so many first guesses.
 
     Raises:
         DataError: an episode is too short to hold all steps.
@@ -71,7 +73,7 @@ def align(episodes: list[Episode], book: Playbook, grounding: AnchoredGrounding,
     rng = np.random.default_rng(seed)
     lengths = [len(course.speeds) for course in data]
     starts = [_by_shares(lengths, np.arange(1, len(book.steps)) / len(book.steps))]
-    starts += [_by_shares(lengths, np.sort(rng.random(len(book.steps) - 1))) for _ in range(N_STARTS - 1)]
+    starts += [_by_shares(lengths, np.sort(rng.random(len(book.steps) - 1))) for _ in range(n_starts - 1)]
     alignments = [_converge(data, commands, book.steps, start) for start in starts]
     return max(alignments, key=lambda one: sum(one.scores))
 

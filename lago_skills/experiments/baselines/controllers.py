@@ -52,7 +52,7 @@ class NumbersController:
         steps = book.active(state.values)
         ways = book.targets(steps, state.anchors) - state.anchors[:, 0]
         closed = np.array([bool(re.search(r"closing|closed", step.skill)) for step in self.playbook.steps])
-        return act(self.gain * ways, closed[steps])
+        return _actions(self.grounding, observations, self.gain * ways, closed[steps])
 
 
 @dataclass
@@ -79,7 +79,7 @@ class WordsController:
             self._at[episode] = (step + 1, 0) if more else (step, since + 1)
             ways[row] = way
             closed.append(bool(CLOSED.search(self.playbook.steps[step].skill)))
-        return act(self.gain * ways, np.array(closed))
+        return _actions(self.grounding, observations, self.gain * ways, np.array(closed))
 
 
 class ControllerGuide:
@@ -111,7 +111,16 @@ class ControllerGuide:
         after = np.array([[k + 1] for k in range(len(steps))]) * over
         active = np.minimum(after.max(axis=0), len(steps) - 1)
         closed = np.array([bool(CLOSED.search(step.skill)) for step in steps])
-        return act(self.gain * ways[active, np.arange(len(anchors))], closed[active])
+        moves = self.gain * ways[active, np.arange(len(anchors))]
+        return _actions(self.grounding, observations, moves, closed[active])
+
+
+def _actions(
+    grounding: Grounding, observations: NDArray[Any], moves: NDArray[Any], closed: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    """(B, 3) moves of the acting point and which hands are closed -> actions, by the body that the world has."""
+    motion = getattr(grounding, "hand_motion", None)
+    return act(moves, closed) if motion is None else motion(observations, moves, closed)
 
 
 def act(moves: NDArray[Any], closed: NDArray[np.bool_]) -> NDArray[np.float32]:

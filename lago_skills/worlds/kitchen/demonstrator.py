@@ -18,14 +18,12 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from lago_skills.worlds.kitchen.env import Kitchen
-from lago_skills.worlds.kitchen.kinematics import HANDLES, HINGE, KNOBS, MICROWAVE, STEP_S, handles
+from lago_skills.worlds.kitchen.kinematics import AHEAD, FULL_SPEED, HANDLES, HINGE, KNOBS, MICROWAVE, STEP_S, handles
 
 mujoco: Any = _mujoco
 Vector = NDArray[np.float64]
 Motion = Iterator[Vector]
 
-FULL_SPEED = 2.0
-"""Joint velocity of an action of 1, rad/s."""
 STIFFNESS = np.array([870.0] * 4 + [120.0] * 3)
 """Of the arm's position actuators, N m/rad: what its own weight costs is added to what it is sent."""
 FOLLOWED = np.array([0.51, 0.34, 0.33, 0.54, 0.64, 0.67, 0.62])
@@ -40,8 +38,6 @@ BEYOND_STEPS, LET_GO_STEPS, BACK_M = 5, 3, 0.15
 """How long a motion goes on once its subtask is done, how long fingers open before the hand draws back, and how far."""
 X, Y, Z = np.eye(3)
 HINGE_PLACE = np.array([-0.224, 0.710, 2.600])
-AHEAD = np.stack([Z, X, Y], axis=1)
-"""The gripper points to the wall, its fingers open to the left and right."""
 AHEAD_UPRIGHT = np.stack([-X, Z, Y], axis=1)
 """The gripper points to the wall, its fingers open up and down."""
 

@@ -7,15 +7,28 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
 
 from lago_skills.core import ActionSpace, Feature, Vocabulary, check_observations
 from lago_skills.worlds.grounding import AnchoredGrounding, Nouns, relations
-from lago_skills.worlds.kitchen.kinematics import HANDLES, N_JOINTS, OBJECTS, STEP_S, gripper, handles
+from lago_skills.worlds.kitchen.kinematics import (
+    AHEAD,
+    FULL_SPEED,
+    HANDLES,
+    N_JOINTS,
+    OBJECTS,
+    STEP_S,
+    gripper,
+    handles,
+    jacobian,
+)
 from lago_skills.worlds.kitchen.subtasks import SUBTASKS
 
 N_OBSERVED = 59
 SPEEDS = slice(39, 59)
 """(20,) velocities of the objects' joints; the kettle's are of its place and its turn."""
+DAMPING = 0.05
+"""Of least squares near poses in which the arm cannot move in some direction."""
 FINGER_M = 0.04
 """How far a finger opens."""
 PLACES = {
@@ -203,6 +216,23 @@ Things stay where they are until touched. A task may ask for several of these, o
         remark="A closed gripper is about 4 cm wide.",
         accuracy="to about 2 cm",
     )
+
+    def hand_motion(
+        self, observations: NDArray[Any], moves: NDArray[np.float64], closed: NDArray[np.bool_]
+    ) -> NDArray[np.float32]:
+        """(B, 3) velocities of the gripper, m/s, and which fingers are to close -> (B, 9) actions, by damped least squares.
+
+        What a controller of a few lines is given: the arm's Jacobian, and that the gripper had better point to the wall, its fingers side by side.
+        """
+        joints = np.asarray(observations, np.float64)[:, :N_JOINTS]
+        turn = Rotation.from_matrix(AHEAD @ gripper(joints)[1].transpose(0, 2, 1)).as_rotvec()
+        length = np.linalg.norm(moves, axis=1, keepdims=True)
+        twist = np.concatenate([moves * np.minimum(1.0, 1.0 / np.maximum(length, 1e-9)), 4.0 * turn], axis=1)
+        matrix = jacobian(joints)
+        inner = matrix @ matrix.transpose(0, 2, 1) + DAMPING**2 * np.eye(6)
+        speeds = (matrix.transpose(0, 2, 1) @ np.linalg.solve(inner, twist[:, :, None]))[:, :, 0]
+        fingers = np.where(closed, -1.0, 1.0)[:, None]
+        return np.clip(np.concatenate([speeds / FULL_SPEED, fingers, fingers], axis=1), -1.0, 1.0).astype(np.float32)
 
     def read(self, observations: NDArray[Any]) -> KitchenState:
         """(B, 59) observations -> what they say.

@@ -13,6 +13,12 @@ from scipy.spatial.transform import Rotation
 Points = NDArray[np.float64]  # (N, 3)
 
 N_JOINTS = 7
+SMALL = 1e-5
+"""Radians of a numerical derivative."""
+FULL_SPEED = 2.0
+"""Joint velocity of an action of 1, rad/s."""
+AHEAD = np.eye(3)[:, [2, 0, 1]]
+"""Axes, as columns, of a gripper that points to the wall, its fingers opening to the left and right."""
 STEP_S = 0.08
 """A control step."""
 BASE = ((0.0, 0.0, 1.8), (0.707388, 0.0, 0.0, 0.706825))
@@ -42,6 +48,17 @@ def gripper(joints: NDArray[np.float64]) -> tuple[Points, NDArray[np.float64]]:
         places = places + axes @ np.array(place)
         axes = axes @ _turn(quaternion) @ _about_z(joints[:, number])
     return places + axes @ np.array(TIP[0]), axes @ _turn(TIP[1])
+
+
+def jacobian(joints: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(N, 6, 7) how the gripper's tip moves (metres) and turns (radians) for each radian of a joint, at (N, 7) joint angles."""
+    place, axes = gripper(joints)
+    columns: list[NDArray[np.float64]] = []
+    for number in range(N_JOINTS):
+        moved, turned = gripper(joints + SMALL * np.eye(N_JOINTS)[number])
+        turn = Rotation.from_matrix(turned @ axes.transpose(0, 2, 1)).as_rotvec()
+        columns.append(np.concatenate([moved - place, turn], axis=1) / SMALL)
+    return np.stack(columns, axis=2)
 
 
 # Handles ----------------------------------------------------------------------------------------------------------------
