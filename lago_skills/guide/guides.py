@@ -158,8 +158,9 @@ class LibraryGuide:
             return book
         skills = self.library.latents(np.array([known[name] for name in names]))
         latents = self.step_latents[book.task_id]
-        nearest = [names[int(row)] for row in np.argmax(latents @ skills.T, axis=1)]
-        ordered = in_order(book, nearest, ends.order)
+        alike = latents @ skills.T + self._unsupported(book, ends)[:, [ends.skills.index(name) for name in names]]
+        nearest = [names[int(row)] for row in np.argmax(alike, axis=1)]
+        ordered = in_order(book, nearest, ends.order, named_things=self.grounding.vocabulary.named_things)
         if ordered.changes:
             self.corrections[book.task_id] = ordered
             own = {step.sentence: row for step, row in zip(book.steps, latents, strict=True)}
@@ -167,18 +168,44 @@ class LibraryGuide:
             self.step_latents[book.task_id] = np.stack([own[step.sentence] for step in ordered.playbook.steps])
         return ordered.playbook
 
+    def _unsupported(self, book: Playbook, ends: Ends) -> NDArray[np.float32]:
+        """(n_steps, n_skills) minus infinity for skills that were shown, but never with a step's thing; zeros where things have no names."""
+        anchors = self.grounding.vocabulary.anchors
+        shown = np.stack([ends.supported(anchors.index(step.about[0])) for step in book.steps])
+        return np.where(shown, 0.0, -np.inf).astype(np.float32)
+
     def _follow(self) -> None:
         """Look the steps' neighbours up again (they do not depend on the state) when the library has changed: an edit shows within a quarter of a second."""
         change = self.library.change
         if change != self._looked_up_at:
             self._support = {}
-            self._neighbors_of_steps = {name: self._lookup(latents) for name, latents in self.step_latents.items()}
+            self._neighbors_of_steps = {
+                name: self._lookup(latents, self._excluded(name)) for name, latents in self.step_latents.items()
+            }
             self._meant = {name: self._skill_weights(*self._neighbors_of_steps[name][:2]) for name in self.words}
             self._looked_up_at = change
 
-    def _lookup(self, latents: NDArray[np.float32]) -> tuple[Neighbors, NDArray[np.float32], NDArray[np.float32]]:
-        """(B, Z) -> neighbours, mixture weights (B, K), and the neighbours' latents (B, K, Z)."""
-        neighbors = self.library.search(latents, max(min(self.config.k, self.library.n_active), 1))
+    def _excluded(self, task: str) -> list[frozenset[int]] | None:
+        """Of each step, the skills that were shown, but never with its thing; None where things have no names."""
+        if self.ends is None or task not in self.words or not self.grounding.vocabulary.named_things:
+            return None
+        shown = self._unsupported(self.words[task].playbook, self.ends) == 0.0
+        numbers = {name: number for number, name in enumerate(self.ends.skills)}
+        skills = {skill.id: numbers.get(self._label(skill.id)) for skill in self.library.list()}
+        return [frozenset(i for i, number in skills.items() if number is not None and not row[number]) for row in shown]
+
+    def _lookup(
+        self, latents: NDArray[np.float32], excluded: list[frozenset[int]] | None = None
+    ) -> tuple[Neighbors, NDArray[np.float32], NDArray[np.float32]]:
+        """(B, Z) -> neighbours, mixture weights (B, K), and the neighbours' latents (B, K, Z); of each row some skills may be excluded.
+
+        Where nothing but excluded skills are enabled, they answer after all.
+        """
+        k = max(min(self.config.k, self.library.n_active), 1)
+        if excluded is None:
+            neighbors = self.library.search(latents, k)
+        else:
+            neighbors = _without(self.library.search(latents, max(self.library.n_active, 1)), excluded, k)
         if (neighbors.ids[:, 0] < 0).any():
             raise LibraryConflict(
                 "found no enabled skill in the library; expected at least one; enable one (lago skills enable), or build again"
@@ -294,6 +321,16 @@ class LibraryGuide:
         """The mixture of what was retrieved."""
         components = self.decoder.decode(retrieval.inputs(), retrieval.latents)
         return components.flat(retrieval.weights, self.config.floor)
+
+
+def _without(neighbors: Neighbors, excluded: list[frozenset[int]], k: int) -> Neighbors:
+    """The k best of each row that are not excluded; where all are, the k best."""
+    ids, scores = np.full((len(neighbors.ids), k), -1, np.int64), np.full((len(neighbors.ids), k), -np.inf, np.float32)
+    for row, known in enumerate(neighbors.ids):
+        good = [place for place, skill in enumerate(known.tolist()) if skill >= 0 and skill not in excluded[row]]
+        chosen = (good or list(range(len(known))))[:k]
+        ids[row, : len(chosen)], scores[row, : len(chosen)] = known[chosen], neighbors.scores[row, chosen]
+    return Neighbors(ids, scores)
 
 
 def between(plans: NDArray[np.float32], learned: NDArray[np.float32], share: float) -> NDArray[np.float32]:

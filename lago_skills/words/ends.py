@@ -121,6 +121,12 @@ class Ends:
         began, ended = np.linalg.norm(self.lie[rows, 1:3], axis=1), np.linalg.norm(self.ended[rows], axis=1)
         return float(share @ began / share.sum()), float(share @ ended / share.sum())
 
+    def supported(self, thing: int) -> NDArray[np.bool_]:
+        """(n_skills,) which skills were shown with a named thing; all where things have no names, or none was shown with it."""
+        if not len(self.thing) or not (self.thing == thing).any():
+            return np.ones(len(self.skills), np.bool_)
+        return np.isin(np.arange(len(self.skills)), self.skill[self.thing == thing])
+
     def column(self, which: Which) -> Floats:
         """(N, 3) offsets of one kind."""
         return {"heads": self.heads, "ended": self.ended, "contact": self.contact}[which]

@@ -28,7 +28,7 @@ class Change:
     """One correction of a plan."""
 
     kind: str
-    """`inserted`, `left out` or `about`."""
+    """`inserted`, `left out`, `about` or `replaced`."""
     step: int
     """Number of the step in the plan as it was written, from 1: the one that was corrected, or before which one was inserted."""
     text: str
@@ -68,6 +68,15 @@ class Order:
             PlanError: steps that this vocabulary cannot express.
         """
         return Order(tuple(tuple(FORMS["words"].read(entry, vocabulary) for entry in steps) for steps in values))
+
+    def of_thing(self, thing: str) -> Order:
+        """What demonstrated plans that move this thing show; the whole order where none does."""
+        own = tuple(
+            steps
+            for steps in self.plans
+            if any(step.about[0] == thing and relation_of(step).mover == "thing" for step in steps)
+        )
+        return Order(own) if own else self
 
     @cached_property
     def templates(self) -> dict[Node, Step]:
@@ -140,18 +149,22 @@ def _node(step: Step) -> Node:
     return step.sentence, relation_of(step).name
 
 
-def in_order(book: Playbook, nearest: Sequence[str], order: Order) -> Ordered:
+def in_order(book: Playbook, nearest: Sequence[str], order: Order, *, named_things: bool = False) -> Ordered:
     """A plan in words, each step of which follows what demonstrations show before it; `nearest` names the demonstrated skill most like each step.
 
-    The parts of a plan for several things are each brought into order by themselves.
+    The parts of a plan for several things are each brought into order by themselves; where things are named, by the demonstrations of the thing itself.
     """
     steps: list[Step] = []
     changes: list[Change] = []
     written: list[int] = []
     for part in parts(book.steps, order):
-        own = _in_order(replace(book, steps=book.steps[part]), nearest[part], order)
+        own_order = order.of_thing(book.steps[part.stop - 1].about[0]) if named_things else order
+        own_steps, replaced = book.steps[part], list[Change]()
+        if own_order is not order:
+            own_steps, replaced = _as_shown(own_steps, nearest[part], own_order)
+        own = _in_order(replace(book, steps=own_steps), nearest[part], own_order)
         steps += own.playbook.steps
-        changes += [replace(each, step=each.step + part.start) for each in own.changes]
+        changes += [replace(each, step=each.step + part.start) for each in (*replaced, *own.changes)]
         written += [number + part.start for number in own.written]
     return Ordered(replace(book, steps=tuple(steps)), tuple(changes), tuple(written))
 
@@ -203,6 +216,22 @@ def _in_order(book: Playbook, nearest: Sequence[str], order: Order) -> Ordered:
     placed += more
     written += [len(steps) - 1] * len(more)
     return Ordered(replace(book, steps=tuple(placed)), tuple(changes), tuple(written))
+
+
+def _as_shown(steps: Sequence[Step], nearest: Sequence[str], order: Order) -> tuple[tuple[Step, ...], list[Change]]:
+    """Steps about a named thing that end in a way in which nothing was ever done with it give way to the demonstrated step that is most like them."""
+    shown: list[Step] = []
+    changes: list[Change] = []
+    for number, (step, skill) in enumerate(zip(steps, nearest, strict=True)):
+        until = relation_of(step)
+        known = next((each for node, each in order.templates.items() if node[0] == skill), None)
+        if until.name in order.relations or known is None:
+            shown.append(step)
+            continue
+        text = f'found {until.name!r}, in which no demonstration with {step.about[0]!r} ends; "{known.skill}" (until {relation_of(known).name}) takes its place'
+        changes.append(Change("replaced", number + 1, text))
+        shown.append(known)
+    return tuple(shown), changes
 
 
 def _same(one: Step, other: Step) -> bool:

@@ -20,8 +20,6 @@ DONE_SHARE = 0.85
 """A thing is at its place when it has gone so much of the way that demonstrations brought it."""
 CLEAR_SHARE = 0.6
 """An effector is clear of a thing when it is so much of the distance away at which demonstrations ended."""
-NOT_NOW = 1e6
-"""Distance of a step that may not be at work."""
 
 
 class SeveralThings:
@@ -30,9 +28,9 @@ class SeveralThings:
     def __init__(self, steps: Sequence[Step], ends: Ends) -> None:
         self._ends = ends
         self._relations = [relation_of(step) for step in steps]
-        self._parts = parts(steps, ends.order)
-        self._moves = [self._last(part, "at") for part in self._parts]
-        self._releases = [self._last(part, "clear") for part in self._parts]
+        self.parts = parts(steps, ends.order)
+        self._moves = [self._last(part, "at") for part in self.parts]
+        self.releases = [self._last(part, "clear") for part in self.parts]
 
     def _last(self, part: slice, word: str) -> int:
         """The last step of a part with this word, of things that move to places or of an effector that lets go; -1 for none."""
@@ -44,30 +42,27 @@ class SeveralThings:
     @property
     def applies(self) -> bool:
         """Whether there is more than one part, or something to let go of, and what is done can be seen."""
-        return min(self._moves) >= 0 and (len(self._parts) > 1 or max(self._releases) >= 0)
+        return min(self._moves) >= 0 and (len(self.parts) > 1 or max(self.releases) >= 0)
+
+    def own_steps(self, number: int) -> slice:
+        """The steps of a part, without the one that lets go."""
+        part, release = self.parts[number], self.releases[number]
+        return slice(part.start, part.stop if release < 0 else release)
 
     def at_work(
-        self, distances: Floats, located: list[Located], weights: Floats, subjects: NDArray[np.int64]
-    ) -> Floats:
-        """(B, n_steps) distances of steps that could begin -> the same with those out of reach that are not of the part at work."""
-        part_at_work = self._done(located, weights, subjects).argmin(axis=1)  # the last column is never done
-        masked = np.full_like(distances, NOT_NOW)
-        for number, part in enumerate(self._parts):
-            rows = part_at_work == number
-            columns = [k for k in range(part.start, part.stop) if k != self._releases[number]]
-            masked[np.ix_(rows, columns)] = distances[np.ix_(rows, columns)]
-            masked[rows, part.start] = 0.0
-        for number, release in enumerate(self._releases):
-            rows = part_at_work == number + 1
-            last = number + 1 == len(self._parts)
-            if release >= 0:
-                near = self._near(release, located, weights, subjects)
-                let_go = rows & (near | last)
-                masked[let_go] = NOT_NOW
-                masked[let_go, release] = 0.0
-            elif last:
-                masked[rows, self._moves[number]] = 0.0
-        return masked
+        self, located: list[Located], weights: Floats, subjects: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Which part is at work, (B,), the last one where all are done; and the step that lets go where the effector is still near, -1 elsewhere."""
+        n_done = self._done(located, weights, subjects).argmin(axis=1)  # the last column is never done
+        let_go = np.full(len(n_done), -1)
+        for number, release in enumerate(self.releases):
+            if release < 0:
+                continue
+            rows = n_done == number + 1
+            if number + 1 < len(self.parts):
+                rows = rows & self._near(release, located, weights, subjects)
+            let_go[rows] = release
+        return np.minimum(n_done, len(self.parts) - 1), let_go
 
     def _done(self, located: list[Located], weights: Floats, subjects: NDArray[np.int64]) -> NDArray[np.bool_]:
         """(B, n_parts + 1) which parts are done; the last column says no."""

@@ -7,7 +7,7 @@ that may begin is at work, so that a thing that slips away hands over to an earl
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,33 +40,54 @@ class Reading:
 
     steps: NDArray[np.int64]  # (B,)
     targets: Floats  # (B, D)
-    distances: Floats  # (B, n_steps), of the way to each step, in units of its tolerance; at most 1 where it may begin
 
 
 class WordsPlan:
     """A playbook in words with what its words mean: the skills that the library retrieved for each step say where and when."""
 
-    def __init__(self, playbook: Playbook, grounding: AnchoredGrounding, ends: Ends) -> None:
+    def __init__(
+        self, playbook: Playbook, grounding: AnchoredGrounding, ends: Ends, *, of_one_thing: bool = False
+    ) -> None:
         self.playbook, self.grounding, self.ends = playbook, grounding, ends
         names = grounding.vocabulary.anchors
         self._relations = [relation_of(step) for step in playbook.steps]
         self.subjects = np.array([subjects_of(step, names) for step in playbook.steps])  # (n_steps, 2)
         self._named = grounding.vocabulary.named_things
         self._several = SeveralThings(playbook.steps, ends)
+        self._parts: list[WordsPlan] = []
+        if self._several.applies and not of_one_thing:
+            for number in range(len(self._several.parts)):
+                own = replace(playbook, steps=playbook.steps[self._several.own_steps(number)])
+                self._parts.append(WordsPlan(own, grounding, ends, of_one_thing=True))
 
     def read(self, state: AnchoredState, weights: Floats) -> Reading:
         """B states and (n_steps, n_skills) weights of the retrieved skills -> active steps and their targets."""
         located = self.locate(state)
+        if self._parts:
+            return self._read_parts(state, located, weights)
         distances = self._distances(state, located, weights)
-        if self._several.applies:
-            distances = self._several.at_work(distances, located, weights, self.subjects)
         steps = distances.shape[1] - 1 - np.argmax(distances[:, ::-1] <= 1.0, axis=1)
         targets = np.empty((len(steps), 3))
         active: list[int] = np.unique(steps).tolist()
         for k in active:
             rows = steps == k
             targets[rows] = self._target(k, located[k], weights)[rows]
-        return Reading(steps, targets[:, : self.grounding.vocabulary.target_size], distances)
+        return Reading(steps, targets[:, : self.grounding.vocabulary.target_size])
+
+    def _read_parts(self, state: AnchoredState, located: list[Located], weights: Floats) -> Reading:
+        """Each state by the part that is at work in it."""
+        at_work, let_go = self._several.at_work(located, weights, self.subjects)
+        steps, targets = np.maximum(let_go, 0), np.empty((len(let_go), self.grounding.vocabulary.target_size))
+        for number, part in enumerate(self._parts):
+            rows, own = (at_work == number) & (let_go < 0), self._several.own_steps(number)
+            if rows.any():
+                reading = part.read(state, weights[own])
+                steps[rows], targets[rows] = own.start + reading.steps[rows], reading.targets[rows]
+        released: list[int] = np.unique(let_go[let_go >= 0]).tolist()
+        for k in released:
+            rows = let_go == k
+            targets[rows] = self._target(k, located[k], weights)[rows, : targets.shape[1]]
+        return Reading(steps, targets)
 
     def _target(self, k: int, at: Located, weights: Floats) -> Floats:
         """(B, 3) where the acting point heads: so that the mover comes to the learned offset.

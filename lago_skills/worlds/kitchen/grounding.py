@@ -169,12 +169,13 @@ class KitchenState:
         ).astype(np.float32)
 
     def subject_inputs(self, targets: NDArray[Any], subjects: NDArray[np.int64]) -> NDArray[np.float32]:
-        """(B, 3) targets, (B, 2) thing and place -> (B, I): heading, thing from gripper, place from thing, the arm, the fingers."""
+        """(B, 3) targets, (B, 2) thing and place -> (B, I): heading, thing from gripper, place from thing, the arm, the fingers, all handles."""
         anchors, rows = self.anchors, np.arange(len(subjects))
         thing = anchors[rows, subjects[:, 0]]
         has_place = subjects[:, 1:] >= 0
         near = thing - anchors[:, 0]
         far = np.where(has_place, anchors[rows, subjects[:, 1]] - thing, 0.0)
+        others = (self._handles - anchors[:, :1]).reshape(len(rows), -1)
         return np.concatenate(
             [
                 self._heading(targets),
@@ -186,6 +187,7 @@ class KitchenState:
                 self._opening * (1.0, 10.0),
                 self.moved[rows, subjects[:, 0]][:, None] * 100.0,
                 has_place,
+                others,
             ],
             axis=1,
         ).astype(np.float32)
