@@ -14,6 +14,7 @@ TABLES = {
     "zero-shot": "zero_shot",
     "latent": "latent",
     "skills": "skill_changes",
+    "sequences": "sequences",
     "ablations": "ablations",
     "opposites": "opposites",
     **dict.fromkeys(TRAINING_TABLES, "training_runs"),

@@ -152,7 +152,7 @@ class LibraryGuide:
 
     def _corrected(self, book: Playbook, ends: Ends) -> Playbook:
         """The plan in the order that demonstrations show, and its latents to match."""
-        known = {self._label(skill.id): skill.id for skill in self.library.list()}
+        known = {self.label(skill.id): skill.id for skill in self.library.list()}
         names = [name for name in ends.skills if name in known]
         if not names:
             return book
@@ -191,7 +191,7 @@ class LibraryGuide:
             return None
         shown = self._unsupported(self.words[task].playbook, self.ends) == 0.0
         numbers = {name: number for number, name in enumerate(self.ends.skills)}
-        skills = {skill.id: numbers.get(self._label(skill.id)) for skill in self.library.list()}
+        skills = {skill.id: numbers.get(self.label(skill.id)) for skill in self.library.list()}
         return [frozenset(i for i, number in skills.items() if number is not None and not row[number]) for row in shown]
 
     def _lookup(
@@ -233,12 +233,13 @@ class LibraryGuide:
         meant = np.zeros((len(weights), len(self.ends.skills)))
         for row, ids in enumerate(neighbors.ids.tolist()):
             for number, weight in zip(ids, weights[row].tolist(), strict=True):
-                label = self._label(number) if number >= 0 else ""
+                label = self.label(number) if number >= 0 else ""
                 if label in self.ends.skills:
                     meant[row, self.ends.skills.index(label)] += weight
         return meant
 
-    def _label(self, skill: int) -> str:
+    def label(self, skill: int) -> str:
+        """The sentence under which a skill was demonstrated, whatever it has been re-worded to since."""
         record = self.library.get(skill)
         return str(record.provenance.get("label", record.sentence))
 

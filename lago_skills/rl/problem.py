@@ -66,8 +66,16 @@ class Problem:
     """Whether the first success ends an episode; else it goes on for as long as the environment says."""
     horizon_steps: int | tuple[int, ...] | None = None
     """Episodes are cut after so many steps, of all tasks or of each; None leaves that to the environment."""
+    parts: tuple[int, ...] = ()
+    """How many things each task asks for, each of which is a reward of 1: an episode that did some of them is a partial success. All or nothing
+    where it is empty."""
     instances: int | None = None
     """1 where only one environment can be open at a time: training and evaluation then take turns, and an evaluation ends the running episode."""
+
+    def score(self, task: int, success: bool, episode_return: float) -> float:
+        """Share of a task that an episode did, 0 to 1."""
+        n_parts = self.parts[task] if self.parts else 1
+        return float(success) if success or n_parts == 1 else min(max(episode_return / n_parts, 0.0), 1.0)
 
     @property
     def n_envs(self) -> int:

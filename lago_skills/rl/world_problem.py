@@ -61,6 +61,7 @@ def world_problem(
         success=world.success,
         ends_at_success=world.ends_at_success,
         horizon_steps=tuple(task.horizon_steps for task in tasks),
+        parts=tuple(task.parts for task in tasks),
         instances=world.instances,
     )
 

@@ -209,19 +209,21 @@ def _most_likely(likely: Floats, stops: Floats) -> tuple[list[int], float]:
     """Ends of ordered steps, each of at least `LEAST_STEPS`, that make (T, n) and (T+1, n) log-likelihoods largest; and their sum."""
     length, n = likely.shape
     total = np.concatenate([np.zeros((1, n)), np.cumsum(likely, axis=0)])
-    best = np.full((n + 1, length + 1), -np.inf)
+    best = np.full(length + 1, -np.inf)
+    best[0] = 0.0
     came = np.zeros((n + 1, length + 1), np.int64)
-    best[0, 0] = 0.0
     for k in range(1, n + 1):
-        for stop in range(k * LEAST_STEPS, length + 1):
-            starts = np.arange((k - 1) * LEAST_STEPS, stop - LEAST_STEPS + 1)
-            values = best[k - 1, starts] + total[stop, k - 1] - total[starts, k - 1] + stops[stop, k - 1]
-            chosen = int(np.argmax(values))
-            best[k, stop], came[k, stop] = values[chosen], starts[chosen]
+        # A step that stops somewhere began where this is largest, of all places early enough: a running maximum.
+        before = best - total[:, k - 1]
+        largest = np.maximum.accumulate(before)
+        first = np.maximum.accumulate(np.where(before > np.append(-np.inf, largest[:-1]), np.arange(length + 1), 0))
+        best = np.full(length + 1, -np.inf)
+        best[LEAST_STEPS:] = largest[:-LEAST_STEPS] + total[LEAST_STEPS:, k - 1] + stops[LEAST_STEPS:, k - 1]
+        came[k, LEAST_STEPS:] = first[:-LEAST_STEPS]
     ends = [length]
     for k in range(n, 0, -1):
         ends.append(int(came[k, ends[-1]]))
-    return ends[::-1], float(best[n, length])
+    return ends[::-1], float(best[length])
 
 
 def spans(ends: tuple[int, ...]) -> list[tuple[int, int]]:

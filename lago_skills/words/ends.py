@@ -47,6 +47,8 @@ LEAST_WEIGHT, OTHER_MOVER, OWN_SHARE, WIDER = 1e-3, 0.05, 0.2, 5.0
 TOLERANCE_M = (0.028, 0.035)
 """Least and greatest learned tolerance of the way from one step to the next."""
 SLACK_M, QUANTILE = 0.005, 0.95
+HAND_SLACK = (0.1, 0.02)
+"""How far the hand may be beyond the demonstrated range: its opening, and the change of it in a step."""
 
 
 @dataclass(frozen=True)

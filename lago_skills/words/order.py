@@ -158,7 +158,8 @@ def in_order(book: Playbook, nearest: Sequence[str], order: Order, *, named_thin
     changes: list[Change] = []
     written: list[int] = []
     for part in parts(book.steps, order):
-        own_order = order.of_thing(book.steps[part.stop - 1].about[0]) if named_things else order
+        last: Step = book.steps[part.stop - 1]
+        own_order = order.of_thing(last.about[0]) if named_things else order
         own_steps, replaced = book.steps[part], list[Change]()
         if own_order is not order:
             own_steps, replaced = _as_shown(own_steps, nearest[part], own_order)
@@ -169,7 +170,7 @@ def in_order(book: Playbook, nearest: Sequence[str], order: Order, *, named_thin
     return Ordered(replace(book, steps=tuple(steps)), tuple(changes), tuple(written))
 
 
-def parts(steps: Sequence[Step], order: Order) -> list[slice]:
+def parts(steps: Sequence[Step], order: Order) -> list[slice[int, int, None]]:
     """The parts of a plan that asks for several things, one after another: each moves its own thing to a place and could be a plan by itself.
 
     A new part begins where a step is about another thing, demonstrated plans begin like it, and the part before has brought its thing to a place.

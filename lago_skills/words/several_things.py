@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lago_skills.core import Step
-from lago_skills.words.ends import Ends
+from lago_skills.words.ends import HAND_SLACK, Ends
 from lago_skills.words.geometry import Floats, Located, relation_of
 from lago_skills.words.order import parts
 
-DONE_SHARE = 0.85
-"""A thing is at its place when it has gone so much of the way that demonstrations brought it."""
+DONE_SHARE, STILL_DONE_SHARE = 0.85, 0.7
+"""A thing is at its place when it has gone so much of the way that demonstrations brought it; the second, once it is held no longer."""
 CLEAR_SHARE = 0.6
 """An effector is clear of a thing when it is so much of the distance away at which demonstrations ended."""
 
@@ -32,7 +32,7 @@ class SeveralThings:
         self._moves = [self._last(part, "at") for part in self.parts]
         self.releases = [self._last(part, "clear") for part in self.parts]
 
-    def _last(self, part: slice, word: str) -> int:
+    def _last(self, part: slice[int, int, None], word: str) -> int:
         """The last step of a part with this word, of things that move to places or of an effector that lets go; -1 for none."""
         known = (number for number in range(part.start, part.stop) if self._relations[number].word == word)
         if word == "at":
@@ -44,16 +44,16 @@ class SeveralThings:
         """Whether there is more than one part, or something to let go of, and what is done can be seen."""
         return min(self._moves) >= 0 and (len(self.parts) > 1 or max(self.releases) >= 0)
 
-    def own_steps(self, number: int) -> slice:
+    def own_steps(self, number: int) -> slice[int, int, None]:
         """The steps of a part, without the one that lets go."""
         part, release = self.parts[number], self.releases[number]
         return slice(part.start, part.stop if release < 0 else release)
 
     def at_work(
-        self, located: list[Located], weights: Floats, subjects: NDArray[np.int64]
+        self, located: list[Located], weights: Floats, subjects: NDArray[np.int64], hand: Floats
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Which part is at work, (B,), the last one where all are done; and the step that lets go where the effector is still near, -1 elsewhere."""
-        n_done = self._done(located, weights, subjects).argmin(axis=1)  # the last column is never done
+        n_done = self._done(located, weights, subjects, hand).argmin(axis=1)  # the last column is never done
         let_go = np.full(len(n_done), -1)
         for number, release in enumerate(self.releases):
             if release < 0:
@@ -64,13 +64,19 @@ class SeveralThings:
             let_go[rows] = release
         return np.minimum(n_done, len(self.parts) - 1), let_go
 
-    def _done(self, located: list[Located], weights: Floats, subjects: NDArray[np.int64]) -> NDArray[np.bool_]:
+    def _done(
+        self, located: list[Located], weights: Floats, subjects: NDArray[np.int64], hand: Floats
+    ) -> NDArray[np.bool_]:
         """(B, n_parts + 1) which parts are done; the last column says no."""
+        open_wide = (
+            hand[:, 0] > self._ends.held[1, 0] + HAND_SLACK[0] if hand.shape[1] else np.zeros(len(hand), np.bool_)
+        )
+        share = np.where(open_wide, STILL_DONE_SHARE, DONE_SHARE)
         columns: list[NDArray[np.bool_]] = []
         for move in self._moves:
             began, ended = self._ends.way("at", weights[move], int(subjects[move, 0]))
             left = np.linalg.norm(located[move].anchor - located[move].moving, axis=1)
-            columns.append(left <= ended + (1.0 - DONE_SHARE) * (began - ended))
+            columns.append(left <= ended + (1.0 - share) * (began - ended))
         return np.stack([*columns, np.zeros(len(columns[0]), np.bool_)], axis=1)
 
     def _near(

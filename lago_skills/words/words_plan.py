@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lago_skills.core import Playbook
-from lago_skills.words.ends import SLACK_M, TOLERANCE_M, Ends, Which
+from lago_skills.words.ends import HAND_SLACK, SLACK_M, TOLERANCE_M, Ends, Which
 from lago_skills.words.geometry import (
     Floats,
     Located,
@@ -30,8 +30,6 @@ from lago_skills.worlds.grounding import AnchoredGrounding, AnchoredState
 MOVING_M, ENGAGED_M = 1e-3, 0.08
 """While its thing moves faster than the first (metres a step), a step that moves it goes on within the second distance."""
 CONTACT_SHARE = 0.5
-HAND_SLACK = (0.1, 0.02)
-"""How far the hand may be beyond the demonstrated range: its opening, and the change of it in a step."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +74,7 @@ class WordsPlan:
 
     def _read_parts(self, state: AnchoredState, located: list[Located], weights: Floats) -> Reading:
         """Each state by the part that is at work in it."""
-        at_work, let_go = self._several.at_work(located, weights, self.subjects)
+        at_work, let_go = self._several.at_work(located, weights, self.subjects, state.hand)
         steps, targets = np.maximum(let_go, 0), np.empty((len(let_go), self.grounding.vocabulary.target_size))
         for number, part in enumerate(self._parts):
             rows, own = (at_work == number) & (let_go < 0), self._several.own_steps(number)

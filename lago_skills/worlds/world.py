@@ -123,6 +123,14 @@ class World(Protocol):
         """The entries that a task's observation is made of, where the environment gives a dictionary."""
         return ()
 
+    def parts(self, task: str) -> tuple[str, ...]:
+        """Of a task that asks for several things: the tasks that ask for one each, in order; by default itself alone."""
+        return (task,)
+
+    def next_part(self, task: str, observations: NDArray[np.float64]) -> list[str]:
+        """The first part of a task that is not done, by (B, S) observations; the last one where all are."""
+        return [task] * len(observations)
+
     def spec(self) -> dict[str, Any]:
         """From which the world can be made again: by default its class, made without arguments."""
         return {"use": f"{type(self).__module__}:{type(self).__qualname__}"}

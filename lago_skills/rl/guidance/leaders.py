@@ -38,12 +38,12 @@ class Leaders:
         draws = [rng.beta(self._wins[name] + 1.0, self._losses[name] + 1.0) for name in self.leaders]
         return self.leaders[int(np.argmax(draws))]
 
-    def note(self, leader: Leader, success: bool) -> None:
-        """Count an episode that this leader led; one that may not be drawn is not counted."""
+    def note(self, leader: Leader, score: float) -> None:
+        """Count an episode that this leader led, by what it did of its task, 0 to 1; one that may not be drawn is not counted."""
         if leader not in self._wins:
             return
-        self._wins[leader] = DISCOUNT * self._wins[leader] + success
-        self._losses[leader] = DISCOUNT * self._losses[leader] + (not success)
+        self._wins[leader] = DISCOUNT * self._wins[leader] + score
+        self._losses[leader] = DISCOUNT * self._losses[leader] + (1.0 - score)
 
     def best(self) -> Leader:
         """Who leads greedy episodes: the highest share of recent successes, counting one failure more, so that whoever was hardly tried does not lead.

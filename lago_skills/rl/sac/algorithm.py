@@ -69,6 +69,8 @@ class SoftActorCritic:
         self.rng = np.random.default_rng(setup.seed)
         self.leaders = Leaders(config.leaders if self.layout is not None else ("policy",))
         self.successful_shifts: list[NDArray[np.float64]] = []
+        self.best_score = 0.0
+        """What the best episode so far did of its task."""
         self.columns = Columns(setup.state_size, self.action_size, self.layout.width if self.layout else 0)
         capacity = min(config.buffer_size, config.n_steps + problem.n_envs)
         n_demonstrated = sum(len(each.actions) for each in setup.demonstrations)
@@ -133,9 +135,11 @@ class SoftActorCritic:
         return centre + self.rng.normal(0.0, scale, centre.shape)
 
     def end_episode(self, number: int, episode: RunningEpisode, terminated: bool, success: bool) -> None:
-        """Count it for its leader; a successful one joins the demonstrations."""
-        self.leaders.note(episode.leader, success)
-        if success and self.config.harvest:
+        """Count it for its leader; a successful one joins the demonstrations, and of tasks of several parts one that did as much as any before."""
+        score = self.setup.problem.score(int(self.tasks[number]), success, float(np.sum(episode.rewards)))
+        self.leaders.note(episode.leader, score)
+        if score > 0.0 and score >= self.best_score and self.config.harvest:
+            self.best_score = score
             self.successful.add_episode(episode, terminated)
             if episode.shift is not None:
                 self.successful_shifts.append(episode.shift)
@@ -261,6 +265,7 @@ class SoftActorCritic:
             "updates": [self.n_updates, self.updates_owed],
             "leaders": self.leaders.values(),
             "n_shifts": len(self.successful_shifts),
+            "best_score": self.best_score,
         }
 
     def get(self, checkpoint: Checkpoint) -> None:
@@ -274,3 +279,4 @@ class SoftActorCritic:
         self.successful_shifts = [checkpoint.array(f"shifts/{n}") for n in range(checkpoint.values["n_shifts"])]
         self.n_updates, self.updates_owed = checkpoint.values["updates"]
         self.leaders.set_values(checkpoint.values["leaders"])
+        self.best_score = checkpoint.values.get("best_score", 0.0)

@@ -122,7 +122,7 @@ class Hand:
 
     def grasp(self, handle: str, axes: Vector, depth: float = 0.0) -> Motion:
         """Open fingers about a handle, from in front of it, and close them."""
-        yield from self.go(lambda: self.handle(handle) - 0.12 * Y, axes, OPEN, 0.03, 60)
+        yield from self.go(lambda: self.handle(handle) - 0.12 * Y, axes, OPEN, 0.015, 60)
         yield from self.go(lambda: self.handle(handle) + depth * Y, axes, OPEN, 0.025, 14)
         yield from self.hold(lambda: self.handle(handle) + depth * Y, axes, CLOSED, 5)
 
@@ -226,7 +226,7 @@ class Demonstrator:
             for subtask in self._kitchen.subtasks:
                 if subtask.id not in self._kitchen.done:
                     yield from self._one(subtask.id)
-                    yield from self._let_go()
+                    yield from self._let_go("kettle" if subtask.id == "kettle" else None)
             yield self._hand.toward(self._hand.place, AHEAD, OPEN)
 
     def _one(self, subtask: str) -> Motion:
@@ -238,8 +238,8 @@ class Demonstrator:
                 return
             yield action
 
-    def _let_go(self) -> Motion:
-        """Open fingers, and a straight way back from what they held, the hand turned as it is."""
-        place, axes = self._hand.place, self._hand.axes
+    def _let_go(self, handle: str | None) -> Motion:
+        """Open fingers, and a straight way back from what they held, the hand turned as it is; from a handle that just fits, with that in the middle."""
+        place, axes = self._hand.place if handle is None else self._hand.handle(handle), self._hand.axes
         yield from self._hand.hold(lambda: place, axes, OPEN, LET_GO_STEPS)
         yield from self._hand.go(lambda: place - BACK_M * Y, axes, OPEN, 0.03, 12)

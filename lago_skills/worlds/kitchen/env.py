@@ -11,8 +11,9 @@ from typing import Any
 import gymnasium
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
 
-from lago_skills.worlds.kitchen.kinematics import OBJECTS
+from lago_skills.worlds.kitchen.kinematics import AHEAD, HANDLES, OBJECTS, handles, joints_at
 from lago_skills.worlds.kitchen.subtasks import CLOSE_ENOUGH, SUBTASKS, Subtask
 
 N_OBSERVED = 59
@@ -20,6 +21,10 @@ ARM_NOISE, FAR_ARM_NOISE = 0.05, 0.3
 """Radians by which each joint of the arm starts elsewhere; the second where starts are varied."""
 MOVED = 0.3
 """Where starts are varied, the share of other objects that are where their subtask wants them."""
+BEFORE_A_HANDLE, N_TRIES = 0.5, 10
+"""Where starts are varied, the share with the hand before some handle, and how often such a pose is looked for."""
+BEFORE_M, BEFORE_ROLL = np.array([[-0.08, -0.25, -0.08], [0.08, -0.06, 0.08]]), 0.8
+"""Where it then is from the handle, metres, and how far it may be turned about the way it points, radians."""
 LINGER_STEPS = 20
 """Where starts are varied, how long an episode goes on once all is done, so that it shows the hand let go and draw back."""
 
@@ -65,14 +70,38 @@ class Kitchen(gymnasium.Env[NDArray[np.float64], NDArray[np.float64]]):
         self.theirs.reset(seed=int(self.np_random.integers(2**31)))
         qpos = robot.init_qpos.copy()
         noise = FAR_ARM_NOISE if self.varied else ARM_NOISE
-        low, high = robot.robot_pos_bound[:7].T
-        qpos[:7] = np.clip(qpos[:7] + self.np_random.uniform(-noise, noise, 7), low + 0.05, high - 0.05)
+        low, high = robot.robot_pos_bound[:7].T + np.array([[0.05], [-0.05]])
+        qpos[:7] = np.clip(qpos[:7] + self.np_random.uniform(-noise, noise, 7), low, high)
         for other in SUBTASKS.values():
             if self.varied and other not in self.subtasks and self.np_random.random() < MOVED:
                 qpos[9 + np.array(other.joints)] = other.goal
+        if self.varied and self.np_random.random() < BEFORE_A_HANDLE:
+            qpos[:7] = self._before_a_handle(qpos, low, high)
         robot.set_state(qpos, np.zeros_like(robot.init_qvel))
         self.done, self.n_steps, self.n_steps_done = set(), 0, 0
         return self._observe(robot._get_obs()), self._info()
+
+    def _before_a_handle(
+        self, qpos: NDArray[np.float64], low: NDArray[np.float64], high: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """(7,) joints with the hand before a handle, as it is between the subtasks of a sequence; as they were where no try is free of contacts."""
+        robot, rng = self.theirs.robot_env, self.np_random
+        for _ in range(N_TRIES):
+            handle = handles(qpos[None, 9:])[0, int(rng.integers(len(HANDLES)))]
+            place = handle + rng.uniform(*BEFORE_M)
+            roll = Rotation.from_rotvec([0.0, rng.uniform(-BEFORE_ROLL, BEFORE_ROLL), 0.0]).as_matrix()
+            found = joints_at(place, roll @ AHEAD, qpos[:7], low, high)
+            if found is None:
+                continue
+            robot.set_state(np.concatenate([found, qpos[7:]]), np.zeros_like(robot.init_qvel))
+            if not any(contact.dist < 0.0 and self._of_arm(contact) for contact in self.data.contact):
+                return found
+        return qpos[:7]
+
+    def _of_arm(self, contact: Any) -> bool:
+        """Whether the arm is a part of a contact."""
+        roots = (int(self.model.body_rootid[self.model.geom_bodyid[geom]]) for geom in contact.geom)
+        return int(self.model.body_rootid[self.model.body("panda0_link7").id]) in roots
 
     def step(self, action: NDArray[np.float64]) -> tuple[NDArray[np.float64], float, bool, bool, dict[str, Any]]:
         """One control step of 0.08 s: velocities of seven joints and two fingers, as shares of 2 rad/s."""

@@ -15,6 +15,8 @@ Points = NDArray[np.float64]  # (N, 3)
 N_JOINTS = 7
 SMALL = 1e-5
 """Radians of a numerical derivative."""
+N_ITERATIONS, CLOSE_M = 100, 0.01
+"""Of inverse kinematics: at most so many steps, until so near."""
 FULL_SPEED = 2.0
 """Joint velocity of an action of 1, rad/s."""
 AHEAD = np.eye(3)[:, [2, 0, 1]]
@@ -59,6 +61,31 @@ def jacobian(joints: NDArray[np.float64]) -> NDArray[np.float64]:
         turn = Rotation.from_matrix(turned @ axes.transpose(0, 2, 1)).as_rotvec()
         columns.append(np.concatenate([moved - place, turn], axis=1) / SMALL)
     return np.stack(columns, axis=2)
+
+
+def joints_at(
+    place: NDArray[np.float64],
+    axes: NDArray[np.float64],
+    start: NDArray[np.float64],
+    low: NDArray[np.float64],
+    high: NDArray[np.float64],
+) -> NDArray[np.float64] | None:
+    """(7,) angles between (7,) bounds that bring the gripper to a place (3,) with axes (3, 3), from some others on; None where none are found.
+
+    Damped least squares (Wampler 1986), with what is left over drawing the joints to where they started.
+    """
+    joints: NDArray[np.float64] = start.copy()
+    for _ in range(N_ITERATIONS):
+        now, turned = gripper(joints[None])
+        turn = Rotation.from_matrix(axes @ turned[0].T).as_rotvec()
+        left = np.concatenate([place - now[0], 0.3 * turn])
+        if np.linalg.norm(left) < CLOSE_M:
+            return joints
+        matrix = jacobian(joints[None])[0] * np.array([[1.0]] * 3 + [[0.3]] * 3)
+        inverse: NDArray[np.float64] = matrix.T @ np.linalg.inv(matrix @ matrix.T + 0.03**2 * np.eye(6))
+        rest: NDArray[np.float64] = 0.1 * (start - joints)
+        joints = np.clip(joints + inverse @ left + rest - inverse @ (matrix @ rest), low, high)
+    return None
 
 
 # Handles ----------------------------------------------------------------------------------------------------------------

@@ -7,12 +7,14 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, cast
 
 import gymnasium
+import numpy as np
+from numpy.typing import NDArray
 
 from lago_skills.core import Task
 from lago_skills.errors import StudyError
 from lago_skills.worlds.grounding import Grounding
 from lago_skills.worlds.kitchen.grounding import KitchenGrounding
-from lago_skills.worlds.kitchen.subtasks import subtasks_of
+from lago_skills.worlds.kitchen.subtasks import CLOSE_ENOUGH, subtasks_of
 from lago_skills.worlds.kitchen.tasks import GROUPS, KITCHEN_TASKS
 from lago_skills.worlds.world import Demonstrator, Env, EpisodeSoFar, Provenance, World
 
@@ -66,6 +68,17 @@ class KitchenWorld(World):
         from lago_skills.worlds.kitchen.env import Kitchen
 
         return Shown(cast("Kitchen", env.unwrapped))
+
+    def parts(self, task: str) -> tuple[str, ...]:
+        """Its subtasks, each a task of its own."""
+        return tuple(each.id for each in subtasks_of(task))
+
+    def next_part(self, task: str, observations: NDArray[np.float64]) -> list[str]:
+        """The first subtask whose object is not where it shall be; the last one where all are."""
+        subtasks = subtasks_of(task)
+        left = np.stack([each.distance(np.asarray(observations, np.float64)) >= CLOSE_ENOUGH for each in subtasks])
+        left[-1] = True
+        return [subtasks[int(number)].id for number in left.argmax(axis=0)]
 
     def provenance(self, task: str) -> Provenance:
         """The package and this demonstrator."""
