@@ -12,9 +12,9 @@ import pytest
 
 from lago_skills.errors import StudyError
 from lago_skills.worlds.kitchen.demonstrator import MOTIONS
-from lago_skills.worlds.kitchen.env import Kitchen
+from lago_skills.worlds.kitchen.env import LINGER_STEPS, Kitchen
 from lago_skills.worlds.kitchen.grounding import ANCHORS, GOALS, KitchenGrounding
-from lago_skills.worlds.kitchen.kinematics import HANDLES, KNOBS, OBJECTS, gripper, handles
+from lago_skills.worlds.kitchen.kinematics import AHEAD, HANDLES, KNOBS, OBJECTS, gripper, handles, jacobian, joints_at
 from lago_skills.worlds.kitchen.subtasks import SUBTASKS, subtasks_of
 from lago_skills.worlds.kitchen.tasks import PUBLISHED
 from lago_skills.worlds.kitchen.world import KitchenWorld
@@ -70,6 +70,65 @@ def test_starts_vary_with_the_seed_alone(kitchen: Kitchen) -> None:
     assert all(abs(each[13]) < 0.1 for each in moved)  # but the microwave's door is shut
 
 
+def test_the_arm_moves_as_its_jacobian_says(kitchen: Kitchen) -> None:
+    import mujoco
+
+    model, data = kitchen.model, kitchen.data
+    kitchen.reset(seed=3)
+    theirs = np.zeros((2, 3, model.nv))
+    cast("Any", mujoco).mj_jacSite(model, data, theirs[0], theirs[1], model.site("end_effector").id)
+    ours = jacobian(data.qpos[None, :7].copy())[0]
+    np.testing.assert_allclose(ours, np.concatenate([theirs[0, :, :7], theirs[1, :, :7]]), atol=2e-2)
+
+
+def test_a_pose_is_found_where_there_is_one(kitchen: Kitchen) -> None:
+    kitchen.reset(seed=3)
+    start, bounds = kitchen.data.qpos[:7].copy(), kitchen.theirs.robot_env.robot_pos_bound[:7].T
+    place = np.array([-0.3, 0.4, 2.2])
+    joints = joints_at(place, AHEAD, start, *bounds)
+    assert joints is not None
+    now, axes = gripper(joints[None])
+    np.testing.assert_allclose(now[0], place, atol=0.01)
+    np.testing.assert_allclose(axes[0], AHEAD, atol=0.05)
+    assert ((joints >= bounds[0]) & (joints <= bounds[1])).all()
+    assert joints_at(np.array([3.0, 0.0, 2.0]), AHEAD, start, *bounds) is None  # out of reach
+
+
+def test_half_of_the_starts_are_before_a_handle(kitchen: Kitchen) -> None:
+    apart: list[float] = []
+    for seed in range(16):
+        observation, _ = kitchen.reset(seed=seed)
+        place, _ = gripper(observation[None, :7])
+        apart.append(float(np.linalg.norm(handles(observation[None, OBJECTS])[0] - place, axis=1).min()))
+        assert not any(each.dist < -1e-3 and kitchen.of_arm(each) for each in kitchen.data.contact)
+    assert 4 <= sum(each < 0.28 for each in apart) <= 14
+
+
+def test_a_hand_goes_where_a_controller_sends_it(kitchen: Kitchen) -> None:
+    """What a controller of a few lines is given is enough to come near a point in the open."""
+    grounding, place = KitchenGrounding(), np.array([-0.35, 0.3, 2.1])
+    observation, _ = kitchen.reset(seed=0)
+    first = np.linalg.norm(grounding.read(observation[None]).anchors[0, 0] - place)
+    for _ in range(60):
+        hand = grounding.read(observation[None]).anchors[:, 0]
+        action = grounding.hand_motion(observation[None], 10.0 * (place - hand), np.array([False]))
+        assert action.shape == (1, 9)
+        observation, *_ = kitchen.step(action[0])
+    last = np.linalg.norm(grounding.read(observation[None]).anchors[0, 0] - place)
+    assert last < min(0.06, 0.5 * first)
+
+
+def test_the_next_part_is_the_first_that_is_not_done(kitchen: Kitchen) -> None:
+    world, task = KitchenWorld(), "microwave.kettle.light-switch.slide-cabinet"
+    assert world.parts(task) == ("microwave", "kettle", "light-switch", "slide-cabinet")
+    observation, _ = KitchenWorld().make(task).reset(seed=0)
+    rows = np.stack([observation] * 3)
+    for row, names in ((1, ("microwave",)), (2, ("microwave", "kettle", "light-switch", "slide-cabinet"))):
+        for name in names:
+            rows[row, OBJECTS][list(SUBTASKS[name].joints)] = SUBTASKS[name].goal
+    assert world.next_part(task, rows) == ["microwave", "kettle", "slide-cabinet"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("subtask", MOTIONS)
 def test_each_subtask_is_shown(subtask: str) -> None:
@@ -82,12 +141,17 @@ def test_each_subtask_is_shown(subtask: str) -> None:
     good = [each for each in episodes if each.success]
     assert len(good) >= 3
     assert all(each.rewards.sum() == 1.0 and each.terminated for each in good)
+    assert all(len(each.actions) == (each.success_step or 0) + 1 + LINGER_STEPS for each in good)
     handle = HANDLES.index(SUBTASKS[subtask].handle)
     for each in good:
         state = grounding.read(each.observations)
         left = np.linalg.norm(state.anchors[:, 1 + handle] - GOALS[handle], axis=1)
         assert left[-1] < 0.9 * left[0]  # a subtask is done within 0.3 of its goal, which is soon for a sliding door
-        assert state.moved[-8:, 1 + handle].sum() > 0.005
+        solved = (each.success_step or 0) + 2
+        assert state.moved[solved - 8 : solved, 1 + handle].sum() > 0.005
+        hand = np.linalg.norm(state.anchors[:, 0] - state.anchors[:, 1 + handle], axis=1)
+        assert hand[-1] > hand[solved] + 0.03  # it has let go and drawn back
+        assert state.hand[-1, 0] > 0.8
         low = np.array([feature.low for feature in grounding.vocabulary.features])
         high = np.array([feature.high for feature in grounding.vocabulary.features])
         assert ((state.values >= low) & (state.values <= high)).all()

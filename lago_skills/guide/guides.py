@@ -205,7 +205,7 @@ class LibraryGuide:
         if excluded is None:
             neighbors = self.library.search(latents, k)
         else:
-            neighbors = _without(self.library.search(latents, max(self.library.n_active, 1)), excluded, k)
+            neighbors = without(self.library.search(latents, max(self.library.n_active, 1)), excluded, k)
         if (neighbors.ids[:, 0] < 0).any():
             raise LibraryConflict(
                 "found no enabled skill in the library; expected at least one; enable one (lago skills enable), or build again"
@@ -324,7 +324,7 @@ class LibraryGuide:
         return components.flat(retrieval.weights, self.config.floor)
 
 
-def _without(neighbors: Neighbors, excluded: list[frozenset[int]], k: int) -> Neighbors:
+def without(neighbors: Neighbors, excluded: list[frozenset[int]], k: int) -> Neighbors:
     """The k best of each row that are not excluded; where all are, the k best."""
     ids, scores = np.full((len(neighbors.ids), k), -1, np.int64), np.full((len(neighbors.ids), k), -np.inf, np.float32)
     for row, known in enumerate(neighbors.ids):

@@ -68,7 +68,7 @@ def align(
     data = [_Course(episode, book.steps, grounding) for episode in episodes]
     fastest = max(float(np.quantile(np.abs(np.concatenate([course.speeds for course in data])), 0.98)), 1e-9)
     data = [course.scaled(fastest) for course in data]
-    hand = grounding.hand_actions
+    hand: tuple[int, ...] | None = getattr(grounding, "hand_actions", None)  # a grounding need not inherit it
     commands = _steady_part(data) if hand is None else [course.actions[:, list(hand)] for course in data]
     rng = np.random.default_rng(seed)
     lengths = [len(course.speeds) for course in data]
@@ -138,7 +138,7 @@ def _converge(data: list[_Course], commands: list[Floats], steps: tuple[Step, ..
             likely = np.stack([m.likelihood(course, command, k) for k, m in enumerate(models)], axis=1)
             stops = np.stack([m.end_likelihood(course, k) for k, m in enumerate(models)], axis=1)
             stops[:, -1] = 0.0  # an episode ends when it is solved, wherever that is
-            best, score = _most_likely(likely, stops)
+            best, score = most_likely(likely, stops)
             following.append(best)
             scores.append(score / len(likely))
         if following == ends:
@@ -205,7 +205,7 @@ def _speed(target: Floats, gain: float, ways: Floats, along: Floats) -> Floats:
     return np.clip(gain * (ways + offset), -1.0, 1.0)
 
 
-def _most_likely(likely: Floats, stops: Floats) -> tuple[list[int], float]:
+def most_likely(likely: Floats, stops: Floats) -> tuple[list[int], float]:
     """Ends of ordered steps, each of at least `LEAST_STEPS`, that make (T, n) and (T+1, n) log-likelihoods largest; and their sum."""
     length, n = likely.shape
     total = np.concatenate([np.zeros((1, n)), np.cumsum(likely, axis=0)])

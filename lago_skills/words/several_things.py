@@ -17,7 +17,7 @@ from lago_skills.words.geometry import Floats, Located, relation_of
 from lago_skills.words.order import parts
 
 DONE_SHARE, STILL_DONE_SHARE = 0.85, 0.7
-"""A thing is at its place when it has gone so much of the way that demonstrations brought it; the second, once it is held no longer."""
+"""A thing is at its place when it has gone so much of the way that demonstrations brought it; the second, once it is left alone."""
 CLEAR_SHARE = 0.6
 """An effector is clear of a thing when it is so much of the distance away at which demonstrations ended."""
 
@@ -68,12 +68,13 @@ class SeveralThings:
         self, located: list[Located], weights: Floats, subjects: NDArray[np.int64], hand: Floats
     ) -> NDArray[np.bool_]:
         """(B, n_parts + 1) which parts are done; the last column says no."""
-        open_wide = (
-            hand[:, 0] > self._ends.held[1, 0] + HAND_SLACK[0] if hand.shape[1] else np.zeros(len(hand), np.bool_)
-        )
-        share = np.where(open_wide, STILL_DONE_SHARE, DONE_SHARE)
+        open_wide = np.zeros(len(hand), np.bool_)
+        if hand.shape[1]:
+            open_wide = hand[:, 0] > self._ends.held[1, 0] + HAND_SLACK[0]
         columns: list[NDArray[np.bool_]] = []
-        for move in self._moves:
+        for move, release in zip(self._moves, self.releases, strict=True):
+            left_alone = open_wide if release < 0 else open_wide | ~self._near(release, located, weights, subjects)
+            share = np.where(left_alone, STILL_DONE_SHARE, DONE_SHARE)
             began, ended = self._ends.way("at", weights[move], int(subjects[move, 0]))
             left = np.linalg.norm(located[move].anchor - located[move].moving, axis=1)
             columns.append(left <= ended + (1.0 - share) * (began - ended))

@@ -25,7 +25,7 @@ BEFORE_A_HANDLE, N_TRIES = 0.5, 10
 """Where starts are varied, the share with the hand before some handle, and how often such a pose is looked for."""
 BEFORE_M, BEFORE_ROLL = np.array([[-0.08, -0.25, -0.08], [0.08, -0.06, 0.08]]), 0.8
 """Where it then is from the handle, metres, and how far it may be turned about the way it points, radians."""
-LINGER_STEPS = 20
+LINGER_STEPS = 24
 """Where starts are varied, how long an episode goes on once all is done, so that it shows the hand let go and draw back."""
 
 
@@ -94,11 +94,11 @@ class Kitchen(gymnasium.Env[NDArray[np.float64], NDArray[np.float64]]):
             if found is None:
                 continue
             robot.set_state(np.concatenate([found, qpos[7:]]), np.zeros_like(robot.init_qvel))
-            if not any(contact.dist < 0.0 and self._of_arm(contact) for contact in self.data.contact):
+            if not any(contact.dist < 0.0 and self.of_arm(contact) for contact in self.data.contact):
                 return found
         return qpos[:7]
 
-    def _of_arm(self, contact: Any) -> bool:
+    def of_arm(self, contact: Any) -> bool:
         """Whether the arm is a part of a contact."""
         roots = (int(self.model.body_rootid[self.model.geom_bodyid[geom]]) for geom in contact.geom)
         return int(self.model.body_rootid[self.model.body("panda0_link7").id]) in roots

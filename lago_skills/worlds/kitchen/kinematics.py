@@ -81,10 +81,11 @@ def joints_at(
         left = np.concatenate([place - now[0], 0.3 * turn])
         if np.linalg.norm(left) < CLOSE_M:
             return joints
-        matrix = jacobian(joints[None])[0] * np.array([[1.0]] * 3 + [[0.3]] * 3)
+        matrix: NDArray[np.float64] = jacobian(joints[None])[0] * np.array([[1.0]] * 3 + [[0.3]] * 3)
         inverse: NDArray[np.float64] = matrix.T @ np.linalg.inv(matrix @ matrix.T + 0.03**2 * np.eye(6))
         rest: NDArray[np.float64] = 0.1 * (start - joints)
-        joints = np.clip(joints + inverse @ left + rest - inverse @ (matrix @ rest), low, high)
+        step: NDArray[np.float64] = inverse @ left + rest - inverse @ (matrix @ rest)
+        joints = np.minimum(np.maximum(joints + step, low), high)
     return None
 
 
