@@ -175,13 +175,13 @@ def test_a_hand_that_is_still_at_a_thing_lets_go_of_it_first() -> None:
     at_kettle = _observation("microwave", "kettle")
     handle = GROUNDING.read(at_kettle[None]).anchors[0, ANCHORS.index("kettle")]
     bounds = np.full(7, -3.0), np.full(7, 3.7)
-    joints = joints_at((*handle, 0.0, -0.02, 0.0), AHEAD, at_kettle[:7], *bounds)
+    joints = joints_at(handle + np.array([0.0, -0.02, 0.0]), AHEAD, at_kettle[:7], *bounds)
     assert joints is not None
     at_kettle[:7], at_kettle[7:9] = joints, 0.02
     reading = PLAN.read(GROUNDING.read(at_kettle[None]), WEIGHTS)
     assert reading.steps.tolist() == [9]
-    np.testing.assert_allclose(reading.targets[0], (*handle, 0.0, -0.2, 0.0), atol=1e-6)
-    away = joints_at((*handle, 0.0, -0.19, 0.0), AHEAD, joints, *bounds)
+    np.testing.assert_allclose(reading.targets[0], handle + np.array([0.0, -0.2, 0.0]), atol=1e-6)
+    away = joints_at(handle + np.array([0.0, -0.19, 0.0]), AHEAD, joints, *bounds)
     assert away is not None
     at_kettle[:7], at_kettle[7:9] = away, 0.04
     assert _steps(at_kettle) == [10]
