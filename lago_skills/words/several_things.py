@@ -18,7 +18,7 @@ from lago_skills.words.order import parts
 
 DONE_SHARE, STILL_DONE_SHARE = 0.85, 0.7
 """A thing is at its place when it has gone so much of the way that demonstrations brought it; the second, once it is left alone."""
-CLEAR_SHARE = 0.6
+CLEAR_SHARE = 0.7
 """An effector is clear of a thing when it is so much of the distance away at which demonstrations ended."""
 
 
