@@ -5,12 +5,22 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+import sys
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import pytest
 
+from lago_skills.commands.cli import main
 from lago_skills.errors import StudyError
+from lago_skills.stages import build, collect, plan, pretrain, segment
+from lago_skills.stages.collect import demonstrations
+from lago_skills.stages.workspace import open_workspace
+from lago_skills.study import CollectConfig
+from lago_skills.worlds.grounding import check_identity, identity
 from lago_skills.worlds.kitchen.demonstrator import MOTIONS
 from lago_skills.worlds.kitchen.env import LINGER_STEPS, Kitchen
 from lago_skills.worlds.kitchen.grounding import ANCHORS, GOALS, KitchenGrounding
@@ -18,7 +28,9 @@ from lago_skills.worlds.kitchen.kinematics import AHEAD, HANDLES, KNOBS, OBJECTS
 from lago_skills.worlds.kitchen.subtasks import SUBTASKS, subtasks_of
 from lago_skills.worlds.kitchen.tasks import PUBLISHED
 from lago_skills.worlds.kitchen.world import KitchenWorld
+from lago_skills.worlds.metaworld.grounding import MetaWorldGrounding
 from lago_skills.worlds.rollouts import record
+from tests.conftest import ROOT, run_stages
 
 SITES = {
     "microwave": "microhandle_site", "kettle": "kettle_site", "light_switch": "light_site", "slide_cabinet": "slide_site",
@@ -181,7 +193,83 @@ def test_tasks_are_single_pairs_and_fours() -> None:
     assert world.groups["fours"][: len(PUBLISHED)] == tuple(".".join(each) for each in PUBLISHED)
     assert not set(world.groups["fours"]) & set(world.groups["sealed"])
     assert world.tasks["microwave.kettle.bottom-burner.light-switch"].horizon_steps == 280
-    with pytest.raises(StudyError, match=r"found task 'microwave\.microwave'"):
-        world.make("microwave.microwave")
+    with pytest.raises(
+        StudyError, match=r"found task 'microwave\.kettle\.microwave', which asks for 'microwave' twice"
+    ):
+        world.make("microwave.kettle.microwave")
+    with pytest.raises(StudyError, match=r"found task 'kettle\.oven'; expected one of"):
+        world.make("kettle.oven")
     with pytest.raises(StudyError, match="found reward 'dense'; expected sparse"):
         world.make("microwave", reward="dense")
+
+
+def test_an_arm_starts_where_it_can(kitchen: Kitchen) -> None:
+    joints = [0.1, -1.5, 1.5, -2.5, 0.2, 1.5, 1.0]
+    observation, _ = kitchen.reset(seed=0, options={"joints": joints})
+    np.testing.assert_allclose(observation[:7], joints, atol=0.05)
+    for wrong, message in (
+        ({"joints": [0.1, -1.5, 9.0, -2.5, 0.2, 1.5, 1.0]}, "found joint 2 at 9.000 rad, out of the arm's reach"),
+        ({"joints": [0.1]}, r"expected \(7,\) finite angles"),
+        ({"elbow": 1}, r"found reset options \['elbow'\]; expected 'joints'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            kitchen.reset(seed=0, options=wrong)
+
+
+def test_a_demonstrator_that_fails_is_said_with_what_to_do() -> None:
+    world, config = KitchenWorld(), CollectConfig(episodes_per_task=1, action_noise_std=1.0, max_tries=1)
+    (task,) = world.find(["top-burner"])
+    with pytest.raises(StudyError, match=r"succeeded in 0 of 1 episodes .*lower collect\.action_noise_std"):
+        demonstrations(world, task, 1, config, 0, lambda done, note: None)
+
+
+def test_without_its_package_the_kitchen_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "gymnasium_robotics", None)
+    with pytest.raises(StudyError, match=r"install it with: pip install 'lago-skills\[kitchen\]'"):
+        KitchenWorld().make("kettle")
+
+
+@pytest.mark.slow
+def test_the_whole_pipeline_in_small(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Demonstrations, recorded plans, alignment, decoder, library: two of each subtask are enough to do some of it, and the rows are there."""
+    for folder in ("studies", "scenes", "transcripts"):
+        (tmp_path / "data" / folder).mkdir(parents=True)
+    study = (ROOT / "data/studies/kitchen.toml").read_text(encoding="utf-8")
+    small = study.replace("episodes_per_task = 25", "episodes_per_task = 2").replace("starts = 24", "starts = 2")
+    small = small.replace("[decoder]", "[decoder]\nn_updates = 200").replace("episodes = 20", "episodes = 1")
+    small = small.replace('unseen = ["pairs", "fours"]', 'unseen = ["microwave.light-switch"]')
+    (tmp_path / "data/studies/kitchen.toml").write_text(small, encoding="utf-8")
+    for name in ("scenes/kitchen.json", "transcripts/kitchen.jsonl"):
+        shutil.copy(ROOT / "data" / name, tmp_path / "data" / name)
+    space = open_workspace(tmp_path, tmp_path / "data/studies/kitchen.toml")
+    run_stages(space, plan, collect, segment, pretrain, build)
+    bundle = space.artifact("bundle")
+    guide = build.guide(bundle, space.study.grounding)
+    task = "microwave.light-switch"
+    env = space.world.make(task)
+    observation, _ = env.reset(seed=0)
+    assert guide.prior(observation[None], task).greedy().shape == (1, 9)
+    with pytest.raises(StudyError, match="was made for another environment"):
+        check_identity("bundle", identity(guide.grounding), MetaWorldGrounding())
+    env.close()
+    capsys.readouterr()
+    table = [
+        "--root",
+        str(tmp_path),
+        "evaluate",
+        "kitchen",
+        "--table",
+        "sequences",
+        "--seeds",
+        "0",
+        "--episodes",
+        "1",
+        "--tasks",
+        task,
+    ]
+    names = "random,words/controller-10,demonstrator"
+    assert main([*table, "--methods", names, "--json"], lambda *_, **__: 0) == 0
+    rows = {row["method"]: row for row in json.loads(capsys.readouterr().out)["rows"]}
+    assert rows["demonstrator"]["subtasks"] == 2.0
+    assert rows["random"]["subtasks"] == 0.0
+    assert {"task", "method", "steps", "seed", "subtasks", "success", "episodes"} <= set(rows["random"])

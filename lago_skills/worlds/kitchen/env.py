@@ -64,7 +64,11 @@ class Kitchen(gymnasium.Env[NDArray[np.float64], NDArray[np.float64]]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.float64], dict[str, Any]]:
-        """Begin an episode; the same seed gives the same start."""
+        """Begin an episode; the same seed gives the same start. The option `joints`, (7,) radians, says where the arm starts.
+
+        Raises:
+            ValueError: another option, or joints that the arm cannot have; says which and their bounds.
+        """
         super().reset(seed=seed)
         robot = self.theirs.robot_env
         self.theirs.reset(seed=int(self.np_random.integers(2**31)))
@@ -77,6 +81,8 @@ class Kitchen(gymnasium.Env[NDArray[np.float64], NDArray[np.float64]]):
                 qpos[9 + np.array(other.joints)] = other.goal
         if self.varied and self.np_random.random() < BEFORE_A_HANDLE:
             qpos[:7] = self._before_a_handle(qpos, low, high)
+        if options:
+            qpos[:7] = _joints_of(options, *robot.robot_pos_bound[:7].T)
         robot.set_state(qpos, np.zeros_like(robot.init_qvel))
         self.done, self.n_steps, self.n_steps_done = set(), 0, 0
         return self._observe(robot._get_obs()), self._info()
@@ -134,3 +140,21 @@ class Kitchen(gymnasium.Env[NDArray[np.float64], NDArray[np.float64]]):
     def _info(self) -> dict[str, Any]:
         done = [each.id for each in self.subtasks if each.id in self.done]
         return {"subtasks": len(done), "done": done, "success": len(done) == len(self.subtasks)}
+
+
+def _joints_of(options: dict[str, Any], low: NDArray[np.float64], high: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(7,) angles of the option `joints`, if the arm can have them."""
+    if set(options) != {"joints"}:
+        raise ValueError(
+            f"found reset options {sorted(options)}; expected 'joints', (7,) radians, or none; correct them"
+        )
+    joints = np.asarray(options["joints"], np.float64)
+    if joints.shape != (7,) or not np.isfinite(joints).all():
+        raise ValueError(f"found joints {options['joints']!r}; expected (7,) finite angles in radians; correct them")
+    beyond = np.flatnonzero((joints < low) | (joints > high))
+    if len(beyond):
+        at = int(beyond[0])
+        raise ValueError(
+            f"found joint {at} at {joints[at]:.3f} rad, out of the arm's reach; expected {low[at]:.3f} to {high[at]:.3f}; correct it"
+        )
+    return joints

@@ -14,9 +14,9 @@ from lago_skills.core import Task
 from lago_skills.errors import StudyError
 from lago_skills.worlds.grounding import Grounding
 from lago_skills.worlds.kitchen.grounding import KitchenGrounding
-from lago_skills.worlds.kitchen.subtasks import CLOSE_ENOUGH, subtasks_of
+from lago_skills.worlds.kitchen.subtasks import CLOSE_ENOUGH, SEPARATOR, SUBTASKS, subtasks_of
 from lago_skills.worlds.kitchen.tasks import GROUPS, KITCHEN_TASKS
-from lago_skills.worlds.world import Demonstrator, Env, EpisodeSoFar, Provenance, World
+from lago_skills.worlds.world import Demonstrator, Env, EpisodeSoFar, Provenance, World, find_tasks
 
 PACKAGE = "gymnasium-robotics"
 
@@ -30,6 +30,22 @@ class KitchenWorld(World):
     grounding: Grounding = KitchenGrounding()
     ends_at_success = False
     """The environment ends episodes itself: sequences once all is done, single subtasks a little later."""
+
+    def find(self, names: list[str]) -> tuple[Task, ...]:
+        """Tasks for names of tasks and groups, in order, without repeats.
+
+        Raises:
+            StudyError: an unknown name, or a sequence that asks for something twice.
+        """
+        for name in names:
+            asked = name.split(SEPARATOR)
+            twice = next((each for each in asked if asked.count(each) > 1), None)
+            if twice is not None and twice in SUBTASKS:
+                raise StudyError(
+                    f"world {self.name!r}: found task {name!r}, which asks for {twice!r} twice; expected each of its subtasks once, since what is done "
+                    "stays done; leave one out"
+                )
+        return find_tasks(self, names)
 
     def make(self, task: str, *, reward: str = "sparse", rendered: bool = False) -> Env:
         """An environment of a task; single subtasks start with the arm elsewhere and other things already moved, as they do in a sequence.
