@@ -18,8 +18,9 @@ from lago_skills.words.order import parts
 
 DONE_SHARE, STILL_DONE_SHARE = 0.85, 0.7
 """A thing is at its place when it has gone so much of the way that demonstrations brought it; the second, once it is left alone."""
-CLEAR_SHARE = 0.7
-"""An effector is clear of a thing when it is so much of the distance away at which demonstrations ended."""
+NEAR_SHARE, CLEAR_SHARE, DRAWING_BACK_M = 0.4, 0.85, 0.003
+"""Nearer to a thing than so much of the distance at which demonstrations of letting go ended, the effector lets go; and goes on with it up to the
+second share while it draws back as they did, by so much in a control step. The way to the next thing may lead past the one before."""
 
 
 class SeveralThings:
@@ -50,9 +51,12 @@ class SeveralThings:
         return slice(part.start, part.stop if release < 0 else release)
 
     def at_work(
-        self, located: list[Located], weights: Floats, subjects: NDArray[np.int64], hand: Floats
+        self, located: list[Located], weights: Floats, subjects: NDArray[np.int64], hand: Floats, drift: Floats
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Which part is at work, (B,), the last one where all are done; and the step that lets go where the effector is still near, -1 elsewhere."""
+        """Which part is at work, (B,), the last one where all are done; and the step that lets go where the effector is still near, -1 elsewhere.
+
+        The (B, 3) drift is how far the effector moved in the last control step.
+        """
         n_done = self._done(located, weights, subjects, hand).argmin(axis=1)  # the last column is never done
         let_go = np.full(len(n_done), -1)
         for number, release in enumerate(self.releases):
@@ -60,7 +64,7 @@ class SeveralThings:
                 continue
             rows = n_done == number + 1
             if number + 1 < len(self.parts):
-                rows = rows & self._near(release, located, weights, subjects)
+                rows = rows & self._letting_go(release, located, weights, subjects, drift)
             let_go[rows] = release
         return np.minimum(n_done, len(self.parts) - 1), let_go
 
@@ -80,12 +84,26 @@ class SeveralThings:
             columns.append(left <= ended + (1.0 - share) * (began - ended))
         return np.stack([*columns, np.zeros(len(columns[0]), np.bool_)], axis=1)
 
+    def _clear(self, release: int, at: Located, weights: Floats, subjects: NDArray[np.int64]) -> Floats:
+        """(B, 3) where the effector was from a thing when demonstrations of letting go ended."""
+        thing = int(subjects[release, 0])
+        return self._ends.offsets("ended", "clear", at.key, weights[release], by_thing=False, thing=thing)
+
     def _near(
         self, release: int, located: list[Located], weights: Floats, subjects: NDArray[np.int64]
     ) -> NDArray[np.bool_]:
         """(B,) whether the effector is still near a thing that is to be let go of."""
         at = located[release]
-        thing = int(subjects[release, 0])
-        offsets = self._ends.offsets("ended", "clear", at.key, weights[release], by_thing=False, thing=thing)
+        shown = np.linalg.norm(self._clear(release, at, weights, subjects), axis=1)
+        return np.linalg.norm(at.acting - at.thing, axis=1) < NEAR_SHARE * shown
+
+    def _letting_go(
+        self, release: int, located: list[Located], weights: Floats, subjects: NDArray[np.int64], drift: Floats
+    ) -> NDArray[np.bool_]:
+        """(B,) whether the effector has to let go of a thing, or is drawing back from it."""
+        at = located[release]
+        clear = self._clear(release, at, weights, subjects)
+        shown = np.linalg.norm(clear, axis=1)
         apart = np.linalg.norm(at.acting - at.thing, axis=1)
-        return apart < CLEAR_SHARE * np.linalg.norm(offsets, axis=1)
+        back = (drift * clear).sum(axis=1) / np.maximum(shown, 1e-9)
+        return (apart < NEAR_SHARE * shown) | ((apart < CLEAR_SHARE * shown) & (back > DRAWING_BACK_M))

@@ -74,7 +74,7 @@ class WordsPlan:
 
     def _read_parts(self, state: AnchoredState, located: list[Located], weights: Floats) -> Reading:
         """Each state by the part that is at work in it."""
-        at_work, let_go = self._several.at_work(located, weights, self.subjects, state.hand)
+        at_work, let_go = self._several.at_work(located, weights, self.subjects, state.hand, _drift(state))
         steps, targets = np.maximum(let_go, 0), np.empty((len(let_go), self.grounding.vocabulary.target_size))
         for number, part in enumerate(self._parts):
             rows, own = (at_work == number) & (let_go < 0), self._several.own_steps(number)
@@ -174,6 +174,12 @@ class WordsPlan:
         if holding[-1] and hand.shape[1] > 1:
             ready &= np.abs(hand[:, 1]) <= HAND_SLACK[1]
         return ready
+
+
+def _drift(state: AnchoredState) -> Floats:
+    """(B, 3) how far the effector moved in the last control step; zeros where the world does not say."""
+    drift = getattr(state, "drift", None)
+    return np.zeros((len(state.anchors), 3)) if drift is None else np.asarray(drift, np.float64)
 
 
 def tolerances(samples: dict[int, dict[str, Floats]], n_skills: int) -> Floats:

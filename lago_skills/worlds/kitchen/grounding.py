@@ -130,13 +130,18 @@ class KitchenState:
     @property
     def moved(self) -> NDArray[np.float64]:
         """(B, 15) metres that each anchor moved in the last control step, by the velocities of the joints."""
-        before = self._rows[:, :N_JOINTS] - STEP_S * self._rows[:, 9 : 9 + N_JOINTS]
         objects = self._rows[:, OBJECTS].copy()
         speeds = self._rows[:, SPEEDS]
         objects[:, :17] -= STEP_S * speeds[:, :17]  # the turn of the kettle is left as it is
-        hand = np.linalg.norm(self._hand[0] - gripper(before)[0], axis=1)
+        hand = np.linalg.norm(self.drift, axis=1)
         things = np.linalg.norm(self._handles - handles(objects), axis=2)
         return np.concatenate([hand[:, None], things, np.zeros_like(things)], axis=1)
+
+    @property
+    def drift(self) -> NDArray[np.float64]:
+        """(B, 3) metres that the gripper moved in the last control step, by the velocities of its joints."""
+        before = self._rows[:, :N_JOINTS] - STEP_S * self._rows[:, 9 : 9 + N_JOINTS]
+        return self._hand[0] - gripper(before)[0]
 
     @property
     def hand(self) -> NDArray[np.float64]:
