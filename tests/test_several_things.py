@@ -20,7 +20,7 @@ from lago_skills.words.order import Order, in_order, parts
 from lago_skills.words.words_plan import WordsPlan
 from lago_skills.worlds.grounding import anchored
 from lago_skills.worlds.kitchen.grounding import ANCHORS, KitchenGrounding
-from lago_skills.worlds.kitchen.kinematics import AHEAD, OBJECTS, joints_at
+from lago_skills.worlds.kitchen.kinematics import AHEAD, OBJECTS, jacobian, joints_at
 from lago_skills.worlds.kitchen.subtasks import SUBTASKS
 from lago_skills.worlds.kitchen.world import KitchenWorld
 
@@ -185,6 +185,21 @@ def test_a_hand_that_is_still_at_a_thing_lets_go_of_it_first() -> None:
     assert away is not None
     at_kettle[:7], at_kettle[7:9] = away, 0.04
     assert _steps(at_kettle) == [10]
+
+
+def test_a_hand_that_draws_back_goes_on_until_it_is_clear() -> None:
+    """Half of the way out: drawing back it goes on, on its way to the next thing it does not turn round."""
+    halfway = _observation("microwave", "kettle")
+    handle = GROUNDING.read(halfway[None]).anchors[0, ANCHORS.index("kettle")]
+    bounds = np.full(7, -3.0), np.full(7, 3.7)
+    joints = joints_at(handle + np.array([0.0, -0.12, 0.0]), AHEAD, halfway[:7], *bounds)
+    assert joints is not None
+    halfway[:7] = joints
+    turning = np.asarray(np.linalg.pinv(jacobian(joints[None])[0][:3]), np.float64)
+    rows = np.stack([halfway] * 3)
+    for row, speed in enumerate((-0.3, 0.0, 0.3)):  # m/s, away from the wall, at rest, towards it
+        rows[row, 9:16] = speed * turning[:, 1]
+    assert _steps(*rows) == [9, 10, 10]
 
 
 def test_a_thing_that_slips_back_a_little_is_done_while_it_is_left_alone() -> None:
