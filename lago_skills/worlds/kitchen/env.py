@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 from typing import Any
 
 import gymnasium
@@ -41,7 +43,8 @@ class Kitchen(gymnasium.Env[NDArray[np.float64], NDArray[np.float64]]):
     """
 
     def __init__(self, subtasks: tuple[Subtask, ...], *, varied: bool, render_mode: str | None = None) -> None:
-        import gymnasium_robotics  # noqa: F401  # pyright: ignore[reportUnusedImport]  (it registers the environment)
+        with contextlib.redirect_stderr(io.StringIO()):  # it prints a notice about other environments
+            import gymnasium_robotics  # noqa: F401  # pyright: ignore[reportUnusedImport]  (it registers the environment)
 
         self.subtasks, self.varied = subtasks, varied
         theirs: Any = gymnasium.make(
