@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from lago_skills.artifacts.tensors import load_arrays
 from lago_skills.core import Neighbors, Playbook, Step
 from lago_skills.guide.guides import without
 from lago_skills.words.alignment import LEAST_STEPS, most_likely
-from lago_skills.words.ends import Ends
+from lago_skills.words.ends import ENDS_FILE, Ends
 from lago_skills.words.geometry import Floats
 from lago_skills.words.order import Order, in_order, parts
 from lago_skills.words.words_plan import WordsPlan
@@ -247,6 +249,30 @@ def test_excluded_skills_answer_only_where_there_are_no_others() -> None:
     found = without(neighbors, [frozenset({3}), frozenset({1, 2, 3})], 2)
     assert found.ids.tolist() == [[1, 2], [3, 1]]
     np.testing.assert_allclose(found.scores, [[0.8, 0.7], [0.9, 0.8]])
+
+
+def test_hands_that_hold_are_each_things_own() -> None:
+    """Of a thick handle fingers are nearly open; that says nothing of a thin one."""
+    own = np.full((len(ANCHORS), 2, 2), np.nan)
+    own[ANCHORS.index("kettle")] = [[0.8, -0.1], [0.9, 0.1]]
+    ends = replace(ENDS, held_thing=own)
+    np.testing.assert_array_equal(ends.hand_holding(ANCHORS.index("kettle")), own[ANCHORS.index("kettle")])
+    np.testing.assert_array_equal(ends.hand_holding(ANCHORS.index("microwave")), ENDS.held)  # nobody held it
+    np.testing.assert_array_equal(ENDS.hand_holding(ANCHORS.index("kettle")), ENDS.held)
+
+
+def test_learned_ends_of_named_things_are_kept_in_files(tmp_path: Path) -> None:
+    own = np.full((len(ANCHORS), 2, 2), np.nan)
+    own[2] = 0.5
+    replace(ENDS, held_thing=own).save(tmp_path)
+    again = Ends.load(tmp_path, GROUNDING.vocabulary)
+    np.testing.assert_array_equal(again.thing, ENDS.thing)
+    np.testing.assert_allclose(again.held_thing, own)
+    assert again.order == ENDS.order
+    roles = replace(ENDS, thing=np.zeros(0, np.int64), held_thing=np.zeros((0, 2, 0)))
+    roles.save(tmp_path)
+    assert set(load_arrays(tmp_path / ENDS_FILE)).isdisjoint({"thing", "held_thing"})  # as files of before
+    assert not len(Ends.load(tmp_path, GROUNDING.vocabulary).thing)
 
 
 # Alignment --------------------------------------------------------------------------------------------------------------

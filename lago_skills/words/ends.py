@@ -46,7 +46,7 @@ LEAST_WEIGHT, OTHER_MOVER, OWN_SHARE, WIDER = 1e-3, 0.05, 0.2, 5.0
 """Weight of skills that were not retrieved, and of entries whose mover is another; below `OWN_SHARE` of own experience the lie matters `WIDER`."""
 TOLERANCE_M = (0.028, 0.035)
 """Least and greatest learned tolerance of the way from one step to the next."""
-SLACK_M, QUANTILE = 0.005, 0.95
+SLACK_M, QUANTILE, OWN_QUANTILE = 0.005, 0.95, 0.85
 HAND_SLACK = (0.1, 0.02)
 """How far the hand may be beyond the demonstrated range: its opening, and the change of it in a step."""
 
@@ -73,6 +73,8 @@ class Ends:
     """What followed what in the demonstrated plans."""
     thing: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))  # (N,)
     """Numbers of the anchors that entries are about, where anchors are named things; else (0,)."""
+    held_thing: Floats = field(default_factory=lambda: np.zeros((0, 2, 0)))  # (n_anchors, 2, H)
+    """The same as `held` of each named thing, NaN where nobody held it; else empty."""
 
     @cached_property
     def raised(self) -> float:
@@ -129,13 +131,18 @@ class Ends:
             return np.ones(len(self.skills), np.bool_)
         return np.isin(np.arange(len(self.skills)), self.skill[self.thing == thing])
 
+    def hand_holding(self, thing: int) -> Floats:
+        """(2, H) least and greatest numbers of the hand while this thing is held, or anything where it has no name or nobody held it."""
+        own = self.held_thing[thing] if len(self.held_thing) else self.held
+        return self.held if np.isnan(own).any() else own
+
     def column(self, which: Which) -> Floats:
         """(N, 3) offsets of one kind."""
         return {"heads": self.heads, "ended": self.ended, "contact": self.contact}[which]
 
     def save(self, folder: Path) -> None:
         """Write arrays as safetensors and names as JSON."""
-        left_out = ("skills", "words", "order", *(() if len(self.thing) else ("thing",)))
+        left_out = ("skills", "words", "order", *(() if len(self.thing) else ("thing", "held_thing")))
         arrays = {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in left_out}
         save_arrays({name: np.asarray(value, np.float32) for name, value in arrays.items()}, folder / ENDS_FILE)
         names = {"skills": self.skills, "words": self.words, "plans": self.order.values()}
@@ -224,6 +231,8 @@ def learn_ends(
     arrays: dict[str, Any] = {name: np.array(values) for name, values in rows.items()}
     held = _held(episodes, books, segments, grounding)
     order = Order.of(books[task] for task in alignments)
+    if named:
+        arrays["held_thing"] = _held_things(episodes, books, segments, grounding)
     return segments, Ends(
         skills, tuple(words), **arrays, tolerance=np.full(len(skills), TOLERANCE_M[0]), held=held, order=order
     )
@@ -247,6 +256,24 @@ def _end(at: Located, target: Floats, *, last: bool, known: Relation, named: boo
     }
 
 
+def _held_things(
+    episodes: dict[str, list[Episode]],
+    books: dict[str, Playbook],
+    segments: list[Segment],
+    grounding: AnchoredGrounding,
+) -> Floats:
+    """(n_anchors, 2, H) range of the hand in the steps after each thing was taken hold of; NaN where it never was."""
+    anchors = grounding.vocabulary.anchors
+    size = grounding.read(np.zeros((1, grounding.observation_size))).hand.shape[1]
+    held = np.full((len(anchors), 2, size), np.nan)
+    for number, name in enumerate(anchors):
+        own = [item for item in segments if books[item.task_id].steps[item.step].about[:1] == (name,)]
+        hand = _hands_that_hold(episodes, books, own, grounding)
+        if hand:
+            held[number] = np.quantile(np.concatenate(hand), [1.0 - OWN_QUANTILE, OWN_QUANTILE], axis=0)
+    return held
+
+
 def _held(
     episodes: dict[str, list[Episode]],
     books: dict[str, Playbook],
@@ -254,14 +281,25 @@ def _held(
     grounding: AnchoredGrounding,
 ) -> Floats:
     """(2, H) range of the hand in the steps after something was taken hold of; unbounded where nothing ever was."""
+    seen = _hands_that_hold(episodes, books, segments, grounding)
+    if not seen:
+        size = grounding.read(np.zeros((1, grounding.observation_size))).hand.shape[1]
+        return np.array([[-np.inf] * size, [np.inf] * size])
+    hand = np.concatenate(seen)
+    return np.quantile(hand, [1.0 - QUANTILE, QUANTILE], axis=0)
+
+
+def _hands_that_hold(
+    episodes: dict[str, list[Episode]],
+    books: dict[str, Playbook],
+    segments: list[Segment],
+    grounding: AnchoredGrounding,
+) -> list[Floats]:
+    """(T, H) numbers of the hand in each of the segments that follow a step in which something was taken hold of."""
     seen: list[Floats] = []
     for item in segments:
         steps = books[item.task_id].steps
         if item.step and relation_of(steps[item.step - 1]).word == "holding":
             observations = episodes[item.task_id][item.episode].observations[item.start : item.stop]
             seen.append(grounding.read(observations.astype(np.float64)).hand)
-    if not seen:
-        size = grounding.read(np.zeros((1, grounding.observation_size))).hand.shape[1]
-        return np.array([[-np.inf] * size, [np.inf] * size])
-    hand = np.concatenate(seen)
-    return np.quantile(hand, [1.0 - QUANTILE, QUANTILE], axis=0)
+    return seen

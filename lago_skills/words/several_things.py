@@ -72,11 +72,11 @@ class SeveralThings:
         self, located: list[Located], weights: Floats, subjects: NDArray[np.int64], hand: Floats
     ) -> NDArray[np.bool_]:
         """(B, n_parts + 1) which parts are done; the last column says no."""
-        open_wide = np.zeros(len(hand), np.bool_)
-        if hand.shape[1]:
-            open_wide = hand[:, 0] > self._ends.held[1, 0] + HAND_SLACK[0]
         columns: list[NDArray[np.bool_]] = []
         for move, release in zip(self._moves, self.releases, strict=True):
+            open_wide = np.zeros(len(hand), np.bool_)
+            if hand.shape[1]:
+                open_wide = hand[:, 0] > self._ends.hand_holding(int(subjects[move, 0]))[1, 0] + HAND_SLACK[0]
             left_alone = open_wide if release < 0 else open_wide | ~self._near(release, located, weights, subjects)
             share = np.where(left_alone, STILL_DONE_SHARE, DONE_SHARE)
             began, ended = self._ends.way("at", weights[move], int(subjects[move, 0]))

@@ -170,7 +170,8 @@ class WordsPlan:
         ready = np.ones(len(hand), np.bool_)
         if not any(holding) or not hand.shape[1]:
             return ready
-        ready &= hand[:, 0] <= self.ends.held[1, 0] + HAND_SLACK[0]
+        held = self.ends.hand_holding(int(self.subjects[k, 0]))
+        ready &= hand[:, 0] <= held[1, 0] + HAND_SLACK[0]
         if holding[-1] and hand.shape[1] > 1:
             ready &= np.abs(hand[:, 1]) <= HAND_SLACK[1]
         return ready

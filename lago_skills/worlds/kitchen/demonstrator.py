@@ -32,7 +32,7 @@ DAMPING, TURN_WEIGHT, REST_GAIN = 0.05, 0.2, 1.0
 MARGIN = 0.02
 """Radians that the arm keeps off the ends of its joints."""
 OPEN, CLOSED = 1.0, -1.0
-LOWER_M = 0.04
+LOWER_M = 0.03
 """How far the hand aims below a handle that lies on its lower finger, to come free of it."""
 STALLED_M, STALLED_STEPS = 0.003, 3
 """A hand that has come no nearer by so much for so many steps is as near as it gets."""
@@ -244,6 +244,6 @@ class Demonstrator:
         """Open fingers, and a straight way back from what they held; about a handle that just fits between them, the hand is first brought in line with it."""
         place, axes, steps = self._hand.place, self._hand.axes, LET_GO_STEPS
         if handle is not None:
-            place, axes, steps = self._hand.handle(handle) - LOWER_M * Z, AHEAD_UPRIGHT, 3 * LET_GO_STEPS
+            place, axes, steps = self._hand.handle(handle) - LOWER_M * Z, AHEAD_UPRIGHT, 2 * LET_GO_STEPS
         yield from self._hand.hold(lambda: place, axes, OPEN, steps)
         yield from self._hand.go(lambda: place - BACK_M * Y, axes, OPEN, 0.03, 12)

@@ -27,7 +27,7 @@ BEFORE_A_HANDLE, N_TRIES = 0.5, 10
 """Where starts are varied, the share with the hand before some handle, and how often such a pose is looked for."""
 BEFORE_M, BEFORE_ROLL = np.array([[-0.08, -0.25, -0.08], [0.08, -0.06, 0.08]]), 0.8
 """Where it then is from the handle, metres, and how far it may be turned about the way it points, radians."""
-LINGER_STEPS = 28
+LINGER_STEPS = 24
 """Where starts are varied, how long an episode goes on once all is done, so that it shows the hand let go and draw back."""
 
 
