@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from lago_skills.rl.algorithm import RunningEpisode
 from lago_skills.rl.config import LEADERS
 from lago_skills.rl.guidance.advice import Layout, pack_discrete
 from lago_skills.rl.guidance.leaders import Leaders
+from lago_skills.rl.problem import Problem
 from lago_skills.rl.sac.replay import Batch, Columns, Replay
 
 # Replay -----------------------------------------------------------------------------------------------------------------
@@ -182,6 +184,30 @@ def test_who_was_hardly_tried_does_not_lead_where_another_succeeds() -> None:
     assert leaders.best() == "prior"
     leaders.note("policy", True)
     assert leaders.best() == "policy"
+
+
+def test_what_does_most_of_a_task_leads_before_what_does_some() -> None:
+    """Of tasks that ask for several things no leader may ever do all."""
+    leaders = Leaders(LEADERS)
+    leaders.draw(np.random.default_rng(0))
+    for _ in range(10):
+        leaders.note("prior", 0.5)
+        leaders.note("policy", 0.75)
+    assert leaders.best() == "policy"
+    assert 0.0 <= leaders.lead_of_prior() < 0.1
+
+
+def test_an_episodes_score_is_the_share_of_the_things_that_it_did() -> None:
+    def nothing(number: int) -> Any:
+        raise AssertionError
+
+    of_four = Problem(name="p", tasks=("a", "b"), make=nothing, env_tasks=(0, 1), parts=(4, 1))
+    assert of_four.score(0, success=False, episode_return=3.0) == 0.75
+    assert of_four.score(0, success=True, episode_return=4.0) == 1.0
+    assert of_four.score(0, success=False, episode_return=-2.0) == 0.0
+    assert of_four.score(1, success=False, episode_return=3.0) == 0.0  # one thing is done or it is not
+    alone = Problem(name="p", tasks=("a",), make=nothing, env_tasks=(0,))
+    assert alone.score(0, success=False, episode_return=7.0) == 0.0
 
 
 def test_as_long_as_no_prior_has_spoken_the_policy_leads() -> None:
