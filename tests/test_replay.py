@@ -188,7 +188,7 @@ def test_who_was_hardly_tried_does_not_lead_where_another_succeeds() -> None:
 
 def test_what_does_most_of_a_task_leads_before_what_does_some() -> None:
     """Of tasks that ask for several things no leader may ever do all."""
-    leaders = Leaders(LEADERS)
+    leaders = Leaders(("prior", "policy"))
     leaders.draw(np.random.default_rng(0))
     for _ in range(10):
         leaders.note("prior", 0.5)
