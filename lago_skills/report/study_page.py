@@ -68,7 +68,8 @@ def jobs(space: Workspace) -> list[Job]:
 def results(space: Workspace) -> tuple[list[Row], Row]:
     """The study's table and its summary.
 
-    Rows: `task, method, steps, seed, success, episodes` the interval `low, high` and the mean `return`. Summary: `zero_shot_mean` over the
+    Rows: `task, method, steps, seed, success, episodes` the interval `low, high` and the mean `return`, which of tasks that
+    ask for several things is how many were done, `subtasks`. Summary: `zero_shot_mean` over the
     unseen tasks, and the mean over seeds of the trained tasks, `guided_success` and `plain_success`, of the first learner with the library's advice
     and of the first one without any.
 
@@ -80,7 +81,7 @@ def results(space: Workspace) -> tuple[list[Row], Row]:
     for task in space.study.unseen:
         folder = space.artifact("zero-shot", task.id)
         verify(folder)
-        rows.append(_row(task.id, "library", 0, None, _episodes(folder / evaluate.RESULTS_FILE)))
+        rows.append(_row(task, "library", 0, None, _episodes(folder / evaluate.RESULTS_FILE)))
     summary: Row = {"study": space.study.name}
     if rows:
         summary["zero_shot_mean"] = round(float(np.mean([row["success"] for row in rows])), 4)
@@ -89,7 +90,7 @@ def results(space: Workspace) -> tuple[list[Row], Row]:
         folder = space.artifact("runs", run.name)
         figures = verify(folder).summary
         steps = int(figures["steps"])
-        row = _row(run.task.id, run.algorithm, steps, run.seed, _episodes(folder / train.FINAL_FILE))
+        row = _row(run.task, run.algorithm, steps, run.seed, _episodes(folder / train.FINAL_FILE))
         rows.append({**row, **{name: figures[name] for name in ("leader", "steps_per_s", "guide_share")}})
         by_method.setdefault(run.algorithm, []).append(row["success"])
     summary["stage_seconds"] = _stage_seconds(manifest for _, manifest in _manifests(space))
@@ -117,11 +118,12 @@ def _episodes(path: Path) -> tuple[list[bool], list[float]]:
     return [row["success"] == "1" for row in rows], [float(row["return"]) for row in rows if "return" in row]
 
 
-def _row(task: str, method: str, steps: int, seed: int | None, episodes: tuple[list[bool], list[float]]) -> Row:
+def _row(task: Task, method: str, steps: int, seed: int | None, episodes: tuple[list[bool], list[float]]) -> Row:
     successes, returns = episodes
     low, high = wilson(sum(successes), len(successes))
-    return {
-        "task": task,
+    mean = round(float(np.mean(returns)), 4) if returns else None
+    row: Row = {
+        "task": task.id,
         "method": method,
         "steps": steps,
         "seed": seed,
@@ -129,8 +131,9 @@ def _row(task: str, method: str, steps: int, seed: int | None, episodes: tuple[l
         "episodes": len(successes),
         "low": round(low, 4),
         "high": round(high, 4),
-        "return": round(float(np.mean(returns)), 4) if returns else None,
+        "return": mean,
     }
+    return row if task.parts == 1 else {**row, "subtasks": mean}
 
 
 def _page(space: Workspace, rows: list[Row], summary: Row, tables: dict[str, str], progress: Progress) -> str:
@@ -161,7 +164,7 @@ def _page(space: Workspace, rows: list[Row], summary: Row, tables: dict[str, str
         bundle=digest(bundle),
         n_seen=len(study.seen),
         demos=study.collect.episodes_per_task,
-        horizon=study.seen[0].horizon_steps,
+        horizon=" or ".join(str(n) for n in sorted({task.horizon_steps for task in study.unseen or study.seen})),
         rule=study.load_world().success_text,
         own_reward=not study.load_world().ends_at_success,
         n_skills=len(skills),
