@@ -16,7 +16,7 @@ import pytest
 
 from lago_skills.commands.cli import main
 from lago_skills.errors import StudyError
-from lago_skills.report.study_page import results
+from lago_skills.report import study_page
 from lago_skills.stages import build, collect, evaluate, plan, pretrain, segment
 from lago_skills.stages.collect import demonstrations
 from lago_skills.stages.workspace import open_workspace
@@ -255,8 +255,10 @@ def test_the_whole_pipeline_in_small(tmp_path: Path, capsys: pytest.CaptureFixtu
     with pytest.raises(StudyError, match="was made for another environment"):
         check_identity("bundle", identity(guide.grounding), MetaWorldGrounding())
     env.close()
-    run_stages(space, evaluate)
-    (row,), _ = results(space)
+    run_stages(space, evaluate, study_page)
+    page = (space.artifact("report") / "report.html").read_text(encoding="utf-8")
+    assert f"{task} by the library alone: {space.world.tasks[task].sentence}" in page
+    (row,), _ = study_page.results(space)
     assert row["task"] == task
     assert row["subtasks"] == row["return"]
     capsys.readouterr()

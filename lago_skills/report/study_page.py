@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import csv
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from importlib.resources import files
 from pathlib import Path
@@ -152,7 +152,8 @@ def _page(space: Workspace, rows: list[Row], summary: Row, tables: dict[str, str
         [", ".join(skill.provenance["tasks"]) for skill in skills],
     )
     progress(2, "pictures")
-    films = [_film(study, guide, bundle, runs, run) for run in _filmed(study)]
+    films = [_film_of_run(study, guide, bundle, runs, run) for run in _filmed(study)]
+    films += [_film_of_library(study, guide, task) for task in _longest(study)]
     progress(3, "animation")
     shown, lint = segment.labelled(space), plan.load_lint(space.artifact("playbooks"))
     books = shown.books
@@ -212,6 +213,12 @@ def _filmed(study: Study) -> list[train.TrainingRun]:
     return list(first.values())
 
 
+def _longest(study: Study) -> list[Task]:
+    """Of the unseen tasks that ask for several things, the first that asks for most."""
+    several = [task for task in study.unseen if task.parts > 1]
+    return [max(several, key=lambda task: task.parts)] if several else []
+
+
 def _picture(env: Env) -> NDArray[np.uint8] | None:
     """(H, W, 3) of the scene; None where this machine or this environment cannot draw one."""
     try:
@@ -229,21 +236,33 @@ def _drawn(world: World, task: str) -> Env:
         return world.make(task)
 
 
-def _film(study: Study, guide: LibraryGuide, bundle: Path, runs: Path, run: train.TrainingRun) -> Row:
-    """One greedy episode of a run, drawn every second step."""
+def _film_of_run(study: Study, guide: LibraryGuide, bundle: Path, runs: Path, run: train.TrainingRun) -> Row:
+    """One greedy episode of a run."""
+    learned = train.problem(study, run, bundle)
+    policy, leader = train.load_policy(runs / run.name, run, learned, study.train, guide.grounding)
+    said = f"after training (guided, seed {run.seed}), led by: {leader}"
+    return {"task": run.task.id, "said": said, "data": _film(study, guide, run.task.id, policy)}
+
+
+def _film_of_library(study: Study, guide: LibraryGuide, task: Task) -> Row:
+    """One episode of the library alone."""
+    data = _film(study, guide, task.id, lambda observations: guide.prior(observations, task.id).greedy())
+    return {"task": task.id, "said": f"by the library alone: {task.sentence}", "data": data}
+
+
+def _film(study: Study, guide: LibraryGuide, task: str, policy: Callable[[NDArray[Any]], NDArray[Any]]) -> str:
+    """One greedy episode, drawn every second step, in base 64."""
     from lago_skills.report.plots import Frame, animation
     from lago_skills.worlds.seeds import EVAL_SEED
 
-    env = _drawn(study.load_world(), run.task.id)
-    learned = train.problem(study, run, bundle)
-    policy, leader = train.load_policy(runs / run.name, run, learned, study.train, guide.grounding)
+    env = _drawn(study.load_world(), task)
     observation, _ = env.reset(seed=EVAL_SEED)
     frames: list[Frame] = []
     names = guide.grounding.vocabulary.anchors
     terminated = truncated = False
     step = 0
     while not (terminated or truncated):
-        retrieval = guide.retrieve(observation[None], run.task.id)
+        retrieval = guide.retrieve(observation[None], task)
         if step % 2 == 0:
             picture = _picture(env)
             best = guide.library.get(int(retrieval.neighbors.ids[0, 0]))
@@ -258,12 +277,7 @@ def _film(study: Study, guide: LibraryGuide, bundle: Path, runs: Path, run: trai
         observation, _, terminated, truncated, _ = env.step(policy(observation[None])[0])
         step += 1
     env.close()
-    return {
-        "task": run.task.id,
-        "leader": leader,
-        "seed": run.seed,
-        "data": _base64(animation(frames)),
-    }
+    return _base64(animation(frames))
 
 
 def _by_model(zero_shot: list[Row], books: dict[str, Playbook], lint: dict[str, Row]) -> list[Row]:

@@ -72,10 +72,10 @@ def _successes(world: World, task: Task, env: Env, recorded: Sequence[Episode] |
     return good
 
 
-def _solved(episodes: Sequence[Episode]) -> int:
-    """Per cent of their length after which episodes are solved, the median."""
+def _solved(episodes: Sequence[Episode]) -> int | None:
+    """Per cent of their length after which episodes are solved, the median; None where none says when."""
     shares = [100.0 * (each.success_step + 1) / len(each.actions) for each in episodes if each.success_step is not None]
-    return round(float(np.median(shares)))
+    return round(float(np.median(shares))) if shares else None
 
 
 def _start(env: Env, seed: int, idle: NDArray[Any] | None) -> NDArray[np.float64]:

@@ -17,6 +17,7 @@ from scipy.spatial.transform import Rotation
 
 from lago_skills.worlds.kitchen.kinematics import AHEAD, HANDLES, OBJECTS, handles, joints_at
 from lago_skills.worlds.kitchen.subtasks import CLOSE_ENOUGH, SUBTASKS, Subtask
+from lago_skills.worlds.offscreen import Camera
 
 N_OBSERVED = 59
 ARM_NOISE, FAR_ARM_NOISE = 0.05, 0.3
@@ -53,7 +54,6 @@ class Kitchen(gymnasium.Env[NDArray[np.float64], NDArray[np.float64]]):
             terminate_on_tasks_completed=False,
             remove_task_when_completed=False,
             disable_env_checker=True,
-            render_mode=render_mode,
         ).unwrapped
         self.theirs = theirs
         self.model, self.data = theirs.model, theirs.data
@@ -61,6 +61,7 @@ class Kitchen(gymnasium.Env[NDArray[np.float64], NDArray[np.float64]]):
         self.metadata = {"render_modes": ["rgb_array"], "render_fps": theirs.metadata["render_fps"]}
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (N_OBSERVED,), np.float64)
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (9,), np.float64)
+        self._camera: Camera | None = None
         self.done: set[str] = set()
         self.n_steps = self.n_steps_done = 0
 
@@ -128,11 +129,19 @@ class Kitchen(gymnasium.Env[NDArray[np.float64], NDArray[np.float64]]):
         return observation, float(len(self.done) - before), over, False, self._info()
 
     def render(self) -> Any:
-        """A picture of the kitchen."""
-        return self.theirs.render()
+        """An RGB picture (240, 320, 3) from behind the arm's right shoulder.
+
+        Raises:
+            RenderingUnavailable: this machine has no off-screen OpenGL.
+        """
+        if self._camera is None:
+            self._camera = Camera(self.model, (-0.2, 0.5, 2.05), 2.2, 70.0, -35.0)
+        return self._camera.picture(self.data)
 
     def close(self) -> None:
         """Free the simulator."""
+        if self._camera is not None:
+            self._camera.close()
         self.theirs.close()
 
     def _observe(self, robot: NDArray[np.float64]) -> NDArray[np.float64]:

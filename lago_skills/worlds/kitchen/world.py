@@ -16,6 +16,7 @@ from lago_skills.worlds.grounding import Grounding
 from lago_skills.worlds.kitchen.grounding import KitchenGrounding
 from lago_skills.worlds.kitchen.subtasks import CLOSE_ENOUGH, SEPARATOR, SUBTASKS, subtasks_of
 from lago_skills.worlds.kitchen.tasks import GROUPS, KITCHEN_TASKS
+from lago_skills.worlds.offscreen import prepare_rendering
 from lago_skills.worlds.world import Demonstrator, Env, EpisodeSoFar, Provenance, World, find_tasks
 
 PACKAGE = "gymnasium-robotics"
@@ -59,6 +60,8 @@ class KitchenWorld(World):
         if reward != "sparse":
             raise StudyError(f"found reward {reward!r}; expected sparse, the only one that the kitchen has; correct it")
         try:
+            if rendered:
+                prepare_rendering()
             from lago_skills.worlds.kitchen.env import Kitchen
 
             subtasks = subtasks_of(known.id)

@@ -6,10 +6,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes.util
-import os
-import sys
 from collections.abc import Callable
 from typing import Any, Literal, cast
 
@@ -19,21 +15,12 @@ from gymnasium.envs.registration import EnvSpec
 from numpy.typing import NDArray
 
 from lago_skills.core import Task
-from lago_skills.errors import RenderingUnavailable, StudyError
+from lago_skills.errors import StudyError
 from lago_skills.worlds.metaworld.step import quicken
 from lago_skills.worlds.metaworld.tasks import find_task
+from lago_skills.worlds.offscreen import Camera
 
 Reward = Literal["sparse", "dense", "delta"]
-RENDER_HEIGHT, RENDER_WIDTH = 240, 320
-
-
-def prepare_rendering() -> None:
-    """Choose off-screen OpenGL where there is some; call it before the first environment of the process is made."""
-    if "mujoco" not in sys.modules and "DISPLAY" not in os.environ:
-        for backend, library in (("egl", "EGL"), ("osmesa", "OSMesa")):
-            if ctypes.util.find_library(library):
-                os.environ.setdefault("MUJOCO_GL", backend)
-
 
 GOAL = slice(36, 39)
 """Where an observation has the goal."""
@@ -60,7 +47,7 @@ class MetaWorldEnv(gymnasium.Env[NDArray[np.float64], NDArray[np.float32]]):
         self.task = task
         self.reward_kind: Reward = reward
         self.render_mode = "rgb_array"
-        self._renderer: Any = None
+        self._camera: Camera | None = None
         self._env: Any = ENVIRONMENTS[name](seed=0)
         self._env._freeze_rand_vec = False  # draw the start state anew at each reset ...
         self._env.seeded_rand_vec = True  # ... from the generator that seed() sets
@@ -113,21 +100,9 @@ class MetaWorldEnv(gymnasium.Env[NDArray[np.float64], NDArray[np.float32]]):
         Raises:
             RenderingUnavailable: this machine has no off-screen OpenGL.
         """
-        if self._renderer is None:
-            try:
-                import mujoco
-
-                self._renderer = mujoco.Renderer(self._env.model, RENDER_HEIGHT, RENDER_WIDTH)
-                self._camera = mujoco.MjvCamera()
-            except Exception as error:  # every GL backend fails with an error class of its own
-                raise RenderingUnavailable(
-                    f"off-screen OpenGL does not work here ({type(error).__name__}: {error}); expected EGL or OSMesa; "
-                    "install libegl1 or libosmesa6 and set MUJOCO_GL"
-                ) from error
-            self._camera.lookat[:] = (0.0, 0.65, 0.12)
-            self._camera.distance, self._camera.azimuth, self._camera.elevation = 1.15, 215.0, -28.0
-        self._renderer.update_scene(self._env.data, self._camera)
-        return np.asarray(self._renderer.render(), dtype=np.uint8)
+        if self._camera is None:
+            self._camera = Camera(self._env.model, (0.0, 0.65, 0.12), 1.15, 215.0, -28.0)
+        return self._camera.picture(self._env.data)
 
     def tip_position(self) -> NDArray[np.float64]:
         """The simulator's own point between the finger tips (3,); tests hold the grounding against it."""
@@ -145,9 +120,8 @@ class MetaWorldEnv(gymnasium.Env[NDArray[np.float64], NDArray[np.float32]]):
 
     def close(self) -> None:
         """Free the simulator."""
-        if self._renderer is not None:
-            with contextlib.suppress(AttributeError):  # MuJoCo 3.3 trips over a context that was never made
-                self._renderer.close()
+        if self._camera is not None:
+            self._camera.close()
         self._env.close()
 
 

@@ -49,7 +49,8 @@ class MetaWorld(World):
         Raises:
             StudyError: no such task or reward.
         """
-        from lago_skills.worlds.metaworld.env import MetaWorldEnv, Reward, prepare_rendering
+        from lago_skills.worlds.metaworld.env import MetaWorldEnv, Reward
+        from lago_skills.worlds.offscreen import prepare_rendering
 
         if reward not in get_args(Reward):
             raise StudyError(f"found reward {reward!r}; expected one of {', '.join(get_args(Reward))}; correct it")
