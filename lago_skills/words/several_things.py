@@ -31,7 +31,9 @@ class SeveralThings:
         self._relations = [relation_of(step) for step in steps]
         self.parts = parts(steps, ends.order)
         self._moves = [self._last(part, "at") for part in self.parts]
-        self.releases = [self._last(part, "clear") for part in self.parts]
+        releases = [self._last(part, "clear") for part in self.parts]
+        # Who lets go before the thing is moved goes on with it afterwards.
+        self.releases = [r if r > move else -1 for r, move in zip(releases, self._moves, strict=True)]
 
     def _last(self, part: slice[int, int, None], word: str) -> int:
         """The last step of a part with this word, of things that move to places or of an effector that lets go; -1 for none."""
