@@ -165,7 +165,7 @@ def test_the_latent_table_is_of_the_study_that_its_rows_are_of() -> None:
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("words")
     (path / "data/lint").mkdir(parents=True)
-    for name in ("scenes", "transcripts", "opposite_skills.json"):
+    for name in ("scenes", "transcripts", "opposite_skills"):
         (path / "data" / name).symlink_to(ROOT / "data" / name)
     (path / "data/studies").mkdir()
     (path / "data/studies/words.toml").write_text(STUDY)
@@ -252,12 +252,13 @@ STUDIES = {"metaworld": ["latent"], "words": ["latent", "skills"], "demo": []}
 
 
 def test_opposites_of_skills_are_of_this_form(tmp_path: Path) -> None:
-    known = behaviour.read_opposites(ROOT, GROUNDING.vocabulary)
+    known = behaviour.read_opposites(ROOT, "words", GROUNDING.vocabulary)
     assert len(known) == 15
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data/opposite_skills.json").write_text('[{"skill": "up"}]')
+    assert behaviour.read_opposites(tmp_path, "words", GROUNDING.vocabulary) == {}
+    (tmp_path / "data/opposite_skills").mkdir(parents=True)
+    (tmp_path / "data/opposite_skills/words.json").write_text('[{"skill": "up"}]')
     with pytest.raises(ArtifactCorrupt, match="expected a list of objects with skill, until, opposite"):
-        behaviour.read_opposites(tmp_path, GROUNDING.vocabulary)
+        behaviour.read_opposites(tmp_path, "words", GROUNDING.vocabulary)
 
 
 @pytest.mark.parametrize(

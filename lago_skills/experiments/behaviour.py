@@ -18,21 +18,22 @@ from lago_skills.experiments.replicate import Replicate
 from lago_skills.guide.guides import LibraryGuide
 from lago_skills.stages.planning.plan_checks import with_playbook
 from lago_skills.words.geometry import to_frame
-from lago_skills.worlds.grounding import anchored
+from lago_skills.worlds.grounding import AnchoredGrounding, anchored
 
 CHANGES = ("as it is", "disabled", "opposite", "slowly", "from the left", "neighbour")
 MANNERS = {"slowly": ", slowly.", "from the left": ", from the left."}
 TASKS_EACH = (2, 2)
 """Tasks of each skill that are played: demonstrated and others."""
-OPPOSITES_FILE = Path("data/opposite_skills.json")
+OPPOSITES = Path("data/opposite_skills")
+"""Where each study's file of opposites is."""
 N_STATES = 120
 """Demonstrated states of a skill in which it is compared."""
 
 
 def alike(one: NDArray[np.floating], other: NDArray[np.floating]) -> float:
-    """Mean cosine of (B, A) motions, their first three numbers."""
-    norms = np.linalg.norm(one[:, :3], axis=1) * np.linalg.norm(other[:, :3], axis=1)
-    return float(((one[:, :3] * other[:, :3]).sum(axis=1) / np.maximum(norms, 1e-9)).mean())
+    """Mean cosine of (B, D) motions."""
+    norms = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
+    return float(((one * other).sum(axis=1) / np.maximum(norms, 1e-9)).mean())
 
 
 class Behaviour:
@@ -41,7 +42,8 @@ class Behaviour:
     def __init__(self, replicate: Replicate) -> None:
         self.replicate = replicate
         self.guide = replicate.guide
-        self._opposites = read_opposites(replicate.space.root, replicate.space.study.grounding.vocabulary)
+        space = replicate.space
+        self._opposites = read_opposites(space.root, space.study.name, space.study.grounding.vocabulary)
         self._moves: dict[tuple[str, str], NDArray[np.float32]] = {}
         self._latents: dict[str, NDArray[np.float32]] = {}
 
@@ -57,10 +59,13 @@ class Behaviour:
         return uses
 
     def tasks(self, skill: str) -> list[str]:
-        """The tasks that a skill is played on."""
-        seen = {task.id for task in self.replicate.space.study.seen}
+        """The tasks that a skill is played on; of those that were not demonstrated, the ones that ask for most things."""
+        study = self.replicate.space.study
+        parts = {task.id: task.parts for task in study.unseen}
         names = list(dict.fromkeys(name for name, _ in self.steps[skill]))
-        return [n for n in names if n in seen][: TASKS_EACH[0]] + [n for n in names if n not in seen][: TASKS_EACH[1]]
+        others = sorted((name for name in names if name in parts), key=lambda name: -parts[name])
+        shown = {task.id for task in study.seen}
+        return [name for name in names if name in shown][: TASKS_EACH[0]] + others[: TASKS_EACH[1]]
 
     @cached_property
     def states(self) -> dict[str, list[tuple[str, Step, NDArray[np.float64]]]]:
@@ -81,8 +86,9 @@ class Behaviour:
             return replace(other, about=about)
         if change == "opposite":
             if skill not in self._opposites:
+                place = opposites_file(self.replicate.space.study.name)
                 raise StudyError(
-                    f'found no opposite of "{skill}" in {OPPOSITES_FILE}; expected one of each skill in use; add it there'
+                    f'found no opposite of "{skill}" in {place}; expected one of each skill in use; add it there'
                 )
             sentence, until = self._opposites[skill][:2]
             return replace(step, skill=sentence, until=until)
@@ -100,6 +106,23 @@ class Behaviour:
             ]
             self._moves[skill, change] = np.concatenate(moves)
         return self._moves[skill, change]
+
+    def motions(self, skill: str, change: str) -> NDArray[np.float64]:
+        """(B, D) how those actions move the hand, where full speed along an axis is 1."""
+        return self._motions(skill, self.moves(skill, change))
+
+    def fingers(self, skill: str, change: str) -> float:
+        """Mean command of what closes the hand, or of all of an action beside its motion."""
+        numbers = self._grounding.hand_actions
+        moves = self.moves(skill, change)
+        return float((moves[:, 3:] if numbers is None else moves[:, list(numbers)]).mean())
+
+    @cached_property
+    def _grounding(self) -> AnchoredGrounding:
+        return anchored(self.guide.grounding)
+
+    def _motions(self, skill: str, moves: NDArray[np.float32]) -> NDArray[np.float64]:
+        return self._grounding.motion(np.concatenate([states for _, _, states in self.states[skill]]), moves)
 
     def paraphrased(self, skill: str) -> NDArray[np.float32]:
         """(B, A) mean actions in the skill's states in other words."""
@@ -152,9 +175,9 @@ class Behaviour:
         return nearest
 
     def opposites(self) -> list[dict[str, Any]]:
-        """For each skill: whether what it does is nearer to what it does in other words than to its opposite (`told_apart`)."""
+        """For each skill whose opposite is known: whether it is nearer to what it does in other words than to that (`told_apart`)."""
         rows: list[dict[str, Any]] = []
-        for skill in self.states:
+        for skill in (name for name in self.states if name in self._opposites):
             own, same, other = self.moves(skill, "as it is"), self.paraphrased(skill), self.moves(skill, "opposite")
             to_same, to_other = (float(np.sqrt(((each - own) ** 2).mean())) for each in (same, other))
             rows.append(
@@ -162,7 +185,7 @@ class Behaviour:
                     "skill": skill,
                     "paraphrase": round(to_same, 3),
                     "opposite": round(to_other, 3),
-                    "direction": round(alike(own, other), 3),
+                    "direction": round(alike(self._motions(skill, own), self._motions(skill, other)), 3),
                     "told_apart": to_other > to_same,
                 }
             )
@@ -276,13 +299,20 @@ def states_of(replicate: Replicate) -> dict[str, list[tuple[str, Step, NDArray[n
     return states
 
 
-def read_opposites(root: Path, vocabulary: Vocabulary) -> dict[str, tuple[str, Relation, str]]:
-    """By skill's sentence with its ending: its opposite, how that ends, and a paraphrase.
+def opposites_file(study: str) -> Path:
+    """Where opposites of a study's skills are, in a project folder."""
+    return OPPOSITES / f"{study}.json"
+
+
+def read_opposites(root: Path, study: str, vocabulary: Vocabulary) -> dict[str, tuple[str, Relation, str]]:
+    """By skill's sentence with its ending: its opposite, how that ends, and a paraphrase. None where the study has no such file.
 
     Raises:
-        ArtifactCorrupt: the file is missing or not of this form.
+        ArtifactCorrupt: the file is not of this form.
     """
-    path = root / OPPOSITES_FILE
+    path = root / opposites_file(study)
+    if not path.exists():
+        return {}
     try:
         entries: list[dict[str, str]] = json.loads(path.read_text(encoding="utf-8"))
         return {

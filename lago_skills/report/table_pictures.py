@@ -39,7 +39,8 @@ def pictures(study: Study, root: Path) -> dict[str, bytes]:
             plots.horizontal_bars(names, values, "success at any step")
         )
     if rows := _skills(study, root):
-        images["What it costs to change a skill: success lost on its worst task"] = _costs(rows)
+        lost = "success" if max(row["subtasks"] for row in rows) <= 1.0 else "things done"
+        images[f"What it costs to change a skill: {lost} lost on its worst task"] = _costs(rows)
     return images
 
 
@@ -50,9 +51,7 @@ def _latent(study: Study, root: Path) -> list[Row]:
 
 
 def _skills(study: Study, root: Path) -> list[Row]:
-    if study.name != skill_changes.STUDY:
-        return []
-    return ResultFile.of(skill_changes.SCHEMA, root).rows()
+    return [row for row in ResultFile.of(skill_changes.SCHEMA, root).rows() if row["study"] == study.name]
 
 
 def _rank(entry: dict[str, Any]) -> tuple[Any, ...]:
@@ -73,14 +72,14 @@ def _value(entries: list[dict[str, Any]], name: str, level: str) -> float:
 def _costs(rows: list[Row]) -> bytes:
     from lago_skills.report import plots
 
-    as_is = {(row["skill"], row["task"], row["seed"]): row["success"] for row in rows if row["change"] == "as it is"}
+    as_is = {(row["skill"], row["task"], row["seed"]): row["subtasks"] for row in rows if row["change"] == "as it is"}
     skills = list(dict.fromkeys(row["skill"] for row in rows))
     values = np.full((len(skills), len(SHOWN)), np.nan)
     for row in rows:
         key = (row["skill"], row["task"], row["seed"])
         if row["change"] in SHOWN and key in as_is:
             place = skills.index(row["skill"]), SHOWN.index(row["change"])
-            values[place] = np.nanmax([values[place], as_is[key] - row["success"]])
+            values[place] = np.nanmax([values[place], as_is[key] - row["subtasks"]])
     return plots.grid([_short(skill) for skill in skills], list(SHOWN), values)
 
 

@@ -137,6 +137,10 @@ class AnchoredGrounding(Grounding, Protocol):
         """(B, S) observations -> what they say."""
         ...
 
+    def motion(self, observations: NDArray[Any], actions: NDArray[Any]) -> NDArray[np.float64]:
+        """(B, S) observations, (B, A) actions -> (B, 3) how they move the hand, full speed along an axis being 1: the first three numbers."""
+        return np.asarray(actions, np.float64)[:, :3]
+
 
 def anchored(grounding: Grounding) -> AnchoredGrounding:
     """The grounding, if plans in words can be followed in it.

@@ -241,6 +241,12 @@ Things stay where they are until touched. A task may ask for several of these, o
         fingers = np.where(closed, -1.0, 1.0)[:, None]
         return np.clip(np.concatenate([speeds / FULL_SPEED, fingers, fingers], axis=1), -1.0, 1.0).astype(np.float32)
 
+    def motion(self, observations: NDArray[Any], actions: NDArray[Any]) -> NDArray[np.float64]:
+        """(B, 59) observations, (B, 9) actions -> (B, 3) velocities of the gripper, m/s."""
+        matrix = jacobian(np.asarray(observations, np.float64)[:, :N_JOINTS])[:, :3]
+        speeds = FULL_SPEED * np.asarray(actions, np.float64)[:, :7, None]
+        return (matrix @ speeds)[:, :, 0]
+
     def read(self, observations: NDArray[Any]) -> KitchenState:
         """(B, 59) observations -> what they say.
 
