@@ -269,7 +269,8 @@ def test_parameters_that_an_endpoint_does_not_know_are_left_out(tmp_path: Path) 
     with Endpoint(behave) as endpoint:
         plans, _ = run_live(workspace(tmp_path, endpoint.url, temperature=0.0))
     assert all(found.chosen for found in plans.values())
-    assert set(endpoint.bodies[-1]) == {"messages", "model", "max_tokens"}
+    assert set(endpoint.bodies[-1]) == {"messages", "model", "max_tokens", "stream"}
+    assert endpoint.bodies[-1]["stream"] is False
     assert endpoint.bodies[0]["response_format"]["json_schema"]["strict"] is True
 
 
@@ -298,12 +299,12 @@ def test_money_is_counted_too(tmp_path: Path) -> None:
     file = TranscriptFile(tmp_path / "t.jsonl")
     config = LiveConfig(model="m", budget_usd=0.01, usd_per_million_answer_tokens=10.0, max_answer_tokens=600)
     budget = Budget.of(config, file)
-    attempt = budget.send(Request("plan/x", "hello"))
+    attempt = budget.send(Request("plan/x", "hello"), "m", 600)
     with pytest.raises(BudgetSpent, match=r"expected at most budget_usd = 0\.01"):
-        budget.send(Request("plan/y", "hello"))
-    assert Budget.of(config, file).reserved.keys() == {attempt}, "what may have been paid counts after a crash too"
-    budget.settle(attempt, None)
-    budget.send(Request("plan/y", "hello"))
+        budget.send(Request("plan/y", "hello"), "m", 600)
+    assert Budget.of(config, file).open.keys() == {attempt}, "what may have been paid counts after a crash too"
+    budget.not_paid(attempt, "refused")
+    budget.send(Request("plan/y", "hello"), "m", 600)
 
 
 def test_no_model_is_one_sentence(tmp_path: Path) -> None:
@@ -356,7 +357,7 @@ def test_killing_the_asker_itself_loses_at_most_what_was_on_its_way(tmp_path: Pa
         journal = space.transcripts.with_name("cart.jsonl.asked")
         budget = Budget.of(LiveConfig(model="m"), TranscriptFile(space.transcripts))
         assert journal.exists()
-        assert 1 <= len(budget.reserved) <= 2, "what may have been paid is counted"
+        assert 1 <= len(budget.open) <= 2, "what may have been paid is counted"
         done = lago(tmp_path, "plan", "cart", "--live", "--json")
     assert done.returncode == 0, done.stderr
     assert "Prefect:" not in done.stderr  # one quick stage needs no server

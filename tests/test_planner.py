@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -125,7 +126,9 @@ def test_export_answer_import_round_by_round(tmp_path: Path, committed_planner: 
             body = {"choices": [{"message": {"content": recorded.response}}], "usage": {"total_tokens": 5}}
             lines.append(json.dumps({"custom_id": request["custom_id"], "response": {"body": body}}))
         (tmp_path / "responses.jsonl").write_text("\n".join(lines))
-        answered += import_responses(tmp_path / "responses.jsonl", missing, ours.transcripts, "claude", "test")
+        imported = import_responses(tmp_path / "responses.jsonl", missing, ours.transcripts, "claude", "test")
+        assert imported.problems == ()
+        answered += imported.n_recorded
         ours = planner(tmp_path / "t.jsonl", committed_planner)
     assert answered == len(ours.transcripts) == 18
     books = ours.playbooks(TEN, EIGHT)
@@ -142,20 +145,26 @@ def test_foreign_and_malformed_responses_are_refused_and_record_nothing(
     good = {"choices": [{"message": {"content": json.dumps(GOOD)}}]}
     cases: list[tuple[dict[str, Any], str]] = [
         ({"custom_id": "plan/reach#beef", "response": {"body": good}}, "key 'beef' that is not open"),
-        ({"custom_id": missing[0].key, "response": {}}, "lacks custom_id or response"),
+        ({"custom_id": missing[0].key, "response": {}}, "found no response.body"),
+        ({"response": {"body": good}}, "found no custom_id"),
         (
             {"custom_id": missing[0].key, "response": {"body": {"choices": [{"message": {"content": None}}]}}},
             "expected text",
         ),
-        ({"custom_id": missing[0].custom_id, "error": {"message": "rate limit"}}, "holds an error .*rate limit"),
+        ({"custom_id": missing[0].custom_id, "error": {"message": "rate limit"}}, "'plan/reach' failed: rate limit"),
     ]
     for line, message in cases:
         path.write_text(json.dumps(line))
-        with pytest.raises(PlanError, match=message):
-            import_responses(path, missing, ours.transcripts, "m", "test")
+        imported = import_responses(path, missing, ours.transcripts, "m", "test")
+        assert imported.n_recorded == 0
+        assert re.search(message, imported.problems[0])
     path.write_text("not json")
-    with pytest.raises(PlanError, match="cannot be read"):
-        import_responses(path, missing, ours.transcripts, "m", "test")
+    assert (
+        "line 1 of r.jsonl: found no JSON" in import_responses(path, missing, ours.transcripts, "m", "test").problems[0]
+    )
+    for wrong in (tmp_path / "absent.jsonl", tmp_path):
+        with pytest.raises(PlanError, match="cannot be read"):
+            import_responses(wrong, missing, ours.transcripts, "m", "test")
     assert not (tmp_path / "t.jsonl").exists()
 
 

@@ -64,9 +64,23 @@ def parser() -> argparse.ArgumentParser:
     way.add_argument("--live", action="store_true", help="ask an OpenAI-compatible endpoint what is not recorded yet")
     way.add_argument("--export", type=Path, metavar="REQUESTS.jsonl", help="write the requests that have no answer yet")
     way.add_argument("--import", type=Path, metavar="RESPONSES.jsonl", dest="import_", help="record answers")
+    way.add_argument(
+        "--check", action="store_true", help="send one small request, and say what the endpoint of the study can do"
+    )
+    way.add_argument(
+        "--unpaid",
+        action="store_true",
+        help="attempts without an outcome no longer count as spent, since the provider's bill does not have them",
+    )
     way.add_argument("--scenes", action="store_true", help="measure the feature ranges that requests show, again")
     way.add_argument("--prompt", metavar="TASK", help="print what the model is told about a task")
     plan.add_argument("--model", help="name of the model that is asked, or that answered")
+    plan.add_argument(
+        "--again",
+        type=lambda text: [each.strip() for each in text.split(",") if each.strip()],
+        metavar="TASK,...",
+        help="with --live, --export, --import: also what is answered already, by task or request; the new answer counts",
+    )
     plan.add_argument("--source", default="recorded by hand", help="with --import: how the answers were got")
     plan.add_argument(
         "--no-repair", dest="repair", action="store_false", help="leave answers with findings as they are"

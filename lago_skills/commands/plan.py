@@ -8,10 +8,10 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from lago_skills.commands import plan_asking
 from lago_skills.commands.plan_actions import playbook_command
 from lago_skills.core import Task
 from lago_skills.errors import EndpointError, LagoError, PlanError
-from lago_skills.llm.transcripts import Request
 from lago_skills.planner.ask import Plan, Planner
 from lago_skills.stages import plan
 from lago_skills.stages.planning import measured_motions
@@ -40,9 +40,13 @@ def plan_command(
     if options.action is not None:
         playbook_command(space, options)
     elif options.export is not None:
-        _export(space, options)
+        plan_asking.export(space, options)
     elif options.import_ is not None:
-        _import(space, options)
+        plan_asking.import_answers(space, options)
+    elif options.check:
+        plan_asking.check(space, options)
+    elif options.unpaid:
+        plan_asking.forget_unpaid(space)
     elif options.scenes:
         _scenes(space)
     elif options.segments and not options.live:
@@ -67,8 +71,8 @@ def _tell(text: str) -> None:
 def _replay(space: Workspace, options: argparse.Namespace, run_stages: Callable[[Workspace, list[str]], None]) -> None:
     failed: list[str] = []
     if options.live:
-        failed = _live(space, options)
-    problems = _problems(space)
+        failed = plan_asking.ask_all(space, options)
+    problems = _problems(space) + (plan_asking.wordings_problems(space) if options.wordings else [])
     if not problems:
         run_stages(space, ["plan"])
     rows, summary = rows_of(space)
@@ -182,89 +186,8 @@ def _print_table(rows: list[dict[str, Any]], summary: dict[str, Any]) -> None:
         _tell(f"{model}: " + ", ".join(f"{name} {value:g}" for name, value in figures.items()))
 
 
-# Asking ---------------------------------------------------------------------------------------------------------------
-
-
 def _tasks(study: Study) -> Asked:
     return plan.demonstrated(study), plan.undemonstrated(study)
-
-
-def _live(space: Workspace, options: argparse.Namespace) -> list[str]:
-    """Ask all open requests, round by round; returns what went wrong, a sentence per request."""
-    from lago_skills.llm.asker import ask
-    from lago_skills.llm.live import Event
-
-    config = space.study.plan.live
-    if options.model:
-        config = config.model_copy(update={"model": options.model})
-    if space.study.plan.model not in (None, "best", config.model):
-        raise PlanError(
-            f"found plan.model = {space.study.plan.model!r} and a live model {config.model!r}; expected the same, since answers "
-            "of another model would not be used; correct the study or --model"
-        )
-    failed: dict[str, str] = {}
-
-    def report(event: Event) -> None:
-        if event.kind == "failed":
-            failed[event.name] = f"{event.name}: {event.text}"
-        _say(f"{event.kind:<9} {event.name} {event.text}{f'{event.tokens:,} tokens' if event.tokens else ''}".rstrip())
-
-    measured_motions.measure(space, _say, again=bool(options.segments))
-    asked: set[str] = set()
-    while True:
-        todo = [r for r in _missing(space, options) if r.name not in failed and r.key not in asked]
-        if not todo:
-            return list(failed.values())
-        asked |= {request.key for request in todo}
-        _say(f"asking    {len(todo)} requests of {config.model}")
-        ask(todo, config, space.transcripts, report)
-
-
-def _missing(space: Workspace, options: argparse.Namespace) -> list[Request]:
-    """Every request that can be asked now: names of motions, playbooks, repairs and, where wanted, other words for the tasks."""
-    from lago_skills.planner.wordings import read_wordings, wordings_requests
-
-    planner = plan.planner(space)
-    missing = planner.missing(*_tasks(space.study), repairs=options.repair)
-    names = measured_motions.naming(space.study, measured_motions.load(space.motions), planner.transcripts)
-    if names.open is not None:
-        missing.append(names.open)
-    if options.wordings:
-        tasks = space.study.all_tasks
-        in_use = (*space.study.seen, *space.study.unseen)
-        missing += wordings_requests(tasks, in_use, read_wordings(planner.transcripts, tasks))
-    if options.direct:
-        from lago_skills.experiments.baselines import direct
-
-        missing += direct.missing(space.study, planner.transcripts)
-    return missing
-
-
-def _export(space: Workspace, options: argparse.Namespace) -> None:
-    from lago_skills.llm.batch import export_requests
-
-    measured_motions.measure(space, _say, again=bool(options.segments))
-    missing = _missing(space, options)
-    export_requests(missing, options.export, options.model)
-    _say(f"{len(missing)} open requests written to {options.export}")
-    if space.study.gym is not None and not space.scenes.exists():
-        _say(
-            f"the ranges in them are those that the study declares; measured ones, of starts and demonstrations, come with: lago plan {space.study_file} --scenes, before --export"
-        )
-
-
-def _import(space: Workspace, options: argparse.Namespace) -> None:
-    from lago_skills.llm.batch import import_responses
-
-    planner = plan.planner(space)
-    n = import_responses(options.import_, _missing(space, options), planner.transcripts, options.model, options.source)
-    left = _missing(space, options)
-    then = f"; next: lago plan {space.study_file}" if not left else ""
-    _say(f"{n} answers recorded; {len(left)} requests are open now{then}")
-    for task_plan in plan.plans(space).values():
-        if task_plan.versions and task_plan.open_repair is not None:
-            wrong = "; ".join(finding.line() for finding in task_plan.versions[-1].findings)
-            _say(f"{task_plan.task.id}: a repair is open: {wrong}")
 
 
 def _scenes(space: Workspace) -> None:

@@ -56,6 +56,19 @@ def describe(task_plan: Plan) -> str:
         score = "" if version.score is None else f", score {version.score:.2f}"
         lines.append(f"version {number}: {t.model}, {t.source}, {t.recorded_at} ({t.id}){score}{in_use}")
         lines += [f"  {finding.kind}: {finding.line()}" for finding in version.findings]
+        lines += [f"  passed over: {each}" for each in version.passed_over]
+    for number, sample in enumerate(task_plan.samples, start=1):
+        last = sample.chosen or sample.versions[-1]
+        score = "" if last.score is None else f", score {last.score:.2f}"
+        used = " <- in use" if last is task_plan.chosen else ""
+        n_steps = f"{len(last.playbook.steps)} steps" if last.playbook else "no playbook"
+        lines.append(
+            f"answer {number} of {len(task_plan.samples)}: {last.transcript.model} ({last.transcript.id}), {n_steps}{score}{used}"
+        )
+    if task_plan.words_changed:
+        lines.append(
+            "its request lists skill sentences that have changed since; the answer counts as it is (to ask anew: --again)"
+        )
     if task_plan.open_repair is not None:
         lines.append("a repair is open: lago plan STUDY --live, or --export")
     if task_plan.chosen is not None and task_plan.chosen.playbook is not None:
@@ -87,7 +100,7 @@ def _edit(space: Workspace, options: argparse.Namespace) -> None:
     task_plan = plan.plan_of(_target_task(options), plan.plans(space), space.study.name)
     parent = task_plan.chosen or task_plan.versions[-1]
     before = playbook_json(parent.playbook) if parent.playbook else parent.transcript.response
-    text = options.file.read_text(encoding="utf-8") if options.file else _from_editor(before)
+    text = _read(options.file) if options.file else _from_editor(before)
     if text == before:
         _say("nothing was changed; nothing is recorded")
         return
@@ -104,6 +117,15 @@ def _edit(space: Workspace, options: argparse.Namespace) -> None:
         )
     planner.transcripts.append(edit)
     _tell(describe(plan.plans(space)[task_plan.task.id]))
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise PlanError(
+            f"file {str(path)!r} cannot be read ({error}); expected a playbook in JSON; correct --file"
+        ) from error
 
 
 def _from_editor(text: str) -> str:

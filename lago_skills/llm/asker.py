@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
@@ -23,14 +23,30 @@ from filelock import FileLock, Timeout
 
 from lago_skills.errors import EndpointError, LagoError
 from lago_skills.llm.config import LiveConfig
+from lago_skills.llm.connection import Secrets
 from lago_skills.llm.live import Event, LiveClient
 from lago_skills.llm.transcripts import Request, TranscriptFile
 
 LOCK_POLL_S = 0.05
+ROUNDS = 2
+"""How often different answers are asked for, before those that there are have to do."""
 
 
-def ask(requests: list[Request], config: LiveConfig, transcripts: Path, report: Callable[[Event], None]) -> None:
+def ask(
+    requests: list[Request],
+    config: LiveConfig,
+    transcripts: Path,
+    report: Callable[[Event], None],
+    wanted: Mapping[str, int] | None = None,
+) -> None:
     """Have requests answered and recorded in a transcript file; returns when each is answered or has failed.
+
+    Args:
+        requests: what to ask.
+        config: of whom.
+        transcripts: where answers are recorded.
+        report: is called with what happens.
+        wanted: how many different answers of this model a request shall have in the end, by its key; 1 where nothing is said.
 
     Raises:
         EndpointError: the asker could not start, or ended before its work.
@@ -39,6 +55,7 @@ def ask(requests: list[Request], config: LiveConfig, transcripts: Path, report: 
         "transcripts": str(transcripts.resolve()),
         "config": config.model_dump(),
         "requests": [asdict(request) for request in requests],
+        "wanted": dict(wanted or {}),
     }
     process = subprocess.Popen(
         [sys.executable, "-m", "lago_skills.llm.asker"],
@@ -115,6 +132,20 @@ def _hold(path: Path, report: Callable[[Event], None], gone: Callable[[], bool])
     return lock
 
 
+def open_requests(
+    requests: Sequence[Request], wanted: Mapping[str, int], transcripts: TranscriptFile, model: str | None
+) -> list[Request]:
+    """What is still to be asked, a request as often as it lacks answers."""
+    lacking = {each.key: wanted.get(each.key, 1) - len(transcripts.different(each, model)) for each in requests}
+    return [request for request in requests for _ in range(lacking[request.key])]
+
+
+def unexpected(error: Exception, secrets: Secrets | None) -> str:
+    """A fault of ours, with its traceback and without the key."""
+    text = "".join(traceback.format_exception(error))
+    return secrets.removed_from(text) if secrets else f"{type(error).__name__} before the endpoint's settings were read"
+
+
 def main() -> None:
     """Read a job from standard input, detach, ask, report events on standard output."""
     job: dict[str, Any] = json.loads(sys.stdin.readline())
@@ -122,6 +153,7 @@ def main() -> None:
         os._exit(0)
     report = _leave(sys.stdout)
     gone = _watch(sys.stdin)
+    client: LiveClient | None = None
     try:
         path = Path(job["transcripts"])
         lock = _hold(path, report, gone)
@@ -130,14 +162,24 @@ def main() -> None:
         transcripts = TranscriptFile(path)  # read under the lock: an earlier asker may just have written
         config = LiveConfig(**job["config"])
         requests = [Request(r["name"], r["prompt"], r["schema"]) for r in job["requests"]]
-        open_requests = [request for request in requests if transcripts.get(request, config.model) is None]
-        client = LiveClient(config, transcripts, report, gone)
-        asyncio.run(client.ask(open_requests))
+        for _ in range(ROUNDS):
+            client = LiveClient(config, transcripts, report, gone)
+            client.judge_what_came_back()
+            todo = open_requests(requests, job["wanted"], transcripts, config.model)
+            if todo:
+                asyncio.run(client.ask(todo))
+            if not todo or client.failed or gone():
+                break
+        for request in open_requests(requests, job["wanted"], transcripts, config.model):
+            if transcripts.get(request, config.model) is not None:
+                known = len(transcripts.different(request, config.model))
+                text = f"{known} different answers; a temperature above 0 under [plan.live] brings more"
+                report(Event("note", request.name, text))
         report(Event("done", ""))
     except LagoError as error:
         report(Event("crashed", "", str(error)))
-    except Exception:  # the command shows it; there is no terminal here
-        report(Event("crashed", "", traceback.format_exc()))
+    except Exception as error:  # the command shows it; there is no terminal here
+        report(Event("crashed", "", unexpected(error, client.secrets if client else None)))
 
 
 if __name__ == "__main__":

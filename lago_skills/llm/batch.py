@@ -3,101 +3,213 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from lago_skills.errors import PlanError
+from lago_skills.llm.config import LiveConfig, ResponseFormat
+from lago_skills.llm.reply import Completion, Unreadable, ending, read_reply
 from lago_skills.llm.transcripts import Request, TranscriptFile, answered
 
+CUSTOM_ID_CHARS = 512
+"""Longest name of a line that the Batch API takes."""
 
-def chat_body(request: Request) -> dict[str, Any]:
-    """The body of a chat completion request, without a model: messages and structured output."""
+
+def chat_body(request: Request, response_format: ResponseFormat = "schema") -> dict[str, Any]:
+    """The body of a chat completion request, without a model: messages and how the answer is wanted."""
     body: dict[str, Any] = {"messages": request.canonical()["messages"]}
-    if request.schema:
+    if request.schema and response_format == "schema":
         schema = {"name": request.name.partition("/")[0], "strict": True, "schema": request.schema}
         body["response_format"] = {"type": "json_schema", "json_schema": schema}
+    elif request.schema and response_format == "object":
+        body["response_format"] = {"type": "json_object"}
     return body
 
 
-def export_requests(requests: list[Request], path: Path, model: str | None = None) -> None:
-    """Write requests as a Batch API input file: `custom_id` is the request's name and key."""
-    lines = [
-        json.dumps(
-            {
-                "custom_id": request.custom_id,
-                "method": "POST",
-                "url": "/v1/chat/completions",
-                "body": {**({"model": model} if model else {}), **chat_body(request)},
-            },
-            ensure_ascii=False,
-        )
-        for request in requests
-    ]
-    path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+def export_requests(requests: Sequence[Request], path: Path, config: LiveConfig | None = None) -> None:
+    """Write requests as a Batch API input file: `custom_id` is the request's name and key.
+
+    A request that is there several times is to be answered as often: its lines are numbered.
+
+    Raises:
+        PlanError: the file cannot be written.
+    """
+    config = config or LiveConfig()
+    settings: dict[str, Any] = {config.cap_parameter or "max_completion_tokens": config.max_answer_tokens}
+    if config.temperature is not None:
+        settings["temperature"] = config.temperature
+    lines: list[str] = []
+    count: Counter[str] = Counter()
+    for request in requests:
+        count[request.key] += 1
+        number = f"~{count[request.key]}" if count[request.key] > 1 else ""
+        body = {
+            **({"model": config.model} if config.model else {}),
+            **chat_body(request, config.response_format),
+            **settings,
+        }
+        line = {
+            "custom_id": f"{request.name}{number}#{request.key}",
+            "method": "POST",
+            "url": "/v1/chat/completions",
+            "body": body,
+        }
+        lines.append(json.dumps(line, ensure_ascii=False) + "\n")
+    try:
+        path.write_text("".join(lines), encoding="utf-8")
+    except OSError as error:
+        raise PlanError(
+            f"requests file {str(path)!r} cannot be written ({error.strerror}); expected a file in a folder that exists; make the folder, or "
+            "name another"
+        ) from error
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What a responses file brought."""
+
+    n_recorded: int
+    problems: tuple[str, ...]
+    """Lines that brought nothing, a sentence each."""
+
+
+@dataclass(frozen=True)
+class _Answer:
+    key: str
+    completion: Completion
+    model: str
 
 
 def import_responses(
-    path: Path, open_requests: list[Request], transcripts: TranscriptFile, model: str | None, source: str
-) -> int:
-    """Record answers from a Batch API output file; returns how many. All are recorded or none.
+    path: Path,
+    open_requests: Sequence[Request],
+    transcripts: TranscriptFile,
+    model: str | None,
+    source: str,
+    aliases: Sequence[str] = (),
+) -> Imported:
+    """Record the answers of a Batch API output file; those that are good although other lines are not.
 
-    What an answer says is not judged here: a bad answer is recorded too, and repaired. `model` is needed where the lines
-    do not name it, as those of a chat window do not.
+    What an answer says is not judged here: a bad answer is recorded too, and repaired.
+
+    Args:
+        path: the file; a byte-order mark, any line ends and any order will do.
+        open_requests: what may be answered, a request as often as it lacks answers.
+        transcripts: where answers are recorded.
+        model: who answered; needed where lines do not name it, as those of a chat window do not.
+        source: how the answers were got.
+        aliases: names that the study knows models by: an answer of `name-2026-01-01` is recorded as one of `name`.
 
     Raises:
-        PlanError: the file cannot be read, or a line is not an answer to an open request.
+        PlanError: the file cannot be read.
     """
-    by_key = {request.key: request for request in open_requests}
-    try:
-        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, ValueError) as error:
-        raise PlanError(
-            f"responses file {str(path)!r} cannot be read ({error}); expected JSON lines in the Batch API's format"
-        ) from error
-    answers = [_answer(line, str(path), model) for line in lines]
-    for key, *_ in answers:
-        if key not in by_key:
-            raise PlanError(
-                f"responses file {str(path)!r} answers a request with key {key[:12]!r} that is not open; expected one of "
-                f"{[request.name for request in open_requests]}; export the requests again and answer those"
-            )
-        del by_key[key]
+    lacking = Counter(request.key for request in open_requests)
     requests = {request.key: request for request in open_requests}
-    for key, text, name, usage in answers:
-        transcripts.append(answered(requests[key], text, name, source, usage))
-    return len(answers)
-
-
-def _answer(line: Any, where: str, model: str | None) -> tuple[str, str, str, dict[str, int]]:
-    try:
-        if line.get("error"):
-            raise PlanError(
-                f"responses file {where!r}: {line.get('custom_id')!r} holds an error ({str(line['error'])[:200]}); expected "
-                "an answer; remove the line, and ask that request again"
-            )
-        body = line["response"]["body"]
-        text = body["choices"][0]["message"]["content"]
-        key = str(line["custom_id"]).rpartition("#")[2]
-    except (KeyError, IndexError, TypeError, AttributeError) as error:
-        raise PlanError(
-            f"responses file {where!r}: a line lacks custom_id or response.body.choices[0].message.content; "
-            "expected the Batch API's format; download or write the file again"
-        ) from error
-    if not isinstance(text, str):
-        raise PlanError(f"responses file {where!r}: found content {text!r}; expected text; answer that request again")
-    name = model or body.get("model")
-    if not isinstance(name, str) or not name:
-        raise PlanError(
-            f"responses file {where!r}: found no model's name; expected who answered; import it with --model NAME"
+    taken: dict[str, list[int]] = {}
+    problems: list[str] = []
+    n = 0
+    for number, text in _lines(path):
+        try:
+            answer = _answer(text, model, aliases)
+        except _BadLine as bad:
+            problems.append(f"line {number} of {path.name}: {bad}")
+            continue
+        if lacking[answer.key] < 1:
+            problems.append(f"line {number} of {path.name}: {_unwanted(answer.key, taken, requests, transcripts)}")
+            continue
+        lacking[answer.key] -= 1
+        taken.setdefault(answer.key, []).append(number)
+        request, completion = requests[answer.key], answer.completion
+        transcripts.append(
+            answered(request, completion.text, answer.model, source, completion.usage, reply=_whole(completion))
         )
-    return key, text, name, token_usage(body)
+        n += 1
+    return Imported(n, tuple(problems))
 
 
-def token_usage(body: dict[str, Any]) -> dict[str, int]:
-    """The token counts of a chat completion; empty where there are none."""
-    usage = body.get("usage")
-    if not isinstance(usage, dict):
-        return {}
-    counts = cast("dict[str, Any]", usage)
-    names = ("prompt_tokens", "completion_tokens", "total_tokens")
-    return {name: counts[name] for name in names if type(counts.get(name)) is int and counts[name] >= 0}
+def _whole(completion: Completion) -> dict[str, Any]:
+    """The reply, where it says more than the text."""
+    told = set(completion.body) - {"choices"}
+    return completion.body if told else {}
+
+
+class _BadLine(Exception):
+    """A line that is no answer."""
+
+
+def _lines(path: Path) -> list[tuple[int, str]]:
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise PlanError(
+            f"responses file {str(path)!r} cannot be read ({error.strerror}); expected JSON lines in the Batch API's format; name the file that "
+            "holds them"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise PlanError(
+            f"responses file {str(path)!r} cannot be read ({error}); expected UTF-8; save it so, or download it again"
+        ) from error
+    # Only a line feed ends a line: other line ends, such as U+2028, may stand inside of a string.
+    return [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
+
+
+def _answer(text: str, model: str | None, aliases: Sequence[str]) -> _Answer:
+    try:
+        line: Any = json.loads(text)
+    except ValueError as error:
+        raise _BadLine(
+            f"found no JSON ({error}); expected one object a line; correct the line or download the file again"
+        ) from error
+    if not isinstance(line, dict) or "custom_id" not in line:
+        raise _BadLine("found no custom_id; expected the Batch API's format; download or write the file again")
+    entries = cast("dict[str, Any]", line)
+    name, _, key = str(entries["custom_id"]).rpartition("#")
+    response: Any = entries.get("response")
+    body: Any = cast("dict[str, Any]", response).get("body") if isinstance(response, dict) else None
+    if entries.get("error"):
+        raise _BadLine(f"request {name!r} failed: {_message(entries['error'])}; ask it again")
+    status: Any = cast("dict[str, Any]", response).get("status_code", 200) if isinstance(response, dict) else None
+    try:
+        reply = read_reply(json.dumps(body).encode("utf-8", "replace"))
+    except Unreadable as error:
+        raise _BadLine(
+            f"request {name!r}: found no response.body.choices[0].message.content ({error}); expected the Batch API's format; write the line again"
+        ) from error
+    if not isinstance(reply, Completion) or (isinstance(status, int) and status >= 400):
+        said = reply.text if isinstance(reply, Completion) else reply.message
+        raise _BadLine(f"request {name!r} failed with status {status}: {said[:500]}; ask it again")
+    if not reply.text.strip() and ending(reply.body, 0) is None:
+        raise _BadLine(f"request {name!r}: found an answer without text; expected text; answer it again")
+    served: Any = reply.body.get("model")
+    who = model or (served if isinstance(served, str) else "")
+    if not who:
+        raise _BadLine(f"request {name!r}: found no model's name; expected who answered; import it with --model NAME")
+    alias = max(
+        (each for each in aliases if who == each or who.startswith((f"{each}-", f"{each}:", f"{each}@"))),
+        key=len,
+        default=who,
+    )
+    return _Answer(key, reply, alias)
+
+
+def _message(error: Any) -> str:
+    fields = cast("dict[str, Any]", error) if isinstance(error, dict) else {}
+    return str(fields.get("message") or cast("object", error))[:500]
+
+
+def _unwanted(key: str, taken: dict[str, list[int]], requests: dict[str, Request], transcripts: TranscriptFile) -> str:
+    if key in taken:
+        return f"request {requests[key].name!r} is answered twice, in line {taken[key][0]} too; the first counts; remove one of them"
+    if known := [each for each in transcripts.all() if each.key == key]:
+        return (
+            f"request {known[0].name!r} is answered already, by {known[-1].model}; the recorded answer stays; for another one: lago plan STUDY "
+            f"--again {known[0].name.partition('/')[2] or known[0].name} --export"
+        )
+    names = sorted({request.name for request in requests.values()})
+    return (
+        f"found an answer to a request with key {key[:12]!r} that is not open; expected one of {names[:5]}{' and others' * (len(names) > 5)}; "
+        "export the requests again and answer those"
+    )

@@ -1,35 +1,31 @@
-"""Ask an OpenAI-compatible endpoint. The only door to the `openai` package.
+"""Ask an endpoint: several requests at a time, tried again where that helps, within a budget.
 
-The package speaks the protocol; retrying is done here, since the package's own retries cover neither a body that breaks
-off, dribbles or is not JSON, nor a budget. An answer is recorded, durably, before anything else is done with it.
+Whatever comes back is on disk before it is judged, and an answer is recorded, durably, before anything else is done with it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import email.utils
 import json
-import os
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 from lago_skills.errors import BudgetSpent, EndpointError
-from lago_skills.llm.batch import chat_body, token_usage
+from lago_skills.llm.batch import chat_body
 from lago_skills.llm.config import LiveConfig
-from lago_skills.llm.spending import Budget, prompt_tokens
+from lago_skills.llm.connection import Answered, Broken, NotSent, TooLong, open_connection
+from lago_skills.llm.refusals import CAP_NAMES, judge
+from lago_skills.llm.reply import Completion, Unreadable, finish_reason, read_reply
+from lago_skills.llm.spending import Attempt, Budget, whole_usage
 from lago_skills.llm.transcripts import Request, TranscriptFile, answered
 
-MAX_BODY_BYTES = 8_000_000
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 30.0
-RETRIED = (408, 409, 425, 429)
-FATAL = (401, 402, 403, 404)
-"""No other request would fare better: key, payment, permission, wrong address or model."""
-OPTIONAL = ("response_format", "max_completion_tokens", "max_tokens", "temperature")
-"""Parameters that some endpoint does not know; one that a 400 names is left out from then on."""
+SHOWN_CHARS = 1000
+"""Of what an endpoint says."""
+HTTP_OK = 200
 
 
 @dataclass(frozen=True)
@@ -37,7 +33,7 @@ class Event:
     """Something that the reader of a progress display may want to know."""
 
     kind: str
-    """`answered`, `failed` or `note`."""
+    """`answered`, `failed`, `note` or `bill`."""
     name: str
     text: str = ""
     tokens: int = 0
@@ -57,7 +53,7 @@ class LiveClient:
     """Asks requests of one endpoint, several at a time, and records the answers.
 
     Raises:
-        EndpointError: no model is named.
+        EndpointError: no model is named, or the address, key, proxy or certificates cannot be used.
     """
 
     def __init__(
@@ -68,56 +64,98 @@ class LiveClient:
                 'found no model to ask; expected its name as the endpoint knows it; add --model NAME, or model = "NAME" '
                 "under [plan.live] of the study"
             )
-        from openai import AsyncOpenAI
-
         self.config = config
         self.model = config.model
         self.transcripts = transcripts
+        self._connection = open_connection(config)
+        self.secrets = self._connection.secrets
+        self._clean = self.secrets.removed_from
+        self.failed = 0
+        """Requests that ended without an answer."""
+        self.host = self._connection.host
         self.budget = Budget.of(config, transcripts)
+        self.cap = config.max_answer_tokens
+        """Longest answer that is asked for: the configured one, or less where the endpoint allows no more."""
         self._report = report
         self._stop = stop
-        self._key = os.environ.get(config.key_variable, "")
-        self._client = AsyncOpenAI(
-            api_key=self._key or "none",
-            base_url=config.base_url or os.environ.get("OPENAI_BASE_URL") or None,
-            max_retries=0,
-            timeout=config.timeout_s,
-        )
-        self.host = urlsplit(str(self._client.base_url)).hostname or "unknown host"
-        self._parameters: dict[str, Any] = {"max_completion_tokens": config.max_answer_tokens}
-        if config.temperature is not None:
-            self._parameters["temperature"] = config.temperature
+        self._cap_parameter: str = config.cap_parameter or CAP_NAMES[0]
         self._left_out: set[str] = set()
         self._fatal: str | None = None
         self._pause_until = 0.0
+        self._numbers: dict[str, int] = {}
+        self._accept: Callable[[Attempt, Completion], None] = self._record
 
-    async def ask(self, requests: list[Request]) -> int:
-        """Ask all of them; each ends in a recorded answer or in a `failed` event. Returns how many were answered."""
+    async def ask(self, requests: Sequence[Request]) -> int:
+        """Ask all of them; each ends in a recorded answer or in a `failed` event. Returns how many were answered.
+
+        A request that is there several times is asked as often, for different answers.
+        """
+        self.judge_what_came_back()
         waiting = list(requests)[::-1]
         done = 0
 
         async def worker() -> None:
             nonlocal done
             while waiting and not self._stop():
-                request = waiting.pop()
-                done += await self._one(request)
+                done += await self._one(waiting.pop())
 
-        async with self._client:
+        async with self._connection:
             await asyncio.gather(*(worker() for _ in range(min(self.config.concurrency, len(waiting)))))
+        self._report(Event("bill", "", self.budget.bill()))
         return done
+
+    def judge_what_came_back(self) -> None:
+        """Record the answers that an earlier run received and had no time to read."""
+        for attempt in list(self.budget.open.values()):
+            if attempt.reply is None or not attempt.request:
+                continue
+            raw = str(attempt.reply["body"]).encode("utf-8", "replace")
+            status = int(attempt.reply["status"])
+            try:
+                if status != HTTP_OK:
+                    raise Unreadable(f"HTTP {status}")
+                completion = read_reply(raw)
+            except Unreadable as error:
+                self.budget.not_paid(attempt.name, f"its reply cannot be read: {error}")
+                continue
+            if isinstance(completion, Completion):
+                self._record(attempt, completion)
+            else:
+                self.budget.not_paid(attempt.name, "refused")
+
+    def _next_number(self, request: Request) -> int:
+        """How many answers of this model to a request there are or are on their way."""
+        known = len(self.transcripts.answers(request, self.model))
+        number = max(self._numbers.get(request.key, 0), known)
+        self._numbers[request.key] = number + 1
+        return number
+
+    async def try_out(self, request: Request) -> Completion | None:
+        """Ask one request and return the answer instead of recording it; it is paid all the same. None where it failed, as reported."""
+        replies: list[Completion] = []
+
+        def accept(attempt: Attempt, reply: Completion) -> None:
+            self.budget.paid_for_nothing(attempt.name, whole_usage(reply.usage, request, reply.text), "tried out")
+            replies.append(reply)
+
+        async with self._connection:
+            self._accept = accept
+            await self._one(request)
+        return replies[0] if replies else None
 
     async def _one(self, request: Request) -> bool:
         """One request, to its end; whether it was answered."""
         error = "not asked"
+        nth = self._next_number(request)
         for number in range(self.config.max_tries):
             if self._fatal or self._stop():
                 break
             try:
                 if (pause := self._pause_until - time.monotonic()) > 0:
                     await asyncio.sleep(pause)
-                await self._attempt(request)
+                await self._attempt(request, nth)
             except _TryAgain as again:
-                error = f"{again} ({number + 1} tries)"
+                error = f"{again} ({number + 1} {'try' if number == 0 else 'tries'})"
                 if not await self._wait(number, again, request):
                     break
             except _Refused as refused:
@@ -128,7 +166,8 @@ class LiveClient:
                 break
             else:
                 return True
-        self._report(Event("failed", request.name, self._fatal or error))
+        self.failed += 1
+        self._report(Event("failed", request.name, self._clean(self._fatal or error)))
         return False
 
     async def _wait(self, number: int, again: _TryAgain, request: Request) -> bool:
@@ -140,130 +179,122 @@ class LiveClient:
         elif again.wait_s > self.config.max_wait_s:
             return False
         else:
-            seconds = again.wait_s + random.uniform(0.0, 0.25)
+            seconds = again.wait_s + (random.uniform(0.0, 0.25) if again.wait_s else 0.0)
             self._pause_until = max(self._pause_until, time.monotonic() + seconds)
-        self._report(Event("note", request.name, f"{again}; next try in {seconds:.1f} s"))
+        self._report(Event("note", request.name, self._clean(f"{again}; next try in {seconds:.1f} s")))
         await asyncio.sleep(seconds)
         return True
 
-    async def _attempt(self, request: Request) -> None:
-        from openai import APIConnectionError, APIStatusError
+    def body(self, request: Request) -> dict[str, Any]:
+        """What is sent for a request now."""
+        body = {"model": self.model, **chat_body(request, self.config.response_format), "stream": False}
+        if self.config.temperature is not None:
+            body["temperature"] = self.config.temperature
+        body[self._cap_parameter] = self.cap
+        return {name: value for name, value in body.items() if name not in self._left_out}
 
-        attempt = self.budget.send(request)
-        body = {**chat_body(request), **self._parameters}
-        body = {name: value for name, value in body.items() if name not in self._left_out}
+    async def _attempt(self, request: Request, nth: int) -> None:
+        body, cap = self.body(request), self.cap
+        attempt = self.budget.send(request, self.model, cap)
         try:
-            async with asyncio.timeout(self.config.timeout_s):
-                raw = await self._post(request, body)
-        except APIStatusError as error:
-            self.budget.settle(attempt, None)
-            self._explain(error.status_code, await _error_text(error), error.response.headers, set(body))
-        except TimeoutError as error:
-            raise _TryAgain(f"found no whole answer after {self.config.timeout_s:g} s") from error
-        except APIConnectionError as error:
-            cause = error.__cause__
-            raise _TryAgain(
-                f"found the connection broken ({type(cause or error).__name__}: {cause or error})"
-            ) from error
-        except _network_errors() as error:
-            raise _TryAgain(f"found the connection broken ({type(error).__name__}: {error})") from error
+            answer = await self._connection.post(body, f"{request.key}{f'-{nth}' if nth else ''}")
+        except NotSent as error:
+            self.budget.not_paid(attempt, "never sent")
+            raise _TryAgain(str(error)) from error
+        except Broken as error:
+            raise _TryAgain(str(error)) from error
+        except TooLong as error:
+            raise _Refused(str(error)) from error
+        self.budget.came_back(attempt, answer.status, self._clean(answer.body.decode("utf-8", "replace")))
+        self._judge(self.budget.open[attempt], answer, body)
+
+    def _judge(self, attempt: Attempt, answer: Answered, sent: dict[str, Any]) -> None:
+        """Record an answer, or raise what an error asks for."""
+        try:
+            reply = read_reply(answer.body)
+        except Unreadable as error:
+            shown = self._shown(answer.body[:SHOWN_CHARS].decode("utf-8", "replace"))
+            if answer.status == HTTP_OK:  # it may have been paid: the attempt stays open
+                raise _TryAgain(f"found a reply that is not a chat completion, {error}: {shown!r}") from error
+            self.budget.not_paid(attempt.name, f"HTTP {answer.status}")
+            self._refused(answer.status, shown, answer, sent)
+            return
+        if isinstance(reply, Completion) and answer.status == HTTP_OK:
+            self._accept(attempt, reply)
+            return
+        self.budget.not_paid(attempt.name, "refused")
+        if isinstance(reply, Completion):
+            self._refused(answer.status, self._shown(reply.text), answer, sent)
         else:
-            text, usage = self._read(raw, request)
-            self.transcripts.append(answered(request, self._clean(text), self.model, f"live: {self.host}", usage))
-            self.budget.settle(attempt, usage)
-            self._report(Event("answered", request.name, "", usage.get("total_tokens", 0)))
+            named = reply.code if answer.status == HTTP_OK else None
+            self._refused(
+                named or (answer.status if answer.status != HTTP_OK else 400), self._shown(reply.message), answer, sent
+            )
 
-    async def _post(self, request: Request, body: dict[str, Any]) -> bytes:
-        create: Any = self._client.chat.completions.with_streaming_response.create
-        # A gateway that knows the header answers a repeated attempt from its memory instead of billing it again.
-        headers = {"Idempotency-Key": request.key}
-        async with create(model=self.model, extra_headers=headers, **body) as response:
-            content = bytearray()
-            async for chunk in response.iter_bytes():
-                content += chunk
-                if len(content) > MAX_BODY_BYTES:
-                    raise _Refused(
-                        f"found an answer of more than {MAX_BODY_BYTES:,} bytes; expected a playbook; not recorded"
-                    )
-        return bytes(content)
+    def _record(self, attempt: Attempt, reply: Completion) -> None:
+        asked = attempt.request
+        request = Request(str(asked["name"]), str(asked["prompt"]), dict(asked["schema"]))
+        usage = whole_usage(reply.usage, request, reply.text)
+        body = json.loads(self._clean(json.dumps(reply.body)))
+        transcript = answered(
+            request,
+            self._clean(reply.text),
+            str(asked["model"]),
+            f"live: {self.host}",
+            usage,
+            reply=body,
+            attempt=attempt.name,
+            cap=int(asked["cap"]),
+        )
+        self.transcripts.append(transcript)
+        self.budget.answered(attempt.name, usage)
+        notes: list[str] = []
+        if reply.part not in ("content", "", "refusal"):
+            notes.append(f"the answer came in {reply.part}, not in content")
+        if reply.part == "refusal" or not reply.part:
+            notes.append(
+                f"no text came (finish_reason {finish_reason(reply.body) or 'none'})" if not reply.part else "refused"
+            )
+        self._report(Event("answered", request.name, "; ".join(notes), usage["total_tokens"]))
 
-    def _read(self, raw: bytes, request: Request) -> tuple[str, dict[str, int]]:
-        """Text and token counts of a completion, whatever the text says."""
-        try:
-            body: Any = json.loads(raw.decode("utf-8", "replace"))
-            message = body["choices"][0]["message"]
-            text = message.get("content") or message.get("refusal") or ""
-        except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
-            shown = self._clean(raw[:120].decode("utf-8", "replace"))
-            raise _TryAgain(f"found a reply that is not a chat completion: {shown!r}") from error
-        if not isinstance(text, str):
-            text = json.dumps(text)
-        usage = token_usage(body)
-        if "total_tokens" not in usage:
-            answer = usage.get("completion_tokens", int(len(text) / 3) + 1)
-            prompt = usage.get("prompt_tokens", prompt_tokens(request))
-            usage = {
-                "prompt_tokens": prompt,
-                "completion_tokens": answer,
-                "total_tokens": prompt + answer,
-                "estimated": 1,
-            }
-        return text, usage
+    def _shown(self, text: str) -> str:
+        return self._clean(text)[:SHOWN_CHARS]
 
-    def _explain(self, status: int, text: str, headers: Any, sent: set[str]) -> None:
-        """Turn an HTTP error into the right exception."""
-        shown = f"HTTP {status}: {self._clean(text)[:300]}"
-        if status in FATAL or "insufficient_quota" in text:
+    def _refused(self, status: int, text: str, answer: Answered, sent: dict[str, Any]) -> None:
+        """Turn an error into the right exception."""
+        shown = f"HTTP {status}: {text}" if answer.status != HTTP_OK else f"an error with HTTP status 200: {text}"
+        meant = judge(status, text, answer.headers, sent)
+        if meant.kind == "stop":
             self._fatal = (
-                f"endpoint {self.host} refused ({shown}); expected an answer of model {self.model!r}; check the key in the "
-                f"environment variable {self.config.key_variable}, the model's name and plan.live.base_url"
+                f"endpoint {self.host} refused ({shown}); expected an answer of model {self.model!r} from {self._connection.url.path}; check the "
+                f"key in the environment variable {self.config.key_variable}, the model's name, credits, and plan.live.base_url (most servers "
+                "want it to end with /v1)"
             )
             raise _Refused(self._fatal)
-        if status in (400, 422):
-            self._leave_out(text, shown, sent)
-        elif status in RETRIED or status >= 500:
-            raise _TryAgain(f"found {shown}", _retry_after(headers))
+        if meant.kind == "again":
+            raise _TryAgain(f"found {shown}", meant.wait_s)
+        if meant.kind == "cap too large":
+            self.cap = min(self.cap, meant.cap)
+            raise _TryAgain(f"{shown}; going on with at most {self.cap} answer tokens", 0.0)
+        if meant.kind == "unknown parameter":
+            self._do_without(meant.parameter, shown)
         raise _Refused(f"endpoint {self.host} refused this request ({shown}); expected an answer; correct the request")
 
-    def _leave_out(self, text: str, shown: str, sent: set[str]) -> None:
-        """Do without a parameter that the endpoint complains about, if there is one."""
-        names = [name for name in OPTIONAL if name in text] or ["response_format"] * ("json_schema" in text)
-        for name in names:
-            if name in sent:
-                self._left_out.add(name)
-                if name == "max_completion_tokens":  # the older name of the same thing
-                    self._parameters["max_tokens"] = self.config.max_answer_tokens
-                raise _TryAgain(f"{shown}; going on without {name}", 0.0)
-
-    def _clean(self, text: str) -> str:
-        """The text without our key, should the endpoint repeat it."""
-        return text.replace(self._key, "[key removed]") if len(self._key) >= 8 else text
-
-
-async def _error_text(error: Any) -> str:
-    try:
-        async with asyncio.timeout(5.0):
-            return (await error.response.aread())[:4000].decode("utf-8", "replace")
-    except Exception:  # the text of an error is a courtesy
-        return str(error)
-
-
-def _network_errors() -> tuple[type[Exception], ...]:
-    import httpx2
-
-    return (httpx2.TransportError, httpx2.DecodingError, httpx2.StreamError, OSError)
-
-
-def _retry_after(headers: Any) -> float | None:
-    """Seconds that the server asks to wait, from either form of the header."""
-    value = headers.get("retry-after")
-    if value is None:
-        return None
-    try:
-        seconds = float(value)
-    except ValueError:
-        try:
-            seconds = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
-        except ValueError:
-            return None
-    return max(seconds, 0.0) if seconds == seconds else None
+    def _do_without(self, parameter: str, shown: str) -> None:
+        """Leave out a parameter, or call it otherwise; never ask without a cap."""
+        if parameter not in CAP_NAMES:
+            self._left_out.add(parameter)
+            setting = 'response_format = "none"' if parameter == "response_format" else "no temperature"
+            raise _TryAgain(f"{shown}; going on without {parameter} (to begin so: {setting} under [plan.live])", 0.0)
+        other = CAP_NAMES[1 - CAP_NAMES.index(parameter)]
+        if self.config.cap_parameter is None and self._cap_parameter == parameter == CAP_NAMES[0]:
+            self._cap_parameter = other
+            raise _TryAgain(
+                f'{shown}; going on with {other} (to begin so: cap_parameter = "{other}" under [plan.live])', 0.0
+            )
+        if self._cap_parameter != parameter:  # another request has found it out meanwhile
+            raise _TryAgain(f"{shown}; going on with {self._cap_parameter}", 0.0)
+        raise _Refused(
+            f"endpoint {self.host} refuses {parameter} ({shown}); expected a parameter that bounds the answer, since none is asked for without; "
+            "name it under [plan.live] as cap_parameter"
+        )

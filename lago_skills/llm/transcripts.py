@@ -66,6 +66,12 @@ class Transcript:
     usage: dict[str, int] = field(default_factory=dict[str, int])
     parent: str | None = None
     """For a person's edit, the `id` of the answer that was edited."""
+    reply: dict[str, Any] = field(default_factory=dict[str, Any])
+    """All that came back, as it came: reasoning, why the answer ended, who answered; empty where a person brought the text alone."""
+    attempt: str = ""
+    """Name of the attempt in the journal of spending; empty where nothing was asked over a network."""
+    cap: int = 0
+    """How many tokens of answer had been asked for at most; 0 where that is not known."""
 
     @property
     def id(self) -> str:
@@ -85,11 +91,19 @@ def answered(
     source: str,
     usage: dict[str, int] | None = None,
     parent: str | None = None,
+    *,
+    reply: dict[str, Any] | None = None,
+    attempt: str = "",
+    cap: int = 0,
 ) -> Transcript:
     """The transcript of a request answered just now."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
     text = response.encode("utf-8", "replace").decode()  # half a surrogate pair cannot be stored
-    return Transcript(request.key, request.name, request.canonical(), text, model, source, now, usage or {}, parent)
+    whole = json.loads(json.dumps(reply or {}, ensure_ascii=False).encode("utf-8", "replace"))
+    asked = request.canonical()
+    return Transcript(
+        request.key, request.name, asked, text, model, source, now, usage or {}, parent, whole, attempt, cap
+    )
 
 
 class TranscriptFile:
@@ -142,6 +156,15 @@ class TranscriptFile:
         """Every recorded answer of a model to this request, oldest first; people's edits are left out."""
         return [t for t in self._by_key.get(request.key, []) if t.model != HUMAN and model in (None, t.model)]
 
+    def named(self, name: str) -> list[Transcript]:
+        """Every answer to a request of that name, whatever it said, oldest first; people's edits are left out."""
+        return [t for t in self.all() if t.name == name and t.model != HUMAN]
+
+    def different(self, request: Request, model: str | None = None) -> list[Transcript]:
+        """As `answers`, but of those that say the same only the latest."""
+        latest = {(t.model, t.response): t for t in self.answers(request, model)}
+        return sorted(latest.values(), key=self.answers(request, model).index)
+
     def edits(self, request: Request) -> list[Transcript]:
         """People's edits of answers to this request, oldest first."""
         return [t for t in self._by_key.get(request.key, []) if t.model == HUMAN]
@@ -170,7 +193,8 @@ class TranscriptFile:
     def append(self, transcript: Transcript) -> None:
         """Write one transcript durably (fsync) before returning; several processes may append to one file."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        line = json.dumps(asdict(transcript), ensure_ascii=False, sort_keys=True)
+        entries = {k: v for k, v in asdict(transcript).items() if v or k not in ("reply", "attempt", "cap")}
+        line = json.dumps(entries, ensure_ascii=False, sort_keys=True)
         append_line(self.path, line)
         self._by_key.setdefault(transcript.key, []).append(transcript)
 

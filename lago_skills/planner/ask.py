@@ -15,11 +15,12 @@ from pathlib import Path
 
 from lago_skills.core import PlanForm, Playbook, Task
 from lago_skills.errors import PlanError, TranscriptMissing
+from lago_skills.llm.reply import CUT, ending
 from lago_skills.llm.transcripts import HUMAN, Request, Transcript, TranscriptFile
 from lago_skills.planner.findings import Finding, LintFile
 from lago_skills.planner.lint import lint_logic, lint_words_form
 from lago_skills.planner.parse import read_answer
-from lago_skills.planner.requests import playbook_request, repair_request
+from lago_skills.planner.requests import playbook_request, repair_request, same_but_words
 from lago_skills.planner.scenes import Scene
 from lago_skills.playbook import FORMS, MAX_STEPS
 from lago_skills.worlds.grounding import Grounding
@@ -48,6 +49,10 @@ class Version:
     """Who wrote each step: `model (version)`."""
     score: float | None = None
     """Offline score, where the playbook has been tried in rollouts."""
+    passed_over: tuple[str, ...] = ()
+    """Other plans in the same answer (drafts, reasoning), which were not taken."""
+    cut_at: int | None = None
+    """The cap at which the answer was cut off (0 where that is not known), if it was."""
 
     @property
     def usable(self) -> bool:
@@ -68,6 +73,22 @@ class Plan:
     """The repair request that nobody has answered yet."""
     repaired: bool = False
     """Whether the repair round was taken."""
+    samples: tuple[Plan, ...] = ()
+    """Where several answers count (`plan.samples`, `plan.model = "best"`), each with its repair, oldest first; this plan is one of them."""
+    words_changed: bool = False
+    """Whether the skill sentences that the request lists are others by now: it keeps those it was asked with."""
+
+    @property
+    def words(self) -> Playbook | None:
+        """The playbook whose sentences later requests list: the first that was answered."""
+        return next(
+            (v.playbook for each in self.samples or (self,) for v in each.versions if v.playbook is not None), None
+        )
+
+    @property
+    def cut_at(self) -> int | None:
+        """The cap at which the answer was cut off, where that left no playbook."""
+        return self.versions[-1].cut_at if self.versions and self.chosen is None else None
 
     @property
     def book(self) -> Playbook:
@@ -80,9 +101,10 @@ class Plan:
             last = self.versions[-1]
             raise PlanError(
                 f"task {self.task.id!r} has no playbook: the answer of {last.transcript.model} "
-                f"({last.transcript.source}) and its repair are not valid: "
+                f"({last.transcript.source}){' and its repair are' if self.repaired else ' is'} not valid: "
                 + "; ".join(finding.line() for finding in last.findings)
-                + f"; write one with: lago plan edit {self.task.id}, or record another answer"
+                + f"; ask again with: lago plan STUDY --live --again {self.task.id} (the same model, or --model NAME), or write one with: lago "
+                f"plan edit {self.task.id}"
             )
         return self.chosen.playbook
 
@@ -111,6 +133,8 @@ class Planner:
     """How plans are to be written."""
     words: tuple[str, ...] | None = ()
     """Sentences that data without playbooks has taught; None while its motions have no names, and nothing can be asked."""
+    samples: int = 1
+    """How many different answers of a task (of each model, where `model` is `best`) are asked for and compared."""
 
     # One task -------------------------------------------------------------------------------------------------------
 
@@ -118,23 +142,27 @@ class Planner:
         """An answer read and linted: by logic here, and with what the lint file knows about it."""
         vocabulary = self.grounding.vocabulary
         most = MAX_STEPS * task.parts
-        reading = read_answer(answer.response, task.id, vocabulary, answer.key, answer.model, self.form, most)
+        ended = ending(answer.reply, answer.cap)
+        cut_at = answer.cap if ended is not None and ended.kind == CUT else None
+        reading = read_answer(answer.response, task.id, vocabulary, answer.key, answer.model, self.form, most, ended)
+        passed_over = reading.passed_over
         if reading.playbook is None:
-            return Version(answer, None, reading.findings)
+            return Version(answer, None, reading.findings, passed_over=passed_over, cut_at=cut_at)
         known = self.lint.get(answer.id)
         logic = lint_words_form if self.form == "words" else lint_logic
         findings = reading.findings + logic(reading.playbook, vocabulary) + (known.findings if known else ())
-        return Version(answer, reading.playbook, findings, score=known.score if known else None)
+        score = known.score if known else None
+        return Version(answer, reading.playbook, findings, score=score, passed_over=passed_over)
 
-    def _chain(self, request: Request, task: Task, model: str | None) -> Plan:
-        """First answer and repair of one model (or of whoever answered last)."""
-        first = self.transcripts.get(request, model)
-        if first is None:
-            return Plan(task, request)
+    def _chain(self, request: Request, task: Task, first: Transcript) -> Plan:
+        """A first answer and its repair, by the same model where the study names one or takes the best."""
+        model = first.model if self.model == BEST else self.model
         before = self.version(first, task)
         before = replace(before, authors=_authors(before.playbook, None, f"{first.model} (1)"))
         if not before.findings or (before.usable and not self.use_repairs):
             return Plan(task, request, (before,), before)
+        if before.cut_at is not None:  # a repair would be cut off as well: it is to be asked again, with a larger cap
+            return Plan(task, request, (before,))
         repair = repair_request(request, first.response, before.findings, self.form)
         second = self.transcripts.get(repair, model)
         if second is None:
@@ -144,34 +172,39 @@ class Planner:
         chosen = after if after.usable and not _worse(after, before) else before
         return Plan(task, request, (before, after), chosen if chosen.usable else None, repaired=True)
 
-    def plan(self, task: Task, request: Request) -> Plan:
+    def _first_answers(self, request: Request) -> list[Transcript]:
+        """The answers that count, oldest first."""
+        if self.model == BEST:
+            own = [self.transcripts.different(request, model)[-self.samples :] for model in self.transcripts.models()]
+            return [answer for answers in own for answer in answers]
+        return self.transcripts.different(request, self.model)[-self.samples :]
+
+    def plan(self, task: Task, request: Request, *, words_changed: bool = False) -> Plan:
         """The state of one task: its versions, and the one to use.
 
-        A person's edit of the playbook in use comes last and wins. With several models, `model` says whose answer counts.
+        A person's edit of an answer that counts comes last and wins. With several answers, the best counts.
         """
-        if self.model == BEST:
-            plans = [p for m in self.transcripts.models() if (p := self._chain(request, task, m)).versions]
-            usable = [p for p in plans if p.chosen is not None]
-            best = max(usable, key=_rank, default=plans[-1] if plans else Plan(task, request))
-        else:
-            best = self._chain(request, task, self.model)
-        ids = {version.transcript.id for version in best.versions}
+        chains = [self._chain(request, task, first) for first in self._first_answers(request)]
+        usable = [chain for chain in chains if chain.chosen is not None]
+        best = max(usable, key=_rank, default=chains[-1] if chains else Plan(task, request))
         for edit in self.transcripts.edits(request):
-            if edit.parent not in ids:
+            parent = next(((c, v) for c in chains for v in c.versions if v.transcript.id == edit.parent), None)
+            if parent is None:
                 continue
-            parent = next(v for v in best.versions if v.transcript.id == edit.parent)
+            chain, before = parent
             version = self.version(edit, task)
-            who = f"{HUMAN} ({len(best.versions) + 1})"
-            version = replace(version, authors=_authors(version.playbook, parent, who))
-            ids.add(edit.id)
-            best = replace(best, versions=(*best.versions, version), chosen=version, open_repair=None)
-        return best
+            who = f"{HUMAN} ({len(chain.versions) + 1})"
+            version = replace(version, authors=_authors(version.playbook, before, who))
+            best = replace(chain, versions=(*chain.versions, version), chosen=version, open_repair=None)
+            chains[chains.index(chain)] = best
+        samples = tuple(chains) if len(chains) > 1 else ()
+        return replace(best, samples=samples, words_changed=words_changed)
 
     # All tasks ------------------------------------------------------------------------------------------------------
 
     def plans(self, seen: tuple[Task, ...], unseen: tuple[Task, ...]) -> dict[str, Plan]:
         """The state of every task, by id, as far as the rounds of training tasks have been answered."""
-        return {task.id: self.plan(task, request) for task, request in self.requests(seen, unseen)}
+        return {task.id: plan for task, plan in self._plans(seen, unseen)}
 
     def playbooks(self, seen: tuple[Task, ...], unseen: tuple[Task, ...]) -> dict[str, Playbook]:
         """Playbooks of all tasks, by task id, from recorded answers alone.
@@ -181,10 +214,9 @@ class Planner:
             PlanError: a recorded answer and its repair are not valid playbooks.
         """
         books: dict[str, Playbook] = {}
-        for task, request in self.requests(seen, unseen):
-            plan = self.plan(task, request)
+        for task, plan in self._plans(seen, unseen):
             if not plan.versions:
-                self.transcripts.replay(request, self.study, None if self.model == BEST else self.model)
+                self.transcripts.replay(plan.request, self.study, None if self.model == BEST else self.model)
             if plan.chosen is None and plan.open_repair is not None:
                 self.transcripts.replay(plan.open_repair, self.study)
             books[task.id] = plan.book
@@ -196,39 +228,79 @@ class Planner:
             )
         return books
 
-    def missing(self, seen: tuple[Task, ...], unseen: tuple[Task, ...], *, repairs: bool = True) -> list[Request]:
-        """Requests without an answer that can be asked now, repairs of answers with findings among them.
+    def missing(
+        self,
+        seen: tuple[Task, ...],
+        unseen: tuple[Task, ...],
+        *,
+        repairs: bool = True,
+        asked: str | None = None,
+        cap: int | None = None,
+    ) -> list[Request]:
+        """Requests that can be asked now, repairs of answers with findings among them; one that lacks several answers is there as often.
 
-        A training task's request lists the sentences of earlier rounds, so of the training tasks one round is open.
+        A training task's request lists the sentences of earlier rounds, so of the training tasks one round is open. A task whose answers
+        hold no playbook is open for another model, and for a larger cap where one was cut off.
+
+        Args:
+            seen: tasks that are demonstrated.
+            unseen: the others.
+            repairs: whether answers that hold a playbook are repaired too.
+            asked: the model that will answer, if that is known.
+            cap: how long an answer it may give; None where nobody says.
         """
         requests: list[Request] = []
-        for task, request in self.requests(seen, unseen):
-            plan = self.plan(task, request)
-            if not plan.versions:
-                requests.append(request)
-            elif plan.open_repair is not None and (repairs or plan.chosen is None):
-                requests.append(plan.open_repair)
+        for _, plan in self._plans(seen, unseen):
+            requests += [plan.request] * self._lacking(plan, asked, cap)
+            for each in plan.samples or (plan,):
+                if each.open_repair is not None and (repairs or each.chosen is None):
+                    requests.append(each.open_repair)
         return requests
+
+    def _lacking(self, plan: Plan, asked: str | None, cap: int | None) -> int:
+        """How many answers are to be asked for."""
+        who = asked if self.model == BEST else self.model
+        known = self.transcripts.different(plan.request, who)
+        if len(known) < self.samples:
+            return self.samples - len(known)
+        if plan.chosen is not None or any(each.open_repair is not None for each in plan.samples or (plan,)):
+            return 0
+        if plan.cut_at is not None and (cap is None or cap > plan.cut_at):
+            return 1
+        return int(asked is not None and not self.transcripts.answers(plan.request, asked))
 
     def requests(self, seen: tuple[Task, ...], unseen: tuple[Task, ...]) -> Iterator[tuple[Task, Request]]:
         """The request of each task, in order; stops where words of an unanswered training task are needed."""
+        return ((task, plan.request) for task, plan in self._plans(seen, unseen))
+
+    def _plans(self, seen: tuple[Task, ...], unseen: tuple[Task, ...]) -> Iterator[tuple[Task, Plan]]:
         if self.words is None:
             return
         known: dict[str, None] = dict.fromkeys(self.words)
         for members in rounds(seen):
-            asked = [(task, self._request(task, known)) for task in members]
-            yield from asked
-            for task, request in asked:
-                plan = self.plan(task, request)
-                words = next((v.playbook for v in plan.versions if v.playbook is not None), None)
-                if words is None and (not plan.versions or plan.open_repair is not None):
+            plans = [self._plan(task, known) for task in members]
+            yield from zip(members, plans, strict=True)
+            for plan in plans:
+                words = plan.words
+                if words is None and (not plan.versions or plan.open_repair is not None or plan.cut_at is not None):
                     return
                 known.update(dict.fromkeys(step.skill for step in words.steps) if words else {})
         for task in unseen:
-            yield task, self._request(task, known, brief=self.brief)
+            yield task, self._plan(task, known, brief=self.brief)
 
-    def _request(self, task: Task, known: dict[str, None], *, brief: bool = False) -> Request:
-        return playbook_request(task, self.grounding, self.scenes, list(known), brief=brief, form=self.form)
+    def _plan(self, task: Task, known: dict[str, None], *, brief: bool = False) -> Plan:
+        """A task's plan; an answer to a request that differs only in the sentences it lists is used as it is."""
+
+        def request(words: list[str]) -> Request:
+            return playbook_request(task, self.grounding, self.scenes, words, brief=brief, form=self.form)
+
+        now = request(list(known))
+        if not self.transcripts.answers(now):
+            earlier = [t for t in self.transcripts.named(now.name) if same_but_words(t, request)]
+            if earlier:
+                asked = Request(now.name, str(earlier[-1].request["messages"][0]["content"]), now.schema)
+                return self.plan(task, asked, words_changed=True)
+        return self.plan(task, now)
 
 
 def _rank(plan: Plan) -> tuple[float, int, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, cast
@@ -10,6 +9,7 @@ from typing import Any, cast
 from lago_skills.core import Feature, Task
 from lago_skills.data.motion_clusters import Motions
 from lago_skills.errors import PlanError
+from lago_skills.llm.json_objects import read_objects
 from lago_skills.llm.transcripts import Request, Transcript, TranscriptFile
 from lago_skills.planner.requests import template
 from lago_skills.playbook import clean_sentence
@@ -111,11 +111,11 @@ def parse_names(text: str, tasks: list[tuple[Task, Motions]]) -> Names:
     Raises:
         PlanError: no JSON object, a motion without a sentence, or one that is no sentence.
     """
+    found = [each for each in read_objects(text).with_key("names") if not each.in_reasoning]
     try:
-        raw, _ = json.JSONDecoder().raw_decode(text, max(text.find("{"), 0))
-        entries = cast("list[dict[str, Any]]", raw["names"])
+        entries = cast("list[dict[str, Any]]", found[-1].value["names"])
         sentences = {(str(entry["task"]), int(entry["motion"])): entry["skill"] for entry in entries}
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, IndexError) as error:
         raise PlanError(
             f'found no names of motions in an answer ({type(error).__name__}: {error}); expected {{"names": [{{"task": ..., '
             '"motion": ..., "skill": ...}]}; record another answer'

@@ -1,17 +1,23 @@
-"""From a model's answer to a playbook: tolerant about the wrapping, strict about the content. Nothing is executed."""
+"""From a model's answer to a playbook: tolerant about the wrapping, strict about the content. Nothing is executed.
+
+Of all plans in an answer the last one that is valid counts; drafts, a restated form and what stands in a model's reasoning are passed over, and
+that is said.
+"""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any, cast
 
 from lago_skills.core import PlanForm, Playbook, Step, Vocabulary
 from lago_skills.errors import PlanError
+from lago_skills.llm.json_objects import JsonObject, JsonText, read_objects
+from lago_skills.llm.reply import Ending
 from lago_skills.planner.findings import Finding
 from lago_skills.playbook import FORMS, MAX_STEPS
 
-MAX_ANSWER_CHARS = 100_000
+MAX_ANSWER_CHARS = 400_000
+SHOWN_CHARS = 120
 
 
 @dataclass(frozen=True)
@@ -20,6 +26,8 @@ class Reading:
 
     playbook: Playbook | None
     findings: tuple[Finding, ...]
+    passed_over: tuple[str, ...] = ()
+    """Plans in the answer that were not taken, a sentence each."""
 
 
 def read_answer(
@@ -30,21 +38,67 @@ def read_answer(
     model: str,
     form: PlanForm = "numbers",
     most_steps: int = MAX_STEPS,
+    ending: Ending | None = None,
 ) -> Reading:
     """Read an answer; every step that is not valid becomes a finding, and there is then no playbook.
 
     Prose or a code fence around the JSON object is ignored; conditions on the last step are dropped (the last
-    step is the fallback by definition).
+    step is the fallback by definition). `ending` is how the answer ended, where that was not by itself.
     """
-    try:
-        raw_steps = _find_steps(text, most_steps)
-    except PlanError as error:
-        return Reading(None, (Finding("invalid", 0, str(error)),))
+    if len(text) > MAX_ANSWER_CHARS:
+        return _nothing(f"found an answer of {len(text)} characters; expected at most {MAX_ANSWER_CHARS}")
+    whole = read_objects(text)
+    plans = whole.with_key("steps")
+    readings = [(each, _read(each.value["steps"], task_id, vocabulary, key, model, form, most_steps)) for each in plans]
+    said = [(each, reading) for each, reading in readings if not each.in_reasoning]
+    valid = [pair for pair in said if pair[1].playbook is not None]
+    if not said:
+        return _nothing(_why_nothing(whole, readings, ending))
+    taken = (valid or said)[-1]
+    left = [each for each, _ in readings if each is not taken[0]]
+    passed_over = tuple(_passed_over(whole, each) for each in left)
+    if taken[1].playbook is None and ending is not None:
+        return Reading(None, (Finding("invalid", 0, ending.text), *taken[1].findings), passed_over)
+    return Reading(taken[1].playbook, taken[1].findings, passed_over)
+
+
+def _nothing(why: str) -> Reading:
+    return Reading(None, (Finding("invalid", 0, why),))
+
+
+def _passed_over(whole: JsonText, plan: JsonObject) -> str:
+    words = " ".join(whole.text[plan.start : plan.end].split())[:SHOWN_CHARS]
+    return f"{whole.where(plan.start)}{', in its reasoning' if plan.in_reasoning else ''}: {words}"
+
+
+def _why_nothing(whole: JsonText, readings: list[tuple[JsonObject, Reading]], ending: Ending | None) -> str:
+    """Why there is no plan in an answer: how it ended, or what is wrong with the text where it begins to be one."""
+    expected = 'expected {"steps": [...]}'
+    if ending is not None:
+        return ending.text
+    if not whole.text.strip():
+        return f"found an empty answer; {expected}"
+    if readings:
+        return f"found a plan only in the model's reasoning ({whole.where(readings[-1][0].start)}); {expected} after it"
+    begun = [flaw for flaw in whole.flaws if '"steps"' in whole.text[flaw.start : flaw.start + 400]]
+    if not begun:
+        return f'found no complete JSON object with "steps"; {expected}'
+    flaw = begun[-1]
+    if flaw.cut_off:
+        return f'found no complete JSON object with "steps": the text is cut off ({flaw.text}, {whole.where(flaw.place)}); {expected}'
+    return f"found a slip in the JSON at {whole.where(flaw.place)}: {flaw.text}; correct it there"
+
+
+def _read(
+    raw: Any, task_id: str, vocabulary: Vocabulary, key: str, model: str, form: PlanForm, most_steps: int
+) -> Reading:
+    if not isinstance(raw, list) or not 1 <= len(cast("list[Any]", raw)) <= most_steps:
+        return _nothing(f"found no list of 1 to {most_steps} steps under 'steps'; expected one")
     steps: list[Step] = []
     findings: list[Finding] = []
-    for number, raw in enumerate(raw_steps, start=1):
+    for number, entry in enumerate(cast("list[Any]", raw), start=1):
         try:
-            steps.append(FORMS[form].read(raw, vocabulary))
+            steps.append(FORMS[form].read(entry, vocabulary))
         except PlanError as error:
             findings.append(Finding("invalid", number, str(error)))
     if findings:
@@ -70,25 +124,3 @@ def parse_playbook(
             + "; correct it or record it again"
         )
     return reading.playbook
-
-
-def _find_steps(text: str, most_steps: int) -> list[Any]:
-    if len(text) > MAX_ANSWER_CHARS:
-        raise PlanError(f"found an answer of {len(text)} characters; expected at most {MAX_ANSWER_CHARS}")
-    if not text.strip():
-        raise PlanError('found an empty answer; expected {"steps": [...]}')
-    decoder = json.JSONDecoder()
-    start = text.find("{")
-    while start >= 0:
-        try:
-            candidate, _ = decoder.raw_decode(text, start)
-        except (ValueError, RecursionError):
-            candidate = None
-        if isinstance(candidate, dict) and "steps" in candidate:
-            steps = cast("dict[str, Any]", candidate)["steps"]
-            if not isinstance(steps, list) or not 1 <= len(cast("list[Any]", steps)) <= most_steps:
-                raise PlanError(f"found no list of 1 to {most_steps} steps under 'steps'; expected one")
-            return cast("list[Any]", steps)
-        start = text.find("{", start + 1)
-    cut = " (it seems to have been cut off)" if '"steps"' in text else ""
-    raise PlanError(f'found no complete JSON object with "steps"{cut}; expected {{"steps": [...]}}')

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from importlib.resources import files
 
@@ -9,7 +10,7 @@ import jinja2
 
 from lago_skills.core import PlanForm, Task
 from lago_skills.errors import PlanError
-from lago_skills.llm.transcripts import Request
+from lago_skills.llm.transcripts import Request, Transcript
 from lago_skills.planner.findings import Finding
 from lago_skills.planner.scenes import COURSE_TIMES, Scene
 from lago_skills.playbook import FORMS
@@ -17,6 +18,10 @@ from lago_skills.worlds.grounding import Grounding
 
 UNITS = {"m": "metres"}
 """How units are written out."""
+NO_WORDS = "(none yet)"
+"""What a request lists where no skill sentence is known."""
+MARK = "\0"
+"""Stands for the listed sentences where two requests are compared without them."""
 MAX_REPEATED_CHARS = 8_000
 """A repair request repeats at most so much of the answer that it is about."""
 
@@ -110,7 +115,7 @@ def playbook_request(
         demonstrated=scene.demonstrations is not None,
         features=_table(grounding, scene, absent),
         anchors=", ".join(f'"{name}"' for name in grounding.vocabulary.anchors if name not in absent),
-        skills="\n".join(f"- {sentence}" for sentence in known_skills) or "(none yet)",
+        skills="\n".join(f"- {sentence}" for sentence in known_skills) or NO_WORDS,
         parts=task.parts,
     )
     return Request(name=f"plan/{task.id}", prompt=prompt, schema=FORMS["numbers"].schema(grounding.vocabulary))
@@ -134,10 +139,30 @@ def _words_request(task: Task, grounding: Grounding, scene: Scene, known_skills:
         solved=scene.solved,
         anchors=", ".join(f'"{name}"' for name in grounding.vocabulary.subjects if name not in absent),
         relations=grounding.vocabulary.relations,
-        skills="\n".join(f"- {sentence}" for sentence in known_skills) or "(none yet)",
+        skills="\n".join(f"- {sentence}" for sentence in known_skills) or NO_WORDS,
         parts=task.parts,
     )
     return Request(name=f"plan/{task.id}", prompt=prompt, schema=FORMS["words"].schema(grounding.vocabulary))
+
+
+def same_but_words(earlier: Transcript, request: Callable[[list[str]], Request]) -> bool:
+    """Whether an earlier request for the same is another one only by the skill sentences that it lists.
+
+    Args:
+        earlier: what was asked and answered.
+        request: makes the request from the sentences that it lists.
+    """
+    marked = request([MARK])
+    head, _, tail = marked.prompt.partition(f"- {MARK}")
+    asked = str(earlier.request["messages"][0]["content"])
+    listed = asked[len(head) : len(asked) - len(tail)]
+    return (
+        earlier.request["schema"] == marked.schema
+        and len(asked) >= len(head) + len(tail)
+        and asked.startswith(head)
+        and asked.endswith(tail)
+        and (listed == NO_WORDS or all(line.startswith("- ") for line in listed.split("\n")))
+    )
 
 
 def repair_request(request: Request, answer: str, findings: tuple[Finding, ...], form: PlanForm = "numbers") -> Request:

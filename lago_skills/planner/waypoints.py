@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lago_skills.core import Task
 from lago_skills.errors import PlanError
+from lago_skills.llm.json_objects import read_objects
 from lago_skills.llm.transcripts import Request
 from lago_skills.planner.requests import absent_anchors, template
 from lago_skills.worlds.grounding import Grounding
@@ -84,11 +84,10 @@ def read_waypoints(text: str, name: str) -> tuple[Waypoint, ...]:
     Raises:
         PlanError: no such object, no or too many waypoints, or one that is none.
     """
-    start = text.find("{")
+    found = [each for each in read_objects(text).with_key("waypoints") if not each.in_reasoning]
     try:
-        answer, _ = json.JSONDecoder().raw_decode(text, max(start, 0))
-        points = tuple(_waypoint(raw) for raw in cast("dict[str, Any]", answer)["waypoints"])
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        points = tuple(_waypoint(raw) for raw in found[-1].value["waypoints"])
+    except (ValueError, KeyError, TypeError, IndexError) as error:
         raise PlanError(
             f'{name}: found an answer that is no motion ({error}); expected {{"waypoints": [...]}}; record it again'
         ) from error

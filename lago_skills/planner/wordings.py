@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 from lago_skills.core import Task
 from lago_skills.errors import PlanError
+from lago_skills.llm.json_objects import read_objects
 from lago_skills.llm.transcripts import Request, TranscriptFile
 from lago_skills.planner.requests import template
 
@@ -21,6 +21,8 @@ CONTRAST_ROUNDS = ("contrast", "contrast-more")
 NONE = "none"
 """The pretended task of sentences that fit no task."""
 MAX_CHARS = 300
+WORDINGS = "wordings/"
+"""How the names of such requests begin."""
 
 
 def _array(items: dict[str, Any]) -> dict[str, Any]:
@@ -59,7 +61,7 @@ def wordings_requests(tasks: tuple[Task, ...], in_use: tuple[Task, ...], known: 
     def request(name: str, kind: str, n: int, group: tuple[Task, ...] = ()) -> Request:
         listed = ", ".join(task.id for task in group)
         prompt = template("wordings.md").render(every=tasks, tasks=listed, n=n, kind=kind)
-        return Request(f"wordings/{name}", prompt, TERMS_SCHEMA if kind == "terms" else WORDINGS_SCHEMA)
+        return Request(f"{WORDINGS}{name}", prompt, TERMS_SCHEMA if kind == "terms" else WORDINGS_SCHEMA)
 
     def few(group: tuple[Task, ...], n: int) -> bool:
         return any(len(known.texts.get(task.id, ())) < n for task in group)
@@ -89,10 +91,12 @@ def read_wordings(transcripts: TranscriptFile, tasks: tuple[Task, ...]) -> Wordi
     terms: dict[tuple[str, ...], None] = {}
     contrasts: set[str] = set()
     for transcript in transcripts.all():
-        if not transcript.name.startswith("wordings/"):
+        if not transcript.name.startswith(WORDINGS):
             continue
         answer = _parse(transcript.response)
-        contrasts |= {transcript.name.removeprefix("wordings/")} & set(CONTRAST_ROUNDS)
+        if answer is None:
+            continue
+        contrasts |= {transcript.name.removeprefix(WORDINGS)} & set(CONTRAST_ROUNDS)
         for task, rewordings in answer.texts.items():
             if task in ids:
                 of_task = texts.setdefault(task, [])
@@ -106,16 +110,30 @@ def _clean(raw: Any) -> list[str]:
     return [text for text in texts if 0 < len(text) <= MAX_CHARS and text.isprintable()]
 
 
-def _parse(text: str) -> Wordings:
-    try:
-        raw, _ = json.JSONDecoder().raw_decode(text, max(text.find("{"), 0))
-        texts: dict[str, list[str]] = {}
-        for entry in raw.get("wordings", ()):  # a task may have several entries
-            texts.setdefault(str(entry["task"]), []).extend(_clean(entry["texts"]))
-        terms = tuple(tuple(_clean(entry)) for entry in raw.get("terms", ()))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return Wordings()
-    return Wordings(texts, tuple(entry for entry in terms if len(entry) > 1))
+def _parse(text: str) -> Wordings | None:
+    """What an answer says, its last object of either form; None where it holds none."""
+    whole = read_objects(text)
+    found = [each for key in ("wordings", "terms") for each in whole.with_key(key) if not each.in_reasoning]
+    for each in sorted(found, key=lambda each: -each.start):
+        try:
+            texts: dict[str, list[str]] = {}
+            for entry in each.value.get("wordings", ()):  # a task may have several entries
+                texts.setdefault(str(entry["task"]), []).extend(_clean(entry["texts"]))
+            terms = tuple(tuple(_clean(entry)) for entry in each.value.get("terms", ()))
+        except (KeyError, TypeError, AttributeError):
+            continue
+        if texts or terms:
+            return Wordings(texts, tuple(entry for entry in terms if len(entry) > 1))
+    return None
+
+
+def unreadable_wordings(transcripts: TranscriptFile) -> list[str]:
+    """Names of requests whose answers, the latest and all earlier ones, hold no wordings."""
+    readable: dict[str, bool] = {}
+    for transcript in transcripts.all():
+        if transcript.name.startswith(WORDINGS):
+            readable[transcript.name] = readable.get(transcript.name, False) or _parse(transcript.response) is not None
+    return [name for name, read in readable.items() if not read]
 
 
 def check_wordings(known: Wordings, tasks: tuple[Task, ...], study: str) -> None:

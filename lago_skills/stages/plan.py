@@ -24,7 +24,7 @@ from lago_skills.stages.workspace import Workspace
 from lago_skills.study import Study
 
 VERSION = 2
-PLAYBOOKS_FILE, LINT_FILE = "playbooks.json", "lint.json"
+PLAYBOOKS_FILE, LINT_FILE, SAMPLES_FILE = "playbooks.json", "lint.json", "samples.json"
 
 
 def planner(space: Workspace) -> Planner:
@@ -54,6 +54,7 @@ def planner(space: Workspace) -> Planner:
         use_repairs=space.study.plan.repair,
         brief=space.study.plan.prompt == "brief",
         form=space.study.plan.form,
+        samples=space.study.plan.samples,
         words=named.words if all(task.id in named.names for task in space.study.unplanned) else None,
     )
 
@@ -105,15 +106,19 @@ def jobs(space: Workspace) -> list[Job]:
     books = maker.playbooks(demonstrated(study), undemonstrated(study))
     known = maker.plans(demonstrated(study), undemonstrated(study))
     lint = {name: summary(plan) for name, plan in known.items()}
+    samples = {name: sampled(plan) for name, plan in known.items() if plan.samples}
     recipe = {
         "stage": "plan",
         "version": VERSION,
         "playbooks": {name: write_playbook(book) for name, book in books.items()},
         "lint": lint,
+        **({"samples": samples} if samples else {}),
     }
 
     def make(writer: ArtifactWriter, progress: Progress) -> None:
         save(books, lint, writer.path)
+        if samples:
+            write_json(writer.path / SAMPLES_FILE, samples)
         skills = {step.skill for book in books.values() for step in book.steps}
         progress(len(books), f"{len(skills)} skill sentences")
         models = sorted({book.model for book in books.values()})
@@ -126,7 +131,41 @@ def save(books: Mapping[str, Playbook], lint: Mapping[str, dict[str, Any]], fold
     """Write playbooks, and what is kept beside each, by task id."""
     entries = {name: write_playbook(book) for name, book in books.items()}
     for name, values in ((PLAYBOOKS_FILE, entries), (LINT_FILE, lint)):
-        (folder / name).write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_json(folder / name, values)
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Write a file that people can read."""
+    path.write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def sampled(plan: Plan) -> list[dict[str, Any]]:
+    """All playbooks that a task's answers brought, oldest first: `playbook`, `model`, `findings`, `score`, `in_use`."""
+    return [
+        {
+            "playbook": write_playbook(each.chosen.playbook),
+            "model": each.chosen.transcript.model,
+            "transcript": each.chosen.transcript.id,
+            "findings": [asdict(finding) for finding in each.chosen.findings],
+            "score": each.chosen.score,
+            "in_use": each.chosen is plan.chosen,
+        }
+        for each in plan.samples
+        if each.chosen is not None and each.chosen.playbook is not None
+    ]
+
+
+def load_samples(folder: Path, vocabulary: Vocabulary) -> dict[str, list[Playbook]]:
+    """All playbooks of the tasks that have several, by task id, oldest first; empty where a study takes one answer each.
+
+    Raises:
+        ArtifactMissing: the stage has not run.
+        ArtifactCorrupt: the file is damaged.
+    """
+    verify(folder)
+    path = folder / SAMPLES_FILE
+    raw: dict[str, list[dict[str, Any]]] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return {name: [read_playbook(each["playbook"], vocabulary) for each in entries] for name, entries in raw.items()}
 
 
 def summary(plan: Plan) -> dict[str, Any]:

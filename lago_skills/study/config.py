@@ -60,6 +60,9 @@ class PlanConfig(Section):
     form: PlanForm = "numbers"
     """`numbers`: steps with a target in metres and thresholds. `words`: steps that say what is done with what; where to head, how fast
     and until when is learned from demonstrations."""
+    samples: int = Field(default=1, ge=1, le=64)
+    """Different answers of each task that are asked for (of each model, with `model = "best"`), recorded, linted and compared; the best is
+    used and all are written into the playbooks' artifact."""
     repair: bool = True
     """Whether recorded repairs are used; without them, first answers as they came."""
     live: LiveConfig = LiveConfig()
