@@ -51,6 +51,7 @@ class Endpoint:
         self.asked: Counter[str] = Counter()
         self.bodies: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
+        self.paths: list[str] = []
         self.times: list[float] = []
         self.most_at_once = 0
         self._now = 0
@@ -93,6 +94,7 @@ class Endpoint:
             self.asked[question] += 1
             self.bodies.append(body)
             self.headers.append(dict(handler.headers.items()))
+            self.paths.append(handler.path)
             self.times.append(time.monotonic())
             self._now += 1
             self.most_at_once = max(self.most_at_once, self._now)

@@ -51,12 +51,7 @@ def ask(
     Raises:
         EndpointError: the asker could not start, or ended before its work.
     """
-    job = {
-        "transcripts": str(transcripts.resolve()),
-        "config": config.model_dump(),
-        "requests": [asdict(request) for request in requests],
-        "wanted": dict(wanted or {}),
-    }
+    job = job_of(requests, config, transcripts, wanted)
     process = subprocess.Popen(
         [sys.executable, "-m", "lago_skills.llm.asker"],
         stdin=subprocess.PIPE,
@@ -91,6 +86,18 @@ def ask(
             "found that the process which asks the endpoint ended early; expected it to finish; run the same command again "
             "(what was answered is recorded)"
         )
+
+
+def job_of(
+    requests: list[Request], config: LiveConfig, transcripts: Path, wanted: Mapping[str, int] | None = None
+) -> dict[str, Any]:
+    """What the asker is sent."""
+    return {
+        "transcripts": str(transcripts.resolve()),
+        "config": config.model_dump(),
+        "requests": [asdict(request) for request in requests],
+        "wanted": dict(wanted or {}),
+    }
 
 
 def _leave(stream: IO[str]) -> Callable[[Event], None]:
@@ -146,40 +153,55 @@ def unexpected(error: Exception, secrets: Secrets | None) -> str:
     return secrets.removed_from(text) if secrets else f"{type(error).__name__} before the endpoint's settings were read"
 
 
-def main() -> None:
-    """Read a job from standard input, detach, ask, report events on standard output."""
-    job: dict[str, Any] = json.loads(sys.stdin.readline())
-    if os.fork():
-        os._exit(0)
-    report = _leave(sys.stdout)
-    gone = _watch(sys.stdin)
+def answer_job(job: Mapping[str, Any], report: Callable[[Event], None], gone: Callable[[], bool]) -> None:
+    """Have the requests of a job answered; ends with an event `done` or `crashed`, whatever happens."""
     client: LiveClient | None = None
     try:
         path = Path(job["transcripts"])
         lock = _hold(path, report, gone)
         if lock is None:
             return
-        transcripts = TranscriptFile(path)  # read under the lock: an earlier asker may just have written
-        config = LiveConfig(**job["config"])
-        requests = [Request(r["name"], r["prompt"], r["schema"]) for r in job["requests"]]
-        for _ in range(ROUNDS):
-            client = LiveClient(config, transcripts, report, gone)
-            client.judge_what_came_back()
-            todo = open_requests(requests, job["wanted"], transcripts, config.model)
-            if todo:
-                asyncio.run(client.ask(todo))
-            if not todo or client.failed or gone():
-                break
-        for request in open_requests(requests, job["wanted"], transcripts, config.model):
-            if transcripts.get(request, config.model) is not None:
-                known = len(transcripts.different(request, config.model))
-                text = f"{known} different answers; a temperature above 0 under [plan.live] brings more"
-                report(Event("note", request.name, text))
+        with lock:
+            transcripts = TranscriptFile(path)  # read under the lock: an earlier asker may just have written
+            config, wanted = LiveConfig(**job["config"]), job["wanted"]
+            requests = [Request(r["name"], r["prompt"], r["schema"]) for r in job["requests"]]
+            for _ in range(ROUNDS):
+                client = LiveClient(config, transcripts, report, gone)
+                client.judge_what_came_back()
+                todo = open_requests(requests, wanted, transcripts, config.model)
+                if todo:
+                    asyncio.run(client.ask(todo))
+                if not todo or client.failed or gone():
+                    break
+            _say_what_lacks(requests, wanted, transcripts, config.model, report)
         report(Event("done", ""))
     except LagoError as error:
         report(Event("crashed", "", str(error)))
     except Exception as error:  # the command shows it; there is no terminal here
         report(Event("crashed", "", unexpected(error, client.secrets if client else None)))
+
+
+def _say_what_lacks(
+    requests: Sequence[Request],
+    wanted: Mapping[str, int],
+    transcripts: TranscriptFile,
+    model: str | None,
+    report: Callable[[Event], None],
+) -> None:
+    """Say where a model had no more to say, although different answers were wanted."""
+    for request in dict.fromkeys(each.name for each in open_requests(requests, wanted, transcripts, model)):
+        known = [each for each in transcripts.named(request) if each.model == model]
+        if known:
+            text = f"{len({each.response for each in known})} different answers; a temperature above 0 under [plan.live] brings more"
+            report(Event("note", request, text))
+
+
+def main() -> None:
+    """Read a job from standard input, detach, ask, report events on standard output."""
+    job: dict[str, Any] = json.loads(sys.stdin.readline())
+    if os.fork():
+        os._exit(0)
+    answer_job(job, _leave(sys.stdout), _watch(sys.stdin))
 
 
 if __name__ == "__main__":

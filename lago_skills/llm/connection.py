@@ -229,7 +229,7 @@ def _address(config: LiveConfig) -> httpx2.URL:
     shown = re.sub(r"//[^@/]*@", "//", base)
     try:
         url = httpx2.URL(base.rstrip("/") + "/" + config.path.lstrip("/"))
-        usable = url.scheme in ("http", "https") and bool(url.host)
+        usable = url.scheme in ("http", "https") and bool(url.host) and 0 < (url.port or 80) < 65536
         if config.query:
             url = url.copy_merge_params(config.query)
     except (httpx2.InvalidURL, ValueError, TypeError) as error:
@@ -238,8 +238,8 @@ def _address(config: LiveConfig) -> httpx2.URL:
         ) from error
     if not usable:
         raise EndpointError(
-            f"found plan.live.base_url = {shown!r}; expected an address that begins with http:// or https://, such as "
-            "http://localhost:11434/v1; correct it"
+            f"found plan.live.base_url = {shown!r}; expected an address that begins with http:// or https:// and has a host and a "
+            "possible port, such as http://localhost:11434/v1; correct it"
         )
     return url
 

@@ -45,6 +45,7 @@ _CONTEXT = re.compile(
 )
 _PROMPT = (
     re.compile(rf"{_N} (?:input|prompt) tokens", re.IGNORECASE),
+    re.compile(rf"{_N} tokens (?:from|in|of) the (?:input|prompt|messages)", re.IGNORECASE),
     re.compile(rf"{_N} in the (?:messages|prompt|input)", re.IGNORECASE),
     re.compile(rf"(?:prompt|input|messages)[^0-9]{{0,40}}{_N} tokens", re.IGNORECASE),
 )

@@ -67,14 +67,14 @@ class GymWorld(World):
 
     @cached_property
     def grounding(self) -> Grounding:  # pyright: ignore[reportIncompatibleVariableOverride]  (computed at first use)
-        """What the study file names of the observation, or its class.
+        """What the study file names of the observation, or its class; where it says all, no environment is made: `make` compares them.
 
         Raises:
             StudyError: the environment or the class cannot be used, or what the file says of them contradicts them.
         """
         if self._class is not None:
             return self._class
-        observations, actions = self.codecs
+        observations, actions = (None if self._declared else self._declared_codecs()) or self.codecs
         config = self.config
         return NamedFeatures(
             config.features,
