@@ -62,10 +62,13 @@ WALKS = (
         "#b5542b",
         (
             "commands.plan",
+            "commands.plan_asking",
             "stages.plan",
             "planner.ask",
             "planner.requests",
             "llm.live",
+            "llm.connection",
+            "llm.reply",
             "llm.transcripts",
             "planner.parse",
             "playbook",

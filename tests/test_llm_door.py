@@ -205,6 +205,20 @@ def test_a_budget_spent_by_attempts_without_an_outcome_is_freed_by_a_person(lago
         assert lago("plan", str(study), "--live")[0] == 0
 
 
+def test_a_prompt_that_a_server_cut_is_said_and_so_is_where_it_has_moved(tmp_path: Path) -> None:
+    usage = {"prompt_tokens": 1, "completion_tokens": 5, "total_tokens": 6}
+    with Endpoint(lambda before, body: Reply(usage=usage)) as endpoint:
+        config = LiveConfig(model="m", base_url=endpoint.url)
+        events: list[Event] = []
+        client = LiveClient(config, TranscriptFile(tmp_path / "t.jsonl"), events.append, lambda: False)
+        asyncio.run(client.ask([Request("plan/x", "a long prompt, of many words")]))
+    assert any("it may have cut it (Ollama: num_ctx)" in event.text for event in events)
+    moved = Reply(status=308, content="", headers={"Location": "https://elsewhere/v1"})
+    with Endpoint(lambda before, body: moved) as endpoint:
+        assert "it has moved to https://elsewhere/v1" in failure(asked(tmp_path, endpoint.url))
+    assert len(endpoint.bodies) == 1
+
+
 # Many answers -----------------------------------------------------------------------------------------------------------
 
 

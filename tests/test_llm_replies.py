@@ -144,6 +144,7 @@ def piece(finish: str | None = None, **delta: Any) -> dict[str, Any]:
             "content",
         ),
         (streamed(piece(reasoning_content="x"), piece(content="hi"), piece("stop"), end=""), "hi", "content"),
+        (streamed({"choices": [{"delta": {"content": "hi"}, "finish_reason": ""}]}), "hi", "content"),
         (b"[" + body({"content": "hi"}) + b"]", "hi", "content"),
         (body({"content": [{"type": "text", "text": "h"}, {"type": "text", "text": "i"}]}), "hi", "content"),
         (body({"content": [{"type": "thinking", "thinking": []}, "hi"]}), "hi", "content"),
@@ -196,11 +197,21 @@ def test_what_is_no_reply_is_said(raw: bytes) -> None:
         ({"error": "Unexpected endpoint or method."}, "Unexpected endpoint or method.", None),
         ({"object": "error", "message": "too long", "code": 400}, "too long", 400),
         ({"detail": "Not Found"}, "Not Found", None),
+        ([{"error": {"message": "quota", "code": 429, "status": "RESOURCE_EXHAUSTED"}}], "quota", 429),
         ({"detail": [{"msg": "field required"}]}, '{"detail": [{"msg": "field required"}]}', None),
         ({"error": {"message": "x"}, "choices": []}, "x", None),
+        (
+            {
+                "choices": [
+                    {"error": {"message": "down", "code": 502}, "finish_reason": "error", "message": {"content": ""}}
+                ]
+            },
+            "down",
+            502,
+        ),
     ],
 )
-def test_an_error_is_told_from_a_completion(error: dict[str, Any], message: str, code: int | None) -> None:
+def test_an_error_is_told_from_a_completion(error: Any, message: str, code: int | None) -> None:
     assert read_reply(json.dumps(error).encode()) == SaidError(message, code)
 
 
@@ -236,6 +247,12 @@ SENT: dict[str, Any] = {"max_completion_tokens": 8192, "response_format": {}, "t
         (429, "Rate limit reached", "again"),
         (500, "oops", "again"),
         (503, "model is loading", "again"),
+        (308, "", "stop"),
+        (
+            400,
+            "Failed to generate JSON. Please adjust your prompt. See 'failed_generation' for more details.",
+            "unknown parameter",
+        ),
         (529, "overloaded", "again"),
         (
             400,

@@ -160,7 +160,8 @@ def test_foreign_and_malformed_responses_are_refused_and_record_nothing(
         assert re.search(message, imported.problems[0])
     path.write_text("not json")
     assert (
-        "line 1 of r.jsonl: found no JSON" in import_responses(path, missing, ours.transcripts, "m", "test").problems[0]
+        "line 1 of r.jsonl: found no JSON in UTF-8"
+        in import_responses(path, missing, ours.transcripts, "m", "test").problems[0]
     )
     for wrong in (tmp_path / "absent.jsonl", tmp_path):
         with pytest.raises(PlanError, match="cannot be read"):

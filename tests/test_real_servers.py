@@ -167,7 +167,8 @@ def tiny_model(folder: Path) -> None:
         bos_token_id=0,
         eos_token_id=1,
     )
-    LlamaForCausalLM(config).save_pretrained(folder)
+    model: Any = LlamaForCausalLM(config)
+    model.save_pretrained(folder)
 
 
 @pytest.mark.skipif(

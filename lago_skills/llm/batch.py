@@ -111,9 +111,9 @@ def import_responses(
     taken: dict[str, list[int]] = {}
     problems: list[str] = []
     n = 0
-    for number, text in _lines(path):
+    for number, raw in _lines(path):
         try:
-            answer = _answer(text, model, aliases)
+            answer = _answer(raw, model, aliases)
         except _BadLine as bad:
             problems.append(f"line {number} of {path.name}: {bad}")
             continue
@@ -140,28 +140,24 @@ class _BadLine(Exception):
     """A line that is no answer."""
 
 
-def _lines(path: Path) -> list[tuple[int, str]]:
+def _lines(path: Path) -> list[tuple[int, bytes]]:
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        content = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
     except OSError as error:
         raise PlanError(
             f"responses file {str(path)!r} cannot be read ({error.strerror}); expected JSON lines in the Batch API's format; name the file that "
             "holds them"
         ) from error
-    except UnicodeDecodeError as error:
-        raise PlanError(
-            f"responses file {str(path)!r} cannot be read ({error}); expected UTF-8; save it so, or download it again"
-        ) from error
     # Only a line feed ends a line: other line ends, such as U+2028, may stand inside of a string.
-    return [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
+    return [(number, line) for number, line in enumerate(content.split(b"\n"), start=1) if line.strip()]
 
 
-def _answer(text: str, model: str | None, aliases: Sequence[str]) -> _Answer:
+def _answer(raw: bytes, model: str | None, aliases: Sequence[str]) -> _Answer:
     try:
-        line: Any = json.loads(text)
+        line: Any = json.loads(raw)
     except ValueError as error:
         raise _BadLine(
-            f"found no JSON ({error}); expected one object a line; correct the line or download the file again"
+            f"found no JSON in UTF-8 ({error}); expected one object a line; correct the line or download the file again"
         ) from error
     if not isinstance(line, dict) or "custom_id" not in line:
         raise _BadLine("found no custom_id; expected the Batch API's format; download or write the file again")

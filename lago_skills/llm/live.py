@@ -26,6 +26,8 @@ FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 30.0
 SHOWN_CHARS = 1000
 """Of what an endpoint says."""
 HTTP_OK = 200
+MOST_CHARS_PER_TOKEN = 12
+"""Prompts of ours have about four; with more than this, a server has not read all of it."""
 
 
 @dataclass(frozen=True)
@@ -255,6 +257,11 @@ class LiveClient:
             notes.append(
                 f"no text came (finish_reason {finish_reason(reply.body) or 'none'})" if not reply.part else "refused"
             )
+        prompt = usage.get("prompt_tokens", 0)
+        if reply.usage.get("prompt_tokens") and len(request.prompt) > MOST_CHARS_PER_TOKEN * prompt:
+            notes.append(
+                f"the server counts {prompt:,} tokens in a prompt of {len(request.prompt):,} characters: it may have cut it (Ollama: num_ctx)"
+            )
         self._report(Event("answered", request.name, "; ".join(notes), usage["total_tokens"]))
 
     def _shown(self, text: str) -> str:
@@ -263,6 +270,8 @@ class LiveClient:
     def _refused(self, status: int, text: str, answer: Answered, sent: dict[str, Any]) -> None:
         """Turn an error into the right exception."""
         shown = f"HTTP {status}: {text}" if answer.status != HTTP_OK else f"an error with HTTP status 200: {text}"
+        if moved := answer.headers.get("location"):
+            shown += f" (it has moved to {self._clean(moved)})"
         meant = judge(status, text, answer.headers, sent)
         if meant.kind == "stop":
             self._fatal = (

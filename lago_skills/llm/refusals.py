@@ -23,6 +23,7 @@ CAP_NAMES = ("max_completion_tokens", "max_tokens")
 OPTIONAL = ("response_format", "temperature")
 """Parameters that some endpoint does not know; one that it names in a refusal is left out from then on."""
 SMALLEST_CAP = 64
+_NOT_JSON = re.compile(r"json_validate_failed|failed to (?:generate|validate) json", re.IGNORECASE)
 _CAP = re.compile(
     r"max_completion_tokens|max_tokens|maximum context|context length|context window|context size|output tokens",
     re.IGNORECASE,
@@ -83,7 +84,7 @@ def judge(status: int, text: str, headers: Mapping[str, str], sent: Mapping[str,
         headers: of the reply.
         sent: the request's body, by name.
     """
-    if status in FOR_ALL or SPENT.search(text) or WRONG_PATH.search(text):
+    if status in FOR_ALL or 300 <= status < 400 or SPENT.search(text) or WRONG_PATH.search(text):
         return Refusal("stop")
     if status in (400, 413, 422):
         return _parameters(text, sent)
@@ -104,6 +105,8 @@ def _parameters(text: str, sent: Mapping[str, object]) -> Refusal:
         if limit is None and cap > SMALLEST_CAP:  # it does not say how many would do
             return Refusal("cap too large", cap=max(cap // 2, SMALLEST_CAP))
         return Refusal("refused")
+    if "response_format" in sent and _NOT_JSON.search(text):  # the server checks the answer itself, and throws it away
+        return Refusal("unknown parameter", parameter="response_format")
     for name in OPTIONAL:
         if name in sent and (name in text or (name == "response_format" and "json_schema" in text)):
             return Refusal("unknown parameter", parameter=name)

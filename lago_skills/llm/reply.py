@@ -102,21 +102,19 @@ def _streamed(text: str) -> dict[str, Any]:
     """A completion put together from the events of a stream."""
     whole: dict[str, Any] = {}
     message: dict[str, Any] = {"role": "assistant"}
-    ended: Any = None
+    lines = [line.partition(":") for line in text.split("\n")]
+    said = [value.strip() for name, _, value in lines if name == "data" and value.strip()]
+    ended: Any = "" if said[-1:] == ["[DONE]"] else None
     calls: dict[Any, str] = {}
-    for line in text.split("\n"):
-        name, _, value = line.partition(":")
-        if name != "data" or value.strip() in ("", "[DONE]"):
-            continue
-        event = _object(value.strip())
+    for event in (_object(each) for each in said if each != "[DONE]"):
         if event.get("error"):
             return event
         whole |= {key: event[key] for key in event if key != "choices" and event[key] is not None}
         for choice in map(_entries, _items(event.get("choices"))):
             delta = _entries(choice.get("delta") or choice.get("message"))
-            for key, said in delta.items():
-                if isinstance(said, str) and key != "role":
-                    message[key] = message.get(key, "") + said
+            for key, more in delta.items():
+                if isinstance(more, str) and key != "role":
+                    message[key] = message.get(key, "") + more
             for number, call in enumerate(map(_entries, _items(delta.get("tool_calls")))):
                 index = call.get("index", number)
                 calls[index] = calls.get(index, "") + str(_entries(call.get("function")).get("arguments") or "")
@@ -130,7 +128,7 @@ def _streamed(text: str) -> dict[str, Any]:
 
 
 def _error(body: dict[str, Any]) -> SaidError | None:
-    error: Any = body.get("error")
+    error: Any = body.get("error") or _choice(body).get("error")  # a gateway's provider failed midway
     if not error and ("choices" in body or _entries(body.get("message"))):
         return None
     if not error and body.get("object") != "error" and not {"detail", "message", "code"} & body.keys():
