@@ -339,7 +339,7 @@ def test_an_edit_leaves_the_paid_answers_of_others_in_use(field: Field) -> None:
     (field.folder / "playbook.json").write_text(imported("replies").GOOD)
     code, _, err = field.lago("plan", study, "--live")
     assert code == 2
-    assert "ask again with: lago plan STUDY --live --again t0" in err
+    assert f"ask again with: lago plan {study} --live --again t0" in err
     assert len(endpoint.asked) == 5
     assert field.lago("plan", "edit", "t0", "--study", study, "--file", str(field.folder / "playbook.json"))[0] == 0
     for command in (("plan", study), ("plan", study, "--live")):

@@ -196,7 +196,7 @@ def test_a_budget_spent_by_attempts_without_an_outcome_is_freed_by_a_person(lago
         code, _, err = lago("plan", str(study), "--live")
     assert code == 2
     assert "attempts without an outcome count as spent" in err
-    assert "lago plan STUDY --unpaid" in err
+    assert f"lago plan {study} --unpaid" in err
     code, _, err = lago("plan", str(study), "--unpaid")
     assert code == 0
     assert "no longer count" in err

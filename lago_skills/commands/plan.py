@@ -80,8 +80,10 @@ def _replay(space: Workspace, options: argparse.Namespace, run_stages: Callable[
         _tell(json.dumps({"rows": rows, "summary": {**summary, "problems": problems}}))
     else:
         _print_table(rows, summary)
-    if failed or problems:
-        raise (EndpointError if failed else PlanError)(" | ".join(failed + [p for p in problems if p not in failed]))
+    if failed:  # that nothing is recorded for these follows from it
+        raise EndpointError(" | ".join(failed))
+    if problems:
+        raise PlanError(" | ".join(problems))
 
 
 def _problems(space: Workspace) -> list[str]:

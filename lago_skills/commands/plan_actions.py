@@ -70,7 +70,7 @@ def describe(task_plan: Plan) -> str:
             "its request lists skill sentences that have changed since; the answer counts as it is (to ask anew: --again)"
         )
     if task_plan.open_repair is not None:
-        lines.append("a repair is open: lago plan STUDY --live, or --export")
+        lines.append(f"a repair is open: lago plan {task_plan.study} --live, or --export")
     if task_plan.chosen is not None and task_plan.chosen.playbook is not None:
         lines += _steps(task_plan.chosen)
     return "\n".join(lines)

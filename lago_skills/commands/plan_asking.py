@@ -18,6 +18,9 @@ from lago_skills.stages.planning import measured_motions
 from lago_skills.stages.workspace import Workspace
 from lago_skills.study import Study
 
+ANY_STUDY = "lago plan STUDY"
+"""How those name a study who do not know which one it is."""
+
 
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)  # noqa: T201
@@ -61,10 +64,12 @@ def ask_all(space: Workspace, options: argparse.Namespace) -> list[str]:
     failed: dict[str, str] = {}
 
     def report(event: Event) -> None:
+        text = event.text.replace(ANY_STUDY, f"lago plan {space.argument}")
         if event.kind == "failed":
-            failed[event.name] = f"{event.name}: {event.text}"
+            failed[event.name] = f"{event.name}: {text}"
         tokens = f"{event.tokens:,} tokens" if event.tokens else ""
-        _say(f"{event.kind:<9} {event.name} {'; '.join(filter(None, (tokens, event.text)))}".rstrip())
+        name = f"{event.name} " if event.name else ""
+        _say(f"{event.kind:<9} {name}{'; '.join(filter(None, (tokens, text)))}".rstrip())
 
     measured_motions.measure(space, _say, again=bool(options.segments))
     asked: set[str] = set()
@@ -152,7 +157,7 @@ def wordings_problems(space: Workspace) -> list[str]:
         return []
     return [
         f"found no wordings in the answers to {', '.join(names)}; expected the JSON object that was asked for; ask again with: lago plan "
-        f"{space.study.name} --wordings --live --again {','.join(names)}"
+        f"{space.argument} --wordings --live --again {','.join(names)}"
     ]
 
 
@@ -201,10 +206,10 @@ def import_answers(space: Workspace, options: argparse.Namespace) -> None:
         if task_plan.versions and task_plan.open_repair is not None:
             wrong = "; ".join(finding.line() for finding in task_plan.versions[-1].findings)
             _say(f"{task_plan.task.id}: a repair is open: {wrong}")
-    if imported.problems:
-        raise PlanError(" | ".join((*imported.problems, *(wordings_problems(space) if options.wordings else ()))))
-    if options.wordings and (problems := wordings_problems(space)):
-        raise PlanError(problems[0])
+    problems = [each.replace(ANY_STUDY, f"lago plan {space.argument}") for each in imported.problems]
+    problems += wordings_problems(space) if options.wordings else []
+    if problems:
+        raise PlanError(" | ".join(problems))
 
 
 # What a server can do, and what was paid ------------------------------------------------------------------------------

@@ -75,6 +75,8 @@ class Plan:
     """Whether the repair round was taken."""
     samples: tuple[Plan, ...] = ()
     """Where several answers count (`plan.samples`, `plan.model = "best"`), each with its repair, oldest first; this plan is one of them."""
+    study: str = "STUDY"
+    """How commands name the study."""
     words_changed: bool = False
     """Whether the skill sentences that the request lists are others by now: it keeps those it was asked with."""
 
@@ -103,8 +105,8 @@ class Plan:
                 f"task {self.task.id!r} has no playbook: the answer of {last.transcript.model} "
                 f"({last.transcript.source}){' and its repair are' if self.repaired else ' is'} not valid: "
                 + "; ".join(finding.line() for finding in last.findings)
-                + f"; ask again with: lago plan STUDY --live --again {self.task.id} (the same model, or --model NAME), or write one with: lago "
-                f"plan edit {self.task.id}"
+                + f"; ask again with: lago plan {self.study} --live --again {self.task.id} (the same model, or --model NAME), or write one with: lago "
+                f"plan edit {self.task.id} --study {self.study}"
             )
         return self.chosen.playbook
 
@@ -119,6 +121,7 @@ class Planner:
     """Everything that fixes the requests of a study."""
 
     study: str
+    """How commands name the study."""
     grounding: Grounding
     scenes: dict[str, Scene]
     transcripts: TranscriptFile
@@ -198,7 +201,7 @@ class Planner:
             best = replace(chain, versions=(*chain.versions, version), chosen=version, open_repair=None)
             chains[chains.index(chain)] = best
         samples = tuple(chains) if len(chains) > 1 else ()
-        return replace(best, samples=samples, words_changed=words_changed)
+        return replace(best, samples=samples, words_changed=words_changed, study=self.study)
 
     # All tasks ------------------------------------------------------------------------------------------------------
 

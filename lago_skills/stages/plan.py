@@ -45,7 +45,7 @@ def planner(space: Workspace) -> Planner:
         bounds = {feature.name: (feature.low, feature.high) for feature in grounding.vocabulary.features}
         known.setdefault(task, Scene(task, bounds))
     return Planner(
-        study=space.study.name,
+        study=space.argument,
         grounding=grounding,
         scenes=known,
         transcripts=transcripts,

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from lago_skills.errors import StudyBusy
-from lago_skills.study import Study, load_study
+from lago_skills.errors import StudyBusy, StudyError
+from lago_skills.study import Study, load_study, study_path
 from lago_skills.worlds.world import World
 
 
@@ -28,6 +28,15 @@ class Workspace:
             StudyError: it cannot be found or made.
         """
         return self.study.load_world()
+
+    @property
+    def argument(self) -> str:
+        """How commands name the study: by its name, where that finds its file, else by the file."""
+        try:
+            known = study_path(self.study.name, self.root).resolve() == self.study_file.resolve()
+        except StudyError:
+            known = False
+        return self.study.name if known else str(self.study_file)
 
     def episodes(self, task: str) -> Path:
         """Where the demonstrations of a task are kept."""

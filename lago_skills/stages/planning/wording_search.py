@@ -27,7 +27,7 @@ def job(space: Workspace) -> Job:
     """
     tasks = space.study.all_tasks
     known = read_wordings(TranscriptFile(space.transcripts), tasks)
-    check_wordings(known, tasks, space.study.name)
+    check_wordings(known, tasks, space.argument)
     texts = {task.id: [task.sentence, *known.texts[task.id]] for task in tasks}
 
     def make(writer: ArtifactWriter, progress: Progress) -> None:
