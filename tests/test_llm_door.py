@@ -219,6 +219,34 @@ def test_a_prompt_that_a_server_cut_is_said_and_so_is_where_it_has_moved(tmp_pat
     assert len(endpoint.bodies) == 1
 
 
+def test_attempts_of_an_older_version_are_freed_too(lago: Lago, tmp_path: Path) -> None:
+    study = tmp_path / "older.toml"
+    study.write_text(study_toml("http://127.0.0.1:9/v1", 1).replace('name = "cart"', 'name = "older"'))
+    journal = tmp_path / "data/transcripts/older.jsonl.asked"
+    journal.parent.mkdir(parents=True)
+    lines = [{"event": "sent", "attempt": f"a{n}", "prompt": 700, "answer": 8192} for n in range(224)]
+    journal.write_text("".join(json.dumps(each) + "\n" for each in lines))
+    code, _, err = lago("plan", str(study), "--live")
+    assert code == 2
+    assert "attempts without an outcome count as spent" in err
+    code, _, err = lago("plan", str(study), "--unpaid")
+    assert code == 0
+    assert "224 attempts without an outcome no longer count: 1,991,808 tokens are free again" in err
+
+
+def test_a_fault_of_ours_is_shown_without_the_key(lago: Lago, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: LiveClient, *_: Any) -> None:
+        raise RuntimeError(f"something about {KEY}")
+
+    monkeypatch.setattr(LiveClient, "ask", fail)
+    study = tmp_path / "faulty.toml"
+    study.write_text(study_toml("http://127.0.0.1:9/v1", 1).replace('name = "cart"', 'name = "faulty"'))
+    code, out, err = lago("plan", str(study), "--live")
+    assert code == 2
+    assert "RuntimeError: something about [key removed]" in err
+    assert KEY not in out + err
+
+
 # Many answers -----------------------------------------------------------------------------------------------------------
 
 

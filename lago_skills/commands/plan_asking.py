@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 
 from lago_skills.core import Task
 from lago_skills.errors import PlanError
@@ -66,7 +66,7 @@ def ask_all(space: Workspace, options: argparse.Namespace) -> list[str]:
     def report(event: Event) -> None:
         text = event.text.replace(ANY_STUDY, f"lago plan {space.argument}")
         if event.kind == "failed":
-            failed[event.name] = f"{event.name}: {text}"
+            failed[event.name] = text
         tokens = f"{event.tokens:,} tokens" if event.tokens else ""
         name = f"{event.name} " if event.name else ""
         _say(f"{event.kind:<9} {name}{'; '.join(filter(None, (tokens, text)))}".rstrip())
@@ -84,10 +84,21 @@ def ask_all(space: Workspace, options: argparse.Namespace) -> list[str]:
         todo = [each for key, each in requests.items() if each.name not in failed and known[key] < wanted[key]]
         again = []
         if not todo:
-            return list(failed.values())
+            return _together(failed)
         asked |= {request.key for request in todo}
         _say(f"asking    {sum(wanted[each.key] - known[each.key] for each in todo)} requests of {config.model}")
         ask(todo, config, space.transcripts, report, wanted)
+
+
+def _together(failed: Mapping[str, str]) -> list[str]:
+    """A sentence for each thing that went wrong, with the requests that it befell."""
+    names: defaultdict[str, list[str]] = defaultdict(list)
+    for name, text in failed.items():
+        names[text].append(name)
+    shown = {
+        text: ", ".join(each[:3]) + f" and {len(each) - 3} others" * (len(each) > 3) for text, each in names.items()
+    }
+    return [f"{shown[text]}: {text}" for text in names]
 
 
 def _again(space: Workspace, names: Sequence[str] | None) -> list[Request]:

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
@@ -124,8 +124,9 @@ def _watch(stream: IO[str]) -> Callable[[], bool]:
     return gone.is_set
 
 
-def _hold(path: Path, report: Callable[[Event], None], gone: Callable[[], bool]) -> FileLock | None:
-    """The lock of a transcript file, held; None when the command went away while we waited for it."""
+@contextlib.contextmanager
+def _held(path: Path, report: Callable[[Event], None], gone: Callable[[], bool]) -> Generator[bool]:
+    """Hold the lock of a transcript file; False when the command went away while we waited for it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path.with_name(path.name + ".lock"), poll_interval=LOCK_POLL_S)
     try:
@@ -135,8 +136,12 @@ def _hold(path: Path, report: Callable[[Event], None], gone: Callable[[], bool])
         try:
             lock.acquire(cancel_check=gone)
         except Timeout:
-            return None
-    return lock
+            yield False
+            return
+    try:
+        yield True
+    finally:
+        lock.release()
 
 
 def open_requests(
@@ -158,10 +163,9 @@ def answer_job(job: Mapping[str, Any], report: Callable[[Event], None], gone: Ca
     client: LiveClient | None = None
     try:
         path = Path(job["transcripts"])
-        lock = _hold(path, report, gone)
-        if lock is None:
-            return
-        with lock:
+        with _held(path, report, gone) as held:
+            if not held:
+                return
             transcripts = TranscriptFile(path)  # read under the lock: an earlier asker may just have written
             config, wanted = LiveConfig(**job["config"]), job["wanted"]
             requests = [Request(r["name"], r["prompt"], r["schema"]) for r in job["requests"]]
