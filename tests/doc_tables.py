@@ -13,7 +13,7 @@ from lago_skills.experiments import curves
 from lago_skills.experiments.cells import Row, Schema
 from lago_skills.experiments.intervals import bootstrap_mean
 from lago_skills.experiments.result_file import ResultFile
-from lago_skills.experiments.tables import ablations, opposites, skill_changes, training_runs, zero_shot
+from lago_skills.experiments.tables import ablations, opposites, sequences, skill_changes, training_runs, zero_shot
 from lago_skills.experiments.tables import latent as latent_table
 from lago_skills.experiments.tables.specs import SPECS
 from lago_skills.stages.workspace import open_workspace
@@ -206,9 +206,32 @@ def learners() -> str:
     return "\n".join(lines)
 
 
-def skills() -> str:
+def sequence_rows() -> str:
+    """Things done in sequences nobody demonstrated, in Markdown: without training, then at the ends of training runs."""
+    entries = sequences.summary(on_record(sequences.SCHEMA))
+    last = {(entry["method"], entry["level"]): entry["steps"] for entry in entries}
+    lines = [
+        "| tasks | method | steps | things done (95 %) | of | all done | tasks | seeds |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for entry in entries:
+        if entry["steps"] not in (0, EARLY_STEPS, last[entry["method"], entry["level"]]):
+            continue
+        interval = f" ({entry['low']:.2f} to {entry['high']:.2f})" if entry["low"] is not None else ""
+        lines.append(
+            f"| {entry['level']} | {entry['method']} | {entry['steps'] or ''} | {entry['subtasks']:.2f}{interval} | {entry['asked']} | "
+            f"{entry['success']:.2f} | {entry['tasks']} | {entry['seeds']} |"
+        )
+    return "\n".join(lines)
+
+
+EARLY_STEPS = 20_000
+"""Where learners of sequences are shown on the way."""
+
+
+def skills(study: str = "words") -> str:
     """What each skill's changes do, in Markdown."""
-    rows = [row for row in on_record(skill_changes.SCHEMA) if row["study"] == "words"]
+    rows = [row for row in on_record(skill_changes.SCHEMA) if row["study"] == study]
     lines = [
         "| skill | tasks | disabled costs at most | neighbour in its place costs | opposite: cosine of the motion | slowly: speed |",
         "|---|---|---|---|---|---|",
@@ -216,7 +239,7 @@ def skills() -> str:
     for skill in dict.fromkeys(row["skill"] for row in rows):
         own = [row for row in rows if row["skill"] == skill]
         costs = [
-            max(before["success"] - after["success"] for before, after in _changed(own, change))
+            max(before["subtasks"] - after["subtasks"] for before, after in _changed(own, change))
             for change in ("disabled", "neighbour")
         ]
         turned = mean(after["direction"] for _, after in _changed(own, "opposite"))

@@ -27,12 +27,12 @@ from lago_skills.stages.job import Job, digest
 from lago_skills.stages.planning import measured_motions
 from lago_skills.stages.workspace import Workspace
 from lago_skills.words.ends import Ends
-from lago_skills.worlds.grounding import AnchoredGrounding, Grounding, anchored
+from lago_skills.worlds.grounding import AnchoredGrounding, Grounding, anchored, hand_actions_of
 
 if TYPE_CHECKING:
     from lago_skills.words.alignment import Alignment
 
-VERSION, ALIGNMENT_VERSION = 1, 4
+VERSION, ALIGNMENT_VERSION, HAND_VERSION = 1, 4, 1
 SEGMENTS_FILE, SENTENCES_FILE, EMBEDDINGS_FILE = "segments.json", "sentences.json", "embeddings.safetensors"
 
 
@@ -126,6 +126,8 @@ def jobs(space: Workspace) -> list[Job]:
     }
     if study.plan.form == "words":
         recipe["alignment"] = ALIGNMENT_VERSION
+        if hand_actions_of(anchored(study.grounding)) is not None:
+            recipe["hand"] = HAND_VERSION
         if study.segment.starts != SegmentConfig().starts:
             recipe["starts"] = study.segment.starts
     if study.unplanned:

@@ -2,7 +2,8 @@
 
 A step is modelled as what a demonstrator does while it lasts: the mover heads for one point relative to the step's anchor, slowing
 down near it, v = clip(gain * (target - mover), -1, 1) plus noise, with a steady command for whatever else the action sets (the fingers); the
-thing moves in steps that move it and rests in the others; and a step ends at the same place in every episode. Target, gain and commands of
+thing moves in steps that move it and rests in the others; the command of the hand is turned where a step begins in which it takes hold or lets go
+(where a grounding says which numbers are that command); and a step ends at the same place in every episode. Target, gain and commands of
 each step and the ends of steps are found by expectation-maximisation with hard assignments (Viterbi training; Juang and Rabiner 1990,
 IEEE Transactions on ASSP 38(9)) from several starts: steps are fitted to the present ends (robust least squares), then the most likely ends are found
 by dynamic programming, for all episodes of a task together.
@@ -22,7 +23,7 @@ from scipy.optimize import least_squares
 from lago_skills.core import Episode, Playbook, Step
 from lago_skills.errors import DataError
 from lago_skills.words.geometry import Floats, Located, in_space, locate, relation_of, to_frame
-from lago_skills.worlds.grounding import AnchoredGrounding
+from lago_skills.worlds.grounding import AnchoredGrounding, hand_actions_of
 
 LEAST_STEPS = 3
 """A step lasts at least so many control steps."""
@@ -38,6 +39,10 @@ EFFECTIVE_STEPS = 20.0
 """Control steps of one step count as at most so many independent ones, since they follow one another."""
 MOVING_M, MOVES, RESTS, MOTION_WEIGHT = 1e-3, 0.8, 0.08, 1.5
 """A thing that moves faster (metres a step) is moving; how often it is in steps that move it, and in others."""
+TURNED, TURNS, HAND_WEIGHT = 0.5, (0.9, 0.02), 2.0
+"""Where the command of the hand changes by more than the first, it is turned; how often a step of the hand begins so, and how often it does not."""
+OF_THE_HAND = ("holding", "clear")
+"""How steps end in which the hand takes hold of a thing, and lets go of it."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,7 @@ def align(
     data = [_Course(episode, book.steps, grounding) for episode in episodes]
     fastest = max(float(np.quantile(np.abs(np.concatenate([course.speeds for course in data])), 0.98)), 1e-9)
     data = [course.scaled(fastest) for course in data]
-    hand: tuple[int, ...] | None = getattr(grounding, "hand_actions", None)  # a grounding need not inherit it
+    hand = hand_actions_of(grounding)
     commands = _steady_part(data) if hand is None else [course.actions[:, list(hand)] for course in data]
     rng = np.random.default_rng(seed)
     lengths = [len(course.speeds) for course in data]
@@ -90,6 +95,10 @@ class _Course:
         located = [locate(step, anchors, names, turning=turning) for step in steps]
         self.ways = [(at.anchor - at.moving, at.along) for at in located]  # per step: (T+1, 3) and (T+1, 2)
         self.motion = np.stack([_motion(step, at) for step, at in zip(steps, located, strict=True)], axis=1)  # (T, n)
+        hand = hand_actions_of(grounding)
+        turns = np.zeros(len(self.actions) + 1) if hand is None else _turns(self.actions[:, list(hand)])
+        following = [relation_of(step).word in OF_THE_HAND for step in steps[1:]]
+        self.stops = np.stack([turns * each for each in (*following, False)], axis=1)  # (T+1, n)
 
     def scaled(self, fastest: float) -> _Course:
         """The same with speeds in units of the fastest."""
@@ -102,6 +111,13 @@ def _motion(step: Step, at: Located) -> Floats:
     moving = np.linalg.norm(np.diff(at.thing, axis=0), axis=1) > MOVING_M
     share = MOVES if relation_of(step).mover == "thing" else RESTS
     return MOTION_WEIGHT * np.where(moving, np.log(share), np.log(1.0 - share))
+
+
+def _turns(commands: Floats) -> Floats:
+    """(T+1,) log-likelihood of a step of the hand that begins with each control step: its command is turned there."""
+    turned = np.zeros(len(commands) + 1, bool)
+    turned[1:-1] = np.abs(np.diff(commands, axis=0)).max(axis=1) > TURNED
+    return HAND_WEIGHT * np.where(turned, np.log(TURNS[0]), np.log(TURNS[1]))
 
 
 def _steady_part(data: list[_Course]) -> list[Floats]:
@@ -137,6 +153,7 @@ def _converge(data: list[_Course], commands: list[Floats], steps: tuple[Step, ..
         for course, command in zip(data, commands, strict=True):
             likely = np.stack([m.likelihood(course, command, k) for k, m in enumerate(models)], axis=1)
             stops = np.stack([m.end_likelihood(course, k) for k, m in enumerate(models)], axis=1)
+            stops += course.stops
             stops[:, -1] = 0.0  # an episode ends when it is solved, wherever that is
             best, score = most_likely(likely, stops)
             following.append(best)

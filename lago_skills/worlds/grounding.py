@@ -159,6 +159,11 @@ def anchored(grounding: Grounding) -> AnchoredGrounding:
     return cast("AnchoredGrounding", grounding)
 
 
+def hand_actions_of(grounding: AnchoredGrounding) -> tuple[int, ...] | None:
+    """Which numbers of an action open and close the hand, where a grounding says so; it need not inherit the protocol."""
+    return getattr(grounding, "hand_actions", None)
+
+
 def relations(effector: str, grasp: str = "", *, vertical: bool = True, release: bool = False) -> tuple[Relation, ...]:
     """How steps in words may end where one acting point moves things to places.
 
