@@ -34,6 +34,8 @@ class Reply:
     """Sent instead of a chat completion."""
     reset: bool = False
     """Send half of the answer, then reset the connection."""
+    short: bool = False
+    """Promise two bytes more than are sent, and close the connection."""
     dribble_s: float = 0.0
     """Pause after every byte."""
     delay_s: float = 0.0
@@ -107,7 +109,7 @@ class Endpoint:
     def _send(self, handler: BaseHTTPRequestHandler, reply: Reply) -> None:
         time.sleep(reply.delay_s)
         raw = reply.raw
-        if raw is None and reply.status != 200:
+        if raw is None and reply.status >= 300:
             raw = json.dumps({"error": {"message": reply.content, "type": "test"}}).encode()
         elif raw is None:
             message = {"role": "assistant", "content": reply.content}
@@ -118,7 +120,7 @@ class Endpoint:
             raw = json.dumps(completion).encode()
         handler.send_response(reply.status)
         handler.send_header("content-type", "application/json")
-        handler.send_header("content-length", str(len(raw)))
+        handler.send_header("content-length", str(len(raw) + 2 * reply.short))
         for name, value in reply.headers.items():
             handler.send_header(name, value)
         handler.end_headers()
@@ -135,6 +137,7 @@ class Endpoint:
                 time.sleep(reply.dribble_s)
         else:
             handler.wfile.write(raw)
+            handler.close_connection |= reply.short
 
 
 def study_toml(url: str, n_tasks: int, **live: Any) -> str:

@@ -158,7 +158,7 @@ def test_a_cap_used_up_is_said_and_a_larger_one_asks_again(field: Field, name: s
     study, endpoint = field.case("03_all_reasoning", name)
     code, _, err = field.lago("plan", study, "--live")
     assert code == 2
-    assert "cut off after max_answer_tokens = 8,192 tokens, 8,192 of them used up by reasoning" in err
+    assert "cut off after 8,192 tokens where max_answer_tokens = 8,192, 8,192 of them used up by reasoning" in err
     assert len(endpoint.asked) == 1
     assert field.lago("plan", study, "--live")[0] == 2
     assert len(endpoint.asked) == 1  # the same cap would do no better
@@ -210,7 +210,7 @@ def test_wordings_that_cannot_be_read_are_an_error_and_can_be_asked_again(field:
     study = field.study("unreadable", endpoint.url + "/v1", 2)
     code, _, err = field.lago("plan", study, "--wordings", "--live")
     assert code == 2
-    assert "found no wordings in the answers to wordings/t0" in err
+    assert "found no wordings in the answers to wordings/" in err
     names = err.rpartition("--again ")[2].split()[0]
     good = True
     assert field.lago("plan", study, "--wordings", "--live", "--again", names)[0] == 0

@@ -65,6 +65,8 @@ def describe(task_plan: Plan) -> str:
         lines.append(
             f"answer {number} of {len(task_plan.samples)}: {last.transcript.model} ({last.transcript.id}), {n_steps}{score}{used}"
         )
+    if task_plan.superseded:
+        lines.append("a later answer holds no playbook; this one stays in use")
     if task_plan.words_changed:
         lines.append(
             "its request lists skill sentences that have changed since; the answer counts as it is (to ask anew: --again)"

@@ -6,11 +6,13 @@ import argparse
 import asyncio
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 
 from lago_skills.core import Task
 from lago_skills.errors import PlanError
 from lago_skills.llm.config import LiveConfig
+from lago_skills.llm.reply import CUT, ending
 from lago_skills.llm.transcripts import Request, TranscriptFile
 from lago_skills.planner.ask import BEST
 from lago_skills.stages import plan
@@ -80,7 +82,8 @@ def ask_all(space: Workspace, options: argparse.Namespace) -> list[str]:
         transcripts = TranscriptFile(space.transcripts)
         requests = {request.key: request for request in (*more, *_others(space, options)) if request.key not in asked}
         known = {key: len(transcripts.different(request, config.model)) for key, request in requests.items()}
-        wanted = {key: known[key] + lacking[key] if lacking[key] else 1 for key in requests}
+        cut = {key: _is_cut(transcripts, request, config) for key, request in requests.items()}
+        wanted = {key: known[key] + lacking[key] if lacking[key] else 1 + known[key] * cut[key] for key in requests}
         todo = [each for key, each in requests.items() if each.name not in failed and known[key] < wanted[key]]
         again = []
         if not todo:
@@ -88,6 +91,13 @@ def ask_all(space: Workspace, options: argparse.Namespace) -> list[str]:
         asked |= {request.key for request in todo}
         _say(f"asking    {sum(wanted[each.key] - known[each.key] for each in todo)} requests of {config.model}")
         ask(todo, config, space.transcripts, report, wanted)
+
+
+def _is_cut(transcripts: TranscriptFile, request: Request, config: LiveConfig) -> bool:
+    """Whether the last answer of this model was cut off at a smaller cap than it may have now."""
+    last = transcripts.get(request, config.model)
+    ended = ending(last.reply, last.cap) if last is not None else None
+    return last is not None and ended is not None and ended.kind == CUT and last.cap < config.max_answer_tokens
 
 
 def _together(failed: Mapping[str, str]) -> list[str]:
@@ -163,11 +173,14 @@ def wordings_problems(space: Workspace) -> list[str]:
     """Answers that hold no wordings although they were asked for some: a sentence, or none."""
     from lago_skills.planner.wordings import unreadable_wordings
 
-    names = unreadable_wordings(TranscriptFile(space.transcripts))
+    transcripts = TranscriptFile(space.transcripts)
+    names = unreadable_wordings(transcripts)
     if not names:
         return []
+    ends = [ending(each.reply, each.cap) for name in names for each in transcripts.named(name)[-1:]]
+    why = "".join(sorted({f"; {each.text}" for each in ends if each is not None}))
     return [
-        f"found no wordings in the answers to {', '.join(names)}; expected the JSON object that was asked for; ask again with: lago plan "
+        f"found no wordings in the answers to {', '.join(names)}{why}; expected the JSON object that was asked for; ask again with: lago plan "
         f"{space.argument} --wordings --live --again {','.join(names)}"
     ]
 
@@ -181,12 +194,13 @@ def export(space: Workspace, options: argparse.Namespace) -> None:
     Raises:
         PlanError: the file cannot be written, or `--again` names nothing that was asked.
     """
-    from lago_skills.llm.batch import export_requests
+    from lago_skills.llm.batch import export_requests, remember_exported
 
     measured_motions.measure(space, _say, again=bool(options.segments))
     config = live_config(space, options)
     missing = _again(space, options.again) + _missing(space, options, config)
     export_requests(missing, options.export, config)
+    remember_exported(missing, space.transcripts)
     _say(f"{len(missing)} open requests written to {options.export}")
     if missing and not config.model:
         _say(
@@ -204,11 +218,12 @@ def import_answers(space: Workspace, options: argparse.Namespace) -> None:
     Raises:
         PlanError: the file cannot be read, or a line of it brought nothing.
     """
-    from lago_skills.llm.batch import import_responses
+    from lago_skills.llm.batch import exported, import_responses
 
     planner, study = plan.planner(space), space.study.plan
     names = [name for name in (study.model, study.live.model) if name and name != BEST]
     todo = _again(space, options.again) + _missing(space, options, None)
+    todo += [each for each in exported(space.transcripts) if planner.transcripts.get(each) is None and each not in todo]
     imported = import_responses(options.import_, todo, planner.transcripts, options.model, options.source, names)
     left = _missing(space, options, None)
     then = f"; next: lago plan {space.study_file}" if not left else ""
@@ -226,6 +241,30 @@ def import_answers(space: Workspace, options: argparse.Namespace) -> None:
 # What a server can do, and what was paid ------------------------------------------------------------------------------
 
 
+@contextmanager
+def _alone(space: Workspace) -> Generator[TranscriptFile]:
+    """The study's transcripts while no other command asks for them.
+
+    Raises:
+        PlanError: another one does, or nothing can be written there.
+    """
+    from filelock import FileLock, Timeout
+
+    path = space.transcripts
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_name(path.name + ".lock"), timeout=0):
+            yield TranscriptFile(path)
+    except Timeout as error:
+        raise PlanError(
+            "found another command that is asking for this study; expected none, since its attempts have no outcome yet; wait for it"
+        ) from error
+    except OSError as error:
+        raise PlanError(
+            f"found {str(path.parent)!r}, where nothing can be written ({error}); expected a folder; free the place"
+        ) from error
+
+
 def check(space: Workspace, options: argparse.Namespace) -> None:
     """Send one small request and say what this endpoint can do.
 
@@ -234,24 +273,19 @@ def check(space: Workspace, options: argparse.Namespace) -> None:
     """
     from lago_skills.llm.check import check_endpoint
 
-    for line in asyncio.run(check_endpoint(live_config(space, options), TranscriptFile(space.transcripts), _say)):
+    with _alone(space) as transcripts:
+        lines = asyncio.run(check_endpoint(live_config(space, options), transcripts, _say))
+    for line in lines:
         print(line)  # noqa: T201
 
 
 def forget_unpaid(space: Workspace) -> None:
     """Say of attempts without an outcome that they were not paid, as the provider's bill shows."""
-    from filelock import FileLock, Timeout
-
     from lago_skills.llm.spending import Budget
 
-    try:
-        with FileLock(space.transcripts.with_name(space.transcripts.name + ".lock"), timeout=0):
-            budget = Budget.of(space.study.plan.live, TranscriptFile(space.transcripts))
-            n, freed = len(budget.open), budget.forget_open()
-    except Timeout as error:
-        raise PlanError(
-            "found another command that is asking for this study; expected none, since its attempts have no outcome yet; wait for it"
-        ) from error
+    with _alone(space) as transcripts:
+        budget = Budget.of(space.study.plan.live, transcripts)
+        n, freed = len(budget.open), budget.forget_open()
     _say(
         f"{n - len(budget.open)} attempts without an outcome no longer count: {freed.tokens:,} tokens are free again; {budget.bill()}"
     )

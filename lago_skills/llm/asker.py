@@ -23,8 +23,8 @@ from filelock import FileLock, Timeout
 
 from lago_skills.errors import EndpointError, LagoError
 from lago_skills.llm.config import LiveConfig
-from lago_skills.llm.connection import Secrets
 from lago_skills.llm.live import Event, LiveClient
+from lago_skills.llm.secret_values import Secrets
 from lago_skills.llm.transcripts import Request, TranscriptFile
 
 LOCK_POLL_S = 0.05
@@ -181,6 +181,14 @@ def answer_job(job: Mapping[str, Any], report: Callable[[Event], None], gone: Ca
         report(Event("done", ""))
     except LagoError as error:
         report(Event("crashed", "", str(error)))
+    except OSError as error:
+        report(
+            Event(
+                "crashed",
+                "",
+                f"found a file that cannot be used ({error}); expected to write beside {job['transcripts']}; free the place",
+            )
+        )
     except Exception as error:  # the command shows it; there is no terminal here
         report(Event("crashed", "", unexpected(error, client.secrets if client else None)))
 

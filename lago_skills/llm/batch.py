@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from lago_skills.errors import PlanError
 from lago_skills.llm.config import LiveConfig, ResponseFormat
 from lago_skills.llm.reply import Completion, Unreadable, ending, read_reply
-from lago_skills.llm.transcripts import Request, TranscriptFile, answered
+from lago_skills.llm.transcripts import Request, TranscriptFile, answered, append_line
 
-CUSTOM_ID_CHARS = 512
-"""Longest name of a line that the Batch API takes."""
+DATED = r"(-\d{4}-\d{2}-\d{2}|-\d{4,8}|[:@][\w.-]+)?"
+"""What stands behind a model's name where an answer names its version."""
 
 
 def chat_body(request: Request, response_format: ResponseFormat = "schema") -> dict[str, Any]:
@@ -65,6 +66,26 @@ def export_requests(requests: Sequence[Request], path: Path, config: LiveConfig 
             f"requests file {str(path)!r} cannot be written ({error.strerror}); expected a file in a folder that exists; make the folder, or "
             "name another"
         ) from error
+
+
+def remember_exported(requests: Sequence[Request], transcripts: Path) -> None:
+    """Keep requests beside the transcripts: answers to them count, whatever has changed when they come back."""
+    known = {request.key for request in exported(transcripts)}
+    for request in {each.key: each for each in requests if each.key not in known}.values():
+        path = _exported_file(transcripts)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        append_line(path, json.dumps(asdict(request)))
+
+
+def exported(transcripts: Path) -> list[Request]:
+    """Requests that were written to files, each once."""
+    path = _exported_file(transcripts)
+    lines = path.read_text(encoding="utf-8").split("\n") if path.exists() else []
+    return [Request(**json.loads(line)) for line in lines if line.strip() and line.endswith("}")]
+
+
+def _exported_file(transcripts: Path) -> Path:
+    return transcripts.with_name(transcripts.name + ".exported")
 
 
 @dataclass(frozen=True)
@@ -163,6 +184,7 @@ def _answer(raw: bytes, model: str | None, aliases: Sequence[str]) -> _Answer:
         raise _BadLine("found no custom_id; expected the Batch API's format; download or write the file again")
     entries = cast("dict[str, Any]", line)
     name, _, key = str(entries["custom_id"]).rpartition("#")
+    name = name or key
     response: Any = entries.get("response")
     body: Any = cast("dict[str, Any]", response).get("body") if isinstance(response, dict) else None
     if entries.get("error"):
@@ -183,11 +205,8 @@ def _answer(raw: bytes, model: str | None, aliases: Sequence[str]) -> _Answer:
     who = model or (served if isinstance(served, str) else "")
     if not who:
         raise _BadLine(f"request {name!r}: found no model's name; expected who answered; import it with --model NAME")
-    alias = max(
-        (each for each in aliases if who == each or who.startswith((f"{each}-", f"{each}:", f"{each}@"))),
-        key=len,
-        default=who,
-    )
+    known = [each for each in aliases if re.fullmatch(re.escape(each) + DATED, who)]
+    alias = who if model else max(known, key=len, default=who)
     return _Answer(key, reply, alias)
 
 

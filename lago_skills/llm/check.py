@@ -51,12 +51,16 @@ async def check_endpoint(config: LiveConfig, transcripts: TranscriptFile, say: C
         if "response_format" in sent
         else 'not asked for, or refused: then set response_format = "none" under [plan.live]'
     )
+    text, served = (
+        client.secrets.removed_from(reply.text.strip()),
+        client.secrets.removed_from(str(reply.body.get("model", "?"))),
+    )
     lines = [
-        f"endpoint            {client.host} answers as {reply.body.get('model', 'an unnamed model')!r} (asked for {config.model!r})",
+        f"endpoint            {client.host} answers as {served!r} (asked for {config.model!r})",
         f"response_format     {form}",
         f"longest answer      {cap} = {client.cap:,} taken",
         f"temperature         {'left to the endpoint' if config.temperature is None else 'taken' if 'temperature' in sent else 'refused'}",
-        f"text                {reply.part or 'none'}; finish_reason {finish_reason(reply.body) or 'not said'}; {reply.text.strip()[:80]!r}",
+        f"text                {reply.part or 'none'}; finish_reason {finish_reason(reply.body) or 'not said'}; {text[:80]!r}",
         f"usage               {counts or 'not said'}{f'; missing, and counted carefully: {without}' if missing else ''}",
     ]
     if thought := reasoning_tokens(reply.body):

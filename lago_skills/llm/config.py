@@ -22,7 +22,7 @@ class LiveConfig(BaseModel):
     path: str = "/chat/completions"
     """Behind the base address."""
     query: dict[str, str] = Field(default_factory=dict)
-    """Added to the address, such as `api-version`."""
+    """Added to the address, such as `api-version`; a value `$NAME` is that environment variable."""
     headers: dict[str, str] = Field(default_factory=dict)
     """Sent with every request; a value `$NAME` is that environment variable, so that no secret stands in a study."""
     key_variable: str = "OPENAI_API_KEY"

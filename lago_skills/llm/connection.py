@@ -10,6 +10,7 @@ import asyncio
 import json
 import os
 import re
+import ssl
 import urllib.request
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,14 +20,13 @@ import httpx2
 
 from lago_skills.errors import EndpointError
 from lago_skills.llm.config import LiveConfig
+from lago_skills.llm.secret_values import NAMES, Secrets
 
 OPENAI = "https://api.openai.com/v1"
 MAX_BODY_BYTES = 8_000_000
 PROXIES = ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY")
-CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE")
+CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 LOCAL = ("localhost", "127.0.0.1", "::1")
-SECRET_NAMES = re.compile(r"auth|key|token|secret|cookie|password", re.IGNORECASE)
-SHORTEST_SECRET = 8
 
 
 class NotSent(Exception):
@@ -34,7 +34,11 @@ class NotSent(Exception):
 
 
 class Broken(Exception):
-    """The connection broke, or took too long, when the request may have arrived."""
+    """The connection broke, or took too long, when the request may have arrived; with what had come back until then."""
+
+    def __init__(self, why: str, came: Answered | None) -> None:
+        super().__init__(why)
+        self.came = came
 
 
 class TooLong(Exception):
@@ -47,20 +51,7 @@ class Answered:
 
     status: int
     headers: httpx2.Headers
-    body: bytes
-
-
-@dataclass(frozen=True)
-class Secrets:
-    """What must not be shown."""
-
-    values: tuple[str, ...] = ()
-
-    def removed_from(self, text: str) -> str:
-        """The text without them."""
-        for value in self.values:
-            text = text.replace(value, "[key removed]")
-        return text
+    body: bytes | bytearray
 
 
 @dataclass
@@ -95,22 +86,25 @@ class Connection:
         # A gateway that knows the header answers a repeated attempt from its memory instead of billing it again.
         headers = {"Idempotency-Key": idempotency_key, "content-type": "application/json"}
         content = json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
+        came: Answered | None = None
         try:
             async with (
                 asyncio.timeout(self.config.timeout_s),
                 self._client.stream("POST", self.url, content=content, headers=headers) as response,
             ):
                 received = bytearray()
+                came = Answered(response.status_code, response.headers, received)
                 async for chunk in response.aiter_bytes():
                     received += chunk
                     if len(received) > MAX_BODY_BYTES:
                         raise TooLong(
                             f"found a reply of more than {MAX_BODY_BYTES:,} bytes; expected an answer; not recorded"
                         )
-                return Answered(response.status_code, response.headers, bytes(received))
+                return came
         except TimeoutError as error:
             raise Broken(
-                f"found no whole answer after {self.config.timeout_s:g} s; a slow model may need more: raise plan.live.timeout_s"
+                f"found no whole answer after {self.config.timeout_s:g} s; a slow model may need more: raise plan.live.timeout_s",
+                came,
             ) from error
         except httpx2.ConnectTimeout as error:
             raise NotSent(
@@ -122,7 +116,7 @@ class Connection:
         except (httpx2.UnsupportedProtocol, httpx2.LocalProtocolError, UnicodeEncodeError) as error:
             raise NotSent(f"found a request that cannot be sent ({self._said(error)}); check plan.live") from error
         except (httpx2.TransportError, httpx2.DecodingError, httpx2.StreamError, OSError) as error:
-            raise Broken(f"found the connection broken ({type(error).__name__}: {self._said(error)})") from error
+            raise Broken(f"found the connection broken ({type(error).__name__}: {self._said(error)})", came) from error
 
     @property
     def _where(self) -> str:
@@ -153,21 +147,23 @@ def open_connection(config: LiveConfig) -> Connection:
     """
     key = _key(config)
     headers = {name: _header(name, value) for name, value in config.headers.items()}
-    hidden = [
-        value for name, value in headers.items() if config.headers[name].startswith("$") or SECRET_NAMES.search(name)
-    ]
+    query = {name: _header(name, value) for name, value in config.query.items()}
+    told = [(name, value, headers[name]) for name, value in config.headers.items()]
+    told += [(name, value, query[name]) for name, value in config.query.items()]
+    hidden = [value for name, written, value in told if written.startswith("$") or NAMES.search(name)]
     if not any(name.lower() in ("authorization", "api-key") for name in headers):
         headers["authorization"] = f"Bearer {key or 'none'}"
     for variable, name in (("OPENAI_ORG_ID", "OpenAI-Organization"), ("OPENAI_PROJECT_ID", "OpenAI-Project")):
         if config.base_url is None and (value := os.environ.get(variable, "").strip()):
-            headers[name] = value
-    url = _address(config)
-    password = urlsplit(str(url)).password or ""
-    secrets = Secrets(tuple(value for value in (key, password, *hidden) if len(value) >= SHORTEST_SECRET))
-    timeout = httpx2.Timeout(config.timeout_s, connect=config.connect_timeout_s)
-    environment = not _bypassed(url.host)
+            headers[name] = _header(variable, value)
+    url = _address(config, query)
+    secrets = Secrets.of((key, urlsplit(str(url)).password or "", *hidden))
+    # The connection's own limit comes first: what was never sent must not look as if it had been.
+    timeout = httpx2.Timeout(config.timeout_s, connect=min(config.connect_timeout_s, 0.9 * config.timeout_s))
+    trusted = not _bypassed(url.host)
     try:
-        client = httpx2.AsyncClient(headers=headers, timeout=timeout, trust_env=environment, follow_redirects=False)
+        verify: Any = _certificates() if url.scheme == "https" else True
+        client = httpx2.AsyncClient(headers=headers, timeout=timeout, trust_env=trusted, verify=verify)
     except (ImportError, ValueError) as error:
         raise EndpointError(
             f"found a proxy in {_proxy_variable() or 'the environment'} that cannot be used ({secrets.removed_from(str(error))}); expected "
@@ -180,6 +176,18 @@ def open_connection(config: LiveConfig) -> Connection:
             "the variable or unset it"
         ) from error
     return Connection(config, url, secrets, client)
+
+
+def _certificates() -> ssl.SSLContext:
+    """The system's certificates, and those that the environment names: whether or not there is a proxy.
+
+    Raises:
+        OSError: they cannot be read.
+    """
+    context = ssl.create_default_context()
+    if named := os.environ.get("SSL_CERT_FILE"):
+        context.load_verify_locations(cafile=named)
+    return context
 
 
 def _key(config: LiveConfig) -> str:
@@ -209,29 +217,29 @@ def _header(name: str, value: str) -> str:
         variable = value[1:]
         if variable not in os.environ:
             raise EndpointError(
-                f"found plan.live.headers.{name} = {value!r} and no such environment variable; expected its value; set {variable}"
+                f"found {name} = {value!r} under [plan.live] and no such environment variable; expected its value; set {variable}"
             )
         value = os.environ[variable].strip()
     if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name) or not all(" " <= each <= "~" for each in value):
         raise EndpointError(
-            f"found plan.live.headers.{name} with characters that a header cannot have; expected visible ASCII; correct it"
+            f"found {name} with characters that a header cannot have; expected visible ASCII; correct it, under [plan.live] or in the variable"
         )
     return value
 
 
-def _address(config: LiveConfig) -> httpx2.URL:
+def _address(config: LiveConfig, query: dict[str, str]) -> httpx2.URL:
     """Where requests are sent.
 
     Raises:
         EndpointError: no address of the web.
     """
     base = (config.base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI).strip()
-    shown = re.sub(r"//[^@/]*@", "//", base)
+    shown = re.sub(r"^([A-Za-z]+://)?.*@", r"\1", base)
     try:
         url = httpx2.URL(base.rstrip("/") + "/" + config.path.lstrip("/"))
         usable = url.scheme in ("http", "https") and bool(url.host) and 0 < (url.port or 80) < 65536
-        if config.query:
-            url = url.copy_merge_params(config.query)
+        if query:
+            url = url.copy_merge_params(query)
     except (httpx2.InvalidURL, ValueError, TypeError) as error:
         raise EndpointError(
             f"found plan.live.base_url = {shown!r} ({error}); expected http://HOST/v1; correct it"

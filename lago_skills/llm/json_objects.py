@@ -110,10 +110,26 @@ def read_objects(text: str) -> JsonText:
         on = reader.place if flaw is None or work > MAX_PASSES * len(text) else start + 1
         start = text.find("{", on)
     objects = [
-        JsonObject(value, first, end, any(low <= first < high for low, high in reasoning))
-        for value, first, end in _outermost(reader.complete)
+        JsonObject(value, first, end, _inside(reasoning, first)) for value, first, end in _outermost(reader.complete)
     ]
     return JsonText(text, tuple(objects), tuple(flaws))
+
+
+def _inside(spans: list[tuple[int, int]], place: int) -> bool:
+    """Whether a place is in one of these stretches, which are in order and apart."""
+    number = bisect_right(spans, place, key=lambda span: span[0]) - 1
+    return number >= 0 and spans[number][0] <= place < spans[number][1]
+
+
+def _merged(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The same stretches in order and apart."""
+    apart: list[tuple[int, int]] = []
+    for low, high in sorted(spans):
+        if apart and low <= apart[-1][1]:
+            apart[-1] = (apart[-1][0], max(high, apart[-1][1]))
+        else:
+            apart.append((low, high))
+    return apart
 
 
 def _outermost(found: list[tuple[dict[str, Any], int, int]]) -> Generator[tuple[dict[str, Any], int, int]]:
@@ -140,7 +156,7 @@ def _reasoning(text: str) -> list[tuple[int, int]]:
     channels = list(_CHANNEL.finditer(text))
     ends = [*(channel.start() for channel in channels), len(text)][1:]
     spans += [(each.start(), end) for each, end in zip(channels, ends, strict=True) if each.group(1) != "final"]
-    return spans
+    return _merged(spans)
 
 
 class _Reader:

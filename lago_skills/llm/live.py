@@ -6,6 +6,7 @@ Whatever comes back is on disk before it is judged, and an answer is recorded, d
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import random
 import time
@@ -17,15 +18,18 @@ from lago_skills.errors import BudgetSpent, EndpointError
 from lago_skills.llm.batch import chat_body
 from lago_skills.llm.config import LiveConfig
 from lago_skills.llm.connection import Answered, Broken, NotSent, TooLong, open_connection
-from lago_skills.llm.refusals import CAP_NAMES, judge
-from lago_skills.llm.reply import Completion, Unreadable, finish_reason, read_reply
-from lago_skills.llm.spending import Attempt, Budget, whole_usage
+from lago_skills.llm.refusals import CAP_NAMES, MAYBE_PAID, judge
+from lago_skills.llm.reply import CUT_OFF, Completion, Unreadable, all_text, finish_reason, read_reply
+from lago_skills.llm.spending import Attempt, Budget, priced, whole_usage
 from lago_skills.llm.transcripts import Request, TranscriptFile, answered
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 30.0
 SHOWN_CHARS = 1000
 """Of what an endpoint says."""
-HTTP_OK = 200
+JUDGED_CHARS = 4000
+POLL_S = 0.05
+TRIED_OUT = "check/"
+"""How requests are called whose answers are not recorded."""
 MOST_CHARS_PER_TOKEN = 12
 """Prompts of ours have about four; with more than this, a server has not read all of it."""
 
@@ -42,9 +46,11 @@ class Event:
 
 
 class _TryAgain(Exception):
-    def __init__(self, why: str, wait_s: float | None = None) -> None:
+    """Asking again may help: after so many seconds, at once for 0; where the server asked for them, not sooner than usual."""
+
+    def __init__(self, why: str, wait_s: float | None = None, *, asked: bool = False) -> None:
         super().__init__(why)
-        self.wait_s = wait_s
+        self.wait_s, self.asked = wait_s, asked
 
 
 class _Refused(Exception):
@@ -85,6 +91,7 @@ class LiveClient:
         self._fatal: str | None = None
         self._pause_until = 0.0
         self._numbers: dict[str, int] = {}
+        self._on_their_way: set[str] = set()
         self._accept: Callable[[Attempt, Completion], None] = self._record
 
     async def ask(self, requests: Sequence[Request]) -> int:
@@ -107,23 +114,29 @@ class LiveClient:
         return done
 
     def judge_what_came_back(self) -> None:
-        """Record the answers that an earlier run received and had no time to read."""
+        """Record the answers that an earlier run received and had no time to read; what cannot be read may have been paid, and stays open."""
         for attempt in list(self.budget.open.values()):
             if attempt.reply is None or not attempt.request:
                 continue
-            raw = str(attempt.reply["body"]).encode("utf-8", "replace")
             status = int(attempt.reply["status"])
             try:
-                if status != HTTP_OK:
-                    raise Unreadable(f"HTTP {status}")
-                completion = read_reply(raw)
-            except Unreadable as error:
-                self.budget.not_paid(attempt.name, f"its reply cannot be read: {error}")
+                reply = read_reply(str(attempt.reply["body"]).encode("utf-8", "replace"))
+            except Unreadable:
+                self._settle_unanswered(attempt, status, {})
                 continue
-            if isinstance(completion, Completion):
-                self._record(attempt, completion)
+            if not (isinstance(reply, Completion) and _is_success(status)):
+                self._settle_unanswered(attempt, status, reply.usage)
+            elif str(attempt.request["name"]).startswith(TRIED_OUT):
+                self.budget.paid_for_nothing(attempt.name, reply.usage, "tried out")
             else:
-                self.budget.not_paid(attempt.name, "refused")
+                self._record(attempt, reply)
+
+    def _settle_unanswered(self, attempt: Attempt, status: int, usage: dict[str, int]) -> None:
+        """An error, or something that cannot be read: paid where it says so, free where it was refused; else the attempt stays open."""
+        if any(usage.values()):
+            self.budget.paid_for_nothing(attempt.name, usage, f"HTTP {status}, with a bill")
+        elif not (_is_success(status) or status in MAYBE_PAID):
+            self.budget.not_paid(attempt.name, f"HTTP {status}")
 
     def _next_number(self, request: Request) -> int:
         """How many answers of this model to a request there are or are on their way."""
@@ -137,7 +150,8 @@ class LiveClient:
         replies: list[Completion] = []
 
         def accept(attempt: Attempt, reply: Completion) -> None:
-            self.budget.paid_for_nothing(attempt.name, whole_usage(reply.usage, request, reply.text), "tried out")
+            usage = priced(self.config, usage_of(reply, request, self.cap))
+            self.budget.paid_for_nothing(attempt.name, usage, "tried out")
             replies.append(reply)
 
         async with self._connection:
@@ -158,6 +172,8 @@ class LiveClient:
                 await self._attempt(request, nth)
             except _TryAgain as again:
                 error = f"{again} ({number + 1} {'try' if number == 0 else 'tries'})"
+                if again.wait_s is not None and again.wait_s > self.config.max_wait_s:
+                    error += f"; it asks to wait for {again.wait_s:,.0f} s: wait, or raise plan.live.max_wait_s"
                 if not await self._wait(number, again, request):
                     break
             except _Refused as refused:
@@ -176,12 +192,13 @@ class LiveClient:
         """Sleep before the next try; False where there is to be none. A server's own wish holds for all requests."""
         if number + 1 == self.config.max_tries:
             return False
+        usual = min(FIRST_WAIT_S * 2**number, LONGEST_WAIT_S) * random.uniform(0.5, 1.0)
         if again.wait_s is None:
-            seconds = min(FIRST_WAIT_S * 2**number, LONGEST_WAIT_S) * random.uniform(0.5, 1.0)
+            seconds = usual
         elif again.wait_s > self.config.max_wait_s:
             return False
         else:
-            seconds = again.wait_s + (random.uniform(0.0, 0.25) if again.wait_s else 0.0)
+            seconds = max(again.wait_s + random.uniform(0.0, 0.25), usual) if again.asked else again.wait_s
             self._pause_until = max(self._pause_until, time.monotonic() + seconds)
         self._report(Event("note", request.name, self._clean(f"{again}; next try in {seconds:.1f} s")))
         await asyncio.sleep(seconds)
@@ -195,48 +212,79 @@ class LiveClient:
         body[self._cap_parameter] = self.cap
         return {name: value for name, value in body.items() if name not in self._left_out}
 
+    async def _reserve(self, request: Request) -> str:
+        """The name of an attempt that fits the budget; those on their way may turn out cheaper than they are counted."""
+        while True:
+            try:
+                return self.budget.send(request, self.model, self.cap)
+            except BudgetSpent:
+                if not self._on_their_way or self._stop():
+                    raise
+                await asyncio.sleep(POLL_S)
+
     async def _attempt(self, request: Request, nth: int) -> None:
-        body, cap = self.body(request), self.cap
-        attempt = self.budget.send(request, self.model, cap)
+        attempt = await self._reserve(request)
+        body = self.body(request)
+        self._on_their_way.add(attempt)
         try:
-            answer = await self._connection.post(body, f"{request.key}{f'-{nth}' if nth else ''}")
+            answer = await self._connection.post(body, _idempotency_key(request, body, nth))
         except NotSent as error:
             self.budget.not_paid(attempt, "never sent")
             raise _TryAgain(str(error)) from error
         except Broken as error:
-            raise _TryAgain(str(error)) from error
+            self._keep_what_came(attempt, error)
         except TooLong as error:
             raise _Refused(str(error)) from error
-        self.budget.came_back(attempt, answer.status, self._clean(answer.body.decode("utf-8", "replace")))
-        self._judge(self.budget.open[attempt], answer, body)
+        else:
+            self.budget.came_back(attempt, answer.status, self._clean(answer.body.decode("utf-8", "replace")))
+            self._judge(self.budget.open[attempt], answer, body)
+        finally:
+            self._on_their_way.discard(attempt)
+
+    def _keep_what_came(self, attempt: str, broken: Broken) -> None:
+        """All of an answer may have come before the connection broke; else it is asked for again, and the attempt stays open."""
+        if broken.came is not None and broken.came.body:
+            came = broken.came
+            self.budget.came_back(attempt, came.status, self._clean(came.body.decode("utf-8", "replace")))
+            try:
+                reply = read_reply(bytes(came.body))
+            except Unreadable:
+                reply = None
+            if isinstance(reply, Completion) and _is_success(came.status):
+                self._accept(self.budget.open[attempt], reply)
+                return
+        raise _TryAgain(str(broken)) from broken
 
     def _judge(self, attempt: Attempt, answer: Answered, sent: dict[str, Any]) -> None:
         """Record an answer, or raise what an error asks for."""
+        said = answer.body[:JUDGED_CHARS].decode("utf-8", "replace")
         try:
-            reply = read_reply(answer.body)
+            reply = read_reply(bytes(answer.body))
         except Unreadable as error:
-            shown = self._shown(answer.body[:SHOWN_CHARS].decode("utf-8", "replace"))
-            if answer.status == HTTP_OK:  # it may have been paid: the attempt stays open
+            self._settle_unanswered(attempt, answer.status, {})
+            if _is_success(answer.status):
+                shown = self._shown(said)
                 raise _TryAgain(f"found a reply that is not a chat completion, {error}: {shown!r}") from error
-            self.budget.not_paid(attempt.name, f"HTTP {answer.status}")
-            self._refused(answer.status, shown, answer, sent)
+            self._refused(answer.status, said, said, answer, sent)
             return
-        if isinstance(reply, Completion) and answer.status == HTTP_OK:
+        if isinstance(reply, Completion) and _is_success(answer.status):
             self._accept(attempt, reply)
             return
-        self.budget.not_paid(attempt.name, "refused")
-        if isinstance(reply, Completion):
-            self._refused(answer.status, self._shown(reply.text), answer, sent)
-        else:
-            named = reply.code if answer.status == HTTP_OK else None
-            self._refused(
-                named or (answer.status if answer.status != HTTP_OK else 400), self._shown(reply.message), answer, sent
-            )
+        self._settle_unanswered(attempt, answer.status, reply.usage)
+        message, status = said, answer.status
+        if not isinstance(reply, Completion):
+            message = reply.message
+            status = (reply.code or 400) if _is_success(answer.status) else answer.status
+        if (
+            attempt.name in self.budget.open and status not in MAYBE_PAID
+        ):  # an error object says that there is no answer
+            self.budget.not_paid(attempt.name, "refused")
+        self._refused(status, message, said, answer, sent)
 
     def _record(self, attempt: Attempt, reply: Completion) -> None:
         asked = attempt.request
         request = Request(str(asked["name"]), str(asked["prompt"]), dict(asked["schema"]))
-        usage = whole_usage(reply.usage, request, reply.text)
+        usage = priced(self.config, usage_of(reply, request, int(asked.get("sent_cap", 0))))
         body = json.loads(self._clean(json.dumps(reply.body)))
         transcript = answered(
             request,
@@ -267,12 +315,13 @@ class LiveClient:
     def _shown(self, text: str) -> str:
         return self._clean(text)[:SHOWN_CHARS]
 
-    def _refused(self, status: int, text: str, answer: Answered, sent: dict[str, Any]) -> None:
-        """Turn an error into the right exception."""
-        shown = f"HTTP {status}: {text}" if answer.status != HTTP_OK else f"an error with HTTP status 200: {text}"
+    def _refused(self, status: int, message: str, said: str, answer: Answered, sent: dict[str, Any]) -> None:
+        """Turn an error, its message and all that was said with it, into the right exception."""
+        text = self._shown(message)
+        shown = f"an error with HTTP status 200: {text}" if _is_success(answer.status) else f"HTTP {status}: {text}"
         if moved := answer.headers.get("location"):
-            shown += f" (it has moved to {self._clean(moved)})"
-        meant = judge(status, text, answer.headers, sent)
+            shown += f" (it has moved to {self._clean(moved.partition('?')[0])})"
+        meant = judge(status, f"{message}\n{said}", answer.headers, sent)
         if meant.kind == "stop":
             self._fatal = (
                 f"endpoint {self.host} refused ({shown}); expected an answer of model {self.model!r} from {self._connection.url.path}; check the "
@@ -281,7 +330,7 @@ class LiveClient:
             )
             raise _Refused(self._fatal)
         if meant.kind == "again":
-            raise _TryAgain(f"found {shown}", meant.wait_s)
+            raise _TryAgain(f"found {shown}", meant.wait_s, asked=True)
         if meant.kind == "cap too large":
             self.cap = min(self.cap, meant.cap)
             raise _TryAgain(f"{shown}; going on with at most {self.cap} answer tokens", 0.0)
@@ -307,3 +356,18 @@ class LiveClient:
             f"endpoint {self.host} refuses {parameter} ({shown}); expected a parameter that bounds the answer, since none is asked for without; "
             "name it under [plan.live] as cap_parameter"
         )
+
+
+def _is_success(status: int) -> bool:
+    return 200 <= status < 300
+
+
+def usage_of(reply: Completion, request: Request, cap: int) -> dict[str, int]:
+    """What an answer cost, what a server leaves out counted carefully: by all that was written, or by the cap where that was cut off."""
+    cut_at = cap if finish_reason(reply.body) in CUT_OFF else 0
+    return whole_usage(reply.usage, request, all_text(reply.body) or reply.text, cut_at)
+
+
+def _idempotency_key(request: Request, body: dict[str, Any], nth: int) -> str:
+    """The same for every try of the same question to the same model, and another one for its next answer."""
+    return f"{request.key[:16]}-{hashlib.sha256(json.dumps([body, nth], sort_keys=True).encode()).hexdigest()[:32]}"

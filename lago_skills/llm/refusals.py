@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 RETRIED = (408, 409, 425, 429, 529)
+MAYBE_PAID = (408, 504, 524)
+"""A gateway waited no longer; the server behind it may have answered all the same."""
 FOR_ALL = (401, 402, 403, 404, 405)
 """No other request would fare better: key, payment, permission, wrong address or model."""
 SPENT = re.compile(
@@ -84,12 +86,15 @@ def judge(status: int, text: str, headers: Mapping[str, str], sent: Mapping[str,
         headers: of the reply.
         sent: the request's body, by name.
     """
+    wait_s = asked_wait(headers, text)
+    if status in RETRIED and wait_s is not None:  # a quota of a minute is not one that was paid for
+        return Refusal("again", wait_s=wait_s)
     if status in FOR_ALL or 300 <= status < 400 or SPENT.search(text) or WRONG_PATH.search(text):
         return Refusal("stop")
     if status in (400, 413, 422):
         return _parameters(text, sent)
     if status in RETRIED or status >= 500:
-        return Refusal("again", wait_s=asked_wait(headers, text))
+        return Refusal("again", wait_s=wait_s)
     return Refusal("refused")
 
 

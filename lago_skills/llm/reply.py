@@ -7,7 +7,7 @@ that nobody asked for, an error with HTTP status 200, an object with a tail. Wha
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 CUT = "cut off"
@@ -45,6 +45,8 @@ class SaidError:
     message: str
     code: int | None
     """An HTTP status that it names."""
+    usage: dict[str, int] = field(default_factory=dict[str, int])
+    """What it cost all the same, where it says so."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,10 @@ def read_reply(raw: bytes) -> Completion | SaidError:
     """
     text = raw.decode("utf-8", "replace").lstrip("\ufeff \t\r\n")
     body = _streamed(text) if text.startswith(STREAM) else _object(text)
+    try:
+        json.dumps(body)
+    except RecursionError as error:
+        raise Unreadable("brackets too deep") from error
     if (error := _error(body)) is not None:
         return error
     message = _message(body)
@@ -129,20 +135,22 @@ def _streamed(text: str) -> dict[str, Any]:
 
 def _error(body: dict[str, Any]) -> SaidError | None:
     error: Any = body.get("error") or _choice(body).get("error")  # a gateway's provider failed midway
+    if not any(_entries(error).values()) and isinstance(error, dict):
+        error = None  # an object of nulls and zeros, as some gateways always send
     if not error and ("choices" in body or _entries(body.get("message"))):
         return None
     if not error and body.get("object") != "error" and not {"detail", "message", "code"} & body.keys():
         return None
     fields = _entries(error or body)
     if not fields:
-        return SaidError(str(error), None)
+        return SaidError(str(error), None, token_usage(body))
     codes = [str(fields.get(name)) for name in ("code", "status", "status_code")]
     code = next((int(each) for each in codes if each.isdecimal() and 400 <= int(each) < 600), None)
     said: Any = fields.get("message") or fields.get("detail")
     message = said if isinstance(said, str) else json.dumps(fields, ensure_ascii=False)
     if raw := _entries(fields.get("metadata")).get("raw"):
         message += f": {raw}"  # a gateway's provider, in its own words
-    return SaidError(message, code)
+    return SaidError(message, code, token_usage(body))
 
 
 def _choice(body: dict[str, Any]) -> dict[str, Any]:
@@ -196,12 +204,14 @@ def ending(body: dict[str, Any], cap: int) -> Ending | None:
     reason = finish_reason(body)
     if reason in CUT_OFF:
         thought = reasoning_tokens(body)
-        most = f"max_answer_tokens = {cap:,}" if cap else "the most that was asked for"
+        length = token_usage(body).get("completion_tokens", 0)
+        most = f" where max_answer_tokens = {cap:,}" if cap else ""
         spent = f", {thought:,} of them used up by reasoning" if thought else ""
+        less = " (the server allowed no more)" if cap and 0 < length < cap // 2 else ""
         return Ending(
             CUT,
-            f"found an answer that was cut off after {most} tokens{spent} (finish_reason {reason!r}); expected a whole one; raise "
-            "plan.live.max_answer_tokens and run the command again",
+            f"found an answer that was cut off{f' after {length:,} tokens' if length else ''}{most}{spent}{less} (finish_reason {reason!r}); "
+            "expected a whole one; raise plan.live.max_answer_tokens, or the server's limit, and run the command again",
         )
     if reason in FILTERED:
         return Ending(
@@ -210,6 +220,12 @@ def ending(body: dict[str, Any], cap: int) -> Ending | None:
     if refusal := _entries(_choice(body).get("message")).get("refusal"):
         return Ending("refused", f"found a refusal: {str(refusal)[:200]!r}; expected an answer")
     return None
+
+
+def all_text(body: dict[str, Any]) -> str:
+    """Everything that a model wrote: what was counted where nobody says how much it was."""
+    message = _entries(_choice(body).get("message", _choice(body)))
+    return "".join(_joined(value) for name, value in message.items() if name != "role" and value)
 
 
 def reasoning_tokens(body: dict[str, Any]) -> int:

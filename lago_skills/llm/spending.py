@@ -44,8 +44,21 @@ def cost(config: LiveConfig, prompt: int, answer: int) -> Cost:
     return Cost(prompt, answer, usd / 1e6)
 
 
+PAID = "nano_usd"
+"""Beside the counts of an exchange: what it cost at the prices of its day, in billionths of a dollar."""
+
+
+def priced(config: LiveConfig, usage: dict[str, int]) -> dict[str, int]:
+    """Token counts with what they cost now, where there are prices: a later change of prices does not change what was paid."""
+    usd = cost_of(config, usage).usd
+    return {**usage, PAID: round(usd * 1e9)} if usd else usage
+
+
 def cost_of(config: LiveConfig, usage: dict[str, int]) -> Cost:
     """The price of an exchange by its token counts; what they leave out (hidden reasoning) is priced as the dearer kind."""
+    if PAID in usage:
+        counted = cost_of(config, {name: count for name, count in usage.items() if name != PAID})
+        return Cost(counted.prompt, counted.answer, usage[PAID] / 1e9)
     total = usage.get("total_tokens")
     prompt, answer = usage.get("prompt_tokens"), usage.get("completion_tokens")
     if total is not None and prompt is None and answer is not None:
@@ -65,13 +78,22 @@ def prompt_tokens(request: Request) -> int:
     return n_bytes + TEMPLATE_TOKENS
 
 
-def whole_usage(usage: dict[str, int], request: Request, answer: str) -> dict[str, int]:
-    """Token counts, the missing ones counted carefully: by bytes, of which a text has no fewer than tokens."""
+def whole_usage(usage: dict[str, int], request: Request, written: str, cut_at: int = 0) -> dict[str, int]:
+    """Token counts, the missing ones counted carefully: by bytes, of which a text has no fewer than tokens.
+
+    Args:
+        usage: what the server says.
+        request: what was asked.
+        written: everything that the model wrote, reasoning too.
+        cut_at: the cap at which the answer was cut off, if it was.
+    """
+    if not any(usage.values()):
+        usage = {}
     if "total_tokens" in usage or {"prompt_tokens", "completion_tokens"} <= usage.keys():
         total = usage.get("prompt_tokens", 0) + usage.get("completion_tokens", 0)
         return {**usage, "total_tokens": max(usage.get("total_tokens", 0), total)}
     prompt = usage.get("prompt_tokens", prompt_tokens(request))
-    words = usage.get("completion_tokens", len(answer.encode("utf-8", "replace")) + 1)
+    words = usage.get("completion_tokens", cut_at or len(written.encode("utf-8", "replace")) + 1)
     return {"prompt_tokens": prompt, "completion_tokens": words, "total_tokens": prompt + words, "estimated": 1}
 
 
@@ -154,7 +176,7 @@ class Budget:
         most = cost(self.config, prompt_tokens(request), cap)
         self._require(request.name, most)
         attempt = uuid.uuid4().hex[:16]
-        asked = {**asdict(request), "model": model, "cap": cap}
+        asked = {**asdict(request), "model": model, "cap": self.config.max_answer_tokens, "sent_cap": cap}
         self._write(
             {"event": "sent", "attempt": attempt, "prompt": most.prompt, "answer": most.answer, "request": asked}
         )
@@ -207,8 +229,7 @@ class Budget:
         """Say of all attempts without an outcome that they were not paid; returns what they counted for."""
         freed = self.reserved
         for attempt in list(self.open):
-            if self.open[attempt].reply is None:
-                self._settle(attempt, "not paid, says a person")
+            self._settle(attempt, "not paid, says a person")
         return Cost(
             freed.prompt - self.reserved.prompt, freed.answer - self.reserved.answer, freed.usd - self.reserved.usd
         )

@@ -77,6 +77,8 @@ class Plan:
     """Where several answers count (`plan.samples`, `plan.model = "best"`), each with its repair, oldest first; this plan is one of them."""
     study: str = "STUDY"
     """How commands name the study."""
+    superseded: bool = False
+    """Whether a later answer holds no playbook, so that this one is used."""
     words_changed: bool = False
     """Whether the skill sentences that the request lists are others by now: it keeps those it was asked with."""
 
@@ -175,6 +177,15 @@ class Planner:
         chosen = after if after.usable and not _worse(after, before) else before
         return Plan(task, request, (before, after), chosen if chosen.usable else None, repaired=True)
 
+    def _earlier(self, request: Request, task: Task, n_latest: int) -> Plan | None:
+        """An earlier answer that holds a playbook: a later one that holds none does not take its place."""
+        model = None if self.model == BEST else self.model
+        for first in reversed(self.transcripts.different(request, model)[:-n_latest]):
+            chain = self._chain(request, task, first)
+            if chain.chosen is not None:
+                return replace(chain, superseded=True)
+        return None
+
     def _first_answers(self, request: Request) -> list[Transcript]:
         """The answers that count, oldest first."""
         if self.model == BEST:
@@ -189,6 +200,8 @@ class Planner:
         """
         chains = [self._chain(request, task, first) for first in self._first_answers(request)]
         usable = [chain for chain in chains if chain.chosen is not None]
+        if chains and not usable and (earlier := self._earlier(request, task, len(chains))) is not None:
+            chains, usable = [earlier], [earlier]
         best = max(usable, key=_rank, default=chains[-1] if chains else Plan(task, request))
         for edit in self.transcripts.edits(request):
             parent = next(((c, v) for c in chains for v in c.versions if v.transcript.id == edit.parent), None)

@@ -111,11 +111,28 @@ def parse_names(text: str, tasks: list[tuple[Task, Motions]]) -> Names:
     Raises:
         PlanError: no JSON object, a motion without a sentence, or one that is no sentence.
     """
-    found = [each for each in read_objects(text).with_key("names") if not each.in_reasoning]
+    found = [each.value["names"] for each in read_objects(text).with_key("names") if not each.in_reasoning]
+    fault: PlanError | None = None
+    for entries in reversed(found):
+        try:
+            return _names_in(entries, tasks)
+        except PlanError as error:
+            fault = fault or error
+    raise fault or PlanError(
+        'found no names of motions in an answer; expected {"names": [{"task": ..., "motion": ..., "skill": ...}]}; record another answer'
+    )
+
+
+def _names_in(raw: Any, tasks: list[tuple[Task, Motions]]) -> Names:
+    """The sentence of every motion, of one object of an answer.
+
+    Raises:
+        PlanError: a motion without a sentence, or one that is no sentence.
+    """
     try:
-        entries = cast("list[dict[str, Any]]", found[-1].value["names"])
+        entries = cast("list[dict[str, Any]]", raw)
         sentences = {(str(entry["task"]), int(entry["motion"])): entry["skill"] for entry in entries}
-    except (ValueError, KeyError, TypeError, IndexError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise PlanError(
             f'found no names of motions in an answer ({type(error).__name__}: {error}); expected {{"names": [{{"task": ..., '
             '"motion": ..., "skill": ...}]}; record another answer'

@@ -17,7 +17,8 @@ from lago_skills.planner.findings import Finding
 from lago_skills.playbook import FORMS, MAX_STEPS
 
 MAX_ANSWER_CHARS = 400_000
-SHOWN_CHARS = 120
+SHOWN_CHARS, MOST_SHOWN = 120, 20
+"""Of a plan that was passed over, and how many of them."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def read_answer(
         return _nothing(_why_nothing(whole, readings, ending))
     taken = (valid or said)[-1]
     left = [each for each, _ in readings if each is not taken[0]]
-    passed_over = tuple(_passed_over(whole, each) for each in left)
+    passed_over = tuple(_passed_over(whole, each) for each in left[-MOST_SHOWN:])
     if taken[1].playbook is None and ending is not None:
         return Reading(None, (Finding("invalid", 0, ending.text), *taken[1].findings), passed_over)
     return Reading(taken[1].playbook, taken[1].findings, passed_over)
@@ -67,7 +68,7 @@ def _nothing(why: str) -> Reading:
 
 
 def _passed_over(whole: JsonText, plan: JsonObject) -> str:
-    words = " ".join(whole.text[plan.start : plan.end].split())[:SHOWN_CHARS]
+    words = " ".join(whole.text[plan.start : min(plan.end, plan.start + 4 * SHOWN_CHARS)].split())[:SHOWN_CHARS]
     return f"{whole.where(plan.start)}{', in its reasoning' if plan.in_reasoning else ''}: {words}"
 
 

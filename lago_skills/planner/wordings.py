@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -93,46 +94,59 @@ def read_wordings(transcripts: TranscriptFile, tasks: tuple[Task, ...]) -> Wordi
     for transcript in transcripts.all():
         if not transcript.name.startswith(WORDINGS):
             continue
-        answer = _parse(transcript.response)
+        answer = _parse(transcript.response, ids)
         if answer is None:
             continue
         contrasts |= {transcript.name.removeprefix(WORDINGS)} & set(CONTRAST_ROUNDS)
         for task, rewordings in answer.texts.items():
-            if task in ids:
-                of_task = texts.setdefault(task, [])
-                of_task += [text for text in dict.fromkeys(rewordings) if text not in of_task]
+            of_task = texts.setdefault(task, [])
+            of_task += [text for text in dict.fromkeys(rewordings) if text not in of_task]
         terms.update(dict.fromkeys(answer.terms))
     return Wordings(texts, tuple(terms), frozenset(contrasts))
 
 
 def _clean(raw: Any) -> list[str]:
-    texts = [" ".join(text.split()) for text in cast("list[Any]", raw) if isinstance(text, str)]
+    texts = [" ".join(text.split()) for text in _list(raw) if isinstance(text, str)]
     return [text for text in texts if 0 < len(text) <= MAX_CHARS and text.isprintable()]
 
 
-def _parse(text: str) -> Wordings | None:
-    """What an answer says, its last object of either form; None where it holds none."""
+def _parse(text: str, tasks: Container[str]) -> Wordings | None:
+    """What an answer says of these tasks, its last object of either form that says something; None where it holds none."""
     whole = read_objects(text)
     found = [each for key in ("wordings", "terms") for each in whole.with_key(key) if not each.in_reasoning]
     for each in sorted(found, key=lambda each: -each.start):
-        try:
-            texts: dict[str, list[str]] = {}
-            for entry in each.value.get("wordings", ()):  # a task may have several entries
-                texts.setdefault(str(entry["task"]), []).extend(_clean(entry["texts"]))
-            terms = tuple(tuple(_clean(entry)) for entry in each.value.get("terms", ()))
-        except (KeyError, TypeError, AttributeError):
-            continue
-        if texts or terms:
-            return Wordings(texts, tuple(entry for entry in terms if len(entry) > 1))
+        texts: dict[str, list[str]] = {}
+        for entry in _entries(each.value.get("wordings")):  # a task may have several entries
+            if str(entry.get("task")) in tasks:
+                texts.setdefault(str(entry["task"]), []).extend(_clean(entry.get("texts")))
+        sets = [_clean(entry) for entry in _list(each.value.get("terms"))]
+        terms = tuple(tuple(entry) for entry in sets if len(entry) > 1)
+        if any(texts.values()) or terms:
+            return Wordings(texts, terms)
     return None
 
 
+def _list(raw: Any) -> list[Any]:
+    return cast("list[Any]", raw) if isinstance(raw, list) else []
+
+
+def _entries(raw: Any) -> list[dict[str, Any]]:
+    return [cast("dict[str, Any]", each) for each in _list(raw) if isinstance(each, dict)]
+
+
+class _Any(Container[str]):
+    def __contains__(self, _: object) -> bool:
+        return True
+
+
 def unreadable_wordings(transcripts: TranscriptFile) -> list[str]:
-    """Names of requests whose answers, the latest and all earlier ones, hold no wordings."""
+    """Names of requests whose answers, the latest and all earlier ones, hold no wordings of any task."""
     readable: dict[str, bool] = {}
     for transcript in transcripts.all():
         if transcript.name.startswith(WORDINGS):
-            readable[transcript.name] = readable.get(transcript.name, False) or _parse(transcript.response) is not None
+            readable[transcript.name] = (
+                readable.get(transcript.name, False) or _parse(transcript.response, _Any()) is not None
+            )
     return [name for name, read in readable.items() if not read]
 
 
