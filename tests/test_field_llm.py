@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from flows.local_server.server import unusable_proxies
 from lago_skills.commands.cli import main
 from lago_skills.errors import EndpointError
 from lago_skills.llm import asker, live
@@ -407,6 +408,13 @@ def test_batch_files_as_they_come_back(field: Field, name: str, n_answers: int, 
     assert f"{n_answers} answers recorded; {n_open} requests are open" in err
     assert said in err
     assert code == (2 if said else 0)
+
+
+def test_proxies_of_a_kind_that_prefect_does_not_speak_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:1080")
+    monkeypatch.setenv("https_proxy", "socks://127.0.0.1:1080/")
+    monkeypatch.setenv("HTTP_PROXY", "http://proxy:3128")
+    assert unusable_proxies() == ["ALL_PROXY", "https_proxy"]
 
 
 def test_the_committed_plans_replay_behind_any_proxy(

@@ -27,6 +27,7 @@ from lago_skills.errors import ServerError
 
 START_TIMEOUT_S = 180.0
 LOCAL = ("127.0.0.1", "localhost", "::1")
+PROXIES = ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY")
 QUIET = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -40,6 +41,14 @@ def _opener(url: str) -> urllib.request.OpenerDirector:
     """Never through a proxy to this machine itself."""
     local = urllib.parse.urlsplit(url).hostname in LOCAL
     return urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if local else []))
+
+
+def unusable_proxies() -> list[str]:
+    """Variables that name a proxy of a kind that Prefect's HTTP client does not speak, such as SOCKS."""
+    names = [name for each in PROXIES for name in (each, each.lower())]
+    return [
+        name for name in names if urllib.parse.urlsplit(os.environ.get(name) or "http:").scheme not in ("http", "https")
+    ]
 
 
 def healthy(api_url: str, timeout_s: float = 2.0) -> bool:
@@ -75,6 +84,8 @@ def prefect_server(root: Path) -> Generator[str]:
     os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
     for name in ("NO_PROXY", "no_proxy"):  # Prefect's client must not look for this machine behind a proxy either
         os.environ[name] = ",".join(dict.fromkeys([*filter(None, os.environ.get(name, "").split(",")), *LOCAL]))
+    for name in unusable_proxies():  # its client would fail on them even where it needs no proxy
+        del os.environ[name]
     configured = os.environ.get("PREFECT_API_URL")
     if configured:
         if not healthy(configured, timeout_s=10):
