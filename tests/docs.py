@@ -44,6 +44,7 @@ def parts_by_name() -> dict[str, str]:
         "latent": doc_tables.latent(),
         "learners": doc_tables.learners(),
         "skills": doc_tables.skills(),
+        "sequences": doc_tables.sequence_rows(),
         "ablations": doc_tables.ablation_table(),
         "opposites": doc_tables.opposite_pairs(),
     }
