@@ -229,9 +229,27 @@ EARLY_STEPS = 20_000
 """Where learners of sequences are shown on the way."""
 
 
-def skills(study: str = "words") -> str:
+def kitchen_skills() -> str:
+    """Things done without one skill, in Markdown, by the worst of its sequences."""
+    rows = [row for row in on_record(skill_changes.SCHEMA) if row["study"] == "kitchen"]
+    lines = ["| disabled skill | things done on its worst sequence | as it is | sequence |", "|---|---|---|---|"]
+    for skill in dict.fromkeys(row["skill"] for row in rows):
+        pairs = _changed([row for row in rows if row["skill"] == skill], "disabled")
+        before, after = max(pairs, key=lambda pair: pair[0]["subtasks"] - pair[1]["subtasks"])
+        numbers = f"{after['subtasks']:.1f} | {before['subtasks']:.1f}"
+        lines.append(f"| {_shortened(skill)} | {numbers} | {before['task'].replace('.', ', ')} |")
+    return "\n".join(lines)
+
+
+def _shortened(skill: str) -> str:
+    """How a sentence begins and goes on, and how it ends."""
+    words, _, ending = skill.rpartition(", until ")
+    return f"{' '.join(words.split()[:16])} ..., until {ending}"
+
+
+def skills() -> str:
     """What each skill's changes do, in Markdown."""
-    rows = [row for row in on_record(skill_changes.SCHEMA) if row["study"] == study]
+    rows = [row for row in on_record(skill_changes.SCHEMA) if row["study"] == "words"]
     lines = [
         "| skill | tasks | disabled costs at most | neighbour in its place costs | opposite: cosine of the motion | slowly: speed |",
         "|---|---|---|---|---|---|",

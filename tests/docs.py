@@ -45,6 +45,7 @@ def parts_by_name() -> dict[str, str]:
         "learners": doc_tables.learners(),
         "skills": doc_tables.skills(),
         "sequences": doc_tables.sequence_rows(),
+        "kitchen-skills": doc_tables.kitchen_skills(),
         "ablations": doc_tables.ablation_table(),
         "opposites": doc_tables.opposite_pairs(),
     }
