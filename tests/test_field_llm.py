@@ -28,12 +28,14 @@ from lago_skills.llm.transcripts import Request, TranscriptFile
 from tests.conftest import ROOT
 
 FIELD = Path(__file__).parent / "field" / "llm"
+MODULES = ("endpoint", "replies", "serving", "studies")
 KEY = "sk-not-a-real-key-0123456789"
 STEPS = ["push the cart under the pole", "let the cart roll"]
 
 
 @pytest.fixture(autouse=True)
-def _here(monkeypatch: pytest.MonkeyPatch) -> None:
+def _here(monkeypatch: pytest.MonkeyPatch) -> Generator[None]:
+    others = {name: sys.modules.pop(name) for name in MODULES if name in sys.modules}
     monkeypatch.syspath_prepend(str(FIELD))
     monkeypatch.setattr(live, "FIRST_WAIT_S", 0.01)
     monkeypatch.setattr(asker, "ask", ask_here)
@@ -41,6 +43,10 @@ def _here(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
+    yield
+    for name in MODULES:  # files of other fields have the same names
+        sys.modules.pop(name, None)
+    sys.modules.update(others)
 
 
 def ask_here(
@@ -177,7 +183,7 @@ def test_slips_are_read_or_named_and_nothing_is_called_cut_off(field: Field) -> 
     code, _, err = field.lago("plan", study, "--live")
     assert code == 2
     assert field.rows(study) == {"t0": 2, "t1": 2, "t2": 2, "t4": 2}
-    assert "found a slip in the JSON at line 1, column" in err
+    assert 'found no complete JSON object with "steps", for a slip at line 1, column' in err
     assert "found True; expected true" in err
     assert "cut off" not in err
     assert len(endpoint.asked) == 5 + 1

@@ -115,6 +115,11 @@ def read_objects(text: str) -> JsonText:
     return JsonText(text, tuple(objects), tuple(flaws))
 
 
+def spoken_length(text: str) -> int:
+    """Characters of a text that are not reasoning."""
+    return len(text) - sum(high - low for low, high in _reasoning(text))
+
+
 def _inside(spans: list[tuple[int, int]], place: int) -> bool:
     """Whether a place is in one of these stretches, which are in order and apart."""
     number = bisect_right(spans, place, key=lambda span: span[0]) - 1

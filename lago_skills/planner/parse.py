@@ -11,12 +11,13 @@ from typing import Any, cast
 
 from lago_skills.core import PlanForm, Playbook, Step, Vocabulary
 from lago_skills.errors import PlanError
-from lago_skills.llm.json_objects import JsonObject, JsonText, read_objects
+from lago_skills.llm.json_objects import JsonObject, JsonText, read_objects, spoken_length
 from lago_skills.llm.reply import Ending
 from lago_skills.planner.findings import Finding
 from lago_skills.playbook import FORMS, MAX_STEPS
 
-MAX_ANSWER_CHARS = 400_000
+MAX_ANSWER_CHARS, MAX_CHARS = 100_000, 2_000_000
+"""Without the reasoning before it, and with it."""
 SHOWN_CHARS, MOST_SHOWN = 120, 20
 """Of a plan that was passed over, and how many of them."""
 
@@ -46,7 +47,7 @@ def read_answer(
     Prose or a code fence around the JSON object is ignored; conditions on the last step are dropped (the last
     step is the fallback by definition). `ending` is how the answer ended, where that was not by itself.
     """
-    if len(text) > MAX_ANSWER_CHARS:
+    if len(text) > MAX_CHARS or spoken_length(text) > MAX_ANSWER_CHARS:
         return _nothing(f"found an answer of {len(text)} characters; expected at most {MAX_ANSWER_CHARS}")
     whole = read_objects(text)
     plans = whole.with_key("steps")
@@ -87,7 +88,7 @@ def _why_nothing(whole: JsonText, readings: list[tuple[JsonObject, Reading]], en
     flaw = begun[-1]
     if flaw.cut_off:
         return f'found no complete JSON object with "steps": the text is cut off ({flaw.text}, {whole.where(flaw.place)}); {expected}'
-    return f"found a slip in the JSON at {whole.where(flaw.place)}: {flaw.text}; correct it there"
+    return f'found no complete JSON object with "steps", for a slip at {whole.where(flaw.place)}: {flaw.text}; correct it there'
 
 
 def _read(
