@@ -13,7 +13,7 @@ from lago_skills.experiments import curves
 from lago_skills.experiments.cells import Row, Schema
 from lago_skills.experiments.intervals import bootstrap_mean
 from lago_skills.experiments.result_file import ResultFile
-from lago_skills.experiments.tables import ablations, opposites, sequences, skill_changes, training_runs, zero_shot
+from lago_skills.experiments.tables import ablations, opposites, skill_changes, training_runs, zero_shot
 from lago_skills.experiments.tables import latent as latent_table
 from lago_skills.experiments.tables.specs import SPECS
 from lago_skills.stages.workspace import open_workspace
@@ -206,47 +206,6 @@ def learners() -> str:
     return "\n".join(lines)
 
 
-def sequence_rows() -> str:
-    """Things done in sequences nobody demonstrated, in Markdown: without training, then at the ends of training runs."""
-    entries = sequences.summary(on_record(sequences.SCHEMA))
-    last = {(entry["method"], entry["level"]): entry["steps"] for entry in entries}
-    lines = [
-        "| tasks | method | steps | things done (95 %) | of | all done | tasks | seeds |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for entry in entries:
-        if entry["steps"] not in (0, EARLY_STEPS, last[entry["method"], entry["level"]]):
-            continue
-        interval = f" ({entry['low']:.2f} to {entry['high']:.2f})" if entry["low"] is not None else ""
-        lines.append(
-            f"| {entry['level']} | {entry['method']} | {entry['steps'] or ''} | {entry['subtasks']:.2f}{interval} | {entry['asked']} | "
-            f"{entry['success']:.2f} | {entry['tasks']} | {entry['seeds']} |"
-        )
-    return "\n".join(lines)
-
-
-EARLY_STEPS = 20_000
-"""Where learners of sequences are shown on the way."""
-
-
-def kitchen_skills() -> str:
-    """Things done without one skill, in Markdown, by the worst of its sequences."""
-    rows = [row for row in on_record(skill_changes.SCHEMA) if row["study"] == "kitchen"]
-    lines = ["| disabled skill | things done on its worst sequence | as it is | sequence |", "|---|---|---|---|"]
-    for skill in dict.fromkeys(row["skill"] for row in rows):
-        pairs = _changed([row for row in rows if row["skill"] == skill], "disabled")
-        before, after = max(pairs, key=lambda pair: pair[0]["subtasks"] - pair[1]["subtasks"])
-        numbers = f"{after['subtasks']:.1f} | {before['subtasks']:.1f}"
-        lines.append(f"| {_shortened(skill)} | {numbers} | {before['task'].replace('.', ', ')} |")
-    return "\n".join(lines)
-
-
-def _shortened(skill: str) -> str:
-    """How a sentence begins and goes on, and how it ends."""
-    words, _, ending = skill.rpartition(", until ")
-    return f"{' '.join(words.split()[:16])} ..., until {ending}"
-
-
 def skills() -> str:
     """What each skill's changes do, in Markdown."""
     rows = [row for row in on_record(skill_changes.SCHEMA) if row["study"] == "words"]
@@ -257,11 +216,11 @@ def skills() -> str:
     for skill in dict.fromkeys(row["skill"] for row in rows):
         own = [row for row in rows if row["skill"] == skill]
         costs = [
-            max(before["subtasks"] - after["subtasks"] for before, after in _changed(own, change))
+            max(before["subtasks"] - after["subtasks"] for before, after in changed(own, change))
             for change in ("disabled", "neighbour")
         ]
-        turned = mean(after["direction"] for _, after in _changed(own, "opposite"))
-        slower = mean(after["speed"] / before["speed"] for before, after in _changed(own, "slowly"))
+        turned = mean(after["direction"] for _, after in changed(own, "opposite"))
+        slower = mean(after["speed"] / before["speed"] for before, after in changed(own, "slowly"))
         words, _, ending = skill.rpartition(", until ")
         numbers = " | ".join(f"{each:.2f}" for each in (*costs, turned, slower))
         n_tasks = len({row["task"] for row in own})
@@ -269,7 +228,7 @@ def skills() -> str:
     return "\n".join(lines)
 
 
-def _changed(rows: list[Row], change: str) -> list[tuple[Row, Row]]:
+def changed(rows: list[Row], change: str) -> list[tuple[Row, Row]]:
     """Rows of one skill as it is, each with the one in which it is changed."""
     as_is = {(row["task"], row["seed"]): row for row in rows if row["change"] == "as it is"}
     return [(as_is[row["task"], row["seed"]], row) for row in rows if row["change"] == change]

@@ -8,10 +8,9 @@ Commands run in this process and the asker too, so that a case takes a moment; t
 
 from __future__ import annotations
 
-import importlib
 import json
 import sys
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +18,9 @@ import pytest
 
 from flows.local_server.server import unusable_proxies
 from lago_skills.commands.cli import main
-from lago_skills.errors import EndpointError
 from lago_skills.llm import asker, live
-from lago_skills.llm.config import LiveConfig
-from lago_skills.llm.live import Event
-from lago_skills.llm.spending import Budget
-from lago_skills.llm.transcripts import Request, TranscriptFile
+from tests.asking import FIELD, KEY, MODULES, STEPS, Field, ask_here, imported, no_stages
 from tests.conftest import ROOT
-
-FIELD = Path(__file__).parent / "field" / "llm"
-MODULES = ("endpoint", "replies", "serving", "studies")
-KEY = "sk-not-a-real-key-0123456789"
-STEPS = ["push the cart under the pole", "let the cart roll"]
 
 
 @pytest.fixture(autouse=True)
@@ -47,85 +37,6 @@ def _here(monkeypatch: pytest.MonkeyPatch) -> Generator[None]:
     for name in MODULES:  # files of other fields have the same names
         sys.modules.pop(name, None)
     sys.modules.update(others)
-
-
-def ask_here(
-    requests: list[Request],
-    config: LiveConfig,
-    transcripts: Path,
-    report: Callable[[Event], None],
-    wanted: Mapping[str, int] | None = None,
-) -> None:
-    """The asker's work without its process."""
-    crashed: list[str] = []
-
-    def events(event: Event) -> None:
-        if event.kind == "crashed":
-            crashed.append(event.text)
-        elif event.kind != "done":
-            report(event)
-
-    asker.answer_job(json.loads(json.dumps(asker.job_of(requests, config, transcripts, wanted))), events, lambda: False)
-    if crashed:
-        raise EndpointError(crashed[0])
-
-
-class Field:
-    """One folder with the studies of a case, and commands in it."""
-
-    def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        self.folder, self._capsys = folder, capsys
-        self.endpoints: list[Any] = []
-
-    def case(self, module: str, name: str) -> tuple[str, Any]:
-        """The study file of a case, and the endpoint that it asks."""
-        case = next(each for each in imported(module).CASES if each.name == name)
-        endpoint = self.endpoint(case.behave)
-        live_settings = {"max_wait_s": 1.0, "max_tries": 3, **case.live}
-        study = imported("studies").write_study(
-            self.folder, case.name, endpoint.url + case.path, case.n_tasks, **live_settings
-        )
-        return str(study), endpoint
-
-    def study(self, name: str, url: str, n_tasks: int = 1, **settings: Any) -> str:
-        """The study file of a case that brings its own endpoint."""
-        return str(imported("studies").write_study(self.folder, name, url, n_tasks, **settings))
-
-    def endpoint(self, behave: Callable[..., Any], port: int = 0, only: int | None = None) -> Any:
-        """A server."""
-        endpoint = imported("endpoint").Endpoint(behave, port, only)
-        self.endpoints.append(endpoint)
-        return endpoint
-
-    def lago(self, *arguments: str) -> tuple[int, str, str]:
-        """Exit code, standard output and standard error of a command."""
-        code = main(["--root", str(self.folder), *arguments], _no_stages)
-        printed = self._capsys.readouterr()
-        assert "Traceback" not in printed.err
-        return code, printed.out, printed.err
-
-    def rows(self, study: str) -> dict[str, int]:
-        """Number of steps of each playbook, by task."""
-        _, out, _ = self.lago("plan", study, "--json")
-        return {row["task"]: row["n_steps"] for row in json.loads(out)["rows"]}
-
-    def budget(self, name: str) -> Budget:
-        """What is spent and open of a study of that name."""
-        return Budget.of(LiveConfig(model="m"), self.transcripts(name))
-
-    def transcripts(self, name: str) -> TranscriptFile:
-        """What is recorded of a study of that name."""
-        return TranscriptFile(self.folder / f"data/transcripts/{name}.jsonl")
-
-
-def _no_stages(space: Any, stages: list[str]) -> None:
-    """Recorded answers are judged without the stage that follows."""
-
-
-def imported(module: str) -> Any:
-    """A module of the field's folder."""
-    sys.modules.pop(module, None)
-    return importlib.import_module(module)
 
 
 @pytest.fixture
@@ -427,6 +338,6 @@ def test_the_committed_plans_replay_behind_any_proxy(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:1080")
-    assert main(["--root", str(ROOT), "plan", "metaworld", "--json"], _no_stages) == 0
+    assert main(["--root", str(ROOT), "plan", "metaworld", "--json"], no_stages) == 0
     results = json.loads(capsys.readouterr().out)
     assert results["summary"]["playbooks"] == 50

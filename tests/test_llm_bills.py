@@ -16,9 +16,9 @@ from lago_skills.llm.connection import open_connection
 from lago_skills.llm.live import Event, LiveClient
 from lago_skills.llm.spending import Budget
 from lago_skills.llm.transcripts import Request, TranscriptFile
+from tests.asking import ask_here
 from tests.conftest import Lago
 from tests.endpoint import PLAYBOOK, USAGE, Endpoint, Reply, study_toml
-from tests.test_field_llm import ask_here
 
 KEY = "sk-secret-0123456789"
 GOOD = json.dumps(PLAYBOOK)

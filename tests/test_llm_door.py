@@ -18,10 +18,10 @@ from lago_skills.llm.spending import Budget
 from lago_skills.llm.transcripts import Request, TranscriptFile
 from lago_skills.stages import plan
 from lago_skills.stages.workspace import open_workspace
+from tests.asking import ask_here
 from tests.conftest import Lago
 from tests.endpoint import PLAYBOOK, Endpoint, Reply, study_toml
 from tests.llm_kills import Killed
-from tests.test_field_llm import ask_here
 
 pytestmark = pytest.mark.timeout(300)
 KEY = "sk-secret-0123456789"

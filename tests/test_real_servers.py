@@ -21,9 +21,9 @@ from typing import Any
 import pytest
 
 from lago_skills.llm import asker, live
+from tests.asking import ask_here
 from tests.conftest import ROOT, Lago
 from tests.endpoint import PLAYBOOK, Endpoint, Reply, study_toml
-from tests.test_field_llm import ask_here
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 LITELLM = Path(os.environ.get("LAGO_LITELLM", ROOT / ".servers/litellm/bin/litellm"))

@@ -110,14 +110,14 @@ def _clean(raw: Any) -> list[str]:
     return [text for text in texts if 0 < len(text) <= MAX_CHARS and text.isprintable()]
 
 
-def _parse(text: str, tasks: Container[str]) -> Wordings | None:
-    """What an answer says of these tasks, its last object of either form that says something; None where it holds none."""
+def _parse(text: str, tasks: Container[str] | None = None) -> Wordings | None:
+    """What an answer says of these tasks (of any, without them), its last object of either form that says something; None where it holds none."""
     whole = read_objects(text)
     found = [each for key in ("wordings", "terms") for each in whole.with_key(key) if not each.in_reasoning]
     for each in sorted(found, key=lambda each: -each.start):
         texts: dict[str, list[str]] = {}
         for entry in _entries(each.value.get("wordings")):  # a task may have several entries
-            if str(entry.get("task")) in tasks:
+            if tasks is None or str(entry.get("task")) in tasks:
                 texts.setdefault(str(entry["task"]), []).extend(_clean(entry.get("texts")))
         sets = [_clean(entry) for entry in _list(each.value.get("terms"))]
         terms = tuple(tuple(entry) for entry in sets if len(entry) > 1)
@@ -134,19 +134,12 @@ def _entries(raw: Any) -> list[dict[str, Any]]:
     return [cast("dict[str, Any]", each) for each in _list(raw) if isinstance(each, dict)]
 
 
-class _Any(Container[str]):
-    def __contains__(self, _: object) -> bool:
-        return True
-
-
 def unreadable_wordings(transcripts: TranscriptFile) -> list[str]:
     """Names of requests whose answers, the latest and all earlier ones, hold no wordings of any task."""
     readable: dict[str, bool] = {}
     for transcript in transcripts.all():
         if transcript.name.startswith(WORDINGS):
-            readable[transcript.name] = (
-                readable.get(transcript.name, False) or _parse(transcript.response, _Any()) is not None
-            )
+            readable[transcript.name] = readable.get(transcript.name, False) or _parse(transcript.response) is not None
     return [name for name, read in readable.items() if not read]
 
 
