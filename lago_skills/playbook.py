@@ -16,6 +16,8 @@ from lago_skills.core import Condition, PlanForm, Playbook, Step, Target, Vocabu
 from lago_skills.errors import PlanError
 
 MAX_STEPS, MAX_CONDITIONS, MAX_ABOUT = 12, 24, 2
+MAX_PLANS = 16
+"""Of one task, in one answer."""
 MAX_SENTENCE_CHARS = 500
 MAX_THRESHOLD = 1e6
 SAME_WORDS = 1e-5
@@ -50,7 +52,7 @@ class Numbers:
         """`{skill, target: {anchor, offset}, when: [{feature, op, value}]}`; no target where there are no anchors."""
         step: dict[str, Any] = {
             "skill": {"type": "string"},
-            "target": _object(
+            "target": strict_object(
                 {
                     "anchor": {"type": "string", "enum": list(vocabulary.anchors)},
                     "offset": {"type": "array", "items": {"type": "number"}},
@@ -58,7 +60,7 @@ class Numbers:
             ),
             "when": {
                 "type": "array",
-                "items": _object(
+                "items": strict_object(
                     {
                         "feature": {"type": "string"},
                         "op": {"type": "string", "enum": ["<", ">"]},
@@ -69,7 +71,7 @@ class Numbers:
         }
         if not vocabulary.anchors:
             del step["target"]
-        return _object({"steps": {"type": "array", "items": _object(step)}})
+        return strict_object({"steps": {"type": "array", "items": strict_object(step)}})
 
     def read(self, raw: Any, vocabulary: Vocabulary) -> Step:
         """A step in numbers.
@@ -104,7 +106,7 @@ class Words:
         if vocabulary.subjects:
             step["about"] = {"type": "array", "items": {"type": "string", "enum": list(vocabulary.subjects)}}
             step["until"] = {"type": "string", "enum": [relation.name for relation in vocabulary.relations]}
-        return _object({"steps": {"type": "array", "items": _object(step)}})
+        return strict_object({"steps": {"type": "array", "items": strict_object(step)}})
 
     def read(self, raw: Any, vocabulary: Vocabulary) -> Step:
         """A step in words.
@@ -171,6 +173,11 @@ def write_playbook(book: Playbook) -> dict[str, Any]:
     return raw if book.form == "numbers" else {**raw, "form": book.form}
 
 
+def plan_name(task: str, number: int) -> str:
+    """What a plan of a task's portfolio is called, beside the task's own plan, which has the task's name."""
+    return f"{task}/{number}"
+
+
 def clean_sentence(raw: Any) -> str | None:
     """A skill sentence on one line; None for what is none."""
     if not isinstance(raw, str) or len(raw) > MAX_SENTENCE_CHARS:
@@ -179,7 +186,8 @@ def clean_sentence(raw: Any) -> str | None:
     return sentence if sentence and sentence.isprintable() else None
 
 
-def _object(properties: dict[str, Any]) -> dict[str, Any]:
+def strict_object(properties: dict[str, Any]) -> dict[str, Any]:
+    """JSON schema of an object with these fields, all of them and no others."""
     return {
         "type": "object",
         "additionalProperties": False,

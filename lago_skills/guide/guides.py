@@ -118,7 +118,7 @@ class LibraryGuide:
         self.corrections: dict[str, Ordered] = {}
         """Of plans in words: how they were brought into the order that demonstrations show."""
         self.step_latents = dict(step_latents)  # per task: (n_steps, Z)
-        self.words = {name: self._in_words(book) for name, book in playbooks.items() if book.form == "words"}
+        self.words = {name: self._in_words(name, book) for name, book in playbooks.items() if book.form == "words"}
         if self.words and self.config.query != "playbook":
             raise StudyError(
                 f'found guide.query = {self.config.query!r} and plans in words; expected "playbook", since a learned query does not know when a step is over; '
@@ -137,35 +137,40 @@ class LibraryGuide:
 
     @property
     def books(self) -> dict[str, Playbook]:
-        """Every plan of the guide, by task."""
+        """Every plan of the guide: that of a task by its id, those of its portfolio by `TASK/NUMBER`."""
         return {name: plan.playbook for name, plan in (*self.playbooks.items(), *self.words.items())}
 
-    def _in_words(self, book: Playbook) -> WordsPlan:
+    def plans(self, task: str) -> tuple[str, ...]:
+        """The plans of a task, its own first and then those of its portfolio: each may be followed as if it were the task."""
+        own = [name for name, book in self.books.items() if book.task_id == task]
+        return tuple(sorted(own, key=lambda name: (name != task, len(name), name)))
+
+    def _in_words(self, name: str, book: Playbook) -> WordsPlan:
         if self.ends is None:
             raise StudyError(
                 f"found a plan in words for task {book.task_id!r} and nothing that says what its words mean; expected learned ends in the bundle; "
                 "segment and build again"
             )
         if self.config.correct_plans:
-            book = self._corrected(book, self.ends)
+            book = self._corrected(name, book, self.ends)
         return WordsPlan(book, anchored(self.grounding), self.ends)
 
-    def _corrected(self, book: Playbook, ends: Ends) -> Playbook:
+    def _corrected(self, plan: str, book: Playbook, ends: Ends) -> Playbook:
         """The plan in the order that demonstrations show, and its latents to match."""
         known = {self.label(skill.id): skill.id for skill in self.library.list()}
         names = [name for name in ends.skills if name in known]
         if not names:
             return book
         skills = self.library.latents(np.array([known[name] for name in names]))
-        latents = self.step_latents[book.task_id]
+        latents = self.step_latents[plan]
         alike = latents @ skills.T + self._unsupported(book, ends)[:, [ends.skills.index(name) for name in names]]
         nearest = [names[int(row)] for row in np.argmax(alike, axis=1)]
         ordered = in_order(book, nearest, ends.order, named_things=self.grounding.vocabulary.named_things)
         if ordered.changes:
-            self.corrections[book.task_id] = ordered
+            self.corrections[plan] = ordered
             own = {step.sentence: row for step, row in zip(book.steps, latents, strict=True)}
             own |= {name: row for name, row in zip(names, skills, strict=True) if name not in own}
-            self.step_latents[book.task_id] = np.stack([own[step.sentence] for step in ordered.playbook.steps])
+            self.step_latents[plan] = np.stack([own[step.sentence] for step in ordered.playbook.steps])
         return ordered.playbook
 
     def _unsupported(self, book: Playbook, ends: Ends) -> NDArray[np.float32]:

@@ -9,7 +9,7 @@ that a repair changes no other request.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -20,7 +20,8 @@ from lago_skills.llm.transcripts import HUMAN, Request, Transcript, TranscriptFi
 from lago_skills.planner.findings import Finding, LintFile
 from lago_skills.planner.lint import lint_logic, lint_words_form
 from lago_skills.planner.parse import read_answer
-from lago_skills.planner.requests import playbook_request, repair_request, same_but_words
+from lago_skills.planner.portfolio import Portfolio, read_portfolio
+from lago_skills.planner.requests import playbook_request, portfolio_request, repair_request, same_but_words
 from lago_skills.planner.scenes import Scene
 from lago_skills.playbook import FORMS, MAX_STEPS
 from lago_skills.worlds.grounding import Grounding
@@ -75,6 +76,8 @@ class Plan:
     """Whether the repair round was taken."""
     samples: tuple[Plan, ...] = ()
     """Where several answers count (`plan.samples`, `plan.model = "best"`), each with its repair, oldest first; this plan is one of them."""
+    portfolio: Portfolio | None = None
+    """Plans that differ in how the task is done, where the study asks for them (`plan.portfolio`)."""
     study: str = "STUDY"
     """How commands name the study."""
     superseded: bool = False
@@ -140,6 +143,8 @@ class Planner:
     """Sentences that data without playbooks has taught; None while its motions have no names, and nothing can be asked."""
     samples: int = 1
     """How many different answers of a task (of each model, where `model` is `best`) are asked for and compared."""
+    portfolio: int = 0
+    """How many plans that differ in how the task is done a further request asks for, of each task that is not demonstrated; 0 is none."""
 
     # One task -------------------------------------------------------------------------------------------------------
 
@@ -271,7 +276,19 @@ class Planner:
             for each in plan.samples or (plan,):
                 if each.open_repair is not None and (repairs or each.chosen is None):
                     requests.append(each.open_repair)
+            if plan.portfolio is not None and self._lacks_portfolio(plan.portfolio, asked, cap):
+                requests.append(plan.portfolio.request)
         return requests
+
+    def _lacks_portfolio(self, portfolio: Portfolio, asked: str | None, cap: int | None) -> bool:
+        """Whether several plans are to be asked for: nobody has answered, or without a plan."""
+        if portfolio.transcript is None:
+            return True
+        if portfolio.playbooks:
+            return False
+        if portfolio.cut_at is not None and (cap is None or cap > portfolio.cut_at):
+            return True
+        return asked is not None and not self.transcripts.answers(portfolio.request, asked)
 
     def _lacking(self, plan: Plan, asked: str | None, cap: int | None) -> int:
         """How many answers are to be asked for."""
@@ -302,7 +319,36 @@ class Planner:
                     return
                 known.update(dict.fromkeys(step.skill for step in words.steps) if words else {})
         for task in unseen:
-            yield task, self._plan(task, known, brief=self.brief)
+            one = self._plan(task, known, brief=self.brief)
+            yield task, replace(one, portfolio=self._portfolio(task, known)) if self.portfolio else one
+
+    def _portfolio(self, task: Task, known: dict[str, None]) -> Portfolio:
+        """A task's plans that differ in how it is done; of several answers the latest that holds one."""
+
+        def request(words: list[str]) -> Request:
+            return portfolio_request(
+                task, self.grounding, self.scenes, words, self.portfolio, brief=self.brief, form=self.form
+            )
+
+        def rollouts(plan: str) -> tuple[tuple[Finding, ...], float | None]:
+            tried = self.lint.get(plan)
+            return (tried.findings, tried.score) if tried else ((), None)
+
+        asked = self._as_asked(request(list(known)), request)
+        model = None if self.model == BEST else self.model
+        answers = self.transcripts.different(asked, model)
+        read = [
+            read_portfolio(asked, each, task, self.grounding.vocabulary, self.form, rollouts) for each in answers[::-1]
+        ]
+        return next((each for each in read if each.playbooks), read[0] if read else Portfolio(asked))
+
+    def _as_asked(self, now: Request, request: Callable[[list[str]], Request]) -> Request:
+        """The request as it was asked, where an answer to one that differs only in the sentences it lists is recorded."""
+        if not self.transcripts.answers(now):
+            earlier = [t for t in self.transcripts.named(now.name) if same_but_words(t, request)]
+            if earlier:
+                return Request(now.name, str(earlier[-1].request["messages"][0]["content"]), now.schema)
+        return now
 
     def _plan(self, task: Task, known: dict[str, None], *, brief: bool = False) -> Plan:
         """A task's plan; an answer to a request that differs only in the sentences it lists is used as it is."""
@@ -311,12 +357,8 @@ class Planner:
             return playbook_request(task, self.grounding, self.scenes, words, brief=brief, form=self.form)
 
         now = request(list(known))
-        if not self.transcripts.answers(now):
-            earlier = [t for t in self.transcripts.named(now.name) if same_but_words(t, request)]
-            if earlier:
-                asked = Request(now.name, str(earlier[-1].request["messages"][0]["content"]), now.schema)
-                return self.plan(task, asked, words_changed=True)
-        return self.plan(task, now)
+        asked = self._as_asked(now, request)
+        return self.plan(task, asked, words_changed=asked != now)
 
 
 def _rank(plan: Plan) -> tuple[float, int, str]:

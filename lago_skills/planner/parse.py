@@ -14,10 +14,11 @@ from lago_skills.errors import PlanError
 from lago_skills.llm.json_objects import JsonObject, JsonText, read_objects, spoken_length
 from lago_skills.llm.reply import Ending
 from lago_skills.planner.findings import Finding
-from lago_skills.playbook import FORMS, MAX_STEPS
+from lago_skills.playbook import FORMS, MAX_PLANS, MAX_STEPS, clean_sentence
 
 MAX_ANSWER_CHARS, MAX_CHARS = 100_000, 2_000_000
 """Without the reasoning before it, and with it."""
+EXPECTED = 'expected {"steps": [...]}'
 SHOWN_CHARS, MOST_SHOWN = 120, 20
 """Of a plan that was passed over, and how many of them."""
 
@@ -64,6 +65,47 @@ def read_answer(
     return Reading(taken[1].playbook, taken[1].findings, passed_over)
 
 
+@dataclass(frozen=True)
+class WayReading:
+    """One plan of an answer that holds several."""
+
+    way: str
+    """How it does the task, in the model's words."""
+    reading: Reading
+
+
+def read_several(
+    text: str,
+    task_id: str,
+    vocabulary: Vocabulary,
+    key: str,
+    model: str,
+    form: PlanForm = "numbers",
+    most_steps: int = MAX_STEPS,
+    ending: Ending | None = None,
+) -> tuple[list[WayReading], tuple[Finding, ...]]:
+    """Read an answer that was to hold several plans: each that it holds, valid or not, and why it holds none.
+
+    Of several lists the last counts; plans that stand beside each other without a list are taken too, and what stands in a model's reasoning is not.
+    """
+    if len(text) > MAX_CHARS or spoken_length(text) > MAX_ANSWER_CHARS:
+        return [], _nothing(f"found an answer of {len(text)} characters; expected at most {MAX_ANSWER_CHARS}").findings
+    whole = read_objects(text)
+    lists = [each.value["plans"] for each in whole.with_key("plans") if not each.in_reasoning]
+    entries = [cast("list[Any]", each) for each in lists if isinstance(each, list)][-1:]
+    if not entries:
+        entries = [[each.value for each in whole.with_key("steps") if not each.in_reasoning]]
+    readings: list[WayReading] = []
+    for entry in entries[0][:MAX_PLANS]:
+        fields = cast("dict[str, Any]", entry) if isinstance(entry, dict) else {}
+        reading = _read(fields.get("steps"), task_id, vocabulary, key, model, form, most_steps)
+        readings.append(WayReading(clean_sentence(fields.get("way")) or "", reading))
+    if readings:
+        return readings, ()
+    why = _why_nothing(whole, [], ending).replace(EXPECTED, 'expected {"plans": [{"steps": [...]}, ...]}')
+    return [], _nothing(why).findings
+
+
 def _nothing(why: str) -> Reading:
     return Reading(None, (Finding("invalid", 0, why),))
 
@@ -75,7 +117,7 @@ def _passed_over(whole: JsonText, plan: JsonObject) -> str:
 
 def _why_nothing(whole: JsonText, readings: list[tuple[JsonObject, Reading]], ending: Ending | None) -> str:
     """Why there is no plan in an answer: how it ended, or what is wrong with the text where it begins to be one."""
-    expected = 'expected {"steps": [...]}'
+    expected = EXPECTED
     if ending is not None:
         return ending.text
     if not whole.text.strip():

@@ -13,7 +13,7 @@ from lago_skills.errors import PlanError
 from lago_skills.llm.transcripts import Request, Transcript
 from lago_skills.planner.findings import Finding
 from lago_skills.planner.scenes import COURSE_TIMES, Scene
-from lago_skills.playbook import FORMS
+from lago_skills.playbook import FORMS, strict_object
 from lago_skills.worlds.grounding import Grounding
 
 UNITS = {"m": "metres"}
@@ -22,6 +22,8 @@ NO_WORDS = "(none yet)"
 """What a request lists where no skill sentence is known."""
 MARK = "\0"
 """Stands for the listed sentences where two requests are compared without them."""
+ANSWER = "# Answer"
+"""Under this heading a request says in which form it is answered."""
 MAX_REPEATED_CHARS = 8_000
 """A repair request repeats at most so much of the answer that it is about."""
 
@@ -143,6 +145,37 @@ def _words_request(task: Task, grounding: Grounding, scene: Scene, known_skills:
         parts=task.parts,
     )
     return Request(name=f"plan/{task.id}", prompt=prompt, schema=FORMS["words"].schema(grounding.vocabulary))
+
+
+def portfolio_request(
+    task: Task,
+    grounding: Grounding,
+    scenes: dict[str, Scene],
+    known_skills: list[str],
+    n_plans: int,
+    *,
+    brief: bool = False,
+    form: PlanForm = "numbers",
+) -> Request:
+    """The request for several plans of one task that differ in how it is done; it begins as that for its one playbook does.
+
+    Raises:
+        PlanError: no scene is known for the task.
+    """
+    one = playbook_request(task, grounding, scenes, known_skills, brief=brief, form=form)
+    question, _, answer = one.prompt.partition(f"{ANSWER}\n")
+    prompt = template("portfolio.md").render(
+        question=question.strip(),
+        n_plans=n_plans,
+        nouns=grounding.nouns,
+        anchors=grounding.vocabulary.anchors,
+        target_size=grounding.vocabulary.target_size,
+        in_words=form == "words",
+        steps=answer.partition("{")[2].strip(),
+    )
+    plan = {"way": {"type": "string"}, "steps": one.schema["properties"]["steps"]}
+    plans = {"type": "array", "items": strict_object(plan)}
+    return Request(name=f"portfolio/{task.id}", prompt=prompt, schema=strict_object({"plans": plans}))
 
 
 def same_but_words(earlier: Transcript, request: Callable[[list[str]], Request]) -> bool:

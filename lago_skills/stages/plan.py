@@ -11,20 +11,25 @@ from typing import Any
 from lago_skills.artifacts.folder import ArtifactWriter, verify
 from lago_skills.artifacts.workers import Progress
 from lago_skills.core import Playbook, Task, Vocabulary
-from lago_skills.errors import PlanError
+from lago_skills.errors import LagoError, PlanError, TranscriptMissing
 from lago_skills.llm.transcripts import TranscriptFile
 from lago_skills.planner import scenes
-from lago_skills.planner.ask import Plan, Planner
+from lago_skills.planner.ask import BEST, Plan, Planner
 from lago_skills.planner.findings import LintFile
 from lago_skills.planner.scenes import Scene
-from lago_skills.playbook import read_playbook, write_playbook
+from lago_skills.playbook import plan_name, read_playbook, write_playbook
 from lago_skills.stages.job import Job
 from lago_skills.stages.planning import measured_motions
 from lago_skills.stages.workspace import Workspace
 from lago_skills.study import Study
 
 VERSION = 2
-PLAYBOOKS_FILE, LINT_FILE, SAMPLES_FILE = "playbooks.json", "lint.json", "samples.json"
+PLAYBOOKS_FILE, LINT_FILE, SAMPLES_FILE, PORTFOLIOS_FILE = (
+    "playbooks.json",
+    "lint.json",
+    "samples.json",
+    "portfolios.json",
+)
 
 
 def planner(space: Workspace) -> Planner:
@@ -55,6 +60,7 @@ def planner(space: Workspace) -> Planner:
         brief=space.study.plan.prompt == "brief",
         form=space.study.plan.form,
         samples=space.study.plan.samples,
+        portfolio=space.study.plan.portfolio,
         words=named.words if all(task.id in named.names for task in space.study.unplanned) else None,
     )
 
@@ -107,18 +113,24 @@ def jobs(space: Workspace) -> list[Job]:
     known = maker.plans(demonstrated(study), undemonstrated(study))
     lint = {name: summary(plan) for name, plan in known.items()}
     samples = {name: sampled(plan) for name, plan in known.items() if plan.samples}
+    portfolios = {name: alternatives(plan) for name, plan in known.items() if plan.portfolio}
+    if lacking := [plan for plan in known.values() if plan.portfolio and not plan.portfolio.playbooks]:
+        raise _no_portfolio(lacking[0], maker)
     recipe = {
         "stage": "plan",
         "version": VERSION,
         "playbooks": {name: write_playbook(book) for name, book in books.items()},
         "lint": lint,
         **({"samples": samples} if samples else {}),
+        **({"portfolios": portfolios} if portfolios else {}),
     }
 
     def make(writer: ArtifactWriter, progress: Progress) -> None:
         save(books, lint, writer.path)
         if samples:
             write_json(writer.path / SAMPLES_FILE, samples)
+        if portfolios:
+            write_json(writer.path / PORTFOLIOS_FILE, portfolios)
         skills = {step.skill for book in books.values() for step in book.steps}
         progress(len(books), f"{len(skills)} skill sentences")
         models = sorted({book.model for book in books.values()})
@@ -153,6 +165,57 @@ def sampled(plan: Plan) -> list[dict[str, Any]]:
         for each in plan.samples
         if each.chosen is not None and each.chosen.playbook is not None
     ]
+
+
+def _no_portfolio(lacking: Plan, maker: Planner) -> LagoError:
+    """Why a task has no portfolio."""
+    asked = lacking.portfolio
+    assert asked is not None
+    if asked.transcript is None:
+        model = None if maker.model == BEST else maker.model
+        try:
+            maker.transcripts.replay(asked.request, maker.study, model)
+        except TranscriptMissing as error:
+            return error
+    findings = [f.line() for f in asked.findings] + [f.line() for each in asked.alternatives for f in each.findings]
+    return PlanError(
+        f"task {lacking.task.id!r} has no portfolio: the answer holds no valid plan: {'; '.join(findings)}; ask again with: lago plan {maker.study} "
+        f"--live --again portfolio/{lacking.task.id}, or set plan.portfolio = 0"
+    )
+
+
+def alternatives(plan: Plan) -> list[dict[str, Any]]:
+    """The plans of a task's portfolio, in the order of the answer: `number`, `way`, `playbook` (none where it is not valid), `model`, `findings`, `score`."""
+    return [
+        {
+            "number": each.number,
+            "way": each.way,
+            "playbook": each.playbook and write_playbook(each.playbook),
+            "model": each.transcript.model,
+            "transcript": each.transcript.id,
+            "findings": [asdict(finding) for finding in each.findings],
+            "score": each.score,
+        }
+        for each in (plan.portfolio.alternatives if plan.portfolio else ())
+    ]
+
+
+def load_portfolios(folder: Path, vocabulary: Vocabulary) -> dict[str, Playbook]:
+    """The valid plans of all portfolios, by plan: `TASK/NUMBER`; empty where a study asks for none.
+
+    Raises:
+        ArtifactMissing: the stage has not run.
+        ArtifactCorrupt: the file is damaged.
+    """
+    verify(folder)
+    path = folder / PORTFOLIOS_FILE
+    raw: dict[str, list[dict[str, Any]]] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return {
+        plan_name(task, each["number"]): read_playbook(each["playbook"], vocabulary)
+        for task, entries in raw.items()
+        for each in entries
+        if each["playbook"] is not None
+    }
 
 
 def load_samples(folder: Path, vocabulary: Vocabulary) -> dict[str, list[Playbook]]:

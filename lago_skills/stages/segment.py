@@ -44,7 +44,7 @@ class Labelled:
     episodes: dict[str, list[Episode]]
     """By task id."""
     books: dict[str, Playbook]
-    """By task id."""
+    """By plan: that of a task has its id, those of its portfolio `TASK/NUMBER`."""
     segments: list[Segment]
     embeddings: dict[str, NDArray[np.float32]]
     """(E,) of every skill sentence, of plans and of motions."""
@@ -75,11 +75,17 @@ def labelled(space: Workspace) -> Labelled:
     return Labelled(
         grounding=grounding,
         episodes=collect.load(space.collected),
-        books=plan.load(space.artifact("playbooks"), grounding.vocabulary),
+        books=_books(space),
         segments=segments,
         embeddings=embeddings,
         ends=Ends.load(folder, grounding.vocabulary) if space.study.plan.form == "words" else None,
     )
+
+
+def _books(space: Workspace) -> dict[str, Playbook]:
+    """Every plan: those of tasks, and those of portfolios under names of their own."""
+    folder, vocabulary = space.artifact("playbooks"), space.study.grounding.vocabulary
+    return plan.load(folder, vocabulary) | plan.load_portfolios(folder, vocabulary)
 
 
 def jobs(space: Workspace) -> list[Job]:
@@ -95,7 +101,7 @@ def jobs(space: Workspace) -> list[Job]:
         names = measured_motions.complete(study, motions, TranscriptFile(space.transcripts))
 
     def make(writer: ArtifactWriter, progress: Progress) -> None:
-        books = plan.load(space.artifact("playbooks"), study.grounding.vocabulary)
+        books = _books(space)
         episodes = collect.load(space.collected)
         unplanned = {task.id for task in study.unplanned}
         planned = {name: runs for name, runs in episodes.items() if name not in unplanned}

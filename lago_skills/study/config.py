@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from lago_skills.core import PlanForm
 from lago_skills.llm.config import LiveConfig
+from lago_skills.playbook import MAX_PLANS
 from lago_skills.rl.config import PPOConfig, SACConfig
 from lago_skills.worlds.config import OwnTask
 
@@ -63,6 +64,9 @@ class PlanConfig(Section):
     samples: int = Field(default=1, ge=1, le=64)
     """Different answers of each task that are asked for (of each model, with `model = "best"`), recorded, linted and compared; the best is
     used and all are written into the playbooks' artifact."""
+    portfolio: int = Field(default=0, ge=0, le=MAX_PLANS)
+    """How many plans that differ in how the task is physically done one further request asks for, of each task that is not demonstrated;
+    they are tried one after another where the first one fails. 0: none."""
     repair: bool = True
     """Whether recorded repairs are used; without them, first answers as they came."""
     live: LiveConfig = LiveConfig()
