@@ -15,6 +15,7 @@ TABLES = {
     "latent": "latent",
     "skills": "skill_changes",
     "sequences": "sequences",
+    "frontier": "frontier",
     "ablations": "ablations",
     "opposites": "opposites",
     **dict.fromkeys(TRAINING_TABLES, "training_runs"),

@@ -145,6 +145,22 @@ class LibraryGuide:
         own = [name for name, book in self.books.items() if book.task_id == task]
         return tuple(sorted(own, key=lambda name: (name != task, len(name), name)))
 
+    def following(self, plan: str) -> LibraryGuide:
+        """The same guide with one of its plans as that of the plan's task, and no other.
+
+        Raises:
+            StudyError: there is no such plan.
+        """
+        if plan not in self.books:
+            raise StudyError(
+                f"found plan {plan!r}; expected one of {sorted(self.books)}; name one, or build the bundle again"
+            )
+        book, latents = self.books[plan], self.step_latents[plan]
+        only = {book.task_id: book}, {book.task_id: latents}
+        return LibraryGuide(
+            self.grounding, self.decoder, self.library, *only, self.config, learned=self.learned, ends=self.ends
+        )
+
     def _in_words(self, name: str, book: Playbook) -> WordsPlan:
         if self.ends is None:
             raise StudyError(

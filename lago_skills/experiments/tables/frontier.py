@@ -1,0 +1,424 @@
+"""The frontier: what one plan and the library alone cannot, by the plan that leads, and after training.
+
+Plans in words are those of the study, plans in numbers and the portfolio of plans that differ in how a thing is moved those of the study
+`NAME-numbers` beside it. The seed is that of demonstrations, decoders, training and start states.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import shutil
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lago_skills import rl
+from lago_skills.artifacts.progress import StageProgress
+from lago_skills.core import Episode, Task
+from lago_skills.errors import StudyError
+from lago_skills.experiments.baselines.cloning_policies import Forgetful, Uniform
+from lago_skills.experiments.baselines.controllers import NumbersController, WordsController
+from lago_skills.experiments.cells import Cell, Column, Row, Schema, optional_float
+from lago_skills.experiments.evaluation_episodes import play_on
+from lago_skills.experiments.intervals import stratified_mean
+from lago_skills.experiments.replicate import Replicate
+from lago_skills.experiments.table import (
+    Choice,
+    Grid,
+    Opener,
+    Results,
+    Table,
+    as_text,
+    demonstrated_tasks,
+    interval,
+    refuse,
+)
+from lago_skills.experiments.tables.compared_advisers import Advisers
+from lago_skills.experiments.tables.sequences import NUMBERS
+from lago_skills.experiments.tables.specs import ALONE, COMMON
+from lago_skills.guide.guides import Guide, LibraryGuide
+from lago_skills.guide.portfolio import PlanOfTask, PlanSwitch, portfolio
+from lago_skills.rl import methods
+from lago_skills.rl.config import SACConfig
+from lago_skills.stages import plan, train
+from lago_skills.stages.workspace import Workspace, open_workspace
+from lago_skills.study import study_path
+
+if TYPE_CHECKING:
+    from lago_skills.rl.plan_trial import PlanTrial
+    from lago_skills.rl.problem import Problem
+    from lago_skills.rl.runlog import Row as LogRow
+    from lago_skills.worlds.rollouts import EpisodePolicy
+
+CONTROLLERS = {
+    f"{form}/controller-{gain:g}": (form, gain) for form in ("words", "numbers") for gain in (10.0, 20.0, 30.0)
+}
+N_PLANS = 7
+"""Of a task: one in words, one in numbers, and at most five more in numbers."""
+PLANS = {f"plan-{number}": number - 1 for number in range(1, N_PLANS + 1)}
+SWITCHED, TRIED = "portfolio", "portfolio-20-episodes"
+TRIAL_EPISODES = 20
+DEMOS = 3
+"""Of the task itself, for those that learn from some."""
+LEARNERS = {
+    "guided-sac": "guided-sac",
+    "portfolio-guided-sac": "guided-sac",
+    "sac": "sac",
+    "rlpd": "rlpd",
+    "ibrl": "ibrl",
+}
+UNTRAINED = ("random", *CONTROLLERS, "words/library", "numbers/library", SWITCHED, TRIED, *PLANS)
+METHODS = (*UNTRAINED, *LEARNERS)
+USUAL = ("random", "words/controller-10", "numbers/controller-30", "words/library", "numbers/library", SWITCHED, TRIED)
+"""What is measured where nobody says what."""
+POLICY = "policy"
+SCHEMA = Schema(
+    "frontier",
+    (
+        Column("table"),
+        Column("study"),
+        Column("task"),
+        Column("level", about="group of tasks: `ten` are demonstrated"),
+        Column("method"),
+        Column(
+            "steps",
+            int,
+            "environment steps of the task before this measurement, those in which plans were tried among them",
+        ),
+        Column("seed", int),
+        Column("success", float),
+        Column(
+            "success_last", optional_float, "at the horizon's last step; of evaluations on the way it is not measured"
+        ),
+        Column("steps_to_success", optional_float, "mean control steps up to the first success, or the horizon"),
+        Column(
+            "leader",
+            about="who leads the episodes: `prior`, `mix` or `policy`; of a learner's last evaluation there is one row for `policy` too",
+        ),
+        Column("plan", about="name of the plan that is followed"),
+        Column(
+            "episodes_to_first_success",
+            optional_float,
+            "of the task, before or in training; empty where there was none",
+        ),
+        Column("demos", int, "demonstrations of the task itself"),
+        Column("episodes", int),
+        Column("wall_s", float),
+        Column("commit"),
+        Column("bundle"),
+    ),
+    keys=("table", "study", "method", "task", "seed"),
+    form="METHOD/TASK/SEED",
+    label="{method}/{task}/{seed}".format_map,
+)
+
+
+@dataclass(frozen=True)
+class Led:
+    """A task's plan for training: who follows it, and what is known of the task by then."""
+
+    guide: Guide | None
+    name: str
+    trial: PlanTrial | None = None
+
+
+class Frontier(Table):
+    """Success, steps to it and episodes to the first, by who leads and what was learned."""
+
+    schema = SCHEMA
+    repeated = ("success", "success_last", "steps_to_success", "episodes", "plan")
+
+    def cells(self, choice: Choice) -> list[Cell]:
+        """Seeds, then methods, then tasks."""
+        study, names = self.space.study, choice.methods or list(USUAL)
+        refuse("method", [name for name in names if name not in METHODS], ", ".join(METHODS))
+        known = demonstrated_tasks(study)
+        tasks = choice.tasks_of(study, known, f"a task of the study, {', '.join(known)}", [t.id for t in study.unseen])
+        return [
+            SCHEMA.cell(study=study.name, method=method, task=task, seed=seed)
+            for seed in choice.seeds_of()
+            for method in names
+            for task in tasks
+        ]
+
+    @cached_property
+    def _levels(self) -> dict[str, str]:
+        return {task: name for name, tasks in self.space.world.groups.items() for task in tasks}
+
+    @cached_property
+    def _numbers(self) -> Workspace:
+        """The study of plans in numbers."""
+        return open_workspace(self.space.root, study_path(self.space.study.name + NUMBERS, self.space.root))
+
+    def _replicate(self, form: str, seed: int) -> Replicate:
+        return self.replicate(seed, space=self._numbers if form == "numbers" else self.space)
+
+    def _portfolio(self, task: Task, seed: int) -> tuple[PlanOfTask, ...]:
+        return portfolio(task.id, {form: self._replicate(form, seed).guide for form in ("words", "numbers")})
+
+    def measure(self, cell: Cell, n_episodes: int) -> list[Row]:
+        """The row of a cell, or those of a run."""
+        import torch
+
+        torch.set_num_threads(1)
+        (task,) = self.space.study.find([cell["task"]])
+        started = time.monotonic()
+        if cell["method"] in LEARNERS:
+            return self._trained(cell, task, n_episodes, started)
+        if cell["method"] == TRIED:
+            led = self._tried(cell, task)
+            assert isinstance(led.guide, LibraryGuide)
+            return [self._alone(cell, task, _follower(led.guide, task), n_episodes, started, led)]
+        if cell["method"] in PLANS:
+            plans, number = self._portfolio(task, cell["seed"]), PLANS[cell["method"]]
+            if number >= len(plans):
+                raise StudyError(
+                    f"found {cell['method']} of {task.id} and {len(plans)} valid plans; expected one of them; leave it out"
+                )
+            led = Led(plans[number].guide, plans[number].name)
+            return [self._alone(cell, task, _follower(plans[number].guide, task), n_episodes, started, led)]
+        return [self._alone(cell, task, self._policy(cell, task), n_episodes, started)]
+
+    def _row(self, cell: Cell, task: Task, started: float, **values: Any) -> Row:
+        known = {
+            "steps": 0,
+            "success_last": None,
+            "steps_to_success": None,
+            "leader": "",
+            "plan": "",
+            "episodes_to_first_success": None,
+            "demos": 0,
+            "bundle": "",
+            **values,
+        }
+        wall_s = round(time.monotonic() - started, 1)
+        return SCHEMA.row(**cell, level=self._levels[task.id], wall_s=wall_s, commit=self.commit, **known)
+
+    def _alone(
+        self, cell: Cell, task: Task, policy: EpisodePolicy, n_episodes: int, started: float, led: Led | None = None
+    ) -> Row:
+        trial = led.trial if led else None
+        return self._row(
+            cell,
+            task,
+            started,
+            **_measured(play_on(self.space.world, task, policy, cell["seed"], n_episodes)),
+            steps=trial.steps if trial else 0,
+            leader="" if cell["method"] == "random" else "prior",
+            plan=led.name if led else "",
+            episodes_to_first_success=trial.first_success if trial else None,
+            bundle=self._made_from(cell),
+        )
+
+    def _policy(self, cell: Cell, task: Task) -> EpisodePolicy:
+        method, seed = cell["method"], cell["seed"]
+        if method in CONTROLLERS:
+            form, gain = CONTROLLERS[method]
+            space = self._replicate(form, seed).space
+            book = plan.plans(space)[task.id].book
+            return (WordsController if form == "words" else NumbersController)(book, space.study.grounding, gain)
+        if method == SWITCHED:
+            return PlanSwitch(task.id, self._portfolio(task, seed)).act
+        if method.endswith("/library"):
+            return _follower(self._replicate(method.partition("/")[0], seed).guide, task)
+        return Uniform(self.space.study.grounding.action_space, seed)
+
+    def _made_from(self, cell: Cell) -> str:
+        if cell["method"] in ("random", "sac", *CONTROLLERS):
+            return ""
+        forms = {"words/library": ["words"], "guided-sac": ["words"], "numbers/library": ["numbers"]}
+        used = forms.get(cell["method"], ["words", "numbers"])
+        return "+".join(self._replicate(form, cell["seed"]).bundle("library") for form in used)
+
+    # Plans that are tried, and learners -------------------------------------------------------------------------------
+
+    def _tried(self, cell: Cell, task: Task) -> Led:
+        """The plan that did best in some episodes of the task."""
+        from lago_skills.rl.plan_trial import try_plans
+
+        plans = self._portfolio(task, cell["seed"])
+        problem = self._problem(task, plans[0].guide, cell["seed"])
+        trial = try_plans(problem, [(each.name, each.guide) for each in plans], TRIAL_EPISODES, cell["seed"])
+        return Led(plans[trial.best].guide, plans[trial.best].name, trial)
+
+    def _problem(self, task: Task, guide: Guide | None, seed: int) -> Problem:
+        from lago_skills.rl.world_problem import world_problem
+
+        return world_problem(self.space.world, (task,), self.space.study.grounding, guide, seed)
+
+    def _led(self, cell: Cell, task: Task, advisers: Advisers) -> Led:
+        if cell["method"] == "portfolio-guided-sac":
+            return self._tried(cell, task)
+        if cell["method"] == "guided-sac":
+            return Led(self._replicate("words", cell["seed"]).guide, task.id)
+        return Led(advisers.cloned((task,), DEMOS) if cell["method"] == "ibrl" else None, "")
+
+    def _trained(self, cell: Cell, task: Task, n_episodes: int, started: float) -> list[Row]:
+        advisers = Advisers(self._replicate("words", cell["seed"]), self.say)
+        method, led = methods.method(LEARNERS[cell["method"]]), self._led(cell, task, advisers)
+        before = led.trial.steps if led.trial else 0
+        usual = train.learner_config(self.space.study.train, LEARNERS[cell["method"]])
+        settings = usual.model_dump() | COMMON | ALONE[method.algorithm]
+        config = SACConfig.model_validate(settings | {"n_steps": settings["n_steps"] - before})
+        shown = advisers.demonstrations(task, DEMOS) if cell["method"] in ("rlpd", "ibrl") else []
+        problem = self._problem(task, led.guide, cell["seed"])
+        if led.trial:  # training goes on from the start states that the trial had not
+            problem = replace(problem, first_seed=problem.first_seed + TRIAL_EPISODES)
+        demonstrations: Sequence[Episode] = led.trial.harvested if led.trial else shown
+        folder = self.space.artifact("unfinished", SCHEMA.table, cell.name.replace("/", "__"))
+        bundle = self._made_from(cell)
+
+        def report(step: int, log: LogRow) -> None:
+            progress.update(cell.name, step, f"{cell.name} success {log.get('eval/success', float('nan')):.2f}")
+
+        in_worker = multiprocessing.parent_process() is not None
+        with StageProgress(SCHEMA.table, config.n_steps, "steps", quiet=in_worker) as progress:
+            result = rl.train(
+                problem,
+                config,
+                cell["seed"],
+                folder=folder,
+                recipe={"cell": cell.name, "bundle": bundle, "demos": len(demonstrations), **config.recipe()},
+                report=report,
+                demonstrations=demonstrations,
+            )
+        known = {
+            "plan": led.name,
+            "episodes_to_first_success": _first_success(led, result.curve, result.harvested, problem),
+            "demos": len(shown),
+            "bundle": bundle,
+        }
+        rows = [
+            self._row(
+                cell,
+                task,
+                started,
+                steps=before + int(log["step"]),
+                success=log["eval/success"],
+                episodes=config.eval_episodes,
+                **known,
+            )
+            for log in result.curve[:-1]
+        ]
+        for leader in dict.fromkeys((result.leader, POLICY)):
+            act = rl.greedy_policy(problem, result.agent, leader)
+            policy = Forgetful(lambda states, act=act: act(states, np.zeros(len(states), np.int64)))
+            measured = _measured(play_on(self.space.world, task, policy, cell["seed"], n_episodes))
+            steps = before + int(result.curve[-1]["step"])
+            rows.append(self._row(cell, task, started, **measured, steps=steps, leader=leader, **known))
+        shutil.rmtree(folder, ignore_errors=True)
+        return rows
+
+    # Results ----------------------------------------------------------------------------------------------------------
+
+    def message(self, rows: list[Row]) -> str:
+        """Success at each evaluation."""
+        last = rows[-1]
+        name = f" by {last['plan']}" if last["plan"] else ""
+        return " ".join(f"{row['success']:.2f}" for row in rows) + f"{name} in {last['wall_s']:.0f} s"
+
+    def results(self, rows: list[Row]) -> Results:
+        """Means over the tasks of each group."""
+        entries = summary(rows)
+        columns = (
+            "method",
+            "tasks of",
+            "steps",
+            "leader",
+            "success",
+            "95 %",
+            "least",
+            "last step",
+            "steps to it",
+            "tasks",
+            "seeds",
+        )
+        lines = [
+            [
+                entry["method"],
+                entry["level"],
+                f"{entry['steps']:,}" if entry["steps"] else "",
+                entry["leader"],
+                f"{entry['success']:.3f}",
+                interval(entry["low"], entry["high"]),
+                f"{entry['least']:.2f}",
+                as_text(entry["success_last"]),
+                "" if entry["steps_to_success"] is None else f"{entry['steps_to_success']:.0f}",
+                str(entry["tasks"]),
+                str(entry["seeds"]),
+            ]
+            for entry in entries
+        ]
+        return Results([*rows], entries, [Grid(columns, lines)])
+
+
+def _follower(guide: LibraryGuide, task: Task) -> EpisodePolicy:
+    return Forgetful(lambda observations: guide.prior(observations, task.id).greedy())
+
+
+def _measured(played: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "success": played["success"],
+        "success_last": played["success_last"],
+        "steps_to_success": played["episode_steps"],
+        "episodes": played["episodes"],
+    }
+
+
+def _first_success(led: Led, curve: Sequence[LogRow], harvested: Sequence[Episode], problem: Problem) -> int | None:
+    """Number of the first successful episode, from 1, those of the trial counted."""
+    if led.trial and led.trial.first_success:
+        return led.trial.first_success
+    if not harvested or not curve:
+        return None
+    tried = sum(each.episodes for each in led.trial.plans) if led.trial else 0
+    return tried + harvested[0].seed - problem.first_seed + 1
+
+
+def summary(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """One entry per (method, group, leader, steps to the next thousand): means over tasks, success with its 95 % interval over seeds."""
+    groups: defaultdict[tuple[str, str, str, int], list[Row]] = defaultdict(list)
+    for row in rows:
+        steps = 0 if row["method"] in UNTRAINED else -(-row["steps"] // 1000) * 1000
+        groups[row["method"], row["level"], row["leader"], steps].append(row)
+    entries: list[dict[str, Any]] = []
+    for (method, level, leader, steps), members in groups.items():
+        by_task: defaultdict[str, list[Row]] = defaultdict(list)
+        for row in members:
+            by_task[row["task"]].append(row)
+        mean, ends = stratified_mean([np.array([row["success"] for row in own]) for own in by_task.values()])
+        low, high = ends or (None, None)
+        entries.append(
+            {
+                "method": method,
+                "level": level,
+                "leader": leader,
+                "steps": steps,
+                "success": round(mean, 4),
+                "low": low if low is None else round(low, 4),
+                "high": high if high is None else round(high, 4),
+                "least": min(row["success"] for row in members),
+                "success_last": _mean([row["success_last"] for row in members]),
+                "steps_to_success": _mean([row["steps_to_success"] for row in members]),
+                "tasks": len(by_task),
+                "seeds": min(len(own) for own in by_task.values()),
+            }
+        )
+    order = {name: number for number, name in enumerate(METHODS)}
+    return sorted(entries, key=lambda e: (e["level"], order[e["method"]], e["steps"], e["leader"]))
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    """Mean where all are known."""
+    known = [value for value in values if value is not None]
+    return round(float(np.mean(known)), 4) if known and len(known) == len(values) else None
+
+
+def openers() -> dict[str, Opener]:
+    """This table."""
+    return {"frontier": Frontier}
