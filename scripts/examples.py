@@ -14,7 +14,7 @@ from typing import Any
 from lago_skills.artifacts.folder import verify
 from lago_skills.experiments.table import commit
 from lago_skills.rl.runlog import CURVE_FILE
-from lago_skills.stages import build, evaluate, train
+from lago_skills.stages import evaluate, portfolios, train
 from lago_skills.stages.workspace import Workspace, open_workspace
 from lago_skills.study import study_path
 
@@ -42,9 +42,13 @@ N_ALONE = 50
 def rows_of(space: Workspace, commit: str) -> list[Row]:
     """A row per run; `alone` is what the library does there without any training, `on_the_way` the mean success of the evaluations during it."""
     rows: list[Row] = []
-    guide = build.guide(space.artifact("bundle"), space.study.grounding)
     alone = {
-        task.id: [each.success for each in evaluate.play(space.world, task, guide, N_ALONE, lambda done, note: None)]
+        task.id: [
+            each.success
+            for each in evaluate.play(
+                space.world, task, portfolios.plans_of(space, task), N_ALONE, lambda done, note: None
+            )
+        ]
         for task in space.study.find(space.study.train.tasks)
     }
     for run in train.training_runs(space.study):

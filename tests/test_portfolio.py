@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,7 @@ OTHER = {"steps": [{**GOOD["steps"][0], "skill": "press it down"}, GOOD["steps"]
 IMPOSSIBLE = {
     "steps": [{**GOOD["steps"][0], "when": [{"feature": "gripper_opening", "op": ">", "value": 2}]}, GOOD["steps"][1]]
 }
-BAD = {"steps": [{"skill": "fly", "target": {"anchor": "moon", "offset": [0, 0, 0]}, "when": []}]}
+BAD: dict[str, Any] = {"steps": [{"skill": "fly", "target": {"anchor": "moon", "offset": [0, 0, 0]}, "when": []}]}
 
 
 def several(*plans: tuple[str, object]) -> str:

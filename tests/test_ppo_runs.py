@@ -315,7 +315,7 @@ def test_the_stage_trains_and_what_it_learned_acts_again(tmp_path: Path, bundle:
         assert job.done
         assert (summary["method"], summary["leader"], summary["steps"]) == (training_run.algorithm, "policy", 400)
         assert (summary["guide_share"] > 0.0) == (training_run.algorithm == "guided-ppo")
-        problem = stage.problem(space.study, training_run, space.artifact("bundle"))
+        problem = stage.problem_of(space, training_run)
         folder = space.artifact("runs", training_run.name)
         act, leader = stage.load_policy(folder, training_run, problem, space.study.train, space.study.grounding)
         assert leader == "policy"

@@ -13,7 +13,15 @@ from lago_skills.experiments.cells import Row, Schema, by_cell, mixed
 from lago_skills.experiments.measuring import Work, missing
 from lago_skills.experiments.registry import TABLES, TRAINING_TABLES, find_table
 from lago_skills.experiments.result_file import ResultFile
-from lago_skills.experiments.tables import ablations, latent, opposites, sequences, skill_changes, zero_shot
+from lago_skills.experiments.tables import (
+    ablations,
+    frontier_rows,
+    latent,
+    opposites,
+    sequences,
+    skill_changes,
+    zero_shot,
+)
 from tests.conftest import ROOT
 from tests.tables import curve_rows
 from tests.tables import zero_shot_cell as at
@@ -24,7 +32,7 @@ SCHEMAS: dict[str, Schema] = {
         schema.table: schema
         for schema in (
             *(zero_shot.SCHEMA, latent.SCHEMA, skill_changes.SCHEMA),
-            *(ablations.SCHEMA, opposites.SCHEMA, sequences.SCHEMA),
+            *(ablations.SCHEMA, opposites.SCHEMA, sequences.SCHEMA, frontier_rows.SCHEMA),
         )
     },
     **{name: curves.schema(name) for name in TRAINING_TABLES},

@@ -9,11 +9,14 @@ import shlex
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from lago_skills.core import Playbook
 from lago_skills.errors import PlanError
-from lago_skills.planner.ask import Plan, Version, playbook_json
+from lago_skills.planner.ask import Plan, playbook_json
+from lago_skills.planner.portfolio import Portfolio
 from lago_skills.stages import plan
 from lago_skills.stages.workspace import Workspace
 
@@ -74,16 +77,34 @@ def describe(task_plan: Plan) -> str:
     if task_plan.open_repair is not None:
         lines.append(f"a repair is open: lago plan {task_plan.study} --live, or --export")
     if task_plan.chosen is not None and task_plan.chosen.playbook is not None:
-        lines += _steps(task_plan.chosen)
+        lines += _steps(task_plan.chosen.playbook, task_plan.chosen.authors)
+    if task_plan.portfolio is not None:
+        lines += _portfolio(task_plan.portfolio, task_plan.study)
     return "\n".join(lines)
 
 
-def _steps(version: Version) -> list[str]:
-    assert version.playbook is not None
+def _portfolio(found: Portfolio, study: str) -> list[str]:
+    """The other plans of a task."""
+    if found.transcript is None:
+        return [f"other plans are asked for and not answered yet: lago plan {study} --live, or --export"]
+    lines = [
+        f"other plans: {found.transcript.model}, {found.transcript.source}, {found.transcript.recorded_at} ({found.transcript.id})"
+    ]
+    lines += [f"  {finding.kind}: {finding.line()}" for finding in found.findings]
+    for each in found.alternatives:
+        score = "" if each.score is None else f" (score {each.score:.2f})"
+        lines.append(f"plan {each.number}{score}: {each.way or 'nothing is said about its way'}")
+        lines += [f"  {finding.kind}: {finding.line()}" for finding in each.findings]
+        if each.playbook is not None:
+            lines += [f"  {line}" for line in _steps(each.playbook, ("",) * len(each.playbook.steps))]
+    return lines
+
+
+def _steps(book: Playbook, authors: Sequence[str]) -> list[str]:
     lines: list[str] = []
-    for number, (step, author) in enumerate(zip(version.playbook.steps, version.authors, strict=True), start=1):
-        lines.append(f"{number}. {step.skill}  [{author}]")
-        if version.playbook.form == "words":
+    for number, (step, author) in enumerate(zip(book.steps, authors, strict=True), start=1):
+        lines.append(f"{number}. {step.skill}" + (f"  [{author}]" if author else ""))
+        if book.form == "words":
             lines.append(
                 f"   about {' and '.join(step.about) or 'nothing'}, until {step.until.name if step.until else 'it is done'}"
             )
@@ -162,6 +183,11 @@ def _lint(space: Workspace, options: argparse.Namespace) -> None:
                 f"{name}, version {number} ({version.transcript.model}{score}{in_use}): {len(version.findings)} findings"
             )
             for finding in version.findings:
+                _tell(f"  {finding.kind}: {finding.line()}")
+        for each in task_plan.portfolio.alternatives if task_plan.portfolio else ():
+            score = f" (score {each.score:.2f})" if each.score is not None else ""
+            _tell(f"{name}, plan {each.number} of the portfolio{score}: {len(each.findings)} findings")
+            for finding in each.findings:
                 _tell(f"  {finding.kind}: {finding.line()}")
 
 

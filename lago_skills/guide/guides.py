@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, cast
 
 import numpy as np
@@ -157,8 +157,9 @@ class LibraryGuide:
             )
         book, latents = self.books[plan], self.step_latents[plan]
         only = {book.task_id: book}, {book.task_id: latents}
+        config = replace(self.config, correct_plans=False)  # it has been put in order
         return LibraryGuide(
-            self.grounding, self.decoder, self.library, *only, self.config, learned=self.learned, ends=self.ends
+            self.grounding, self.decoder, self.library, *only, config, learned=self.learned, ends=self.ends
         )
 
     def _in_words(self, name: str, book: Playbook) -> WordsPlan:

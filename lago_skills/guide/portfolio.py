@@ -40,6 +40,8 @@ def portfolio(task: str, guides: Mapping[str, LibraryGuide]) -> tuple[PlanOfTask
         raise StudyError(
             f"found task {task!r}; expected one that a guide has a plan of, {known}; plan it and build again"
         )
+    if len(named) == 1:
+        return (PlanOfTask(task, named[0][1]),)
     ordered = sorted(named, key=lambda each: each[2] != task)
     return tuple(
         PlanOfTask(f"{name}: {plan}" if len(guides) > 1 else plan, guide.following(plan))
@@ -106,4 +108,5 @@ def step_limits(guide: LibraryGuide, plan: str, patience: float = PATIENCE) -> N
         support = guide.library.get(number).support
         durations[number] = support.get("steps", 0.0) / max(support.get("segments", 0.0), 1.0)
     usual = np.array([[durations[number] for number in row] for row in neighbors.ids.tolist()])
-    return np.maximum(patience * (weights * usual).sum(axis=1), LEAST_STEPS)
+    means: NDArray[np.float64] = (weights * usual).sum(axis=1)
+    return np.maximum(np.rint(patience * means), LEAST_STEPS)

@@ -152,11 +152,11 @@ def _page(space: Workspace, rows: list[Row], summary: Row, tables: dict[str, str
         [", ".join(skill.provenance["tasks"]) for skill in skills],
     )
     progress(2, "pictures")
-    films = [_film_of_run(study, guide, bundle, runs, run) for run in _filmed(study)]
+    films = [_film_of_run(space, guide, run) for run in _filmed(study)]
     films += [_film_of_library(study, guide, task) for task in _longest(study)]
     progress(3, "animation")
     shown, lint = segment.labelled(space), plan.load_lint(space.artifact("playbooks"))
-    books = shown.books
+    books = {name: book for name, book in shown.books.items() if name in lint}
     text = files("lago_skills.report").joinpath("study_page.html").read_text(encoding="utf-8")
     template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(text)
     return template.render(
@@ -236,10 +236,10 @@ def _drawn(world: World, task: str) -> Env:
         return world.make(task)
 
 
-def _film_of_run(study: Study, guide: LibraryGuide, bundle: Path, runs: Path, run: train.TrainingRun) -> Row:
+def _film_of_run(space: Workspace, guide: LibraryGuide, run: train.TrainingRun) -> Row:
     """One greedy episode of a run."""
-    learned = train.problem(study, run, bundle)
-    policy, leader = train.load_policy(runs / run.name, run, learned, study.train, guide.grounding)
+    study, learned, folder = space.study, train.problem_of(space, run), space.artifact("runs", run.name)
+    policy, leader = train.load_policy(folder, run, learned, study.train, guide.grounding)
     said = f"after training (guided, seed {run.seed}), led by: {leader}"
     return {"task": run.task.id, "said": said, "data": _film(study, guide, run.task.id, policy)}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +12,10 @@ import numpy as np
 from lago_skills.artifacts.folder import ArtifactWriter
 from lago_skills.artifacts.workers import Progress
 from lago_skills.core import Task
-from lago_skills.guide.guides import Guide
-from lago_skills.stages import build
+from lago_skills.guide.portfolio import PlanOfTask, PlanSwitch
+from lago_skills.stages import portfolios
 from lago_skills.stages.job import Job, digest
 from lago_skills.stages.workspace import Workspace
-from lago_skills.study import Study
 from lago_skills.worlds.world import World
 
 if TYPE_CHECKING:
@@ -27,18 +27,17 @@ RESULTS_FILE = "episodes.csv"
 
 def jobs(space: Workspace) -> list[Job]:
     """One job per unseen task."""
-    bundle, study = space.artifact("bundle"), space.study
-    bundle_digest = digest(bundle)  # once: it hashes every file
-    return [_job(study, task, bundle, bundle_digest, space.artifact("zero-shot", task.id)) for task in study.unseen]
+    made_from = {"bundle": digest(space.artifact("bundle")), **portfolios.recipe(space)}  # once: it hashes every file
+    return [_job(space, task, made_from) for task in space.study.unseen]
 
 
-def _job(study: Study, task: Task, bundle: Path, bundle_digest: str, folder: Path) -> Job:
-    n_episodes = study.zero_shot.episodes
+def _job(space: Workspace, task: Task, made_from: dict[str, Any]) -> Job:
+    study, folder, n_episodes = space.study, space.artifact("zero-shot", task.id), space.study.zero_shot.episodes
 
     def make(writer: ArtifactWriter, progress: Progress) -> None:
         world = study.load_world()
         world.check_success()
-        results = play(world, task, build.guide(bundle, study.grounding), n_episodes, progress)
+        results = play(world, task, portfolios.plans_of(space, task), n_episodes, progress)
         save(results, task.id, writer.path)
         writer.summary = {
             "task": task.id,
@@ -53,7 +52,7 @@ def _job(study: Study, task: Task, bundle: Path, bundle_digest: str, folder: Pat
     recipe: dict[str, Any] = {
         "stage": "evaluate",
         "version": VERSION,
-        "bundle": bundle_digest,
+        **made_from,
         "task": task.env_id,
         "horizon": task.horizon_steps,
         "episodes": n_episodes,
@@ -63,9 +62,11 @@ def _job(study: Study, task: Task, bundle: Path, bundle_digest: str, folder: Pat
     return Job("evaluate", task.id, folder, recipe, total, "steps", make)
 
 
-def play(world: World, task: Task, guide: Guide, n_episodes: int, progress: Progress) -> list[EpisodeResult]:
-    """Episodes of a task in which the guide alone acts, from the start states of evaluation."""
-    from lago_skills.worlds.rollouts import rollouts
+def play(
+    world: World, task: Task, plans: Sequence[PlanOfTask], n_episodes: int, progress: Progress
+) -> list[EpisodeResult]:
+    """Episodes of a task in which the library alone acts, from the start states of evaluation: by one plan, or by several one after another."""
+    from lago_skills.worlds.rollouts import remembered_rollouts, rollouts
     from lago_skills.worlds.seeds import EVAL_SEED
 
     taken = 0
@@ -76,6 +77,9 @@ def play(world: World, task: Task, guide: Guide, n_episodes: int, progress: Prog
         progress(min(taken, n_episodes * task.horizon_steps), task.id)
 
     seeds = [EVAL_SEED + i for i in range(n_episodes)]
+    if len(plans) > 1:
+        return remembered_rollouts(world, task, PlanSwitch(task.id, plans).act, seeds, report)
+    guide = plans[0].guide
     return rollouts(world, task, lambda observations: guide.prior(observations, task.id).greedy(), seeds, report)
 
 

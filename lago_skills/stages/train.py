@@ -16,10 +16,11 @@ from lago_skills.artifacts.folder import ArtifactWriter, fingerprint, verify
 from lago_skills.artifacts.workers import Progress
 from lago_skills.core import Task
 from lago_skills.data.episodes import EPISODES_FILE, save_episodes
+from lago_skills.guide.guides import LibraryGuide
 from lago_skills.rl import methods
 from lago_skills.rl.config import PPOConfig, SACConfig
 from lago_skills.rl.runlog import CURVE_FILE, Row
-from lago_skills.stages import build
+from lago_skills.stages import portfolios
 from lago_skills.stages.job import Job, digest
 from lago_skills.stages.workspace import Workspace
 from lago_skills.study import Study, TrainConfig
@@ -66,22 +67,29 @@ def learner_config(config: TrainConfig, name: str) -> SACConfig | PPOConfig:
 
 def jobs(space: Workspace) -> list[Job]:
     """One job per run."""
-    bundle = space.artifact("bundle")
-    bundle_digest = digest(bundle)  # once: it hashes every file
-    folders = space.artifact("runs"), space.artifact("unfinished")
-    return [
-        _job(space.study, run, bundle, bundle_digest, *(each / run.name for each in folders))
-        for run in training_runs(space.study)
-    ]
+    made_from = {"bundle": digest(space.artifact("bundle"))}  # once: it hashes every file
+    if several := portfolios.recipe(space):
+        made_from |= several | {"trial_episodes": space.study.train.trial_episodes}
+    return [_job(space, run, made_from) for run in training_runs(space.study)]
 
 
-def problem(study: Study, run: TrainingRun, bundle: Path) -> Problem:
-    """What a run learns, with the advice of the bundle's guide where it takes that."""
+def is_advised(run: TrainingRun) -> bool:
+    """Whether the run takes the library's advice."""
+    return methods.method(run.algorithm).adviser == "library"
+
+
+def problem(study: Study, run: TrainingRun, guide: LibraryGuide | None) -> Problem:
+    """What a run learns, with the advice of a guide."""
     from lago_skills.rl.world_problem import world_problem
 
-    advised = methods.method(run.algorithm).adviser == "library"
-    guide = build.guide(bundle, study.grounding) if advised else None
     return world_problem(study.load_world(), [run.task], study.grounding, guide, run.seed)
+
+
+def problem_of(space: Workspace, run: TrainingRun) -> Problem:
+    """What a finished run has learned, with the advice that it took: of the plan that it followed."""
+    name = verify(space.artifact("runs", run.name)).summary.get("plan", run.task.id)
+    guide = portfolios.plan_named(space, run.task, name).guide if is_advised(run) else None
+    return problem(space.study, run, guide)
 
 
 def load_policy(
@@ -109,13 +117,14 @@ def load_policy(
     return lambda observations: act(observations, np.zeros(len(observations), np.int64)), leader
 
 
-def _job(study: Study, run: TrainingRun, bundle: Path, bundle_digest: str, folder: Path, unfinished: Path) -> Job:
+def _job(space: Workspace, run: TrainingRun, made_from: dict[str, Any]) -> Job:
+    study, folder, unfinished = space.study, space.artifact("runs", run.name), space.artifact("unfinished", run.name)
     config, final_episodes = learner_config(study.train, run.algorithm), study.train.final_episodes
     advised = methods.method(run.algorithm).adviser != "none"
     recipe: dict[str, Any] = {
         "stage": "train",
         "version": VERSION,
-        "bundle": bundle_digest if advised else None,
+        **(made_from if advised else {"bundle": None}),
         "task": run.task.env_id,
         "horizon": run.task.horizon_steps,
         "algorithm": run.algorithm,
@@ -126,23 +135,28 @@ def _job(study: Study, run: TrainingRun, bundle: Path, bundle_digest: str, folde
     }
 
     def make(writer: ArtifactWriter, progress: Progress) -> None:
-        from lago_skills.rl import train
+        from lago_skills.rl.plan_trial import train_by_best_plan
 
         def report(step: int, row: Row) -> None:
             success = row.get("eval/success", float("nan"))
             progress(step, f"{run.algorithm} s{run.seed} success {success:.2f}")
 
-        result = train(
-            problem(study, run, bundle),
+        guides = {each.name: each.guide for each in portfolios.plans_of(space, run.task)} if is_advised(run) else {}
+        trained = train_by_best_plan(
+            lambda guide: problem(study, run, guide),
+            guides,
             config,
             run.seed,
+            trial_episodes=study.train.trial_episodes,
             final_episodes=final_episodes,
             folder=unfinished,
             recipe=recipe,
             report=report,
         )
-        _keep_log(writer, unfinished, result.curve)
-        _write(writer, run, result, study.load_world().success_text)
+        _keep_log(writer, unfinished, trained.result.curve)
+        _write(writer, run, trained.result, study.load_world().success_text)
+        if trained.trial is not None:
+            writer.summary |= {"plan": trained.trial.plans[trained.trial.best].name, "trial": trained.trial.summary()}
         shutil.rmtree(unfinished, ignore_errors=True)
 
     return Job("train", run.name, folder, recipe, config.n_steps, "steps", make)

@@ -67,6 +67,8 @@ class PlanConfig(Section):
     portfolio: int = Field(default=0, ge=0, le=MAX_PLANS)
     """How many plans that differ in how the task is physically done one further request asks for, of each task that is not demonstrated;
     they are tried one after another where the first one fails. 0: none."""
+    beside: list[str] = Field(default_factory=list)
+    """Other studies of the same world, by name, whose plans of a task are tried too: plans in numbers beside plans in words, say. Run them first."""
     repair: bool = True
     """Whether recorded repairs are used; without them, first answers as they came."""
     live: LiveConfig = LiveConfig()
@@ -105,3 +107,5 @@ class TrainConfig(Section):
     ppo: PPOConfig = PPOConfig()
     final_episodes: int = Field(default=50, ge=1)
     """Episodes of the last evaluation of a run."""
+    trial_episodes: int = Field(default=20, ge=0, le=1000)
+    """Where a task has several plans: episodes of it in which a guided run finds out which of them to follow, before it learns. 0: the task's own plan."""

@@ -60,6 +60,14 @@ def rollouts(
         return _play(world, task, own_envs, by_state, seeds, report, to_horizon=to_horizon)
 
 
+def remembered_rollouts(
+    world: World, task: Task, policy: EpisodePolicy, seeds: list[int], report: Callable[[int], None], n_envs: int = 4
+) -> list[EpisodeResult]:
+    """As `rollouts`, for a policy that remembers what it did in an episode."""
+    with _opened(world, task, min(n_envs, len(seeds))) as envs:
+        return _play(world, task, envs, policy, seeds, report, to_horizon=not world.ends_at_success)
+
+
 @contextmanager
 def _opened(world: World, task: Task, n_envs: int) -> Generator[list[Env]]:
     envs = [world.make(task.id) for _ in range(n_envs if world.instances is None else min(n_envs, world.instances))]

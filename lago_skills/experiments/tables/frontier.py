@@ -9,9 +9,6 @@ from __future__ import annotations
 import multiprocessing
 import shutil
 import time
-from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -19,13 +16,12 @@ import numpy as np
 
 from lago_skills import rl
 from lago_skills.artifacts.progress import StageProgress
-from lago_skills.core import Episode, Task
+from lago_skills.core import Task
 from lago_skills.errors import StudyError
 from lago_skills.experiments.baselines.cloning_policies import Forgetful, Uniform
 from lago_skills.experiments.baselines.controllers import NumbersController, WordsController
-from lago_skills.experiments.cells import Cell, Column, Row, Schema, optional_float
+from lago_skills.experiments.cells import Cell, Row
 from lago_skills.experiments.evaluation_episodes import play_on
-from lago_skills.experiments.intervals import stratified_mean
 from lago_skills.experiments.replicate import Replicate
 from lago_skills.experiments.table import (
     Choice,
@@ -39,6 +35,20 @@ from lago_skills.experiments.table import (
     refuse,
 )
 from lago_skills.experiments.tables.compared_advisers import Advisers
+from lago_skills.experiments.tables.frontier_rows import (
+    CONTROLLERS,
+    DEMOS,
+    LEARNERS,
+    METHODS,
+    PLANS,
+    POLICY,
+    SCHEMA,
+    SWITCHED,
+    TRIAL_EPISODES,
+    TRIED,
+    USUAL,
+    summary,
+)
 from lago_skills.experiments.tables.sequences import NUMBERS
 from lago_skills.experiments.tables.specs import ALONE, COMMON
 from lago_skills.guide.guides import Guide, LibraryGuide
@@ -50,81 +60,10 @@ from lago_skills.stages.workspace import Workspace, open_workspace
 from lago_skills.study import study_path
 
 if TYPE_CHECKING:
-    from lago_skills.rl.plan_trial import PlanTrial
+    from lago_skills.rl.plan_trial import PlanTrial, TrainedByPlan
     from lago_skills.rl.problem import Problem
     from lago_skills.rl.runlog import Row as LogRow
     from lago_skills.worlds.rollouts import EpisodePolicy
-
-CONTROLLERS = {
-    f"{form}/controller-{gain:g}": (form, gain) for form in ("words", "numbers") for gain in (10.0, 20.0, 30.0)
-}
-N_PLANS = 7
-"""Of a task: one in words, one in numbers, and at most five more in numbers."""
-PLANS = {f"plan-{number}": number - 1 for number in range(1, N_PLANS + 1)}
-SWITCHED, TRIED = "portfolio", "portfolio-20-episodes"
-TRIAL_EPISODES = 20
-DEMOS = 3
-"""Of the task itself, for those that learn from some."""
-LEARNERS = {
-    "guided-sac": "guided-sac",
-    "portfolio-guided-sac": "guided-sac",
-    "sac": "sac",
-    "rlpd": "rlpd",
-    "ibrl": "ibrl",
-}
-UNTRAINED = ("random", *CONTROLLERS, "words/library", "numbers/library", SWITCHED, TRIED, *PLANS)
-METHODS = (*UNTRAINED, *LEARNERS)
-USUAL = ("random", "words/controller-10", "numbers/controller-30", "words/library", "numbers/library", SWITCHED, TRIED)
-"""What is measured where nobody says what."""
-POLICY = "policy"
-SCHEMA = Schema(
-    "frontier",
-    (
-        Column("table"),
-        Column("study"),
-        Column("task"),
-        Column("level", about="group of tasks: `ten` are demonstrated"),
-        Column("method"),
-        Column(
-            "steps",
-            int,
-            "environment steps of the task before this measurement, those in which plans were tried among them",
-        ),
-        Column("seed", int),
-        Column("success", float),
-        Column(
-            "success_last", optional_float, "at the horizon's last step; of evaluations on the way it is not measured"
-        ),
-        Column("steps_to_success", optional_float, "mean control steps up to the first success, or the horizon"),
-        Column(
-            "leader",
-            about="who leads the episodes: `prior`, `mix` or `policy`; of a learner's last evaluation there is one row for `policy` too",
-        ),
-        Column("plan", about="name of the plan that is followed"),
-        Column(
-            "episodes_to_first_success",
-            optional_float,
-            "of the task, before or in training; empty where there was none",
-        ),
-        Column("demos", int, "demonstrations of the task itself"),
-        Column("episodes", int),
-        Column("wall_s", float),
-        Column("commit"),
-        Column("bundle"),
-    ),
-    keys=("table", "study", "method", "task", "seed"),
-    form="METHOD/TASK/SEED",
-    label="{method}/{task}/{seed}".format_map,
-)
-
-
-@dataclass(frozen=True)
-class Led:
-    """A task's plan for training: who follows it, and what is known of the task by then."""
-
-    guide: Guide | None
-    name: str
-    trial: PlanTrial | None = None
 
 
 class Frontier(Table):
@@ -171,17 +110,15 @@ class Frontier(Table):
         if cell["method"] in LEARNERS:
             return self._trained(cell, task, n_episodes, started)
         if cell["method"] == TRIED:
-            led = self._tried(cell, task)
-            assert isinstance(led.guide, LibraryGuide)
-            return [self._alone(cell, task, _follower(led.guide, task), n_episodes, started, led)]
+            return [self._tried(cell, task, n_episodes, started)]
         if cell["method"] in PLANS:
             plans, number = self._portfolio(task, cell["seed"]), PLANS[cell["method"]]
             if number >= len(plans):
                 raise StudyError(
                     f"found {cell['method']} of {task.id} and {len(plans)} valid plans; expected one of them; leave it out"
                 )
-            led = Led(plans[number].guide, plans[number].name)
-            return [self._alone(cell, task, _follower(plans[number].guide, task), n_episodes, started, led)]
+            policy = _follower(plans[number].guide, task)
+            return [self._alone(cell, task, policy, n_episodes, started, plans[number].name)]
         return [self._alone(cell, task, self._policy(cell, task), n_episodes, started)]
 
     def _row(self, cell: Cell, task: Task, started: float, **values: Any) -> Row:
@@ -200,9 +137,15 @@ class Frontier(Table):
         return SCHEMA.row(**cell, level=self._levels[task.id], wall_s=wall_s, commit=self.commit, **known)
 
     def _alone(
-        self, cell: Cell, task: Task, policy: EpisodePolicy, n_episodes: int, started: float, led: Led | None = None
+        self,
+        cell: Cell,
+        task: Task,
+        policy: EpisodePolicy,
+        n_episodes: int,
+        started: float,
+        followed: str = "",
+        trial: PlanTrial | None = None,
     ) -> Row:
-        trial = led.trial if led else None
         return self._row(
             cell,
             task,
@@ -210,7 +153,7 @@ class Frontier(Table):
             **_measured(play_on(self.space.world, task, policy, cell["seed"], n_episodes)),
             steps=trial.steps if trial else 0,
             leader="" if cell["method"] == "random" else "prior",
-            plan=led.name if led else "",
+            plan=followed,
             episodes_to_first_success=trial.first_success if trial else None,
             bundle=self._made_from(cell),
         )
@@ -237,39 +180,38 @@ class Frontier(Table):
 
     # Plans that are tried, and learners -------------------------------------------------------------------------------
 
-    def _tried(self, cell: Cell, task: Task) -> Led:
-        """The plan that did best in some episodes of the task."""
+    def _tried(self, cell: Cell, task: Task, n_episodes: int, started: float) -> Row:
+        """By the plan that did best in some episodes of the task."""
         from lago_skills.rl.plan_trial import try_plans
 
         plans = self._portfolio(task, cell["seed"])
         problem = self._problem(task, plans[0].guide, cell["seed"])
         trial = try_plans(problem, [(each.name, each.guide) for each in plans], TRIAL_EPISODES, cell["seed"])
-        return Led(plans[trial.best].guide, plans[trial.best].name, trial)
+        return self._alone(
+            cell, task, _follower(plans[trial.best].guide, task), n_episodes, started, plans[trial.best].name, trial
+        )
 
     def _problem(self, task: Task, guide: Guide | None, seed: int) -> Problem:
         from lago_skills.rl.world_problem import world_problem
 
         return world_problem(self.space.world, (task,), self.space.study.grounding, guide, seed)
 
-    def _led(self, cell: Cell, task: Task, advisers: Advisers) -> Led:
+    def _guides(self, cell: Cell, task: Task, advisers: Advisers) -> dict[str, Guide]:
+        """Who may advise a learner, by the name of the plan."""
         if cell["method"] == "portfolio-guided-sac":
-            return self._tried(cell, task)
+            return {each.name: each.guide for each in self._portfolio(task, cell["seed"])}
         if cell["method"] == "guided-sac":
-            return Led(self._replicate("words", cell["seed"]).guide, task.id)
-        return Led(advisers.cloned((task,), DEMOS) if cell["method"] == "ibrl" else None, "")
+            return {task.id: self._replicate("words", cell["seed"]).guide}
+        return {"": advisers.cloned((task,), DEMOS)} if cell["method"] == "ibrl" else {}
 
     def _trained(self, cell: Cell, task: Task, n_episodes: int, started: float) -> list[Row]:
+        from lago_skills.rl.plan_trial import train_by_best_plan
+
         advisers = Advisers(self._replicate("words", cell["seed"]), self.say)
-        method, led = methods.method(LEARNERS[cell["method"]]), self._led(cell, task, advisers)
-        before = led.trial.steps if led.trial else 0
+        guides, method = self._guides(cell, task, advisers), methods.method(LEARNERS[cell["method"]])
         usual = train.learner_config(self.space.study.train, LEARNERS[cell["method"]])
-        settings = usual.model_dump() | COMMON | ALONE[method.algorithm]
-        config = SACConfig.model_validate(settings | {"n_steps": settings["n_steps"] - before})
+        config = SACConfig.model_validate(usual.model_dump() | COMMON | ALONE[method.algorithm])
         shown = advisers.demonstrations(task, DEMOS) if cell["method"] in ("rlpd", "ibrl") else []
-        problem = self._problem(task, led.guide, cell["seed"])
-        if led.trial:  # training goes on from the start states that the trial had not
-            problem = replace(problem, first_seed=problem.first_seed + TRIAL_EPISODES)
-        demonstrations: Sequence[Episode] = led.trial.harvested if led.trial else shown
         folder = self.space.artifact("unfinished", SCHEMA.table, cell.name.replace("/", "__"))
         bundle = self._made_from(cell)
 
@@ -278,38 +220,34 @@ class Frontier(Table):
 
         in_worker = multiprocessing.parent_process() is not None
         with StageProgress(SCHEMA.table, config.n_steps, "steps", quiet=in_worker) as progress:
-            result = rl.train(
-                problem,
+            trained = train_by_best_plan(
+                lambda guide: self._problem(task, guide, cell["seed"]),
+                guides,
                 config,
                 cell["seed"],
+                trial_episodes=TRIAL_EPISODES,
                 folder=folder,
-                recipe={"cell": cell.name, "bundle": bundle, "demos": len(demonstrations), **config.recipe()},
+                recipe={"cell": cell.name, "bundle": bundle, "demos": len(shown), **config.recipe()},
                 report=report,
-                demonstrations=demonstrations,
+                demonstrations=shown,
             )
+        result, trial = trained.result, trained.trial
         known = {
-            "plan": led.name,
-            "episodes_to_first_success": _first_success(led, result.curve, result.harvested, problem),
+            "plan": trial.plans[trial.best].name if trial else next(iter(guides), ""),
+            "episodes_to_first_success": _first_success(trained),
             "demos": len(shown),
             "bundle": bundle,
         }
-        rows = [
-            self._row(
-                cell,
-                task,
-                started,
-                steps=before + int(log["step"]),
-                success=log["eval/success"],
-                episodes=config.eval_episodes,
-                **known,
-            )
+        on_the_way = [
+            {"steps": int(log["step"]), "success": log["eval/success"], "episodes": config.eval_episodes}
             for log in result.curve[:-1]
         ]
+        rows = [self._row(cell, task, started, **each, **known) for each in on_the_way]
         for leader in dict.fromkeys((result.leader, POLICY)):
-            act = rl.greedy_policy(problem, result.agent, leader)
+            act = rl.greedy_policy(trained.problem, result.agent, leader)
             policy = Forgetful(lambda states, act=act: act(states, np.zeros(len(states), np.int64)))
             measured = _measured(play_on(self.space.world, task, policy, cell["seed"], n_episodes))
-            steps = before + int(result.curve[-1]["step"])
+            steps = int(result.curve[-1]["step"])
             rows.append(self._row(cell, task, started, **measured, steps=steps, leader=leader, **known))
         shutil.rmtree(folder, ignore_errors=True)
         return rows
@@ -370,53 +308,13 @@ def _measured(played: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _first_success(led: Led, curve: Sequence[LogRow], harvested: Sequence[Episode], problem: Problem) -> int | None:
+def _first_success(trained: TrainedByPlan) -> int | None:
     """Number of the first successful episode, from 1, those of the trial counted."""
-    if led.trial and led.trial.first_success:
-        return led.trial.first_success
-    if not harvested or not curve:
-        return None
-    tried = sum(each.episodes for each in led.trial.plans) if led.trial else 0
-    return tried + harvested[0].seed - problem.first_seed + 1
-
-
-def summary(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """One entry per (method, group, leader, steps to the next thousand): means over tasks, success with its 95 % interval over seeds."""
-    groups: defaultdict[tuple[str, str, str, int], list[Row]] = defaultdict(list)
-    for row in rows:
-        steps = 0 if row["method"] in UNTRAINED else -(-row["steps"] // 1000) * 1000
-        groups[row["method"], row["level"], row["leader"], steps].append(row)
-    entries: list[dict[str, Any]] = []
-    for (method, level, leader, steps), members in groups.items():
-        by_task: defaultdict[str, list[Row]] = defaultdict(list)
-        for row in members:
-            by_task[row["task"]].append(row)
-        mean, ends = stratified_mean([np.array([row["success"] for row in own]) for own in by_task.values()])
-        low, high = ends or (None, None)
-        entries.append(
-            {
-                "method": method,
-                "level": level,
-                "leader": leader,
-                "steps": steps,
-                "success": round(mean, 4),
-                "low": low if low is None else round(low, 4),
-                "high": high if high is None else round(high, 4),
-                "least": min(row["success"] for row in members),
-                "success_last": _mean([row["success_last"] for row in members]),
-                "steps_to_success": _mean([row["steps_to_success"] for row in members]),
-                "tasks": len(by_task),
-                "seeds": min(len(own) for own in by_task.values()),
-            }
-        )
-    order = {name: number for number, name in enumerate(METHODS)}
-    return sorted(entries, key=lambda e: (e["level"], order[e["method"]], e["steps"], e["leader"]))
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    """Mean where all are known."""
-    known = [value for value in values if value is not None]
-    return round(float(np.mean(known)), 4) if known and len(known) == len(values) else None
+    trial, harvested = trained.trial, trained.result.harvested
+    if trial and trial.first_success:
+        return trial.first_success
+    n_before = trial.n_episodes if trial else 0
+    return n_before + harvested[0].seed - trained.problem.first_seed + 1 if harvested else None
 
 
 def openers() -> dict[str, Opener]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from lago_skills.core import Episode, Playbook, Task
 from lago_skills.errors import ArtifactMissing, DataError
 from lago_skills.guide.guides import LibraryGuide
-from lago_skills.planner.ask import Plan, Version
+from lago_skills.planner.ask import Plan
 from lago_skills.planner.findings import Finding, LintRecord
 from lago_skills.planner.lint import Trace, lint_alignment, lint_demonstrations, lint_rollouts, lint_words
 from lago_skills.stages import build, collect, plan, pretrain, query, segment
@@ -40,13 +40,24 @@ def lint(space: Workspace, tasks: list[str], seeds: list[int], say: Callable[[st
     guides: list[LibraryGuide] | None = None
     for name in tasks:
         plan_of_task = plan.plan_of(name, plan.plans(space), study.name)
-        for version in plan_of_task.versions:
-            if version.playbook is None or planner.lint.get(version.transcript.id):
+        for answer, book, which in _checkable(plan_of_task):
+            if planner.lint.get(answer):
                 continue
             guides = _guides(space, seeds, say) if guides is None else guides
-            say(f"{name}: looking at version {plan_of_task.versions.index(version) + 1}")
+            say(f"{name}: looking at {which}")
             shown = _shown(space.collected, plan_of_task.task)
-            planner.lint.append(check(study, plan_of_task, version, shown, guides))
+            planner.lint.append(check(study, plan_of_task.task, answer, book, shown, guides))
+
+
+def _checkable(plan_of_task: Plan) -> list[tuple[str, Playbook, str]]:
+    """The playbooks of a task: what lint knows each by, and what people call it."""
+    versions = [
+        (each.transcript.id, each.playbook, f"version {number}")
+        for number, each in enumerate(plan_of_task.versions, start=1)
+    ]
+    others = plan_of_task.portfolio.alternatives if plan_of_task.portfolio else ()
+    versions += [(each.id, each.playbook, f"plan {each.number} of the portfolio") for each in others]
+    return [(answer, book, which) for answer, book, which in versions if book is not None]
 
 
 def _guides(space: Workspace, seeds: list[int], say: Callable[[str], None]) -> list[LibraryGuide]:
@@ -70,16 +81,15 @@ def _guides(space: Workspace, seeds: list[int], say: Callable[[str], None]) -> l
 
 
 def check(
-    study: Study, plan_of_task: Plan, version: Version, shown: list[Episode], guides: list[LibraryGuide]
+    study: Study, task: Task, answer: str, book: Playbook, shown: list[Episode], guides: list[LibraryGuide]
 ) -> LintRecord:
-    """What demonstrations of the task and rollouts of guides say about one version of its playbook."""
-    book, grounding = version.playbook, study.grounding
-    assert book is not None
+    """What demonstrations of the task and rollouts of guides say about one of its playbooks, which lint will know by `answer`."""
+    grounding = study.grounding
     rolled: list[Trace] = []
-    if not study.gym and plan_of_task.task not in study.planned:
+    if not study.gym and task not in study.planned:
         for number, guide in enumerate(guides):
             world = study.load_world()
-            rolled += rollout_traces(world, with_playbook(guide, book), plan_of_task.task, number * N_ROLLOUTS)
+            rolled += rollout_traces(world, with_playbook(guide, book), task, number * N_ROLLOUTS)
     findings = _against(grounding, book, shown)
     faults = lint_rollouts(book, grounding.vocabulary, rolled)
     if faults or not rolled:
@@ -88,8 +98,8 @@ def check(
     if guides and (faults or (book.form == "words" and not rolled)):
         findings += lint_words(book, _undemonstrated(guides[0], book))
     return LintRecord(
-        answer=version.transcript.id,
-        task_id=plan_of_task.task.id,
+        answer=answer,
+        task_id=task.id,
         findings=findings,
         demonstrations=len(shown),
         rollouts=len(rolled),

@@ -1,0 +1,186 @@
+"""A study with several plans of a task: planned, built, followed and trained through its stages."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lago_skills.core import Playbook
+from lago_skills.errors import ArtifactMissing, LagoError, PlanError, StudyError
+from lago_skills.llm.transcripts import answered
+from lago_skills.playbook import FORMS
+from lago_skills.rl.config import PPOConfig
+from lago_skills.rl.plan_trial import train_by_best_plan
+from lago_skills.stages import evaluate, plan, portfolios, train
+from lago_skills.stages.workspace import Workspace, open_workspace
+from tests.conftest import ROOT, run_stages
+from tests.small_envs import SMALL, Pointing, Walk, problem
+
+STUDY = """
+name = "{name}"
+[tasks]
+seen = ["push"]
+unseen = ["reach"]
+[plan]
+name = "metaworld"
+{plan}
+[collect]
+episodes_per_task = 1
+[zero_shot]
+episodes = 2
+[train]
+tasks = ["reach"]
+algorithms = ["guided-sac"]
+seeds = [0]
+final_episodes = 1
+trial_episodes = 2
+[train.sac]
+n_steps = 500
+random_steps = 100
+eval_every = 500
+eval_episodes = 1
+hidden_size = 16
+batch_size = 16
+"""
+
+
+def workspace(root: Path, name: str = "several", settings: str = "portfolio = 2") -> Workspace:
+    """A study with the project's recorded answers."""
+    path = root / f"data/studies/{name}.toml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(STUDY.format(name=name, plan=settings), encoding="utf-8")
+    for kind, end in (("transcripts", "jsonl"), ("scenes", "json"), ("lint", "jsonl")):
+        (root / "data" / kind).mkdir(exist_ok=True)
+        if not (root / f"data/{kind}/metaworld.{end}").exists():
+            shutil.copy(ROOT / f"data/{kind}/metaworld.{end}", root / f"data/{kind}/metaworld.{end}")
+    return open_workspace(root, path)
+
+
+def steps_of(book: Playbook) -> list[dict[str, object]]:
+    return [{k: v for k, v in FORMS[book.form].write(step).items() if v is not None} for step in book.steps]
+
+
+def give_portfolio(space: Workspace, *ways: tuple[str, Playbook | None]) -> None:
+    """Record an answer; a way without a playbook is not valid."""
+    asked = plan.plans(space)["reach"].portfolio
+    assert asked is not None
+    plans = [{"way": way, "steps": steps_of(book) if book else []} for way, book in ways]
+    plan.planner(space).transcripts.append(answered(asked.request, json.dumps({"plans": plans}), "m", "test"))
+
+
+def test_plans_of_a_portfolio_are_an_artifact_and_labelled_with_the_others(
+    tmp_path: Path, playbooks: dict[str, Playbook]
+) -> None:
+    space = workspace(tmp_path)
+    with pytest.raises(LagoError, match="portfolio/reach"):
+        plan.jobs(space)
+    give_portfolio(space, ("as ever", playbooks["reach"]), ("by magic", None), ("roundabout", playbooks["push"]))
+    run_stages(space, plan)
+    folder, vocabulary = space.artifact("playbooks"), space.study.grounding.vocabulary
+    entries = json.loads((folder / plan.PORTFOLIOS_FILE).read_text(encoding="utf-8"))["reach"]
+    assert [(each["number"], each["way"], each["playbook"] is None) for each in entries] == [
+        (1, "as ever", False),
+        (2, "by magic", True),
+        (3, "roundabout", False),
+    ]
+    assert "found no list of 1 to" in entries[1]["findings"][0]["text"]
+    books = plan.load_portfolios(folder, vocabulary)
+    assert list(books) == ["reach/1", "reach/3"]
+    assert {book.task_id for book in books.values()} == {"reach"}
+
+
+def test_a_portfolio_without_a_valid_plan_is_refused_and_the_remedy_works(
+    tmp_path: Path, playbooks: dict[str, Playbook]
+) -> None:
+    space = workspace(tmp_path)
+    give_portfolio(space, ("by magic", None))
+    with pytest.raises(PlanError, match=r"has no portfolio: .*--again portfolio/reach, or set plan.portfolio = 0"):
+        plan.jobs(space)
+    assert plan.jobs(workspace(tmp_path, settings="portfolio = 0"))
+    give_portfolio(space, ("as ever", playbooks["reach"]))
+    assert plan.jobs(space)
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory: pytest.TempPathFactory, bundle: Path) -> Path:
+    """A project with the bundle of the tests under the name of a study, and of another beside it."""
+    root = tmp_path_factory.mktemp("several")
+    for name in ("several", "other"):
+        shutil.copytree(bundle, workspace(root, name).artifact("bundle"))
+    return root
+
+
+def test_plans_of_studies_beside_count_too(several: Path) -> None:
+    alone = workspace(several, settings="")
+    (task,) = alone.study.unseen
+    assert [each.name for each in portfolios.plans_of(alone, task)] == ["reach"]
+    assert portfolios.recipe(alone) == {}
+    both = workspace(several, "both", 'beside = ["other"]')
+    with pytest.raises(ArtifactMissing):
+        portfolios.plans_of(both, task)
+    shutil.copytree(alone.artifact("bundle"), both.artifact("bundle"))
+    assert [each.name for each in portfolios.plans_of(both, task)] == ["both: reach", "other: reach"]
+    assert portfolios.plan_named(both, task, "other: reach").guide.books["reach"].task_id == "reach"
+    with pytest.raises(StudyError, match="found plan 'other: reach/4'"):
+        portfolios.plan_named(both, task, "other: reach/4")
+    workspace(several, "unbuilt", "")
+    lacking = workspace(several, "both", 'beside = ["unbuilt"]')
+    with pytest.raises(ArtifactMissing, match=r"has 'unbuilt' beside it .*run: lago build unbuilt"):
+        portfolios.plans_of(lacking, task)
+
+
+def test_several_plans_are_evaluated_and_trained_by_and_the_run_says_which(several: Path) -> None:
+    space = workspace(several, "trained", 'beside = ["other"]')
+    shutil.copytree(several / "checkpoints/other/bundle", space.artifact("bundle"))
+    run_stages(space, evaluate, train)
+    (training_run,) = train.training_runs(space.study)
+    folder = space.artifact("runs", training_run.name)
+    summary = train.verify(folder).summary
+    assert summary["plan"] in ("trained: reach", "other: reach")
+    assert sum(each["episodes"] for each in summary["trial"]["plans"]) == 2
+    assert summary["steps"] == 500, "those of the trial among them"
+    learned = train.problem_of(space, training_run)
+    act, _ = train.load_policy(folder, training_run, learned, space.study.train, space.study.grounding)
+    assert act(np.zeros((1, 39))).shape == (1, 4)
+
+
+# Training after a trial ----------------------------------------------------------------------------------------------------
+
+FIVE = {"away": Pointing(-1.0), "nowhere": Pointing(0.0), "towards": Pointing(1.0)}
+
+
+def test_what_succeeds_in_the_trial_is_learned_from_and_its_steps_count() -> None:
+    reported: list[int] = []
+    trained = train_by_best_plan(
+        lambda guide: problem(Walk, guide),
+        FIVE,
+        SMALL,
+        0,
+        trial_episodes=10,
+        report=lambda step, row: reported.append(step),
+    )
+    trial = trained.trial
+    assert trial is not None
+    assert trial.plans[trial.best].name == "towards"
+    assert trained.result.curve[-1]["step"] >= SMALL.n_steps
+    assert trained.result.curve[-1]["step"] < SMALL.n_steps + 40
+    assert min(reported) > trial.steps
+    assert trained.problem.first_seed == 10
+
+
+def test_with_one_plan_or_without_a_trial_training_is_as_ever() -> None:
+    one = train_by_best_plan(lambda guide: problem(Walk, guide), {"towards": Pointing(1.0)}, SMALL, 0, trial_episodes=9)
+    untried = train_by_best_plan(lambda guide: problem(Walk, guide), FIVE, SMALL, 0, trial_episodes=0)
+    assert one.trial is None
+    assert untried.trial is None
+    assert [row["step"] for row in one.result.curve] == [300, 600]
+
+
+def test_ppo_takes_no_demonstrations_from_a_trial() -> None:
+    config = PPOConfig(n_steps=400, rollout_steps=100, eval_every=400, eval_episodes=1, hidden_size=16, n_epochs=1)
+    trained = train_by_best_plan(lambda guide: problem(Walk, guide), FIVE, config, 0, trial_episodes=5)
+    assert trained.trial is not None
