@@ -221,7 +221,7 @@ def _unwanted(key: str, taken: dict[str, list[int]], requests: dict[str, Request
     if known := [each for each in transcripts.all() if each.key == key]:
         return (
             f"request {known[0].name!r} is answered already, by {known[-1].model}; the recorded answer stays; for another one: lago plan STUDY "
-            f"--again {known[0].name.partition('/')[2] or known[0].name} --export"
+            f"--again {known[0].name.removeprefix('plan/')} --export"
         )
     names = sorted({request.name for request in requests.values()})
     return (

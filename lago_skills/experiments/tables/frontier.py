@@ -19,7 +19,7 @@ from lago_skills.artifacts.progress import StageProgress
 from lago_skills.core import Task
 from lago_skills.errors import StudyError
 from lago_skills.experiments.baselines.cloning_policies import Forgetful, Uniform
-from lago_skills.experiments.baselines.controllers import NumbersController, WordsController
+from lago_skills.experiments.baselines.controllers import ControllerGuide, NumbersController, WordsController
 from lago_skills.experiments.cells import Cell, Row
 from lago_skills.experiments.evaluation_episodes import play_on
 from lago_skills.experiments.replicate import Replicate
@@ -46,12 +46,13 @@ from lago_skills.experiments.tables.frontier_rows import (
     SWITCHED,
     TRIAL_EPISODES,
     TRIED,
+    TRIED_BY_CONTROLLER,
     USUAL,
     summary,
 )
 from lago_skills.experiments.tables.sequences import NUMBERS
 from lago_skills.experiments.tables.specs import ALONE, COMMON
-from lago_skills.guide.guides import Guide, LibraryGuide
+from lago_skills.guide.guides import Guide
 from lago_skills.guide.portfolio import PlanOfTask, PlanSwitch, portfolio
 from lago_skills.rl import methods
 from lago_skills.rl.config import SACConfig
@@ -109,7 +110,7 @@ class Frontier(Table):
         started = time.monotonic()
         if cell["method"] in LEARNERS:
             return self._trained(cell, task, n_episodes, started)
-        if cell["method"] == TRIED:
+        if cell["method"] == TRIED or cell["method"] in TRIED_BY_CONTROLLER:
             return [self._tried(cell, task, n_episodes, started)]
         if cell["method"] in PLANS:
             plans, number = self._portfolio(task, cell["seed"]), PLANS[cell["method"]]
@@ -184,12 +185,17 @@ class Frontier(Table):
         """By the plan that did best in some episodes of the task."""
         from lago_skills.rl.plan_trial import try_plans
 
-        plans = self._portfolio(task, cell["seed"])
-        problem = self._problem(task, plans[0].guide, cell["seed"])
-        trial = try_plans(problem, [(each.name, each.guide) for each in plans], TRIAL_EPISODES, cell["seed"])
-        return self._alone(
-            cell, task, _follower(plans[trial.best].guide, task), n_episodes, started, plans[trial.best].name, trial
-        )
+        plans: dict[str, Guide] = {each.name: each.guide for each in self._portfolio(task, cell["seed"])}
+        if cell["method"] in TRIED_BY_CONTROLLER:
+            gain, grounding = TRIED_BY_CONTROLLER[cell["method"]], self.space.study.grounding
+            plans = {
+                each.name: ControllerGuide(each.guide.books[task.id], grounding, gain)
+                for each in self._portfolio(task, cell["seed"])
+            }
+        problem = self._problem(task, next(iter(plans.values())), cell["seed"])
+        trial = try_plans(problem, [*plans.items()], TRIAL_EPISODES, cell["seed"])
+        chosen = trial.plans[trial.best].name
+        return self._alone(cell, task, _follower(plans[chosen], task), n_episodes, started, chosen, trial)
 
     def _problem(self, task: Task, guide: Guide | None, seed: int) -> Problem:
         from lago_skills.rl.world_problem import world_problem
@@ -295,7 +301,7 @@ class Frontier(Table):
         return Results([*rows], entries, [Grid(columns, lines)])
 
 
-def _follower(guide: LibraryGuide, task: Task) -> EpisodePolicy:
+def _follower(guide: Guide, task: Task) -> EpisodePolicy:
     return Forgetful(lambda observations: guide.prior(observations, task.id).greedy())
 
 

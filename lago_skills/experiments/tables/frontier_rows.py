@@ -18,6 +18,8 @@ N_PLANS = 7
 """Of a task: one in words, one in numbers, and at most five more in numbers."""
 PLANS = {f"plan-{number}": number - 1 for number in range(1, N_PLANS + 1)}
 SWITCHED, TRIED = "portfolio", "portfolio-20-episodes"
+TRIED_BY_CONTROLLER = {f"controller-{gain:g}-portfolio-20-episodes": gain for gain in (10.0, 20.0, 30.0)}
+"""The same plans in the same trial, followed by a controller of that gain."""
 TRIAL_EPISODES = 20
 DEMOS = 3
 """Of the task itself, for those that learn from some."""
@@ -28,7 +30,7 @@ LEARNERS = {
     "rlpd": "rlpd",
     "ibrl": "ibrl",
 }
-UNTRAINED = ("random", *CONTROLLERS, "words/library", "numbers/library", SWITCHED, TRIED, *PLANS)
+UNTRAINED = ("random", *CONTROLLERS, "words/library", "numbers/library", *TRIED_BY_CONTROLLER, SWITCHED, TRIED, *PLANS)
 METHODS = (*UNTRAINED, *LEARNERS)
 USUAL = ("random", "words/controller-10", "numbers/controller-30", "words/library", "numbers/library", SWITCHED, TRIED)
 """What is measured where nobody says what."""
