@@ -81,6 +81,17 @@ def test_what_stages_raise_becomes_an_exit_code(
     assert message in capsys.readouterr().err
 
 
+def test_tables_have_a_command_of_their_own_and_a_usual_study(capsys: pytest.CaptureFixture[str]) -> None:
+    shown: dict[tuple[str, ...], str] = {}
+    for words in (("frontier",), ("frontier", "frontier-five"), ("zero-shot",)):
+        chosen = ["--tasks", "push-wall", "--seeds", "0", "--methods", "no such thing"]
+        assert main(["--root", str(ROOT), "table", *words, *chosen], never) == 2
+        shown[words] = capsys.readouterr().err
+    assert all("found method 'no such thing'" in text for text in shown.values())
+    assert main(["--root", str(ROOT), "table", "frontier", "elsewhere"], never) == 2
+    assert "no study 'elsewhere'" in capsys.readouterr().err
+
+
 def test_other_errors_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(space: Workspace, stages: list[str]) -> None:
         raise OSError(5, "Input/output error")

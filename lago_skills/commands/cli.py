@@ -16,7 +16,7 @@ from lago_skills.commands import evaluate as evaluate_command
 from lago_skills.commands import skills_options
 from lago_skills.commands.tables import report_table
 from lago_skills.errors import LagoError
-from lago_skills.experiments.registry import TRAINING_TABLES
+from lago_skills.experiments.registry import STUDIES, TRAINING_TABLES
 from lago_skills.worlds import DEFAULT
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ def parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="every stage of a study; skips what is done")
     run.add_argument("study")
     _add_stages(commands)
+    evaluate_command.add_parser(commands)
     plan = commands.add_parser(
         "plan",
         help="playbooks: replay recorded answers, ask a language model; show, edit, lint, find",
@@ -241,7 +242,7 @@ def _run(options: argparse.Namespace, run_stages: StageRunner) -> int:
 
 def _run_study(options: argparse.Namespace, command: str, run_stages: StageRunner) -> int:
     space = _workspace(options)
-    if command == "evaluate" and evaluate_command.wanted(options):
+    if command == "table" or (command == "evaluate" and evaluate_command.wanted(options)):
         return evaluate_command.evaluate_command(space, options)
     if command in ("demo", "run"):
         _pipeline(space, run_stages)
@@ -266,6 +267,8 @@ def _workspace(options: argparse.Namespace) -> Workspace:
     root = options.root.resolve()
     if options.command == "plan":
         _plan_action(options)
+    if options.command == "table" and options.study is None:
+        options.study = STUDIES.get(options.table, DEFAULT)
     path = study_path("demo" if options.command == "demo" else options.study, root)
     return Workspace(root, path.resolve(), load_study(path))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import random
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lago_skills.commands.tables import print_repetition, print_results, say
 from lago_skills.errors import StudyError
@@ -19,6 +19,16 @@ if TYPE_CHECKING:
 ANY = "any"
 
 
+def add_parser(commands: Any) -> None:
+    """`lago table NAME [STUDY]`: the same tables, by their names."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "table", help="a table of experiments: measures the cells that are missing and prints all of them"
+    )
+    parser.add_argument("table", choices=list(TABLES), help="its name")
+    parser.add_argument("study", nargs="?", help="default: the study that the table was first measured in")
+    _add_choice(parser.add_argument_group("which cells"))
+
+
 def add_options(evaluate: argparse.ArgumentParser) -> None:
     """The options that turn `lago evaluate` into a table of methods."""
     table = evaluate.add_argument_group("a table of methods, tasks, demonstrations and seeds")
@@ -28,6 +38,11 @@ def add_options(evaluate: argparse.ArgumentParser) -> None:
         help="measure the cells that are missing and print all of them: the library beside its baselines, or with one part changed; "
         "opposites: what latents make of sentences and their opposites, of the first seed",
     )
+    _add_choice(table)
+
+
+def _add_choice(table: Any) -> None:
+    """Options that say which cells of a table are meant, and what is done with them."""
     table.add_argument(
         "--methods", type=_names, metavar="A,B", help="only these methods, or variants of ablations (default: all)"
     )

@@ -21,6 +21,8 @@ TABLES = {
     **dict.fromkeys(TRAINING_TABLES, "training_runs"),
 }
 """The module of each, which says by `openers` how its tables are made."""
+STUDIES = {"frontier": "frontier", "sequences": "kitchen", "skills": "words"}
+"""The study in which a table was first measured; of the others, that of the default world."""
 
 
 def find_table(name: str) -> Opener:
