@@ -155,7 +155,10 @@ class LibraryGuide:
             raise StudyError(
                 f"found plan {plan!r}; expected one of {sorted(self.books)}; name one, or build the bundle again"
             )
-        book, latents = self.books[plan], self.step_latents[plan]
+        return self.with_steps(self.books[plan], self.step_latents[plan])
+
+    def with_steps(self, book: Playbook, latents: NDArray[np.float32]) -> LibraryGuide:
+        """The same guide with this plan, whose steps have these latents (n_steps, Z), as that of the plan's task, and no other."""
         only = {book.task_id: book}, {book.task_id: latents}
         config = replace(self.config, correct_plans=False)  # it has been put in order
         return LibraryGuide(

@@ -49,16 +49,50 @@ def portfolio(task: str, guides: Mapping[str, LibraryGuide]) -> tuple[PlanOfTask
     )
 
 
-@dataclass
-class _Progress:
-    """What is remembered of an episode."""
+class FollowedPlan:
+    """A plan of a task with how long each of its steps may take.
 
-    plan: int = 0
-    """Place among the plans."""
+    Args:
+        guide: follows this plan and no other of the task.
+        task: whose plan it is.
+        patience: how many times as long as in demonstrations a step may take.
+    """
+
+    def __init__(self, guide: LibraryGuide, task: str, patience: float = PATIENCE) -> None:
+        self.guide, self.task = guide, task
+        self._limits = step_limits(guide, task, patience)
+        self._written_backwards = guide.books[task].form == "numbers"
+
+    def act(self, observations: NDArray[np.float64], progress: Sequence[Progress]) -> NDArray[Any]:
+        """(B, S) observations, one control step of B episodes each -> actions; what is known of each episode goes on."""
+        retrieval = self.guide.retrieve(observations, self.task)
+        steps: list[int] = retrieval.steps.tolist()
+        for each, step in zip(progress, steps, strict=True):
+            n = len(self._limits)
+            each.note(n - 1 - step if self._written_backwards else step, float(self._limits[step]), n)
+        return self.guide.decode(retrieval).greedy()
+
+
+@dataclass
+class Progress:
+    """How far an episode has come in a plan."""
+
     furthest: int = -1
-    """The latest step that this plan has come to, in the order of time."""
+    """The latest step that it has come to, in the order of time."""
     waited: int = 0
     """Control steps since."""
+    share: float = 0.0
+    """Of the plan's steps that have begun."""
+    stalled: bool = False
+    """Whether the present step takes too long."""
+
+    def note(self, time: int, limit: float, n_steps: int) -> None:
+        """Another control step in which this step of so many, by the order of time, is at work; it may take so long."""
+        if time > self.furthest:
+            self.furthest, self.waited, self.share = time, 0, (time + 1) / n_steps
+        else:
+            self.waited += 1
+        self.stalled = self.waited >= limit
 
 
 class PlanSwitch:
@@ -71,33 +105,26 @@ class PlanSwitch:
     """
 
     def __init__(self, task: str, plans: Sequence[PlanOfTask], patience: float = PATIENCE) -> None:
-        self.task, self.guides = task, tuple(plan.guide for plan in plans)
-        self._limits = [step_limits(guide, task, patience) for guide in self.guides]
-        self._episodes: dict[int, _Progress] = {}
+        self._plans = [FollowedPlan(plan.guide, task, patience) for plan in plans]
+        self._led: dict[int, int] = {}
+        self._progress: dict[int, Progress] = {}
 
     def act(self, observations: NDArray[np.float64], episodes: NDArray[np.int64]) -> NDArray[Any]:
         """(B, S) observations of (B,) numbered episodes, one control step each -> what their plans do: a policy for `full_rollouts`."""
-        progress = [self._episodes.setdefault(number, _Progress()) for number in episodes.tolist()]
-        led = np.array([each.plan for each in progress])
+        numbers: list[int] = episodes.tolist()
+        progress = [self._progress.setdefault(number, Progress()) for number in numbers]
+        led = np.array([self._led.setdefault(number, 0) for number in numbers])
         actions: dict[int, Any] = {}
         leading: list[int] = np.unique(led).tolist()
         for place in leading:
-            rows, guide = np.flatnonzero(led == place), self.guides[place]
-            retrieval = guide.retrieve(observations[rows], self.task)
-            actions |= dict(zip(rows.tolist(), guide.decode(retrieval).greedy(), strict=True))
-            book, steps = guide.books[self.task], retrieval.steps
-            times = len(book.steps) - 1 - steps if book.form == "numbers" else steps  # written the last one first
-            for row, step, time in zip(rows.tolist(), steps.tolist(), times.tolist(), strict=True):
-                self._note(progress[row], time, float(self._limits[place][step]))
+            rows: list[int] = np.flatnonzero(led == place).tolist()
+            acted = self._plans[place].act(observations[rows], [progress[row] for row in rows])
+            actions |= dict(zip(rows, acted, strict=True))
+        for number, each in zip(numbers, progress, strict=True):
+            if each.stalled and len(self._plans) > 1:
+                self._led[number] = (self._led[number] + 1) % len(self._plans)
+                self._progress[number] = Progress()
         return np.stack([actions[row] for row in range(len(led))])
-
-    def _note(self, progress: _Progress, time: int, limit: float) -> None:
-        if time > progress.furthest:
-            progress.furthest, progress.waited = time, 0
-            return
-        progress.waited += 1
-        if progress.waited >= limit and len(self.guides) > 1:
-            progress.plan, progress.furthest, progress.waited = (progress.plan + 1) % len(self.guides), -1, 0
 
 
 def step_limits(guide: LibraryGuide, plan: str, patience: float = PATIENCE) -> NDArray[np.float64]:

@@ -42,7 +42,7 @@ class RunConfig(BaseModel):
 class SACConfig(RunConfig):
     """Soft actor-critic, plain or guided. The fields of the second half do nothing where there is no guide."""
 
-    ADDED_LATER: ClassVar[frozenset[str]] = RunConfig.ADDED_LATER | {"normalize_states"}
+    ADDED_LATER: ClassVar[frozenset[str]] = RunConfig.ADDED_LATER | {"normalize_states", "keep_quickest", "speed_share"}
 
     batch_size: int = Field(default=128, ge=2)
     actor_every: int = Field(default=2, ge=1)
@@ -66,6 +66,8 @@ class SACConfig(RunConfig):
     """Most transitions kept; a run shorter than that keeps all."""
     success_share: float = Field(default=0.5, ge=0, lt=1)
     """Share of a batch drawn from demonstrations and harvested successful episodes, once there are any (RLPD, arXiv 2302.02948)."""
+    keep_quickest: int | None = Field(default=None, ge=1)
+    """Of demonstrations and successful episodes only so many are learned from, those of the fewest steps; all, by default."""
     imitation_weight: float = Field(default=4.0, ge=0)
     """Weight of the squared distance to the actions of demonstrations and successful episodes in the actor's loss."""
     fade: Literal["constant", "linear", "adaptive"] = "adaptive"
@@ -78,6 +80,8 @@ class SACConfig(RunConfig):
     """Guided: the networks see mean and std of the prior, through weights that start at zero."""
     leaders: tuple[Leader, ...] = Field(default=LEADERS, min_length=1)
     """Guided: who may lead a training episode; a bandit over recent success chooses among them."""
+    speed_share: float = Field(default=0.0, ge=0, lt=1)
+    """Guided: what leaders are compared by is success, less so much of it as it comes late: the whole share at the longest episode so far."""
     target_proposals: bool = True
     """Guided: the bootstrap target takes the better of the policy's and the prior's action (IBRL, arXiv 2311.02198)."""
     density_weight: float = Field(default=0.0, ge=0)

@@ -101,7 +101,10 @@ def try_plans(
             draws = rng.beta(worths + 1.0, episodes - worths + 1.0)
             draws[episodes == 0] += 1.0 if not successes.any() else 0.0  # as long as nothing works, something new
             place = int(np.argmax(draws))
-            episode = _follow(env, plans[place][1], problem.tasks[task], problem.first_seed + number)
+            guide = plans[place][1]
+            episode = play(
+                env, partial(_by_guide, guide, problem.tasks[task]), problem.tasks[task], problem.first_seed + number
+            )
             n_steps = len(episode.actions)
             steps, episodes[place] = steps + n_steps, episodes[place] + 1.0
             if episode.success:
@@ -163,17 +166,29 @@ def _later(told: Report, before: int, step: int, row: Row) -> None:
     told(before + step, row)
 
 
-def _follow(env: Watched, guide: AnyGuide, task: str, seed: int) -> Episode:
+def _by_guide(guide: AnyGuide, task: str, observation: NDArray[Any]) -> NDArray[Any]:
+    return guide.prior(observation[None], task).greedy()[0]
+
+
+def play(
+    env: Watched,
+    act: Callable[[NDArray[Any]], NDArray[Any]],
+    task: str,
+    seed: int,
+    given_up: Callable[[], bool] = lambda: False,
+) -> Episode:
+    """One episode of (S,) observations -> actions; it may be given up, which is a truncation."""
     observation, _ = env.reset(seed=seed)
     observations, actions, rewards = [observation], list[NDArray[Any]](), list[float]()
     terminated = truncated = False
     info: dict[str, Any] = {}
     while not (terminated or truncated):
-        action = guide.prior(np.asarray(observation)[None], task).greedy()[0]
+        action = act(np.asarray(observation))
         observation, reward, terminated, truncated, info = env.step(action)
         observations.append(observation)
         actions.append(action)
         rewards.append(float(reward))
+        truncated = truncated or (not terminated and given_up())
     done = np.asarray(actions)
     return Episode(
         task_id=task,

@@ -22,7 +22,7 @@ from lago_skills.rl.guidance.advice import Layout
 from lago_skills.rl.guidance.leaders import Leaders
 from lago_skills.rl.policy import Priors
 from lago_skills.rl.sac.agent import SAC
-from lago_skills.rl.sac.replay import Batch, Columns, Replay
+from lago_skills.rl.sac.replay import Batch, Columns, QuickestReplay, Replay
 
 LOG_KEYS = (
     "eval/success",
@@ -75,8 +75,15 @@ class SoftActorCritic:
         capacity = min(config.buffer_size, config.n_steps + problem.n_envs)
         n_demonstrated = sum(len(each.actions) for each in setup.demonstrations)
         self.memory = Replay(capacity, self.columns, config.n_step, config.gamma)
-        self.successful = Replay(capacity + n_demonstrated, self.columns, config.n_step, config.gamma)
+        kept = config.keep_quickest
+        self.successful = (
+            Replay(capacity + n_demonstrated, self.columns, config.n_step, config.gamma)
+            if kept is None
+            else QuickestReplay(kept, self.columns, config.n_step, config.gamma)
+        )
         """Demonstrations and successful episodes."""
+        self.longest = 1
+        """Steps of the longest episode so far."""
         self.n_updates, self.updates_owed = 0, 0.0
         self.critic_losses: list[float] = []
         self.actor_losses: list[tuple[float, float]] = []
@@ -137,7 +144,9 @@ class SoftActorCritic:
     def end_episode(self, number: int, episode: RunningEpisode, terminated: bool, success: bool) -> None:
         """Count it for its leader; a successful one joins the demonstrations, and of tasks of several parts one that did as much as any before."""
         score = self.setup.problem.score(int(self.tasks[number]), success, float(np.sum(episode.rewards)))
-        self.leaders.note(episode.leader, score)
+        self.longest = max(self.longest, len(episode.actions))
+        late = len(episode.actions) / self.longest
+        self.leaders.note(episode.leader, score * (1.0 - self.config.speed_share * late))
         if score > 0.0 and score >= self.best_score and self.config.harvest:
             self.best_score = score
             self.successful.add_episode(episode, terminated)
@@ -266,6 +275,7 @@ class SoftActorCritic:
             "leaders": self.leaders.values(),
             "n_shifts": len(self.successful_shifts),
             "best_score": self.best_score,
+            "longest": self.longest,
         }
 
     def get(self, checkpoint: Checkpoint) -> None:
@@ -280,3 +290,4 @@ class SoftActorCritic:
         self.n_updates, self.updates_owed = checkpoint.values["updates"]
         self.leaders.set_values(checkpoint.values["leaders"])
         self.best_score = checkpoint.values.get("best_score", 0.0)
+        self.longest = checkpoint.values.get("longest", 1)

@@ -114,3 +114,39 @@ class Replay:
         """What `put` saved."""
         self.size, self._next = checkpoint.values[name]
         self._rows[: self.size] = checkpoint.array(name)
+
+
+class QuickestReplay(Replay):
+    """Transitions of so many episodes at most, those that took the fewest steps; of equally long ones the later.
+
+    What a learner imitates then gets quicker with its own best episodes, and slow ones of whoever led at first are forgotten.
+    """
+
+    def __init__(self, n_episodes: int, columns: Columns, n_step: int, gamma: float) -> None:
+        super().__init__(0, columns, n_step, gamma)
+        self.n_episodes = n_episodes
+        self._lengths: list[int] = []
+
+    def add_episode(self, episode: RunningEpisode, terminated: bool) -> None:
+        """Add all transitions of an episode that has ended; the longest one goes where there are too many."""
+        length = len(episode.actions)
+        own = Replay(length, self.columns, self.n_step, self.gamma)
+        own.add_episode(episode, terminated)
+        blocks = [*np.split(self._rows, np.cumsum(self._lengths)[:-1]), own._rows] if self._lengths else [own._rows]
+        self._lengths.append(length)
+        if len(self._lengths) > self.n_episodes:
+            slowest = int(np.argmax(self._lengths))
+            del self._lengths[slowest], blocks[slowest]
+        self._rows = np.concatenate(blocks)
+        self.size = self.capacity = len(self._rows)
+
+    def put(self, checkpoint: Checkpoint, name: str) -> None:
+        """Save the rows in a checkpoint."""
+        super().put(checkpoint, name)
+        checkpoint.values[f"{name}/lengths"] = self._lengths
+
+    def get(self, checkpoint: Checkpoint, name: str) -> None:
+        """What `put` saved."""
+        self._lengths = list(checkpoint.values[f"{name}/lengths"])
+        self._rows = checkpoint.array(name)
+        self.size = self.capacity = len(self._rows)

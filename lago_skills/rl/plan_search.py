@@ -1,0 +1,164 @@
+"""The numbers of a plan are parameters: a small evolution over offsets and thresholds, in episodes of the task itself.
+
+Cross-entropy search (Rubinstein 1999; de Boer et al. 2005) with a spread for each number. The candidates of a generation meet the same start
+state, so that they are compared by what they do and not by where they begin. An episode is worth the more, the sooner it succeeds; without success,
+the further it came in the order of the plan, so that there is something to climb before the first success. An episode in which the plan comes no further is given up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from lago_skills.core import Episode, Playbook
+from lago_skills.guide.guides import LibraryGuide
+from lago_skills.guide.plan_numbers import Floats, numbers_of, with_numbers
+from lago_skills.guide.portfolio import FollowedPlan, PlanOfTask, Progress
+from lago_skills.rl.envs import Watched
+from lago_skills.rl.plan_trial import SPEED_SHARE, play
+from lago_skills.rl.problem import Problem
+
+N_CANDIDATES, N_BEST = 8, 4
+FIRST_SPREAD, LEAST_SPREAD, MOST_SPREAD = 0.5, 0.15, 2.0
+"""Of the candidates, in units of how far a number may usually be off."""
+WIDENING, FORGETTING, LEARNING = 1.2, 0.2, 0.5
+"""By how much the spread grows where nothing is any good; shares by which spread and middle follow the best candidates."""
+N_COMPARED = 5
+"""Fresh start states in which what was found is compared with the plan as it was; it has to do at least as well."""
+PATIENCE = 4.0
+"""A step may take so many times as long as in demonstrations before an episode is given up; plans that succeed in the end take longer than those that are shown."""
+PROGRESS_SHARE = 0.4
+"""What an episode without success is worth that came to the last step; a success is worth at least half."""
+
+Evaluate = Callable[[Floats, int], float]
+"""Numbers and the place of a start state -> what an episode was worth."""
+
+
+@dataclass(frozen=True)
+class SearchedPlan:
+    """What a search came to."""
+
+    plan: PlanOfTask
+    """With the numbers that were found, or as it was where they did no better."""
+    improved: bool
+    steps: int
+    """Environment steps that it took."""
+    episodes: int
+    worth: tuple[float, float]
+    """Mean worth of the plan as it was and as it was found, over the episodes of the comparison."""
+    harvested: tuple[Episode, ...] = field(repr=False)
+    """Successful episodes."""
+
+
+class Evolution:
+    """The middle and the spread of candidates, from generation to generation.
+
+    Args:
+        start: (n,) the numbers to begin with.
+        scales: (n,) by how much each may usually be off.
+        seed: of the candidates.
+    """
+
+    def __init__(self, start: Floats, scales: Floats, seed: int) -> None:
+        self.middle, self.scales = start.copy(), scales
+        self.spread = FIRST_SPREAD * scales
+        self._rng = np.random.default_rng(seed)
+        ranks = np.log(N_BEST + 0.5) - np.log(np.arange(1, N_BEST + 1))
+        self._weights = ranks / ranks.sum()
+
+    def candidates(self) -> Floats:
+        """(N_CANDIDATES, n): the middle itself, and others around it."""
+        noise = self._rng.normal(size=(N_CANDIDATES, len(self.middle)))
+        noise[0] = 0.0
+        return self.middle + self.spread * noise
+
+    def learn(self, candidates: Floats, worths: Floats) -> None:
+        """Move towards the best; where all are alike, look further away."""
+        if np.ptp(worths) < 1e-9:
+            self.spread = np.minimum(WIDENING * self.spread, MOST_SPREAD * self.scales)
+            return
+        order = np.argsort(-worths, kind="stable")[:N_BEST]
+        best = candidates[order]
+        middle = self._weights @ best
+        found = np.sqrt(self._weights @ (best - self.middle) ** 2)
+        self.spread = np.clip(
+            (1.0 - FORGETTING) * self.spread + FORGETTING * found, LEAST_SPREAD * self.scales, MOST_SPREAD * self.scales
+        )
+        self.middle = self.middle + LEARNING * (middle - self.middle)
+
+
+def search_plan(problem: Problem, plan: PlanOfTask, n_steps: int, seed: int, task: int = 0) -> SearchedPlan:
+    """Search the numbers of a plan for about so many environment steps, comparison included. A plan in words has none and stays as it is.
+
+    Args:
+        problem: the task's environment and rule of success; start states are its `first_seed` and those after it.
+        plan: a plan in numbers, and who follows it.
+        n_steps: of the environment, about.
+        seed: of the candidates.
+        task: number of the task in the problem.
+
+    Raises:
+        StudyError: spaces that cannot be used, or a rule of success that looks at what the environment does not show.
+    """
+    name = problem.tasks[task]
+    book, vocabulary = plan.guide.books[name], plan.guide.grounding.vocabulary
+    start, scales = numbers_of(book, vocabulary)
+    if not len(start):
+        return SearchedPlan(plan, improved=False, steps=0, episodes=0, worth=(0.0, 0.0), harvested=())
+    runs = _Runs(problem, plan, book, task)
+    try:
+        evolution, generation = Evolution(start, scales, seed), 0
+        longest = 0
+        while runs.steps + (N_CANDIDATES + 2 * N_COMPARED) * longest < n_steps:
+            before, candidates = runs.steps, evolution.candidates()
+            evolution.learn(candidates, np.array([runs.worth(values, generation) for values in candidates]))
+            generation += 1
+            longest = max(longest, -(-(runs.steps - before) // N_CANDIDATES))
+        places = range(generation, generation + N_COMPARED)
+        as_it_was, found = (
+            float(np.mean([runs.worth(values, place) for place in places])) for values in (start, evolution.middle)
+        )
+    finally:
+        runs.env.close()
+    improved = found > as_it_was
+    guide = runs.guide(evolution.middle) if improved else plan.guide
+    return SearchedPlan(
+        PlanOfTask(plan.name, guide), improved, runs.steps, runs.episodes, (as_it_was, found), tuple(runs.harvested)
+    )
+
+
+class _Runs:
+    """Episodes of a plan with different numbers."""
+
+    def __init__(self, problem: Problem, plan: PlanOfTask, book: Playbook, task: int) -> None:
+        self.problem, self.plan, self.book, self.task = problem, plan, book, problem.tasks[task]
+        self.env = Watched(problem.judged(task), f"search environment ({self.task})")
+        limits = problem.horizon_steps
+        self.horizon = limits[task] if isinstance(limits, tuple) else limits
+        self.steps = self.episodes = 0
+        self.harvested: list[Episode] = []
+
+    def guide(self, values: Floats) -> LibraryGuide:
+        """Who follows the plan with these numbers."""
+        known = self.plan.guide
+        book = with_numbers(self.book, values, known.grounding.vocabulary)
+        return known.with_steps(book, known.step_latents[self.task])
+
+    def worth(self, values: Floats, place: int) -> float:
+        """Of one episode from a start state."""
+        followed, progress = FollowedPlan(self.guide(values), self.task, PATIENCE), Progress()
+        episode = play(
+            self.env,
+            lambda observation: followed.act(observation[None], [progress])[0],
+            self.task,
+            self.problem.first_seed + place,
+            lambda: progress.stalled,
+        )
+        n_steps = len(episode.actions)
+        self.steps, self.episodes = self.steps + n_steps, self.episodes + 1
+        if not episode.success:
+            return PROGRESS_SHARE * progress.share
+        self.harvested.append(episode)
+        return 1.0 - SPEED_SHARE * n_steps / (self.horizon or n_steps)
