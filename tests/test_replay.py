@@ -15,11 +15,12 @@ import torch
 
 from lago_skills.prior import ActionPrior, DiscretePrior
 from lago_skills.rl.algorithm import RunningEpisode
+from lago_skills.rl.checkpoint import Checkpoint
 from lago_skills.rl.config import LEADERS
 from lago_skills.rl.guidance.advice import Layout, pack_discrete
 from lago_skills.rl.guidance.leaders import Leaders
 from lago_skills.rl.problem import Problem
-from lago_skills.rl.sac.replay import Batch, Columns, Replay
+from lago_skills.rl.sac.replay import Batch, Columns, QuickestReplay, Replay
 
 # Replay -----------------------------------------------------------------------------------------------------------------
 
@@ -78,6 +79,30 @@ def test_the_ring_forgets_the_oldest() -> None:
     memory = Replay(4, Columns(1, 1, 1), n_step=1, gamma=0.9)
     memory.add_episode(running(6, [0.0] * 6), False)
     assert set(by_state(memory)) == {2, 3, 4, 5}
+
+
+def lengths_of(memory: Replay) -> set[int]:
+    """Last states of the episodes that are in it: as many as an episode has steps."""
+    batch = Batch(memory.sample(np.random.default_rng(0), 2_000), memory.columns)
+    return {int(state) for state, discount in zip(batch.next_state[:, 0], batch.discount, strict=True) if not discount}
+
+
+def test_of_successful_episodes_the_quickest_stay() -> None:
+    memory = QuickestReplay(2, Columns(1, 1, 1), n_step=3, gamma=0.5)
+    remembered: list[set[int]] = []
+    for n_steps in (9, 6, 8, 4, 7, 4):
+        memory.add_episode(running(n_steps, [0.0] * (n_steps - 1) + [1.0]), terminated=True)
+        remembered.append(lengths_of(memory))
+    assert remembered == [{9}, {9, 6}, {6, 8}, {6, 4}, {6, 4}, {4}]
+    assert memory.size == 8
+    checkpoint = Checkpoint()
+    memory.put(checkpoint, "successful")
+    again = QuickestReplay(2, Columns(1, 1, 1), n_step=3, gamma=0.5)
+    again.get(checkpoint, "successful")
+    for each in (memory, again):
+        each.add_episode(running(3, [0.0, 0.0, 1.0]), terminated=True)
+    assert np.array_equal(*(each.sample(np.random.default_rng(1), 50) for each in (memory, again)))
+    assert lengths_of(again) == {4, 3}
 
 
 # Advice -----------------------------------------------------------------------------------------------------------------
