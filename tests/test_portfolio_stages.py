@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,15 @@ import pytest
 
 from lago_skills.core import Playbook
 from lago_skills.errors import ArtifactMissing, LagoError, PlanError, StudyError
+from lago_skills.guide.plan_numbers import numbers_of, with_numbers
+from lago_skills.guide.portfolio import PlanOfTask
 from lago_skills.llm.transcripts import answered
 from lago_skills.playbook import FORMS
+from lago_skills.rl import plan_training
 from lago_skills.rl.config import PPOConfig
-from lago_skills.rl.plan_trial import train_by_best_plan
+from lago_skills.rl.plan_search import SearchedPlan
+from lago_skills.rl.plan_training import find_plan, train_by_best_plan
+from lago_skills.rl.problem import Problem
 from lago_skills.stages import evaluate, plan, portfolios, train
 from lago_skills.stages.workspace import Workspace, open_workspace
 from tests.conftest import ROOT, run_stages
@@ -123,10 +129,11 @@ def test_plans_of_studies_beside_count_too(several: Path) -> None:
     with pytest.raises(ArtifactMissing):
         portfolios.plans_of(both, task)
     shutil.copytree(alone.artifact("bundle"), both.artifact("bundle"))
-    assert [each.name for each in portfolios.plans_of(both, task)] == ["both: reach", "other: reach"]
-    assert portfolios.plan_named(both, task, "other: reach").guide.books["reach"].task_id == "reach"
+    plans = portfolios.plans_of(both, task)
+    assert [each.name for each in plans] == ["both: reach", "other: reach"]
+    assert portfolios.plan_named(plans, task, "other: reach").guide is plans[1].guide
     with pytest.raises(StudyError, match="found plan 'other: reach/4'"):
-        portfolios.plan_named(both, task, "other: reach/4")
+        portfolios.plan_named(plans, task, "other: reach/4")
     workspace(several, "unbuilt", "")
     lacking = workspace(several, "both", 'beside = ["unbuilt"]')
     with pytest.raises(ArtifactMissing, match=r"has 'unbuilt' beside it .*run: lago build unbuilt"):
@@ -163,7 +170,7 @@ def test_what_succeeds_in_the_trial_is_learned_from_and_its_steps_count() -> Non
         trial_episodes=10,
         report=lambda step, row: reported.append(step),
     )
-    trial = trained.trial
+    trial = trained.best.trial
     assert trial is not None
     assert trial.plans[trial.best].name == "towards"
     assert trained.result.curve[-1]["step"] >= SMALL.n_steps
@@ -175,12 +182,59 @@ def test_what_succeeds_in_the_trial_is_learned_from_and_its_steps_count() -> Non
 def test_with_one_plan_or_without_a_trial_training_is_as_ever() -> None:
     one = train_by_best_plan(lambda guide: problem(Walk, guide), {"towards": Pointing(1.0)}, SMALL, 0, trial_episodes=9)
     untried = train_by_best_plan(lambda guide: problem(Walk, guide), FIVE, SMALL, 0, trial_episodes=0)
-    assert one.trial is None
-    assert untried.trial is None
+    assert one.best.trial is None
+    assert untried.best.trial is None
     assert [row["step"] for row in one.result.curve] == [300, 600]
 
 
 def test_ppo_takes_no_demonstrations_from_a_trial() -> None:
     config = PPOConfig(n_steps=400, rollout_steps=100, eval_every=400, eval_episodes=1, hidden_size=16, n_epochs=1)
     trained = train_by_best_plan(lambda guide: problem(Walk, guide), FIVE, config, 0, trial_episodes=5)
-    assert trained.trial is not None
+    assert trained.best.trial is not None
+
+
+def test_the_numbers_of_a_plan_are_searched_and_what_is_found_is_learned_from(several: Path) -> None:
+    space = workspace(several, "searched", "")
+    shutil.copytree(several / "checkpoints/other/bundle", space.artifact("bundle"))
+    (training_run,) = train.training_runs(space.study)
+    guides = {each.name: each.guide for each in portfolios.plans_of(space, training_run.task)}
+    found = find_plan(
+        lambda guide: train.problem(space.study, training_run, guide), guides, 0, trial_episodes=3, search_steps=1_500
+    )
+    assert found.trial is None, "there is one plan"
+    assert found.search is not None
+    assert found.steps == found.search.steps <= 1_500
+    assert found.n_starts == found.search.n_starts
+    assert found.summary()["search"]["episodes"] == found.search.episodes
+
+
+def test_a_run_that_searched_is_followed_again_with_the_numbers_that_it_found(
+    several: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space = workspace(several, "found", "")
+    shutil.copytree(several / "checkpoints/other/bundle", space.artifact("bundle"))
+    (training_run,) = train.training_runs(space.study)
+    searched: list[SearchedPlan] = []
+
+    def lucky(problem: Problem, followed: PlanOfTask, n_steps: int, seed: int) -> SearchedPlan:
+        book = followed.guide.books["reach"]
+        values, _ = numbers_of(book, space.study.grounding.vocabulary)
+        better = with_numbers(book, values + 0.01, space.study.grounding.vocabulary)
+        guide = followed.guide.with_steps(better, followed.guide.step_latents["reach"])
+        found = PlanOfTask(followed.name, guide)
+        searched.append(
+            SearchedPlan(found, improved=True, steps=50, episodes=1, n_starts=1, worth=(0, 1), harvested=())
+        )
+        return searched[0]
+
+    monkeypatch.setattr(plan_training, "search_plan", lucky)
+    settings = space.study.train.model_copy(update={"search_steps": 100})
+    space = replace(space, study=space.study.model_copy(update={"train": settings}))
+    run_stages(space, train)
+    folder = space.artifact("runs", training_run.name)
+    assert train.verify(folder).summary["search"]["improved"]
+    observations = np.random.default_rng(0).normal(0.0, 0.3, (5, 39))
+    adviser = train.problem_of(space, training_run).adviser
+    assert adviser is not None
+    again = adviser.prior(observations, np.zeros(5, np.int64), [None] * 5)
+    assert np.allclose(again.greedy(), searched[0].plan.guide.prior(observations, "reach").greedy())

@@ -101,7 +101,8 @@ def test_of_successful_episodes_the_quickest_stay() -> None:
     again.get(checkpoint, "successful")
     for each in (memory, again):
         each.add_episode(running(3, [0.0, 0.0, 1.0]), terminated=True)
-    assert np.array_equal(*(each.sample(np.random.default_rng(1), 50) for each in (memory, again)))
+    one, other = (each.sample(np.random.default_rng(1), 50) for each in (memory, again))
+    assert np.array_equal(one, other)
     assert lengths_of(again) == {4, 3}
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -46,10 +47,23 @@ class SearchedPlan:
     steps: int
     """Environment steps that it took."""
     episodes: int
+    n_starts: int
+    """Start states that were used."""
     worth: tuple[float, float]
     """Mean worth of the plan as it was and as it was found, over the episodes of the comparison."""
     harvested: tuple[Episode, ...] = field(repr=False)
     """Successful episodes."""
+
+    def summary(self) -> dict[str, Any]:
+        """As plain values: `improved`, `steps`, `episodes`, and the plan's worth as it was (`before`) and as it was found (`after`)."""
+        before, after = (round(each, 4) for each in self.worth)
+        return {
+            "improved": self.improved,
+            "steps": self.steps,
+            "episodes": self.episodes,
+            "before": before,
+            "after": after,
+        }
 
 
 class Evolution:
@@ -106,7 +120,7 @@ def search_plan(problem: Problem, plan: PlanOfTask, n_steps: int, seed: int, tas
     book, vocabulary = plan.guide.books[name], plan.guide.grounding.vocabulary
     start, scales = numbers_of(book, vocabulary)
     if not len(start):
-        return SearchedPlan(plan, improved=False, steps=0, episodes=0, worth=(0.0, 0.0), harvested=())
+        return SearchedPlan(plan, improved=False, steps=0, episodes=0, n_starts=0, worth=(0.0, 0.0), harvested=())
     runs = _Runs(problem, plan, book, task)
     try:
         evolution, generation = Evolution(start, scales, seed), 0
@@ -125,7 +139,13 @@ def search_plan(problem: Problem, plan: PlanOfTask, n_steps: int, seed: int, tas
     improved = found > as_it_was
     guide = runs.guide(evolution.middle) if improved else plan.guide
     return SearchedPlan(
-        PlanOfTask(plan.name, guide), improved, runs.steps, runs.episodes, (as_it_was, found), tuple(runs.harvested)
+        PlanOfTask(plan.name, guide),
+        improved,
+        runs.steps,
+        runs.episodes,
+        generation + N_COMPARED,
+        (as_it_was, found),
+        tuple(runs.harvested),
     )
 
 

@@ -6,23 +6,18 @@ kept, as demonstrations for whatever learns next.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TypeVar, Unpack
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lago_skills.core import Episode
-from lago_skills.rl.config import PPOConfig, SACConfig
 from lago_skills.rl.envs import Watched
 from lago_skills.rl.guidance.advisers import AnyGuide
-from lago_skills.rl.loop import Report, TrainOptions, TrainResult, train
 from lago_skills.rl.problem import Problem
-from lago_skills.rl.runlog import Row
-
-GuideT = TypeVar("GuideT", bound=AnyGuide)
 
 SPEED_SHARE = 0.5
 """Share of a success's worth that is lost where it comes at the horizon."""
@@ -69,18 +64,6 @@ class PlanTrial:
         return {"steps": self.steps, "first_success": self.first_success, "plans": plans}
 
 
-@dataclass(frozen=True)
-class TrainedByPlan:
-    """A run, and the trial before it."""
-
-    result: TrainResult[Any]
-    """Steps of its curve are counted from the first episode of the trial on."""
-    trial: PlanTrial | None
-    """None where there was nothing to choose from."""
-    problem: Problem
-    """What was learned, with the advice of the plan that was chosen."""
-
-
 def try_plans(
     problem: Problem, plans: Sequence[tuple[str, AnyGuide]], n_episodes: int, seed: int, task: int = 0
 ) -> PlanTrial:
@@ -120,50 +103,6 @@ def try_plans(
     )
     best = max(range(len(tried)), key=lambda place: (tried[place].rank, -place))
     return PlanTrial(tried, best, steps, first, tuple(harvested))
-
-
-def train_by_best_plan(
-    problem_of: Callable[[GuideT | None], Problem],
-    guides: Mapping[str, GuideT],
-    config: SACConfig | PPOConfig,
-    seed: int,
-    *,
-    trial_episodes: int,
-    **options: Unpack[TrainOptions],
-) -> TrainedByPlan:
-    """Find the plan to follow, of one task, and train with its advice: `n_steps` in all.
-
-    Args:
-        problem_of: the problem with a guide's advice.
-        guides: who follows each plan, by the plan's name; with one, or without a trial, the first advises, and with none nobody does.
-        config: as for `lago_skills.rl.train`.
-        seed: as there.
-        trial_episodes: episodes in which the plans are tried.
-        options: as there; what succeeded in the trial is added to the demonstrations that soft actor-critic is given.
-
-    Raises:
-        StudyError, TrainingStopped: as `lago_skills.rl.train` does.
-    """
-    first = next(iter(guides.values()), None)
-    problem = problem_of(first)
-    if len(guides) < 2 or trial_episodes == 0:
-        return TrainedByPlan(train(problem, config, seed, **options), None, problem)
-    trial = try_plans(problem, [*guides.items()], trial_episodes, seed)
-    problem = problem_of(guides[trial.plans[trial.best].name])
-    problem = replace(problem, first_seed=problem.first_seed + trial.n_episodes)  # it goes on from other start states
-    left = config.model_copy(update={"n_steps": max(config.n_steps - trial.steps, 1)})
-    if isinstance(config, SACConfig):
-        options["demonstrations"] = [*options.get("demonstrations", ()), *trial.harvested]
-    for name in ("report", "on_row"):
-        if (told := options.get(name)) is not None:
-            options[name] = partial(_later, told, trial.steps)
-    result = train(problem, left, seed, **options)
-    curve = [{**row, "step": int(row["step"]) + trial.steps} for row in result.curve]
-    return TrainedByPlan(replace(result, curve=curve), trial, problem)
-
-
-def _later(told: Report, before: int, step: int, row: Row) -> None:
-    told(before + step, row)
 
 
 def _by_guide(guide: AnyGuide, task: str, observation: NDArray[Any]) -> NDArray[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from lago_skills.core import Task
@@ -40,16 +41,16 @@ def plans_of(space: Workspace, task: Task) -> tuple[PlanOfTask, ...]:
     return portfolio(task.id, {name: _guide(each, space) for name, each in _spaces(space).items()})
 
 
-def plan_named(space: Workspace, task: Task, name: str) -> PlanOfTask:
-    """One of these plans.
+def plan_named(plans: Sequence[PlanOfTask], task: Task, name: str) -> PlanOfTask:
+    """One of the plans of a task.
 
     Raises:
         StudyError: there is none of that name any more.
     """
-    plans = {each.name: each for each in plans_of(space, task)}
-    if name not in plans:
-        raise StudyError(f"found plan {name!r} of task {task.id!r}; expected one of {list(plans)}; run the stage again")
-    return plans[name]
+    named = {each.name: each for each in plans}
+    if name not in named:
+        raise StudyError(f"found plan {name!r} of task {task.id!r}; expected one of {list(named)}; run the stage again")
+    return named[name]
 
 
 def _spaces(space: Workspace) -> dict[str, Workspace]:

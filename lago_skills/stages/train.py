@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,9 +17,10 @@ from lago_skills.artifacts.folder import ArtifactWriter, fingerprint, verify
 from lago_skills.artifacts.workers import Progress
 from lago_skills.core import Task
 from lago_skills.data.episodes import EPISODES_FILE, save_episodes
-from lago_skills.guide.guides import LibraryGuide
+from lago_skills.playbook import read_playbook, write_playbook
 from lago_skills.rl import methods
 from lago_skills.rl.config import PPOConfig, SACConfig
+from lago_skills.rl.guidance.advisers import AnyGuide
 from lago_skills.rl.runlog import CURVE_FILE, Row
 from lago_skills.stages import portfolios
 from lago_skills.stages.job import Job, digest
@@ -28,10 +30,12 @@ from lago_skills.worlds.grounding import Grounding
 
 if TYPE_CHECKING:
     from lago_skills.rl.loop import TrainResult
+    from lago_skills.rl.plan_training import BestPlan
     from lago_skills.rl.problem import Problem
 
 VERSION = 4
-FINAL_FILE, ACTOR_FILE = "final_episodes.csv", "agent.safetensors"
+FINAL_FILE, ACTOR_FILE, PLAN_FILE = "final_episodes.csv", "agent.safetensors", "plan.json"
+"""The last is there where the numbers of the plan were searched and better ones found."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,8 @@ def jobs(space: Workspace) -> list[Job]:
     made_from = {"bundle": digest(space.artifact("bundle"))}  # once: it hashes every file
     if several := portfolios.recipe(space):
         made_from |= several | {"trial_episodes": space.study.train.trial_episodes}
+    if space.study.train.search_steps:
+        made_from |= {"search_steps": space.study.train.search_steps}
     return [_job(space, run, made_from) for run in training_runs(space.study)]
 
 
@@ -78,7 +84,7 @@ def is_advised(run: TrainingRun) -> bool:
     return methods.method(run.algorithm).adviser == "library"
 
 
-def problem(study: Study, run: TrainingRun, guide: LibraryGuide | None) -> Problem:
+def problem(study: Study, run: TrainingRun, guide: AnyGuide | None) -> Problem:
     """What a run learns, with the advice of a guide."""
     from lago_skills.rl.world_problem import world_problem
 
@@ -87,9 +93,25 @@ def problem(study: Study, run: TrainingRun, guide: LibraryGuide | None) -> Probl
 
 def problem_of(space: Workspace, run: TrainingRun) -> Problem:
     """What a finished run has learned, with the advice that it took: of the plan that it followed."""
-    name = verify(space.artifact("runs", run.name)).summary.get("plan", run.task.id)
-    guide = portfolios.plan_named(space, run.task, name).guide if is_advised(run) else None
+    folder = space.artifact("runs", run.name)
+    if not is_advised(run):
+        return problem(space.study, run, None)
+    plans = portfolios.plans_of(space, run.task)
+    name = verify(folder).summary.get("plan", plans[0].name)
+    guide = portfolios.plan_named(plans, run.task, name).guide
+    if (folder / PLAN_FILE).exists():
+        written = json.loads((folder / PLAN_FILE).read_text(encoding="utf-8"))
+        found = read_playbook(written, space.study.grounding.vocabulary)
+        guide = guide.with_steps(found, guide.step_latents[run.task.id])
     return problem(space.study, run, guide)
+
+
+def _write_plan(writer: ArtifactWriter, run: TrainingRun, best: BestPlan) -> None:
+    """The plan with the numbers that were found, where they were."""
+    if best.search is not None and best.search.improved:
+        book = best.search.plan.guide.books[run.task.id]
+        text = json.dumps(write_playbook(book), indent=1, ensure_ascii=False)
+        (writer.path / PLAN_FILE).write_text(text + "\n", encoding="utf-8")
 
 
 def load_policy(
@@ -135,7 +157,7 @@ def _job(space: Workspace, run: TrainingRun, made_from: dict[str, Any]) -> Job:
     }
 
     def make(writer: ArtifactWriter, progress: Progress) -> None:
-        from lago_skills.rl.plan_trial import train_by_best_plan
+        from lago_skills.rl.plan_training import train_by_best_plan
 
         def report(step: int, row: Row) -> None:
             success = row.get("eval/success", float("nan"))
@@ -148,6 +170,7 @@ def _job(space: Workspace, run: TrainingRun, made_from: dict[str, Any]) -> Job:
             config,
             run.seed,
             trial_episodes=study.train.trial_episodes,
+            search_steps=study.train.search_steps,
             final_episodes=final_episodes,
             folder=unfinished,
             recipe=recipe,
@@ -155,8 +178,9 @@ def _job(space: Workspace, run: TrainingRun, made_from: dict[str, Any]) -> Job:
         )
         _keep_log(writer, unfinished, trained.result.curve)
         _write(writer, run, trained.result, study.load_world().success_text)
-        if trained.trial is not None:
-            writer.summary |= {"plan": trained.trial.plans[trained.trial.best].name, "trial": trained.trial.summary()}
+        if trained.best.steps:
+            writer.summary |= trained.best.summary()
+            _write_plan(writer, run, trained.best)
         shutil.rmtree(unfinished, ignore_errors=True)
 
     return Job("train", run.name, folder, recipe, config.n_steps, "steps", make)

@@ -109,3 +109,6 @@ class TrainConfig(Section):
     """Episodes of the last evaluation of a run."""
     trial_episodes: int = Field(default=20, ge=0, le=1000)
     """Where a task has several plans: episodes of it in which a guided run finds out which of them to follow, before it learns. 0: the task's own plan."""
+    search_steps: int = Field(default=0, ge=0)
+    """Environment steps of a guided run in which the numbers of its plan (offsets, thresholds) are searched, before it learns; 10,000 are a good search.
+    Plans in words have none. 0: no search."""

@@ -43,11 +43,15 @@ from lago_skills.experiments.tables.frontier_rows import (
     PLANS,
     POLICY,
     SCHEMA,
+    SEARCH_STEPS,
+    SEARCHED,
+    SEARCHED_SAC,
     SWITCHED,
     TRIAL_EPISODES,
     TRIED,
     TRIED_BY_CONTROLLER,
     USUAL,
+    WITH_PORTFOLIO,
     summary,
 )
 from lago_skills.experiments.tables.sequences import NUMBERS
@@ -56,12 +60,13 @@ from lago_skills.guide.guides import Guide
 from lago_skills.guide.portfolio import PlanOfTask, PlanSwitch, portfolio
 from lago_skills.rl import methods
 from lago_skills.rl.config import SACConfig
+from lago_skills.rl.plan_training import BestPlan
 from lago_skills.stages import plan, train
 from lago_skills.stages.workspace import Workspace, open_workspace
 from lago_skills.study import study_path
 
 if TYPE_CHECKING:
-    from lago_skills.rl.plan_trial import PlanTrial, TrainedByPlan
+    from lago_skills.rl.plan_training import TrainedByPlan
     from lago_skills.rl.problem import Problem
     from lago_skills.rl.runlog import Row as LogRow
     from lago_skills.worlds.rollouts import EpisodePolicy
@@ -110,7 +115,7 @@ class Frontier(Table):
         started = time.monotonic()
         if cell["method"] in LEARNERS:
             return self._trained(cell, task, n_episodes, started)
-        if cell["method"] == TRIED or cell["method"] in TRIED_BY_CONTROLLER:
+        if cell["method"] in (TRIED, SEARCHED, *TRIED_BY_CONTROLLER):
             return [self._tried(cell, task, n_episodes, started)]
         if cell["method"] in PLANS:
             plans, number = self._portfolio(task, cell["seed"]), PLANS[cell["method"]]
@@ -118,8 +123,8 @@ class Frontier(Table):
                 raise StudyError(
                     f"found {cell['method']} of {task.id} and {len(plans)} valid plans; expected one of them; leave it out"
                 )
-            policy = _follower(plans[number].guide, task)
-            return [self._alone(cell, task, policy, n_episodes, started, plans[number].name)]
+            best = BestPlan(plans[number].name, plans[number].guide)
+            return [self._alone(cell, task, _follower(plans[number].guide, task), n_episodes, started, best)]
         return [self._alone(cell, task, self._policy(cell, task), n_episodes, started)]
 
     def _row(self, cell: Cell, task: Task, started: float, **values: Any) -> Row:
@@ -144,17 +149,17 @@ class Frontier(Table):
         policy: EpisodePolicy,
         n_episodes: int,
         started: float,
-        followed: str = "",
-        trial: PlanTrial | None = None,
+        best: BestPlan | None = None,
     ) -> Row:
+        trial = best.trial if best else None
         return self._row(
             cell,
             task,
             started,
             **_measured(play_on(self.space.world, task, policy, cell["seed"], n_episodes)),
-            steps=trial.steps if trial else 0,
+            steps=best.steps if best else 0,
             leader="" if cell["method"] == "random" else "prior",
-            plan=followed,
+            plan=best.name if best else "",
             episodes_to_first_success=trial.first_success if trial else None,
             bundle=self._made_from(cell),
         )
@@ -183,7 +188,7 @@ class Frontier(Table):
 
     def _tried(self, cell: Cell, task: Task, n_episodes: int, started: float) -> Row:
         """By the plan that did best in some episodes of the task."""
-        from lago_skills.rl.plan_trial import try_plans
+        from lago_skills.rl.plan_training import find_plan
 
         plans: dict[str, Guide] = {each.name: each.guide for each in self._portfolio(task, cell["seed"])}
         if cell["method"] in TRIED_BY_CONTROLLER:
@@ -192,10 +197,15 @@ class Frontier(Table):
                 each.name: ControllerGuide(each.guide.books[task.id], grounding, gain)
                 for each in self._portfolio(task, cell["seed"])
             }
-        problem = self._problem(task, next(iter(plans.values())), cell["seed"])
-        trial = try_plans(problem, [*plans.items()], TRIAL_EPISODES, cell["seed"])
-        chosen = trial.plans[trial.best].name
-        return self._alone(cell, task, _follower(plans[chosen], task), n_episodes, started, chosen, trial)
+        best = find_plan(
+            lambda guide: self._problem(task, guide, cell["seed"]),
+            plans,
+            cell["seed"],
+            trial_episodes=TRIAL_EPISODES,
+            search_steps=SEARCH_STEPS if cell["method"] == SEARCHED else 0,
+        )
+        assert best.guide is not None
+        return self._alone(cell, task, _follower(best.guide, task), n_episodes, started, best)
 
     def _problem(self, task: Task, guide: Guide | None, seed: int) -> Problem:
         from lago_skills.rl.world_problem import world_problem
@@ -204,19 +214,20 @@ class Frontier(Table):
 
     def _guides(self, cell: Cell, task: Task, advisers: Advisers) -> dict[str, Guide]:
         """Who may advise a learner, by the name of the plan."""
-        if cell["method"] == "portfolio-guided-sac":
+        if cell["method"] in WITH_PORTFOLIO:
             return {each.name: each.guide for each in self._portfolio(task, cell["seed"])}
         if cell["method"] == "guided-sac":
             return {task.id: self._replicate("words", cell["seed"]).guide}
         return {"": advisers.cloned((task,), DEMOS)} if cell["method"] == "ibrl" else {}
 
     def _trained(self, cell: Cell, task: Task, n_episodes: int, started: float) -> list[Row]:
-        from lago_skills.rl.plan_trial import train_by_best_plan
+        from lago_skills.rl.plan_training import train_by_best_plan
 
         advisers = Advisers(self._replicate("words", cell["seed"]), self.say)
         guides, method = self._guides(cell, task, advisers), methods.method(LEARNERS[cell["method"]])
         usual = train.learner_config(self.space.study.train, LEARNERS[cell["method"]])
-        config = SACConfig.model_validate(usual.model_dump() | COMMON | ALONE[method.algorithm])
+        settings = COMMON | ALONE[method.algorithm] | WITH_PORTFOLIO.get(cell["method"], {})
+        config = SACConfig.model_validate(usual.model_dump() | settings)
         shown = advisers.demonstrations(task, DEMOS) if cell["method"] in ("rlpd", "ibrl") else []
         folder = self.space.artifact("unfinished", SCHEMA.table, cell.name.replace("/", "__"))
         bundle = self._made_from(cell)
@@ -232,14 +243,15 @@ class Frontier(Table):
                 config,
                 cell["seed"],
                 trial_episodes=TRIAL_EPISODES,
+                search_steps=SEARCH_STEPS if cell["method"] == SEARCHED_SAC else 0,
                 folder=folder,
                 recipe={"cell": cell.name, "bundle": bundle, "demos": len(shown), **config.recipe()},
                 report=report,
                 demonstrations=shown,
             )
-        result, trial = trained.result, trained.trial
+        result = trained.result
         known = {
-            "plan": trial.plans[trial.best].name if trial else next(iter(guides), ""),
+            "plan": trained.best.name,
             "episodes_to_first_success": _first_success(trained),
             "demos": len(shown),
             "bundle": bundle,
@@ -316,11 +328,13 @@ def _measured(played: dict[str, Any]) -> dict[str, Any]:
 
 def _first_success(trained: TrainedByPlan) -> int | None:
     """Number of the first successful episode, from 1, those of the trial counted."""
-    trial, harvested = trained.trial, trained.result.harvested
+    trial, harvested = trained.best.trial, trained.result.harvested
     if trial and trial.first_success:
         return trial.first_success
+    if trained.best.harvested or not harvested:  # a search has other episodes than a training
+        return None
     n_before = trial.n_episodes if trial else 0
-    return n_before + harvested[0].seed - trained.problem.first_seed + 1 if harvested else None
+    return n_before + harvested[0].seed - trained.problem.first_seed + 1
 
 
 def openers() -> dict[str, Opener]:

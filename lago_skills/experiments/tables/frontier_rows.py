@@ -20,17 +20,36 @@ PLANS = {f"plan-{number}": number - 1 for number in range(1, N_PLANS + 1)}
 SWITCHED, TRIED = "portfolio", "portfolio-20-episodes"
 TRIED_BY_CONTROLLER = {f"controller-{gain:g}-portfolio-20-episodes": gain for gain in (10.0, 20.0, 30.0)}
 """The same plans in the same trial, followed by a controller of that gain."""
-TRIAL_EPISODES = 20
+SEARCHED = "portfolio-search"
+"""And its numbers searched then."""
+TRIAL_EPISODES, SEARCH_STEPS = 20, 10_000
 DEMOS = 3
 """Of the task itself, for those that learn from some."""
 LEARNERS = {
     "guided-sac": "guided-sac",
     "portfolio-guided-sac": "guided-sac",
+    "portfolio-search-guided-sac": "guided-sac",
     "sac": "sac",
     "rlpd": "rlpd",
     "ibrl": "ibrl",
 }
-UNTRAINED = ("random", *CONTROLLERS, "words/library", "numbers/library", *TRIED_BY_CONTROLLER, SWITCHED, TRIED, *PLANS)
+SEARCHED_SAC = "portfolio-search-guided-sac"
+WITH_PORTFOLIO: dict[str, dict[str, Any]] = {
+    "portfolio-guided-sac": {},
+    SEARCHED_SAC: {"keep_quickest": 20, "speed_share": 0.5},
+}
+"""Learners that first find their plan, and what differs from the study's settings."""
+UNTRAINED = (
+    "random",
+    *CONTROLLERS,
+    "words/library",
+    "numbers/library",
+    *TRIED_BY_CONTROLLER,
+    SWITCHED,
+    TRIED,
+    SEARCHED,
+    *PLANS,
+)
 METHODS = (*UNTRAINED, *LEARNERS)
 USUAL = ("random", "words/controller-10", "numbers/controller-30", "words/library", "numbers/library", SWITCHED, TRIED)
 """What is measured where nobody says what."""

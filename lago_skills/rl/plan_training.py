@@ -1,0 +1,148 @@
+"""Training by the plan that is worth following: plans are tried, the numbers of the best are searched, and a learner goes on from there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, TypeVar, Unpack
+
+from lago_skills.core import Episode
+from lago_skills.guide.guides import LibraryGuide
+from lago_skills.guide.portfolio import PlanOfTask
+from lago_skills.rl.config import PPOConfig, SACConfig
+from lago_skills.rl.guidance.advisers import AnyGuide
+from lago_skills.rl.loop import Report, TrainOptions, TrainResult, train
+from lago_skills.rl.plan_search import SearchedPlan, search_plan
+from lago_skills.rl.plan_trial import PlanTrial, try_plans
+from lago_skills.rl.problem import Problem
+from lago_skills.rl.runlog import Row
+
+GuideT = TypeVar("GuideT", bound=AnyGuide)
+
+
+@dataclass(frozen=True)
+class BestPlan:
+    """A plan to follow, and what is known of the task by then."""
+
+    name: str
+    guide: AnyGuide | None
+    """None where there is no plan."""
+    trial: PlanTrial | None = None
+    """None where there was nothing to choose from."""
+    search: SearchedPlan | None = None
+    """None where its numbers were not searched, or it has none."""
+
+    @property
+    def steps(self) -> int:
+        """Environment steps that it took."""
+        return (self.trial.steps if self.trial else 0) + (self.search.steps if self.search else 0)
+
+    @property
+    def n_starts(self) -> int:
+        """Start states that were used, from the first of the problem on."""
+        return (self.trial.n_episodes if self.trial else 0) + (self.search.n_starts if self.search else 0)
+
+    @property
+    def harvested(self) -> list[Episode]:
+        """Successful episodes."""
+        return [*(self.trial.harvested if self.trial else ()), *(self.search.harvested if self.search else ())]
+
+    def summary(self) -> dict[str, Any]:
+        """As plain values: `plan`, and where they were made `trial` and `search`."""
+        searched = self.search
+        return {
+            "plan": self.name,
+            **({"trial": self.trial.summary()} if self.trial else {}),
+            **({"search": searched.summary()} if searched else {}),
+        }
+
+
+@dataclass(frozen=True)
+class TrainedByPlan:
+    """A run, and the plan that it follows."""
+
+    result: TrainResult[Any]
+    """Steps of its curve are counted from the first episode in which plans were tried."""
+    best: BestPlan
+    problem: Problem
+    """What was learned, with the advice of that plan."""
+
+
+def find_plan(
+    problem_of: Callable[[AnyGuide | None], Problem],
+    guides: Mapping[str, GuideT],
+    seed: int,
+    *,
+    trial_episodes: int,
+    search_steps: int = 0,
+) -> BestPlan:
+    """Find the plan to follow, of one task, and search its numbers.
+
+    Args:
+        problem_of: the problem with a guide's advice.
+        guides: who follows each plan, by the plan's name; with one, or without a trial, the first is followed, and with none nobody is.
+        seed: of the trial and of the search.
+        trial_episodes: episodes in which the plans are tried.
+        search_steps: environment steps in which the numbers of the best are searched; plans in words have none.
+
+    Raises:
+        StudyError, TrainingStopped: as `lago_skills.rl.train` does.
+    """
+    names = list(guides)
+    if not names:
+        return BestPlan("", None)
+    trial = None
+    if len(names) > 1 and trial_episodes:
+        trial = try_plans(problem_of(guides[names[0]]), [*guides.items()], trial_episodes, seed)
+    best = BestPlan(names[trial.best] if trial else names[0], guides[names[trial.best if trial else 0]], trial)
+    if search_steps == 0 or not isinstance(best.guide, LibraryGuide):
+        return best
+    problem = problem_of(best.guide)
+    problem = replace(problem, first_seed=problem.first_seed + best.n_starts)
+    searched = search_plan(problem, PlanOfTask(best.name, best.guide), search_steps, seed)
+    return replace(best, guide=searched.plan.guide, search=searched if searched.steps else None)
+
+
+def train_by_best_plan(
+    problem_of: Callable[[AnyGuide | None], Problem],
+    guides: Mapping[str, GuideT],
+    config: SACConfig | PPOConfig,
+    seed: int,
+    *,
+    trial_episodes: int,
+    search_steps: int = 0,
+    **options: Unpack[TrainOptions],
+) -> TrainedByPlan:
+    """Find the plan to follow, as `find_plan` does, and train with its advice: `n_steps` in all.
+
+    Args:
+        problem_of: the problem with a guide's advice.
+        guides: who follows each plan.
+        config: as for `lago_skills.rl.train`.
+        seed: as there.
+        trial_episodes: as for `find_plan`.
+        search_steps: as for `find_plan`.
+        options: as for `lago_skills.rl.train`; what has succeeded by then is added to the demonstrations that soft actor-critic is given.
+
+    Raises:
+        StudyError, TrainingStopped: as `lago_skills.rl.train` does.
+    """
+    best = find_plan(problem_of, guides, seed, trial_episodes=trial_episodes, search_steps=search_steps)
+    problem = problem_of(best.guide)
+    if not best.steps:
+        return TrainedByPlan(train(problem, config, seed, **options), best, problem)
+    problem = replace(problem, first_seed=problem.first_seed + best.n_starts)  # it goes on from other start states
+    left = config.model_copy(update={"n_steps": max(config.n_steps - best.steps, 1)})
+    if isinstance(config, SACConfig):
+        options["demonstrations"] = [*options.get("demonstrations", ()), *best.harvested]
+    for name in ("report", "on_row"):
+        if (told := options.get(name)) is not None:
+            options[name] = partial(_later, told, best.steps)
+    result = train(problem, left, seed, **options)
+    curve = [{**row, "step": int(row["step"]) + best.steps} for row in result.curve]
+    return TrainedByPlan(replace(result, curve=curve), best, problem)
+
+
+def _later(told: Report, before: int, step: int, row: Row) -> None:
+    told(before + step, row)
