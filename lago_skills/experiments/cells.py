@@ -14,6 +14,11 @@ def optional_float(text: str) -> float | None:
     return float(text) if text else None
 
 
+def optional_int(text: str) -> int | None:
+    """A whole number, or None where a column is left empty."""
+    return int(text) if text else None
+
+
 @dataclass(frozen=True)
 class Column:
     """One column of a table's CSV file."""

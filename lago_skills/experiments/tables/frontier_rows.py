@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lago_skills.experiments.cells import Column, Row, Schema, optional_float
+from lago_skills.experiments.cells import Column, Row, Schema, optional_float, optional_int
 from lago_skills.experiments.intervals import stratified_mean
 
 CONTROLLERS = {
@@ -80,7 +80,7 @@ SCHEMA = Schema(
         Column("plan", about="name of the plan that is followed"),
         Column(
             "episodes_to_first_success",
-            optional_float,
+            optional_int,
             "of the task, before or in training; empty where there was none",
         ),
         Column("demos", int, "demonstrations of the task itself"),
