@@ -45,12 +45,15 @@ def test_unseen_playbooks_reuse_the_words_of_the_training_tasks(playbooks: dict[
 
 
 def test_no_transcript_is_orphaned(committed_planner: Planner) -> None:
-    """Every recorded answer belongs to a request that would be asked today: a playbook, its repair, a brief one, one in words, wordings, or names of motions."""
+    """Every recorded answer belongs to a request that would be asked today: a playbook, its repair, a brief one, one in words, a portfolio, wordings, or
+    names of motions."""
     every = expand(["ten", "eight", "twelve", "twenty"])
-    plans = committed_planner.plans(TEN, every[10:]).values()
+    plans = replace(committed_planner, portfolio=5).plans(TEN, every[10:]).values()
     brief = replace(committed_planner, brief=True).plans(TEN, EIGHT).values()
-    words = replace(committed_planner, form="words").plans(TEN, expand(["eight", "twelve"])).values()
+    words = replace(committed_planner, form="words", portfolio=5).plans(TEN, every[10:]).values()
     used = {version.transcript.id for found in (*plans, *brief, *words) for version in found.versions}
+    several = [found.portfolio.transcript for found in (*plans, *words) if found.portfolio is not None]
+    used |= {transcript.id for transcript in several if transcript is not None}
     wordings = {request.key for request in wordings_requests(every, every[:18], Wordings())}
     study = open_workspace(ROOT, ROOT / "data/studies/motions.toml")
     motions = measured_motions.load(study.motions)
