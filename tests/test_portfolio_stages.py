@@ -206,6 +206,7 @@ def test_the_numbers_of_a_plan_are_searched_and_what_is_found_is_learned_from(se
     assert found.steps == found.search.steps <= 1_500
     assert found.n_starts == found.search.n_starts
     assert found.summary()["search"]["episodes"] == found.search.episodes
+    assert (found.search.first_success is None) == (not found.search.harvested)
 
 
 def test_a_run_that_searched_is_followed_again_with_the_numbers_that_it_found(

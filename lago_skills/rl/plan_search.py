@@ -7,7 +7,6 @@ the further it came in the order of the plan, so that there is something to clim
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,14 +26,11 @@ FIRST_SPREAD, LEAST_SPREAD, MOST_SPREAD = 0.5, 0.15, 2.0
 WIDENING, FORGETTING, LEARNING = 1.2, 0.2, 0.5
 """By how much the spread grows where nothing is any good; shares by which spread and middle follow the best candidates."""
 N_COMPARED = 5
-"""Fresh start states in which what was found is compared with the plan as it was; it has to do at least as well."""
+"""Fresh start states in which what was found is compared with the plan as it was; it has to do better."""
 PATIENCE = 4.0
 """A step may take so many times as long as in demonstrations before an episode is given up; plans that succeed in the end take longer than those that are shown."""
 PROGRESS_SHARE = 0.4
 """What an episode without success is worth that came to the last step; a success is worth at least half."""
-
-Evaluate = Callable[[Floats, int], float]
-"""Numbers and the place of a start state -> what an episode was worth."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +49,8 @@ class SearchedPlan:
     """Mean worth of the plan as it was and as it was found, over the episodes of the comparison."""
     harvested: tuple[Episode, ...] = field(repr=False)
     """Successful episodes."""
+    first_success: int | None = None
+    """Number of the first of them, from 1; None where there was none."""
 
     def summary(self) -> dict[str, Any]:
         """As plain values: `improved`, `steps`, `episodes`, and the plan's worth as it was (`before`) and as it was found (`after`)."""
@@ -146,6 +144,7 @@ def search_plan(problem: Problem, plan: PlanOfTask, n_steps: int, seed: int, tas
         generation + N_COMPARED,
         (as_it_was, found),
         tuple(runs.harvested),
+        runs.first_success,
     )
 
 
@@ -159,6 +158,7 @@ class _Runs:
         self.horizon = limits[task] if isinstance(limits, tuple) else limits
         self.steps = self.episodes = 0
         self.harvested: list[Episode] = []
+        self.first_success: int | None = None
 
     def guide(self, values: Floats) -> LibraryGuide:
         """Who follows the plan with these numbers."""
@@ -180,5 +180,6 @@ class _Runs:
         self.steps, self.episodes = self.steps + n_steps, self.episodes + 1
         if not episode.success:
             return PROGRESS_SHARE * progress.share
+        self.first_success = self.first_success or self.episodes
         self.harvested.append(episode)
         return 1.0 - SPEED_SHARE * n_steps / (self.horizon or n_steps)

@@ -327,14 +327,15 @@ def _measured(played: dict[str, Any]) -> dict[str, Any]:
 
 
 def _first_success(trained: TrainedByPlan) -> int | None:
-    """Number of the first successful episode, from 1, those of the trial counted."""
-    trial, harvested = trained.best.trial, trained.result.harvested
+    """Number of the first successful episode, from 1, those of trial and search counted."""
+    trial, search, harvested = trained.best.trial, trained.best.search, trained.result.harvested
+    n_tried = trial.n_episodes if trial else 0
     if trial and trial.first_success:
         return trial.first_success
-    if trained.best.harvested or not harvested:  # a search has other episodes than a training
-        return None
-    n_before = trial.n_episodes if trial else 0
-    return n_before + harvested[0].seed - trained.problem.first_seed + 1
+    if search and search.first_success:
+        return n_tried + search.first_success
+    n_before = n_tried + (search.episodes if search else 0)
+    return n_before + harvested[0].seed - trained.problem.first_seed + 1 if harvested else None
 
 
 def openers() -> dict[str, Opener]:
