@@ -9,7 +9,7 @@ from lago_skills.core import Playbook
 from lago_skills.guide.guides import LibraryGuide
 from lago_skills.guide.plan_numbers import numbers_of, with_numbers
 from lago_skills.guide.portfolio import PlanOfTask
-from lago_skills.rl.plan_search import N_CANDIDATES, N_COMPARED, Evolution, search_plan
+from lago_skills.rl.plans.search import N_CANDIDATES, N_COMPARED, Evolution, search_plan
 from lago_skills.rl.problem import Problem
 from lago_skills.rl.world_problem import world_problem
 from lago_skills.worlds.metaworld.grounding import MetaWorldGrounding

@@ -12,7 +12,7 @@ from lago_skills.errors import StudyError
 from lago_skills.guide.guides import LibraryGuide
 from lago_skills.guide.portfolio import LEAST_STEPS, PlanSwitch, portfolio, step_limits
 from lago_skills.library import NewSkill, SkillLibrary
-from lago_skills.rl.plan_trial import try_plans
+from lago_skills.rl.plans.trial import try_plans
 from tests.random_guides import random_guide
 from tests.small_envs import Pointing, Walk, problem
 

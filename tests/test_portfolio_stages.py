@@ -11,15 +11,17 @@ import numpy as np
 import pytest
 
 from lago_skills.core import Playbook
-from lago_skills.errors import ArtifactMissing, LagoError, PlanError, StudyError
+from lago_skills.errors import ArtifactCorrupt, ArtifactMissing, LagoError, PlanError, StudyError
+from lago_skills.guide.guides import LibraryGuide
 from lago_skills.guide.plan_numbers import numbers_of, with_numbers
 from lago_skills.guide.portfolio import PlanOfTask
 from lago_skills.llm.transcripts import answered
 from lago_skills.playbook import FORMS
-from lago_skills.rl import plan_training
 from lago_skills.rl.config import PPOConfig
-from lago_skills.rl.plan_search import SearchedPlan
-from lago_skills.rl.plan_training import find_plan, train_by_best_plan
+from lago_skills.rl.plans import training as plan_training
+from lago_skills.rl.plans.best import load_best, save_best
+from lago_skills.rl.plans.search import SearchedPlan
+from lago_skills.rl.plans.training import TrainedByPlan, find_plan, train_by_best_plan
 from lago_skills.rl.problem import Problem
 from lago_skills.stages import evaluate, plan, portfolios, train
 from lago_skills.stages.workspace import Workspace, open_workspace
@@ -179,6 +181,52 @@ def test_what_succeeds_in_the_trial_is_learned_from_and_its_steps_count() -> Non
     assert trained.problem.first_seed == 10
 
 
+def test_a_trial_leaves_the_learner_its_half() -> None:
+    trained = train_by_best_plan(lambda guide: problem(Walk, guide), FIVE, SMALL, 0, trial_episodes=1_000)
+    trial = trained.best.trial
+    assert trial is not None
+    assert SMALL.n_steps / 2 <= trial.steps < SMALL.n_steps / 2 + 40, "an episode has 40 steps"
+    assert trained.result.curve[-1]["step"] >= SMALL.n_steps
+
+
+def test_a_run_that_was_cut_does_not_try_its_plans_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(folder: str, cut_at: int = 10_000, guides: dict[str, Pointing] = FIVE) -> TrainedByPlan:
+        def report(step: int, row: object) -> None:
+            if step >= cut_at:
+                raise KeyboardInterrupt
+
+        return train_by_best_plan(
+            lambda guide: problem(Walk, guide),
+            guides,
+            SMALL,
+            0,
+            trial_episodes=6,
+            folder=tmp_path / folder,
+            recipe={"a": 1},
+            report=report,
+        )
+
+    undisturbed = run("whole")
+    with pytest.raises(KeyboardInterrupt):
+        run("cut", cut_at=450)
+    with monkeypatch.context() as context:
+        context.setattr(plan_training, "find_plan", None)  # it would be missed
+        again = run("cut")
+        assert again.best.summary() == undisturbed.best.summary()
+        assert again.best.n_starts == undisturbed.best.n_starts
+        curves = [
+            [
+                {key: repr(value) for key, value in row.items() if not key.startswith("time/")}
+                for row in each.result.curve
+            ]
+            for each in (again, undisturbed)
+        ]
+        assert curves[0] == curves[1]
+    (tmp_path / "cut/best/trial.npz").write_bytes(b"damaged")
+    with pytest.raises(ArtifactCorrupt, match="damaged"):
+        run("cut")
+
+
 def test_with_one_plan_or_without_a_trial_training_is_as_ever() -> None:
     one = train_by_best_plan(lambda guide: problem(Walk, guide), {"towards": Pointing(1.0)}, SMALL, 0, trial_episodes=9)
     untried = train_by_best_plan(lambda guide: problem(Walk, guide), FIVE, SMALL, 0, trial_episodes=0)
@@ -207,6 +255,16 @@ def test_the_numbers_of_a_plan_are_searched_and_what_is_found_is_learned_from(se
     assert found.n_starts == found.search.n_starts
     assert found.summary()["search"]["episodes"] == found.search.episodes
     assert (found.search.first_success is None) == (not found.search.harvested)
+    save_best(found, "reach", several / "best", {"a": 1})
+    again = load_best(guides, "reach", several / "best", {"a": 1})
+    assert again is not None
+    assert again.summary() == found.summary()
+    assert again.n_starts == found.n_starts
+    assert isinstance(again.guide, LibraryGuide)
+    assert isinstance(found.guide, LibraryGuide)
+    assert again.guide.books == found.guide.books
+    assert load_best(guides, "reach", several / "best", {"a": 2}) is None, "of another recipe"
+    assert load_best(guides, "reach", several / "nothing", {"a": 1}) is None
 
 
 def test_a_run_that_searched_is_followed_again_with_the_numbers_that_it_found(

@@ -30,7 +30,7 @@ from lago_skills.worlds.grounding import Grounding
 
 if TYPE_CHECKING:
     from lago_skills.rl.loop import TrainResult
-    from lago_skills.rl.plan_training import BestPlan
+    from lago_skills.rl.plans.training import BestPlan
     from lago_skills.rl.problem import Problem
 
 VERSION = 4
@@ -157,7 +157,7 @@ def _job(space: Workspace, run: TrainingRun, made_from: dict[str, Any]) -> Job:
     }
 
     def make(writer: ArtifactWriter, progress: Progress) -> None:
-        from lago_skills.rl.plan_training import train_by_best_plan
+        from lago_skills.rl.plans.training import train_by_best_plan
 
         def report(step: int, row: Row) -> None:
             success = row.get("eval/success", float("nan"))

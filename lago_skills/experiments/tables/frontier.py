@@ -60,13 +60,13 @@ from lago_skills.guide.guides import Guide
 from lago_skills.guide.portfolio import PlanOfTask, PlanSwitch, portfolio
 from lago_skills.rl import methods
 from lago_skills.rl.config import SACConfig
-from lago_skills.rl.plan_training import BestPlan
+from lago_skills.rl.plans.training import BestPlan
 from lago_skills.stages import plan, train
 from lago_skills.stages.workspace import Workspace, open_workspace
 from lago_skills.study import study_path
 
 if TYPE_CHECKING:
-    from lago_skills.rl.plan_training import TrainedByPlan
+    from lago_skills.rl.plans.training import TrainedByPlan
     from lago_skills.rl.problem import Problem
     from lago_skills.rl.runlog import Row as LogRow
     from lago_skills.worlds.rollouts import EpisodePolicy
@@ -188,7 +188,7 @@ class Frontier(Table):
 
     def _tried(self, cell: Cell, task: Task, n_episodes: int, started: float) -> Row:
         """By the plan that did best in some episodes of the task."""
-        from lago_skills.rl.plan_training import find_plan
+        from lago_skills.rl.plans.training import find_plan
 
         plans: dict[str, Guide] = {each.name: each.guide for each in self._portfolio(task, cell["seed"])}
         if cell["method"] in TRIED_BY_CONTROLLER:
@@ -221,7 +221,7 @@ class Frontier(Table):
         return {"": advisers.cloned((task,), DEMOS)} if cell["method"] == "ibrl" else {}
 
     def _trained(self, cell: Cell, task: Task, n_episodes: int, started: float) -> list[Row]:
-        from lago_skills.rl.plan_training import train_by_best_plan
+        from lago_skills.rl.plans.training import train_by_best_plan
 
         advisers = Advisers(self._replicate("words", cell["seed"]), self.say)
         guides, method = self._guides(cell, task, advisers), methods.method(LEARNERS[cell["method"]])

@@ -5,57 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar, Unpack
 
-from lago_skills.core import Episode
 from lago_skills.guide.guides import LibraryGuide
 from lago_skills.guide.portfolio import PlanOfTask
 from lago_skills.rl.config import PPOConfig, SACConfig
 from lago_skills.rl.guidance.advisers import AnyGuide
 from lago_skills.rl.loop import Report, TrainOptions, TrainResult, train
-from lago_skills.rl.plan_search import SearchedPlan, search_plan
-from lago_skills.rl.plan_trial import PlanTrial, try_plans
+from lago_skills.rl.plans.best import BestPlan, load_best, save_best
+from lago_skills.rl.plans.search import search_plan
+from lago_skills.rl.plans.trial import try_plans
 from lago_skills.rl.problem import Problem
 from lago_skills.rl.runlog import Row
 
 GuideT = TypeVar("GuideT", bound=AnyGuide)
-
-
-@dataclass(frozen=True)
-class BestPlan:
-    """A plan to follow, and what is known of the task by then."""
-
-    name: str
-    guide: AnyGuide | None
-    """None where there is no plan."""
-    trial: PlanTrial | None = None
-    """None where there was nothing to choose from."""
-    search: SearchedPlan | None = None
-    """None where its numbers were not searched, or it has none."""
-
-    @property
-    def steps(self) -> int:
-        """Environment steps that it took."""
-        return (self.trial.steps if self.trial else 0) + (self.search.steps if self.search else 0)
-
-    @property
-    def n_starts(self) -> int:
-        """Start states that were used, from the first of the problem on."""
-        return (self.trial.n_episodes if self.trial else 0) + (self.search.n_starts if self.search else 0)
-
-    @property
-    def harvested(self) -> list[Episode]:
-        """Successful episodes."""
-        return [*(self.trial.harvested if self.trial else ()), *(self.search.harvested if self.search else ())]
-
-    def summary(self) -> dict[str, Any]:
-        """As plain values: `plan`, and where they were made `trial` and `search`."""
-        searched = self.search
-        return {
-            "plan": self.name,
-            **({"trial": self.trial.summary()} if self.trial else {}),
-            **({"search": searched.summary()} if searched else {}),
-        }
+TRIAL_SHARE, FOUND_SHARE = 0.5, 0.75
+"""Of a run's steps: after so many no episode of a trial begins, and trial and search together go no further than that; the rest is the learner's."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +42,7 @@ def find_plan(
     *,
     trial_episodes: int,
     search_steps: int = 0,
+    n_steps: int | None = None,
 ) -> BestPlan:
     """Find the plan to follow, of one task, and search its numbers.
 
@@ -85,6 +52,7 @@ def find_plan(
         seed: of the trial and of the search.
         trial_episodes: episodes in which the plans are tried.
         search_steps: environment steps in which the numbers of the best are searched; plans in words have none.
+        n_steps: of the whole run: no episode of the trial begins after half of them, and a search ends by three quarters; None where there is no such limit.
 
     Raises:
         StudyError, TrainingStopped: as `lago_skills.rl.train` does.
@@ -94,12 +62,15 @@ def find_plan(
         return BestPlan("", None)
     trial = None
     if len(names) > 1 and trial_episodes:
-        trial = try_plans(problem_of(guides[names[0]]), [*guides.items()], trial_episodes, seed)
+        most = None if n_steps is None else int(TRIAL_SHARE * n_steps)
+        trial = try_plans(problem_of(guides[names[0]]), [*guides.items()], trial_episodes, seed, most_steps=most)
     best = BestPlan(names[trial.best] if trial else names[0], guides[names[trial.best if trial else 0]], trial)
     if search_steps == 0 or not isinstance(best.guide, LibraryGuide):
         return best
     problem = problem_of(best.guide)
     problem = replace(problem, first_seed=problem.first_seed + best.n_starts)
+    if n_steps is not None:
+        search_steps = min(search_steps, int(FOUND_SHARE * n_steps) - best.steps)
     searched = search_plan(problem, PlanOfTask(best.name, best.guide), search_steps, seed)
     return replace(best, guide=searched.plan.guide, search=searched if searched.steps else None)
 
@@ -128,7 +99,12 @@ def train_by_best_plan(
     Raises:
         StudyError, TrainingStopped: as `lago_skills.rl.train` does.
     """
-    best = find_plan(problem_of, guides, seed, trial_episodes=trial_episodes, search_steps=search_steps)
+    folder, recipe = options.get("folder"), options.get("recipe")
+    search = {"trial_episodes": trial_episodes, "search_steps": search_steps, "n_steps": config.n_steps}
+    if folder is None or recipe is None or not guides:
+        best = find_plan(problem_of, guides, seed, **search)
+    else:
+        best = _found_before(problem_of, guides, seed, search, folder / "best", recipe)
     problem = problem_of(best.guide)
     if not best.steps:
         return TrainedByPlan(train(problem, config, seed, **options), best, problem)
@@ -142,6 +118,24 @@ def train_by_best_plan(
     result = train(problem, left, seed, **options)
     curve = [{**row, "step": int(row["step"]) + best.steps} for row in result.curve]
     return TrainedByPlan(replace(result, curve=curve), best, problem)
+
+
+def _found_before(
+    problem_of: Callable[[AnyGuide | None], Problem],
+    guides: Mapping[str, AnyGuide],
+    seed: int,
+    search: dict[str, int],
+    folder: Path,
+    recipe: dict[str, Any],
+) -> BestPlan:
+    """The plan that this run found before it was cut, or that it finds now."""
+    task = problem_of(None).tasks[0]
+    best = load_best(guides, task, folder, recipe | search)
+    if best is None:
+        best = find_plan(problem_of, guides, seed, **search)
+        if best.steps:
+            save_best(best, task, folder, recipe | search)
+    return best
 
 
 def _later(told: Report, before: int, step: int, row: Row) -> None:

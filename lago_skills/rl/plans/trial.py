@@ -65,9 +65,22 @@ class PlanTrial:
 
 
 def try_plans(
-    problem: Problem, plans: Sequence[tuple[str, AnyGuide]], n_episodes: int, seed: int, task: int = 0
+    problem: Problem,
+    plans: Sequence[tuple[str, AnyGuide]],
+    n_episodes: int,
+    seed: int,
+    task: int = 0,
+    most_steps: int | None = None,
 ) -> PlanTrial:
     """Follow the plans in so many episodes of one task, on the start states that a training begins with.
+
+    Args:
+        problem: the task's environment and rule of success.
+        plans: names, and who follows each.
+        n_episodes: of all plans together.
+        seed: of the bandit.
+        task: number of the task in the problem.
+        most_steps: of the environment: after them no episode begins.
 
     Raises:
         StudyError: spaces that cannot be used, or a rule of success that looks at what the environment does not show.
@@ -81,6 +94,8 @@ def try_plans(
     steps, first = 0, None
     try:
         for number in range(n_episodes):
+            if most_steps is not None and steps >= most_steps:
+                break
             draws = rng.beta(worths + 1.0, episodes - worths + 1.0)
             draws[episodes == 0] += 1.0 if not successes.any() else 0.0  # as long as nothing works, something new
             place = int(np.argmax(draws))

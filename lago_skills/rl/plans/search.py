@@ -17,7 +17,7 @@ from lago_skills.guide.guides import LibraryGuide
 from lago_skills.guide.plan_numbers import Floats, numbers_of, with_numbers
 from lago_skills.guide.portfolio import FollowedPlan, PlanOfTask, Progress
 from lago_skills.rl.envs import Watched
-from lago_skills.rl.plan_trial import SPEED_SHARE, play
+from lago_skills.rl.plans.trial import SPEED_SHARE, play
 from lago_skills.rl.problem import Problem
 
 N_CANDIDATES, N_BEST = 8, 4
