@@ -85,8 +85,8 @@ class ActionPrior:
         return np.einsum("bk,bka->ba", self.weights, self.means)
 
     def greedy(self) -> NDArray[np.float32]:
-        """(B, A) what a guide does by itself: the mean."""
-        return self.mean()
+        """(B, A) what a guide does by itself: the mean, in [-1, 1] whatever rounding makes of it."""
+        return np.clip(self.mean(), -1.0, 1.0)
 
     def std(self) -> NDArray[np.float32]:
         """(B, A) standard deviation of the mixture."""

@@ -157,13 +157,40 @@ class LibraryGuide:
             )
         return self.with_steps(self.books[plan], self.step_latents[plan])
 
-    def with_steps(self, book: Playbook, latents: NDArray[np.float32]) -> LibraryGuide:
-        """The same guide with this plan, whose steps have these latents (n_steps, Z), as that of the plan's task, and no other."""
-        only = {book.task_id: book}, {book.task_id: latents}
+    def with_steps(self, book: Playbook, latents: NDArray[np.float32] | None = None) -> LibraryGuide:
+        """The same guide with this plan, whose steps have these latents (n_steps, Z), as that of the plan's task, and no other.
+
+        By default the latent of a step is that of the guide's own step, or else of the library's skill, with the same sentence.
+
+        Raises:
+            StudyError: nothing here has the sentence of a step.
+        """
+        only = {book.task_id: book}, {book.task_id: self._latents_of(book) if latents is None else latents}
         config = replace(self.config, correct_plans=False)  # it has been put in order
         return LibraryGuide(
             self.grounding, self.decoder, self.library, *only, config, learned=self.learned, ends=self.ends
         )
+
+    def _latents_of(self, book: Playbook) -> NDArray[np.float32]:
+        """(n_steps, Z) by the sentences of the steps."""
+        own = {
+            step.sentence: latent
+            for name, known in self.books.items()
+            for step, latent in zip(known.steps, self.step_latents[name], strict=True)
+        }
+        skills = {skill.sentence: skill.id for skill in self.library.list()}
+        latents: list[NDArray[np.float32]] = []
+        for number, step in enumerate(book.steps, start=1):
+            if step.sentence in own:
+                latents.append(own[step.sentence])
+            elif step.sentence in skills:
+                latents.append(self.library.latents(np.array([skills[step.sentence]]))[0])
+            else:
+                raise StudyError(
+                    f"step {number} of a plan of {book.task_id!r}: found skill {step.sentence!r}, which neither the library nor any plan of this bundle has; expected "
+                    "one of theirs; build the bundle again with that plan"
+                )
+        return np.stack(latents)
 
     def _in_words(self, name: str, book: Playbook) -> WordsPlan:
         if self.ends is None:

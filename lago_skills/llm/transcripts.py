@@ -18,7 +18,9 @@ from typing import Any, cast
 
 from lago_skills.errors import ArtifactCorrupt, TranscriptMissing
 
-HUMAN = "human"
+HUMAN, SEARCH = "human", "search"
+"""Who changes a model's playbook, as the model of a transcript: a person, or a search of its numbers in episodes of the task."""
+EDITORS = frozenset({HUMAN, SEARCH})
 """The `model` of an answer that a person wrote by editing another one."""
 
 
@@ -149,16 +151,16 @@ class TranscriptFile:
         return (transcript for transcripts in self._by_key.values() for transcript in transcripts)
 
     def models(self) -> list[str]:
-        """Names of the models that answered anything, people left out."""
-        return sorted({transcript.model for transcript in self.all()} - {HUMAN})
+        """Names of the models that answered anything; who edits is left out."""
+        return sorted({transcript.model for transcript in self.all()} - EDITORS)
 
     def answers(self, request: Request, model: str | None = None) -> list[Transcript]:
-        """Every recorded answer of a model to this request, oldest first; people's edits are left out."""
-        return [t for t in self._by_key.get(request.key, []) if t.model != HUMAN and model in (None, t.model)]
+        """Every recorded answer of a model to this request, oldest first; edits are left out."""
+        return [t for t in self._by_key.get(request.key, []) if t.model not in EDITORS and model in (None, t.model)]
 
     def named(self, name: str) -> list[Transcript]:
-        """Every answer to a request of that name, whatever it said, oldest first; people's edits are left out."""
-        return [t for t in self.all() if t.name == name and t.model != HUMAN]
+        """Every answer to a request of that name, whatever it said, oldest first; edits are left out."""
+        return [t for t in self.all() if t.name == name and t.model not in EDITORS]
 
     def different(self, request: Request, model: str | None = None) -> list[Transcript]:
         """As `answers`, but of those that say the same only the latest."""
@@ -166,8 +168,8 @@ class TranscriptFile:
         return sorted(latest.values(), key=self.answers(request, model).index)
 
     def edits(self, request: Request) -> list[Transcript]:
-        """People's edits of answers to this request, oldest first."""
-        return [t for t in self._by_key.get(request.key, []) if t.model == HUMAN]
+        """Edits of answers to this request, by people and by searches, oldest first."""
+        return [t for t in self._by_key.get(request.key, []) if t.model in EDITORS]
 
     def get(self, request: Request, model: str | None = None) -> Transcript | None:
         """The latest recorded answer to this request (of this model, if one is named), or None."""

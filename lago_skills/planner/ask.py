@@ -16,7 +16,7 @@ from pathlib import Path
 from lago_skills.core import PlanForm, Playbook, Task
 from lago_skills.errors import PlanError, TranscriptMissing
 from lago_skills.llm.reply import CUT, ending
-from lago_skills.llm.transcripts import HUMAN, Request, Transcript, TranscriptFile
+from lago_skills.llm.transcripts import Request, Transcript, TranscriptFile
 from lago_skills.planner.findings import Finding, LintFile
 from lago_skills.planner.lint import lint_logic, lint_words_form
 from lago_skills.planner.parse import read_answer
@@ -214,7 +214,7 @@ class Planner:
                 continue
             chain, before = parent
             version = self.version(edit, task)
-            who = f"{HUMAN} ({len(chain.versions) + 1})"
+            who = f"{edit.model} ({len(chain.versions) + 1})"
             version = replace(version, authors=_authors(version.playbook, before, who))
             best = replace(chain, versions=(*chain.versions, version), chosen=version, open_repair=None)
             chains[chains.index(chain)] = best

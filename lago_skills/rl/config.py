@@ -42,7 +42,12 @@ class RunConfig(BaseModel):
 class SACConfig(RunConfig):
     """Soft actor-critic, plain or guided. The fields of the second half do nothing where there is no guide."""
 
-    ADDED_LATER: ClassVar[frozenset[str]] = RunConfig.ADDED_LATER | {"normalize_states", "keep_quickest", "speed_share"}
+    ADDED_LATER: ClassVar[frozenset[str]] = RunConfig.ADDED_LATER | {
+        "normalize_states",
+        "keep_quickest",
+        "speed_share",
+        "follow_weight",
+    }
 
     batch_size: int = Field(default=128, ge=2)
     actor_every: int = Field(default=2, ge=1)
@@ -86,6 +91,9 @@ class SACConfig(RunConfig):
     """Guided: the bootstrap target takes the better of the policy's and the prior's action (IBRL, arXiv 2311.02198)."""
     density_weight: float = Field(default=0.0, ge=0)
     """Guided: weight of rho, the log of prior over uniform, in the actor's loss; with the entropy term, a KL divergence to the prior."""
+    follow_weight: float = Field(default=0.0, ge=0)
+    """Guided: weight of the squared distance to the prior's mean in the actor's loss, in all states of a batch, whoever came there (DAgger, arXiv 1011.0686);
+    times how far the prior's recent success is ahead of the policy's."""
     density_in_target: bool = False
     """Guided: rho counts in the bootstrap target as well (SPiRL, arXiv 2010.11944)."""
     warm_start_updates: int = Field(default=0, ge=0)

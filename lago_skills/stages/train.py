@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 VERSION = 4
 FINAL_FILE, ACTOR_FILE, PLAN_FILE = "final_episodes.csv", "agent.safetensors", "plan.json"
-"""The last is there where the numbers of the plan were searched and better ones found."""
+"""The last is there where exploration or search came to another plan than those that the task has."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,8 @@ def jobs(space: Workspace) -> list[Job]:
     made_from = {"bundle": digest(space.artifact("bundle"))}  # once: it hashes every file
     if several := portfolios.recipe(space):
         made_from |= several | {"trial_episodes": space.study.train.trial_episodes}
-    if space.study.train.search_steps:
-        made_from |= {"search_steps": space.study.train.search_steps}
+    steps = {name: getattr(space.study.train, name) for name in ("explore_steps", "search_steps")}
+    made_from |= {name: n_steps for name, n_steps in steps.items() if n_steps}
     return [_job(space, run, made_from) for run in training_runs(space.study)]
 
 
@@ -102,14 +102,14 @@ def problem_of(space: Workspace, run: TrainingRun) -> Problem:
     if (folder / PLAN_FILE).exists():
         written = json.loads((folder / PLAN_FILE).read_text(encoding="utf-8"))
         found = read_playbook(written, space.study.grounding.vocabulary)
-        guide = guide.with_steps(found, guide.step_latents[run.task.id])
+        guide = guide.with_steps(found)
     return problem(space.study, run, guide)
 
 
 def _write_plan(writer: ArtifactWriter, run: TrainingRun, best: BestPlan) -> None:
-    """The plan with the numbers that were found, where they were."""
-    if best.search is not None and best.search.improved:
-        book = best.search.plan.guide.books[run.task.id]
+    """The plan that was found, where it is none of the task's own."""
+    if best.changed is not None:
+        book = best.changed.books[run.task.id]
         text = json.dumps(write_playbook(book), indent=1, ensure_ascii=False)
         (writer.path / PLAN_FILE).write_text(text + "\n", encoding="utf-8")
 
@@ -170,6 +170,7 @@ def _job(space: Workspace, run: TrainingRun, made_from: dict[str, Any]) -> Job:
             config,
             run.seed,
             trial_episodes=study.train.trial_episodes,
+            explore_steps=study.train.explore_steps,
             search_steps=study.train.search_steps,
             final_episodes=final_episodes,
             folder=unfinished,

@@ -109,6 +109,9 @@ class TrainConfig(Section):
     """Episodes of the last evaluation of a run."""
     trial_episodes: int = Field(default=20, ge=0, le=1000)
     """Where a task has several plans: episodes of it in which a guided run finds out which of them to follow, before it learns. 0: the task's own plan."""
+    explore_steps: int = Field(default=0, ge=0)
+    """Environment steps of a guided run in which variations of its plans in numbers are followed (other skills of the library, other anchors, moved targets and
+    thresholds), where none of the plans succeeds; 10,000 are many. 0: no exploration."""
     search_steps: int = Field(default=0, ge=0)
     """Environment steps of a guided run in which the numbers of its plan (offsets, thresholds) are searched, before it learns; 10,000 are a good search.
     Plans in words have none. 0: no search."""

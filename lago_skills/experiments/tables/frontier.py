@@ -151,7 +151,6 @@ class Frontier(Table):
         started: float,
         best: BestPlan | None = None,
     ) -> Row:
-        trial = best.trial if best else None
         return self._row(
             cell,
             task,
@@ -160,7 +159,7 @@ class Frontier(Table):
             steps=best.steps if best else 0,
             leader="" if cell["method"] == "random" else "prior",
             plan=best.name if best else "",
-            episodes_to_first_success=trial.first_success if trial else None,
+            episodes_to_first_success=best.first_success if best else None,
             bundle=self._made_from(cell),
         )
 
@@ -327,15 +326,11 @@ def _measured(played: dict[str, Any]) -> dict[str, Any]:
 
 
 def _first_success(trained: TrainedByPlan) -> int | None:
-    """Number of the first successful episode, from 1, those of trial and search counted."""
-    trial, search, harvested = trained.best.trial, trained.best.search, trained.result.harvested
-    n_tried = trial.n_episodes if trial else 0
-    if trial and trial.first_success:
-        return trial.first_success
-    if search and search.first_success:
-        return n_tried + search.first_success
-    n_before = n_tried + (search.episodes if search else 0)
-    return n_before + harvested[0].seed - trained.problem.first_seed + 1 if harvested else None
+    """Number of the first successful episode, from 1, those before training counted."""
+    before, harvested = trained.best, trained.result.harvested
+    if before.first_success is not None:
+        return before.first_success
+    return before.episodes + harvested[0].seed - trained.problem.first_seed + 1 if harvested else None
 
 
 def openers() -> dict[str, Opener]:

@@ -65,8 +65,15 @@ class Leaders:
         1 as long as the policy has not succeeded, 0 once it succeeds as often: the weight of an adaptive fade. A leader that is not among
         these counts as never tried.
         """
+        return self._lead_over(("policy", "mix"))
+
+    def lead_over_policy(self) -> float:
+        """The same over the policy by itself."""
+        return self._lead_over(("policy",))
+
+    def _lead_over(self, names: tuple[Leader, ...]) -> float:
         prior = self._rate(("prior", "explore"), untried=1.0)
-        policy = self._rate(("policy", "mix"), untried=0.0)
+        policy = self._rate(names, untried=0.0)
         return float(np.clip((prior - policy) / prior, 0.0, 1.0)) if prior > 0.0 else 0.0
 
     def _rate(self, names: tuple[Leader, ...], untried: float) -> float:

@@ -52,6 +52,11 @@ class SearchedPlan:
     first_success: int | None = None
     """Number of the first of them, from 1; None where there was none."""
 
+    def record(self) -> dict[str, Any]:
+        """As plain values, all but plan and episodes."""
+        names = ("improved", "steps", "episodes", "n_starts", "first_success")
+        return {"worth": [*self.worth], **{name: getattr(self, name) for name in names}}
+
     def summary(self) -> dict[str, Any]:
         """As plain values: `improved`, `steps`, `episodes`, and the plan's worth as it was (`before`) and as it was found (`after`)."""
         before, after = (round(each, 4) for each in self.worth)

@@ -14,6 +14,7 @@ from lago_skills.rl.config import PPOConfig, SACConfig
 from lago_skills.rl.guidance.advisers import AnyGuide
 from lago_skills.rl.loop import Report, TrainOptions, TrainResult, train
 from lago_skills.rl.plans.best import BestPlan, load_best, save_best
+from lago_skills.rl.plans.exploration import explore_plans
 from lago_skills.rl.plans.search import search_plan
 from lago_skills.rl.plans.trial import try_plans
 from lago_skills.rl.problem import Problem
@@ -41,18 +42,21 @@ def find_plan(
     seed: int,
     *,
     trial_episodes: int,
+    explore_steps: int = 0,
     search_steps: int = 0,
     n_steps: int | None = None,
 ) -> BestPlan:
-    """Find the plan to follow, of one task, and search its numbers.
+    """Find the plan to follow, of one task: by trial, where nothing succeeds by variation, and then by search of its numbers.
 
     Args:
         problem_of: the problem with a guide's advice.
         guides: who follows each plan, by the plan's name; with one, or without a trial, the first is followed, and with none nobody is.
         seed: of the trial and of the search.
         trial_episodes: episodes in which the plans are tried.
+        explore_steps: environment steps in which variations of the plans in numbers are followed, where none has succeeded.
         search_steps: environment steps in which the numbers of the best are searched; plans in words have none.
-        n_steps: of the whole run: no episode of the trial begins after half of them, and a search ends by three quarters; None where there is no such limit.
+        n_steps: of the whole run: no episode of the trial begins after half of them, exploration and search end by three quarters; None where there is no such
+            limit.
 
     Raises:
         StudyError, TrainingStopped: as `lago_skills.rl.train` does.
@@ -65,14 +69,48 @@ def find_plan(
         most = None if n_steps is None else int(TRIAL_SHARE * n_steps)
         trial = try_plans(problem_of(guides[names[0]]), [*guides.items()], trial_episodes, seed, most_steps=most)
     best = BestPlan(names[trial.best] if trial else names[0], guides[names[trial.best if trial else 0]], trial)
-    if search_steps == 0 or not isinstance(best.guide, LibraryGuide):
-        return best
+    if (n_more := _left(explore_steps, best, n_steps)) > 0:
+        best = _explored(problem_of, guides, best, n_more, seed)
+    if (n_more := _left(search_steps, best, n_steps)) > 0:
+        best = _searched(problem_of, best, n_more, seed)
+    return best
+
+
+def _left(n_wanted: int, best: BestPlan, n_steps: int | None) -> int:
+    return n_wanted if n_steps is None else min(n_wanted, int(FOUND_SHARE * n_steps) - best.steps)
+
+
+def _next_starts(problem_of: Callable[[AnyGuide | None], Problem], best: BestPlan) -> Problem:
+    """The problem from the start states on that have not been used yet."""
     problem = problem_of(best.guide)
-    problem = replace(problem, first_seed=problem.first_seed + best.n_starts)
-    if n_steps is not None:
-        search_steps = min(search_steps, int(FOUND_SHARE * n_steps) - best.steps)
-    searched = search_plan(problem, PlanOfTask(best.name, best.guide), search_steps, seed)
-    return replace(best, guide=searched.plan.guide, search=searched if searched.steps else None)
+    return replace(problem, first_seed=problem.first_seed + best.n_starts)
+
+
+def _explored(
+    problem_of: Callable[[AnyGuide | None], Problem],
+    guides: Mapping[str, AnyGuide],
+    best: BestPlan,
+    n_steps: int,
+    seed: int,
+) -> BestPlan:
+    """Variations of the plans, where nothing has succeeded; a plan that has not been tried is followed first."""
+    plans = [PlanOfTask(name, guide) for name, guide in guides.items() if isinstance(guide, LibraryGuide)]
+    if not plans or best.first_success is not None:
+        return best
+    explored = explore_plans(_next_starts(problem_of, best), plans, n_steps, seed, tried=best.trial is not None)
+    if not explored.episodes:
+        return best
+    if explored.plan is None:
+        return replace(best, exploration=explored)
+    return replace(best, name=explored.plan.name, guide=explored.plan.guide, exploration=explored)
+
+
+def _searched(problem_of: Callable[[AnyGuide | None], Problem], best: BestPlan, n_steps: int, seed: int) -> BestPlan:
+    """The numbers of the best plan."""
+    if not isinstance(best.guide, LibraryGuide):
+        return best
+    searched = search_plan(_next_starts(problem_of, best), PlanOfTask(best.name, best.guide), n_steps, seed)
+    return replace(best, guide=searched.plan.guide, search=searched) if searched.steps else best
 
 
 def train_by_best_plan(
@@ -82,6 +120,7 @@ def train_by_best_plan(
     seed: int,
     *,
     trial_episodes: int,
+    explore_steps: int = 0,
     search_steps: int = 0,
     **options: Unpack[TrainOptions],
 ) -> TrainedByPlan:
@@ -93,6 +132,7 @@ def train_by_best_plan(
         config: as for `lago_skills.rl.train`.
         seed: as there.
         trial_episodes: as for `find_plan`.
+        explore_steps: as for `find_plan`.
         search_steps: as for `find_plan`.
         options: as for `lago_skills.rl.train`; what has succeeded by then is added to the demonstrations that soft actor-critic is given.
 
@@ -100,7 +140,12 @@ def train_by_best_plan(
         StudyError, TrainingStopped: as `lago_skills.rl.train` does.
     """
     folder, recipe = options.get("folder"), options.get("recipe")
-    search = {"trial_episodes": trial_episodes, "search_steps": search_steps, "n_steps": config.n_steps}
+    search = {
+        "trial_episodes": trial_episodes,
+        "explore_steps": explore_steps,
+        "search_steps": search_steps,
+        "n_steps": config.n_steps,
+    }
     if folder is None or recipe is None or not guides:
         best = find_plan(problem_of, guides, seed, **search)
     else:

@@ -7,7 +7,7 @@ kept, as demonstrations for whatever learns next.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
@@ -54,9 +54,19 @@ class PlanTrial:
     """Successful episodes."""
 
     @property
-    def n_episodes(self) -> int:
+    def episodes(self) -> int:
         """Of all plans together."""
         return sum(each.episodes for each in self.plans)
+
+    @property
+    def n_starts(self) -> int:
+        """Start states that were used: one for each episode."""
+        return self.episodes
+
+    def record(self) -> dict[str, Any]:
+        """As plain values, all but the episodes."""
+        plans = [asdict(each) for each in self.plans]
+        return {"plans": plans, "best": self.best, "steps": self.steps, "first_success": self.first_success}
 
     def summary(self) -> dict[str, Any]:
         """As plain values: `steps`, `first_success`, and `plans` with name, episodes and successes of each."""

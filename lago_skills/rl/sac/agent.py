@@ -187,14 +187,16 @@ class SAC:
         return self.targets(torch.cat([state, action], dim=1), self._hint(advice)).amin(dim=0)
 
     def update_actor(
-        self, batch: Batch, n_successful: int, imitation_weight: float, density_weight: float
+        self, batch: Batch, n_successful: int, imitation_weight: float, density_weight: float, follow_weight: float = 0.0
     ) -> tuple[float, float]:
         """One gradient step of actor and temperature; returns the actor's loss and the mean value of its actions.
 
         The last `n_successful` rows are of demonstrations and successful episodes.
         """
         batch = batch.to(self.device)
-        loss, value, log_density = self.actor_loss(batch, n_successful, imitation_weight, density_weight)
+        loss, value, log_density = self.actor_loss(
+            batch, n_successful, imitation_weight, density_weight, follow_weight
+        )
         set_gradients(loss, self.actor_optimizer)
         self.actor_optimizer.step()
         target_entropy = self.config.target_entropy_per_action * batch.action.shape[1]
@@ -205,9 +207,9 @@ class SAC:
         return loss.item(), value.mean().item()
 
     def actor_loss(
-        self, batch: Batch, n_successful: int, imitation_weight: float, density_weight: float
+        self, batch: Batch, n_successful: int, imitation_weight: float, density_weight: float, follow_weight: float = 0.0
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """() alpha log pi - Q, plus the squared distance to what succeeded, minus rho; with Q (B,) and log pi (B,)."""
+        """() alpha log pi - Q, plus the squared distances to what succeeded and to the prior's mean, minus rho; with Q (B,) and log pi (B,)."""
         state = self.normalizer(batch.state)
         action, log_density = self._policy(state, batch.advice, self._noise(len(state)))
         value = self.critics(torch.cat([state, action], dim=1), self._hint(batch.advice)).amin(dim=0)
@@ -215,6 +217,8 @@ class SAC:
         if n_successful and imitation_weight > 0.0:
             apart = action[-n_successful:] - batch.action[-n_successful:]
             loss = loss + imitation_weight * apart.square().sum(dim=1).mean()
+        if self.layout is not None and follow_weight > 0.0:
+            loss = loss + follow_weight * self._apart_from_prior(action, batch.advice)
         if self.layout is not None and density_weight > 0.0:
             loss = loss - density_weight * self.layout.rho(batch.advice, action).mean()
         return loss, value, log_density
@@ -225,10 +229,14 @@ class SAC:
             return
         batch = batch.to(self.device)
         action, _ = self._policy(self.normalizer(batch.state), batch.advice, noise=None)
-        apart = action - self.layout.mean(batch.advice)
-        squared = apart.square().sum(dim=1).masked_fill(self.layout.silent(batch.advice), 0.0)
-        set_gradients(squared.mean(), self.actor_optimizer)
+        set_gradients(self._apart_from_prior(action, batch.advice), self.actor_optimizer)
         self.actor_optimizer.step()
+
+    def _apart_from_prior(self, action: Tensor, advice: Tensor) -> Tensor:
+        """() mean squared distance to the prior's mean, where the prior says something."""
+        assert self.layout is not None
+        apart = action - self.layout.mean(advice)
+        return apart.square().sum(dim=1).masked_fill(self.layout.silent(advice), 0.0).mean()
 
     # Weights ----------------------------------------------------------------------------------------------------------
 

@@ -225,7 +225,8 @@ class SoftActorCritic:
         self.critic_losses.append(loss)
         self.n_updates += 1
         if self.n_updates % self.config.actor_every == 0:
-            self.actor_losses.append(self.agent.update_actor(batch, n_successful, imitation, density))
+            follow = self.config.follow_weight * self.leaders.lead_over_policy() if self.config.follow_weight else 0.0
+            self.actor_losses.append(self.agent.update_actor(batch, n_successful, imitation, density, follow))
         del self.critic_losses[:-AVERAGED], self.actor_losses[:-AVERAGED]
 
     def draw_batch(self) -> tuple[Batch, int]:
