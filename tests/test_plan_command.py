@@ -226,7 +226,7 @@ def test_sentences_find_their_task_and_are_scored(lago: Lago, tmp_path: Path, mo
     [
         (("plan", "show", "nothing", "--study", "cart"), "found no recorded playbook for task 'nothing'"),
         (("plan", "show", "--study", "cart"), "without a task"),
-        (("plan", "cart", "task-0"), "expected a study, or one of show, edit, lint, find"),
+        (("plan", "cart", "task-0"), "expected a study, or one of show, edit, lint, find, adopt"),
         (("plan", "find", "balance it", "--study", "cart"), "no recorded wordings for task-0"),
         (("plan", "nowhere"), "no study 'nowhere'"),
     ],

@@ -113,17 +113,19 @@ def test_variations_find_the_success_that_the_plan_never_has(missing: LibraryGui
     assert best.n_starts == explored.episodes
     assert len(best.harvested) >= 1 + 3
     assert explored.plan is not None
-    assert best.changed is explored.plan.guide is best.guide
+    changed = best.changed
+    assert changed is not None
+    assert changed is explored.plan.guide is best.guide
     assert best.summary()["exploration"]["changes"] == [*explored.changes]
     before, _ = numbers_of(missing.books["reach"], VOCABULARY)
-    after, _ = numbers_of(best.changed.books["reach"], VOCABULARY)
-    assert not np.array_equal(before, after) or best.changed.books["reach"] != missing.books["reach"]
+    after, _ = numbers_of(changed.books["reach"], VOCABULARY)
+    assert not np.array_equal(before, after) or changed.books["reach"] != missing.books["reach"]
     save_best(best, "reach", tmp_path / "best", {"a": 1})
     again = load_best({"reach": missing}, "reach", tmp_path / "best", {"a": 1})
     assert again is not None
     assert again.summary() == best.summary()
     assert again.changed is not None
-    assert again.changed.books == best.changed.books
+    assert again.changed.books == changed.books
     assert [len(each.actions) for each in again.harvested] == [len(each.actions) for each in best.harvested]
 
 

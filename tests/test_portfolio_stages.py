@@ -23,7 +23,7 @@ from lago_skills.rl.plans.best import load_best, save_best
 from lago_skills.rl.plans.search import SearchedPlan
 from lago_skills.rl.plans.training import TrainedByPlan, find_plan, train_by_best_plan
 from lago_skills.rl.problem import Problem
-from lago_skills.stages import evaluate, plan, portfolios, train
+from lago_skills.stages import evaluate, found_plans, plan, portfolios, train
 from lago_skills.stages.workspace import Workspace, open_workspace
 from tests.conftest import ROOT, run_stages
 from tests.small_envs import SMALL, Pointing, Walk, problem
@@ -297,3 +297,25 @@ def test_a_run_that_searched_is_followed_again_with_the_numbers_that_it_found(
     assert adviser is not None
     again = adviser.prior(observations, np.zeros(5, np.int64), [None] * 5)
     assert np.allclose(again.greedy(), searched[0].plan.guide.prior(observations, "reach").greedy())
+    found = found_plans.found_by(space, "reach", None)
+    assert found.run == training_run.name
+    assert "search: worth 0.00 before, 1.00 after" in found.how
+    version = found_plans.record(found, "reach")
+    assert version is not None
+    of_task = plan.plans(space)["reach"]
+    assert of_task.chosen is not None
+    assert of_task.book == replace(
+        searched[0].plan.guide.books["reach"], transcript_key=of_task.book.transcript_key, model="search"
+    )
+    assert set(of_task.chosen.authors) == {"search (2)"}
+    assert f"run {training_run.name} of study found" in of_task.chosen.transcript.source
+    assert found_plans.record(found, "reach") is None, "it is there already"
+    assert len(of_task.versions) == 2, "the model's own stays"
+
+
+def test_a_run_that_kept_to_its_plan_has_nothing_to_adopt(several: Path) -> None:
+    space = workspace(several, "kept", 'beside = ["other"]')
+    with pytest.raises(PlanError, match=r"found 0 runs of 'reach' .*or train with several plans"):
+        found_plans.found_by(space, "reach", None)
+    with pytest.raises(PlanError, match="found --run 'nowhere', but there is no such finished run"):
+        found_plans.found_by(space, "reach", "nowhere")

@@ -54,11 +54,11 @@ def parser() -> argparse.ArgumentParser:
     evaluate_command.add_parser(commands)
     plan = commands.add_parser(
         "plan",
-        help="playbooks: replay recorded answers, ask a language model; show, edit, lint, find",
-        usage="lago plan STUDY [options]\n       lago plan {show,edit,lint} TASK [--study STUDY]\n"
+        help="playbooks: replay recorded answers, ask a language model; show, edit, lint, find, adopt",
+        usage="lago plan STUDY [options]\n       lago plan {show,edit,lint,adopt} TASK [--study STUDY]\n"
         '       lago plan find "SENTENCE" [--study STUDY]',
     )
-    plan.add_argument("study", help="a study; or show, edit, lint (TASK may be `all`), find")
+    plan.add_argument("study", help="a study; or show, edit, lint (TASK may be `all`), find, adopt")
     plan.add_argument("what", nargs="?", help="the task, or for `find` any sentence")
     plan.add_argument("--study", dest="of_study", default=DEFAULT, help=f"study of the task (default: {DEFAULT})")
     way = plan.add_mutually_exclusive_group()
@@ -102,6 +102,7 @@ def parser() -> argparse.ArgumentParser:
         help="measure the motions of data without playbooks again; with --live, --export: then ask for their names",
     )
     plan.add_argument("--file", type=Path, help="with edit: the new playbook; with find: sentences by task, to score")
+    plan.add_argument("--run", metavar="RUN", help="with adopt: the run whose plan becomes a version of the playbook")
     plan.add_argument(
         "--seeds",
         type=_numbers,

@@ -19,7 +19,7 @@ from lago_skills.stages.workspace import Workspace
 from lago_skills.study import Study
 from lago_skills.worlds import DEFAULT
 
-ACTIONS = ("show", "edit", "lint", "find")
+ACTIONS = ("show", "edit", "lint", "find", "adopt")
 DEFAULT_STUDY = DEFAULT
 Asked = tuple[tuple[Task, ...], tuple[Task, ...]]
 """Tasks that are asked for a playbook: those that are demonstrated, and the others."""

@@ -1,4 +1,4 @@
-"""`lago plan show|edit|lint|find`: one playbook as text, a person's edits, its faults, and how a sentence finds it."""
+"""`lago plan show|edit|lint|find|adopt`: one playbook as text, a person's edits, its faults, how a sentence finds it, and what a run made of it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def playbook_command(space: Workspace, options: argparse.Namespace) -> None:
         PlanError: no such task, a playbook or a file that is not valid.
         ArtifactCorrupt: an artifact that is needed is damaged.
     """
-    {"show": _show, "edit": _edit, "lint": _lint, "find": _find}[str(options.action)](space, options)
+    {"show": _show, "edit": _edit, "lint": _lint, "find": _find, "adopt": _adopt}[str(options.action)](space, options)
 
 
 def _say(text: str) -> None:
@@ -140,6 +140,19 @@ def _edit(space: Workspace, options: argparse.Namespace) -> None:
         )
     planner.transcripts.append(edit)
     _tell(describe(plan.plans(space)[task_plan.task.id]))
+
+
+def _adopt(space: Workspace, options: argparse.Namespace) -> None:
+    """The plan that a run came to, as a version of the playbook; the others stay."""
+    from lago_skills.stages import found_plans
+
+    task = _target_task(options)
+    found = found_plans.found_by(space, task, options.run)
+    if found_plans.record(found, task) is None:
+        _say(f"study {found.space.study.name!r} follows this plan already; nothing is recorded")
+        return
+    _tell(describe(plan.plans(found.space)[task]))
+    _say(f"recorded in study {found.space.study.name!r}; to follow it: lago build {found.space.argument}")
 
 
 def _read(path: Path) -> str:

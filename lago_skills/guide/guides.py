@@ -172,22 +172,21 @@ class LibraryGuide:
         )
 
     def _latents_of(self, book: Playbook) -> NDArray[np.float32]:
-        """(n_steps, Z) by the sentences of the steps."""
-        own = {
-            step.sentence: latent
-            for name, known in self.books.items()
-            for step, latent in zip(known.steps, self.step_latents[name], strict=True)
-        }
+        """(n_steps, Z): of a step with the sentence that the guide's own plan has at its place, else of the library's skill with that sentence."""
+        own: list[tuple[str, NDArray[np.float32]]] = []
+        if book.task_id in self.books:
+            sentences = [step.sentence for step in self.books[book.task_id].steps]
+            own = list(zip(sentences, self.step_latents[book.task_id], strict=True))
         skills = {skill.sentence: skill.id for skill in self.library.list()}
         latents: list[NDArray[np.float32]] = []
         for number, step in enumerate(book.steps, start=1):
-            if step.sentence in own:
-                latents.append(own[step.sentence])
+            if number <= len(own) and own[number - 1][0] == step.sentence:
+                latents.append(own[number - 1][1])
             elif step.sentence in skills:
                 latents.append(self.library.latents(np.array([skills[step.sentence]]))[0])
             else:
                 raise StudyError(
-                    f"step {number} of a plan of {book.task_id!r}: found skill {step.sentence!r}, which neither the library nor any plan of this bundle has; expected "
+                    f"step {number} of a plan of {book.task_id!r}: found skill {step.sentence!r}, which neither the library nor the task's own plan has; expected "
                     "one of theirs; build the bundle again with that plan"
                 )
         return np.stack(latents)

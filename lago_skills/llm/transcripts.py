@@ -21,7 +21,6 @@ from lago_skills.errors import ArtifactCorrupt, TranscriptMissing
 HUMAN, SEARCH = "human", "search"
 """Who changes a model's playbook, as the model of a transcript: a person, or a search of its numbers in episodes of the task."""
 EDITORS = frozenset({HUMAN, SEARCH})
-"""The `model` of an answer that a person wrote by editing another one."""
 
 
 def _sha256(value: Any) -> str:

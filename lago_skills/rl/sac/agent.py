@@ -187,16 +187,19 @@ class SAC:
         return self.targets(torch.cat([state, action], dim=1), self._hint(advice)).amin(dim=0)
 
     def update_actor(
-        self, batch: Batch, n_successful: int, imitation_weight: float, density_weight: float, follow_weight: float = 0.0
+        self,
+        batch: Batch,
+        n_successful: int,
+        imitation_weight: float,
+        density_weight: float,
+        follow_weight: float = 0.0,
     ) -> tuple[float, float]:
         """One gradient step of actor and temperature; returns the actor's loss and the mean value of its actions.
 
         The last `n_successful` rows are of demonstrations and successful episodes.
         """
         batch = batch.to(self.device)
-        loss, value, log_density = self.actor_loss(
-            batch, n_successful, imitation_weight, density_weight, follow_weight
-        )
+        loss, value, log_density = self.actor_loss(batch, n_successful, imitation_weight, density_weight, follow_weight)
         set_gradients(loss, self.actor_optimizer)
         self.actor_optimizer.step()
         target_entropy = self.config.target_entropy_per_action * batch.action.shape[1]
@@ -207,7 +210,12 @@ class SAC:
         return loss.item(), value.mean().item()
 
     def actor_loss(
-        self, batch: Batch, n_successful: int, imitation_weight: float, density_weight: float, follow_weight: float = 0.0
+        self,
+        batch: Batch,
+        n_successful: int,
+        imitation_weight: float,
+        density_weight: float,
+        follow_weight: float = 0.0,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """() alpha log pi - Q, plus the squared distances to what succeeded and to the prior's mean, minus rho; with Q (B,) and log pi (B,)."""
         state = self.normalizer(batch.state)
