@@ -20,7 +20,7 @@ from lago_skills.rl.config import LEADERS
 from lago_skills.rl.guidance.advice import Layout, pack_discrete
 from lago_skills.rl.guidance.leaders import Leaders
 from lago_skills.rl.problem import Problem
-from lago_skills.rl.sac.replay import Batch, Columns, QuickestReplay, Replay
+from lago_skills.rl.sac.replay import Batch, Columns, QuickestReplay, Replay, Returns
 
 # Replay -----------------------------------------------------------------------------------------------------------------
 
@@ -33,7 +33,7 @@ def running(n_steps: int, rewards: list[float]) -> RunningEpisode:
 
 def filled(terminated: bool, *, step_by_step: bool) -> Replay:
     """Rewards 0 0 1 0 4, gamma 1/2, three steps."""
-    memory = Replay(100, Columns(1, 1, 1), n_step=3, gamma=0.5)
+    memory = Replay(100, Columns(1, 1, 1), Returns(3, 0.5))
     whole = running(5, [0, 0, 1, 0, 4])
     if not step_by_step:
         memory.add_episode(whole, terminated)
@@ -76,7 +76,7 @@ def test_a_time_limit_bootstraps_and_a_termination_does_not(step_by_step: bool) 
 
 
 def test_the_ring_forgets_the_oldest() -> None:
-    memory = Replay(4, Columns(1, 1, 1), n_step=1, gamma=0.9)
+    memory = Replay(4, Columns(1, 1, 1), Returns(1, 0.9))
     memory.add_episode(running(6, [0.0] * 6), False)
     assert set(by_state(memory)) == {2, 3, 4, 5}
 
@@ -88,7 +88,7 @@ def lengths_of(memory: Replay) -> set[int]:
 
 
 def test_of_successful_episodes_the_quickest_stay() -> None:
-    memory = QuickestReplay(2, Columns(1, 1, 1), n_step=3, gamma=0.5)
+    memory = QuickestReplay(2, Columns(1, 1, 1), Returns(3, 0.5))
     remembered: list[set[int]] = []
     for n_steps in (9, 6, 8, 4, 7, 4):
         memory.add_episode(running(n_steps, [0.0] * (n_steps - 1) + [1.0]), terminated=True)
@@ -97,13 +97,31 @@ def test_of_successful_episodes_the_quickest_stay() -> None:
     assert memory.size == 8
     checkpoint = Checkpoint()
     memory.put(checkpoint, "successful")
-    again = QuickestReplay(2, Columns(1, 1, 1), n_step=3, gamma=0.5)
+    again = QuickestReplay(2, Columns(1, 1, 1), Returns(3, 0.5))
     again.get(checkpoint, "successful")
     for each in (memory, again):
         each.add_episode(running(3, [0.0, 0.0, 1.0]), terminated=True)
     one, other = (each.sample(np.random.default_rng(1), 50) for each in (memory, again))
     assert np.array_equal(one, other)
     assert lengths_of(again) == {4, 3}
+
+
+def test_where_success_lasts_the_steadiest_episodes_stay() -> None:
+    memory = QuickestReplay(2, Columns(1, 1, 1), Returns(1, 0.5))
+    for solved in (2, 6, 4):
+        memory.add_episode(running(8, [0.0] * (8 - solved) + [1.0] * solved), terminated=False)
+    rewards = Batch(memory.sample(np.random.default_rng(0), 4_000), memory.columns).reward
+    assert float(rewards.mean()) == pytest.approx(10 / 16, abs=0.03), "those with six and with four solved steps"
+
+
+def test_rewards_are_scaled_before_they_are_learned_from() -> None:
+    plain, scaled = (Replay(10, Columns(1, 1, 1), Returns(3, 0.5, scale)) for scale in (1.0, 0.01))
+    for memory in (plain, scaled):
+        memory.add_episode(running(4, [0.0, 1.0, 1.0, 1.0]), terminated=False)
+    one, other = (Batch(each.sample(np.random.default_rng(1), 20), each.columns) for each in (plain, scaled))
+    assert torch.allclose(0.01 * one.reward, other.reward)
+    assert torch.equal(one.discount, other.discount)
+    assert one.reward.max() == 1.75
 
 
 # Advice -----------------------------------------------------------------------------------------------------------------

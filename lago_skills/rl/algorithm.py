@@ -40,6 +40,11 @@ class RunningEpisode:
     actions: list[NDArray[Any]] = field(default_factory=list[NDArray[Any]])
     rewards: list[float] = field(default_factory=list[float])
 
+    @property
+    def steps_unsolved(self) -> int:
+        """Control steps without success, the first one with success among them: all of an episode that ends there."""
+        return steps_unsolved(self.rewards)
+
     def append(
         self, action: NDArray[Any], reward: float, observation: NDArray[Any], state: NDArray[np.float32]
     ) -> None:
@@ -67,6 +72,11 @@ class RunningEpisode:
             list(checkpoint.array(f"{name}/{part}")) if f"{name}/{part}" in checkpoint.arrays else [] for part in ROWS
         )
         return RunningEpisode(seed, leader, shift, observations, states, advice, actions, rewards)
+
+
+def steps_unsolved(rewards: Sequence[float]) -> int:
+    """Of an episode's rewards (T,): steps up to success, and those at which what was reached was lost again."""
+    return len(rewards) - max(sum(reward > 0.0 for reward in rewards) - 1, 0)
 
 
 @dataclass(frozen=True)

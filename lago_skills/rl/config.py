@@ -47,6 +47,7 @@ class SACConfig(RunConfig):
         "keep_quickest",
         "speed_share",
         "follow_weight",
+        "reward_scale",
     }
 
     batch_size: int = Field(default=128, ge=2)
@@ -61,6 +62,8 @@ class SACConfig(RunConfig):
     """LayerNorm in the critics (RLPD, arXiv 2302.02948)."""
     n_step: int = Field(default=3, ge=1)
     """Steps of reward summed before bootstrapping."""
+    reward_scale: float = Field(default=1.0, gt=0)
+    """What rewards are multiplied by before they are learned from, so that a return is about 1: 1 - gamma where every solved step has a reward of 1."""
     random_steps: int = Field(default=1_000, ge=0)
     """First environment steps, without updates: where the policy leads, at random; where the prior leads, by the prior."""
     updates_per_step: float = Field(default=1.0, gt=0)

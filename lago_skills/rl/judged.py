@@ -21,6 +21,7 @@ class Judged(gymnasium.Wrapper[Any, Any, Any, Any]):
         success: whether the task is solved at the last step of an episode so far.
         horizon_steps: episodes are truncated after so many steps; None leaves that to the environment.
         ends_at_success: whether the first success terminates an episode.
+        success_at_end: whether `info["success"]` says if the task is solved at this very step, which is then the reward too, and success ends no episode.
 
     Raises:
         StudyError: observations that are a dictionary or an image, or actions that are neither a bounded Box nor Discrete.
@@ -33,9 +34,11 @@ class Judged(gymnasium.Wrapper[Any, Any, Any, Any]):
         horizon_steps: int | None = None,
         *,
         ends_at_success: bool = False,
+        success_at_end: bool = False,
     ) -> None:
         super().__init__(adapted(env))
         self._success, self._horizon_steps, self._ends = success, horizon_steps, ends_at_success
+        self._at_end = success_at_end
         self._so_far, self._solved = EpisodeSoFar(), False
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
@@ -54,7 +57,10 @@ class Judged(gymnasium.Wrapper[Any, Any, Any, Any]):
         truncated = bool(truncated) or (late and not terminated)
         number = as_number(reward)
         self._so_far.add(number, info, terminated=bool(terminated), truncated=truncated)
-        self._solved = self._solved or self._success(self._so_far)
+        solved = self._success(self._so_far)
+        if self._at_end:
+            return observation, float(solved), bool(terminated) and not solved, truncated or late, {"success": solved}
+        self._solved = self._solved or solved
         terminated = bool(terminated) or (self._solved and self._ends)
         return observation, number, terminated, truncated, {"success": self._solved}
 

@@ -64,6 +64,9 @@ class Problem:
     episode so far. Nothing is guessed: where the infos lack what the rule looks at, training is refused."""
     ends_at_success: bool = False
     """Whether the first success ends an episode; else it goes on for as long as the environment says."""
+    success_at_end: bool = False
+    """Whether an episode succeeds if the task is solved at its last step, and each step at which it is has a reward of 1: success then ends no episode, as in
+    worlds that can be played on."""
     horizon_steps: int | tuple[int, ...] | None = None
     """Episodes are cut after so many steps, of all tasks or of each; None leaves that to the environment."""
     parts: tuple[int, ...] = ()
@@ -86,13 +89,25 @@ class Problem:
         """What makes the environment of a task, with canonical spaces, judged by the rule.
 
         Raises:
-            StudyError: there is no such rule.
+            StudyError: there is no such rule, or it cannot be read at the end of an episode that goes on.
         """
-        judge = success_rule(self.success).solved if isinstance(self.success, str) else self.success
+        judge = self._judge()
         make = self.make(task)
         limits = self.horizon_steps
         limit = limits[task] if isinstance(limits, tuple) else limits
-        return partial(_judged, make, judge, limit, self.ends_at_success)
+        ends = {"ends_at_success": self.ends_at_success, "success_at_end": self.success_at_end}
+        return partial(_judged, make, judge, limit, **ends)
+
+    def _judge(self) -> Judge:
+        if not isinstance(self.success, str):
+            return self.success
+        rule = success_rule(self.success)
+        if self.success_at_end and rule.kind in ("terminated", "truncated"):
+            raise StudyError(
+                f"problem {self.name!r}: found success = {self.success!r} and success_at_end; expected a rule that can be read at each step of an episode that goes on, such as "
+                '"info.success"; correct one of them'
+            )
+        return rule.solved
 
     @property
     def one_instance(self) -> bool:
@@ -101,11 +116,11 @@ class Problem:
 
 
 def _judged(
-    make: MakeEnv | gymnasium.Env[Any, Any], judge: Judge, horizon_steps: int | None, ends_at_success: bool
+    make: MakeEnv | gymnasium.Env[Any, Any], judge: Judge, horizon_steps: int | None, **ends: bool
 ) -> gymnasium.Env[Any, Any]:
     env: gymnasium.Env[Any, Any] = make() if callable(make) else Borrowed(make)
     try:
-        return Judged(env, judge, horizon_steps, ends_at_success=ends_at_success)
+        return Judged(env, judge, horizon_steps, **ends)
     except BaseException:
         env.close()
         raise

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lago_skills.core import Task
+from lago_skills.errors import StudyError
 from lago_skills.guide.guides import Guide, LibraryGuide
 from lago_skills.rl.envs import MakeEnv
 from lago_skills.rl.guidance.advisers import GuideAdviser, LibraryAdviser
@@ -31,13 +32,15 @@ def world_problem(
     seed: int,
     *,
     reward: str | None = None,
+    success_at_end: bool = False,
 ) -> Problem:
     """One environment per task side by side; networks see the decoder's inputs towards the goal and, of several tasks, which one it is.
 
     The same for plain and guided runs.
 
     Raises:
-        StudyError: the guide was made for another environment or has no playbook of a task, or nobody says when a task is solved.
+        StudyError: the guide was made for another environment or has no playbook of a task, or nobody says when a task is solved; or success is to be read at the
+            end, in a world whose episodes end at success and cannot be played on.
     """
     if isinstance(guide, LibraryGuide):
         check_identity("guide", identity(guide.grounding), grounding)
@@ -49,6 +52,10 @@ def world_problem(
         return lambda: world.make(names[number], **named)
 
     world.check_success()
+    if success_at_end and world.ends_at_success and not world.plays_on:
+        raise StudyError(
+            f"found success_at_end, and world {world.name!r}, whose episodes end at the first success; expected a world that can be played on; leave it out"
+        )
     return Problem(
         name="+".join(names),
         tasks=names,
@@ -60,6 +67,7 @@ def world_problem(
         eval_seed=EVAL_SEED + seed * EVALS_PER_RUN,
         success=world.success,
         ends_at_success=world.ends_at_success,
+        success_at_end=success_at_end,
         horizon_steps=tuple(task.horizon_steps for task in tasks),
         parts=tuple(task.parts for task in tasks),
         instances=world.instances,

@@ -88,7 +88,8 @@ def problem(study: Study, run: TrainingRun, guide: AnyGuide | None) -> Problem:
     """What a run learns, with the advice of a guide."""
     from lago_skills.rl.world_problem import world_problem
 
-    return world_problem(study.load_world(), [run.task], study.grounding, guide, run.seed)
+    at_end = study.train.success_at_end
+    return world_problem(study.load_world(), [run.task], study.grounding, guide, run.seed, success_at_end=at_end)
 
 
 def problem_of(space: Workspace, run: TrainingRun) -> Problem:
@@ -152,6 +153,7 @@ def _job(space: Workspace, run: TrainingRun, made_from: dict[str, Any]) -> Job:
         "algorithm": run.algorithm,
         "seed": run.seed,
         "final_episodes": final_episodes,
+        **({"success_at_end": True} if study.train.success_at_end else {}),
         **config.recipe(),
         **study.world_recipe(run.task),
     }

@@ -105,6 +105,8 @@ class TrainConfig(Section):
     seeds: list[Seed] = Field(default_factory=lambda: [0, 1, 2], min_length=1)
     sac: SACConfig = SACConfig()
     ppo: PPOConfig = PPOConfig()
+    success_at_end: bool = False
+    """Whether success is read at the horizon's last step, each solved step having a reward of 1, and not at the first solved one."""
     final_episodes: int = Field(default=50, ge=1)
     """Episodes of the last evaluation of a run."""
     trial_episodes: int = Field(default=20, ge=0, le=1000)

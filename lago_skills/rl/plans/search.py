@@ -16,6 +16,7 @@ from lago_skills.core import Episode, Playbook
 from lago_skills.guide.guides import LibraryGuide
 from lago_skills.guide.plan_numbers import Floats, numbers_of, with_numbers
 from lago_skills.guide.portfolio import FollowedPlan, PlanOfTask, Progress
+from lago_skills.rl.algorithm import steps_unsolved
 from lago_skills.rl.envs import Watched
 from lago_skills.rl.plans.trial import SPEED_SHARE, play
 from lago_skills.rl.problem import Problem
@@ -187,4 +188,4 @@ class _Runs:
             return PROGRESS_SHARE * progress.share
         self.first_success = self.first_success or self.episodes
         self.harvested.append(episode)
-        return 1.0 - SPEED_SHARE * n_steps / (self.horizon or n_steps)
+        return 1.0 - SPEED_SHARE * steps_unsolved(episode.rewards.tolist()) / (self.horizon or n_steps)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lago_skills.core import Episode
+from lago_skills.rl.algorithm import steps_unsolved
 from lago_skills.rl.envs import Watched
 from lago_skills.rl.guidance.advisers import AnyGuide
 from lago_skills.rl.problem import Problem
@@ -118,7 +119,7 @@ def try_plans(
             if episode.success:
                 first = first or number + 1
                 successes[place] += 1.0
-                worths[place] += 1.0 - SPEED_SHARE * n_steps / (horizon or n_steps)
+                worths[place] += 1.0 - SPEED_SHARE * steps_unsolved(episode.rewards.tolist()) / (horizon or n_steps)
                 harvested.append(episode)
     finally:
         env.close()
@@ -152,7 +153,7 @@ def play(
         observations.append(observation)
         actions.append(action)
         rewards.append(float(reward))
-        truncated = truncated or (not terminated and given_up())
+        truncated = truncated or (not terminated and not info["success"] and given_up())
     done = np.asarray(actions)
     return Episode(
         task_id=task,

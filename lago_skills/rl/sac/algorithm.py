@@ -22,7 +22,7 @@ from lago_skills.rl.guidance.advice import Layout
 from lago_skills.rl.guidance.leaders import Leaders
 from lago_skills.rl.policy import Priors
 from lago_skills.rl.sac.agent import SAC
-from lago_skills.rl.sac.replay import Batch, Columns, QuickestReplay, Replay
+from lago_skills.rl.sac.replay import Batch, Columns, QuickestReplay, Replay, Returns
 
 LOG_KEYS = (
     "eval/success",
@@ -74,12 +74,13 @@ class SoftActorCritic:
         self.columns = Columns(setup.state_size, self.action_size, self.layout.width if self.layout else 0)
         capacity = min(config.buffer_size, config.n_steps + problem.n_envs)
         n_demonstrated = sum(len(each.actions) for each in setup.demonstrations)
-        self.memory = Replay(capacity, self.columns, config.n_step, config.gamma)
+        returns = Returns(config.n_step, config.gamma, config.reward_scale)
+        self.memory = Replay(capacity, self.columns, returns)
         kept = config.keep_quickest
         self.successful = (
-            Replay(capacity + n_demonstrated, self.columns, config.n_step, config.gamma)
+            Replay(capacity + n_demonstrated, self.columns, returns)
             if kept is None
-            else QuickestReplay(kept, self.columns, config.n_step, config.gamma)
+            else QuickestReplay(kept, self.columns, returns)
         )
         """Demonstrations and successful episodes."""
         self.longest = 1
@@ -145,7 +146,7 @@ class SoftActorCritic:
         """Count it for its leader; a successful one joins the demonstrations, and of tasks of several parts one that did as much as any before."""
         score = self.setup.problem.score(int(self.tasks[number]), success, float(np.sum(episode.rewards)))
         self.longest = max(self.longest, len(episode.actions))
-        late = len(episode.actions) / self.longest
+        late = episode.steps_unsolved / self.longest
         self.leaders.note(episode.leader, score * (1.0 - self.config.speed_share * late))
         if score > 0.0 and score >= self.best_score and self.config.harvest:
             self.best_score = score

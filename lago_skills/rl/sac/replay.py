@@ -52,13 +52,24 @@ class Batch:
         return self if self.rows.device == device else Batch(self.rows.to(device), self.columns)
 
 
+@dataclass(frozen=True)
+class Returns:
+    """How rewards become what critics learn."""
+
+    n_step: int
+    """Rewards that are summed before bootstrapping."""
+    gamma: float
+    scale: float = 1.0
+    """What rewards are multiplied by."""
+
+
 class Replay:
     """A ring of n-step transitions; sums of rewards never cross the end of an episode."""
 
-    def __init__(self, capacity: int, columns: Columns, n_step: int, gamma: float) -> None:
-        self.capacity, self.columns, self.n_step, self.gamma = capacity, columns, n_step, gamma
+    def __init__(self, capacity: int, columns: Columns, returns: Returns) -> None:
+        self.capacity, self.columns, self.returns, self.n_step = capacity, columns, returns, returns.n_step
         self.size = self._next = 0
-        self._powers = gamma ** np.arange(n_step + 1)
+        self._powers = returns.gamma ** np.arange(returns.n_step + 1)
         self._rows = np.zeros((capacity, columns.width), np.float32)
 
     def add_latest(self, episode: RunningEpisode, ended: bool, terminated: bool) -> None:
@@ -93,7 +104,7 @@ class Replay:
                 episode.states[start],
                 episode.actions[start],
                 episode.advice[start],
-                (reward, 0.0 if terminated else self._powers[n]),
+                (self.returns.scale * reward, 0.0 if terminated else self._powers[n]),
                 episode.states[stop],
                 episode.advice[stop],
             ]
@@ -117,36 +128,38 @@ class Replay:
 
 
 class QuickestReplay(Replay):
-    """Transitions of so many episodes at most, those that took the fewest steps; of equally long ones the later.
+    """Transitions of so many episodes at most, those with the fewest steps before success; of equally quick ones the later.
 
     What a learner imitates then gets quicker with its own best episodes, and slow ones of whoever led at first are forgotten.
     """
 
-    def __init__(self, n_episodes: int, columns: Columns, n_step: int, gamma: float) -> None:
-        super().__init__(0, columns, n_step, gamma)
+    def __init__(self, n_episodes: int, columns: Columns, returns: Returns) -> None:
+        super().__init__(0, columns, returns)
         self.n_episodes = n_episodes
         self._lengths: list[int] = []
+        self._unsolved: list[int] = []
 
     def add_episode(self, episode: RunningEpisode, terminated: bool) -> None:
-        """Add all transitions of an episode that has ended; the longest one goes where there are too many."""
+        """Add all transitions of an episode that has ended; the slowest one goes where there are too many."""
         length = len(episode.actions)
-        own = Replay(length, self.columns, self.n_step, self.gamma)
+        own = Replay(length, self.columns, self.returns)
         own.add_episode(episode, terminated)
         blocks = [*np.split(self._rows, np.cumsum(self._lengths)[:-1]), own._rows] if self._lengths else [own._rows]
         self._lengths.append(length)
+        self._unsolved.append(episode.steps_unsolved)
         if len(self._lengths) > self.n_episodes:
-            slowest = int(np.argmax(self._lengths))
-            del self._lengths[slowest], blocks[slowest]
+            slowest = int(np.argmax(self._unsolved))
+            del self._lengths[slowest], self._unsolved[slowest], blocks[slowest]
         self._rows = np.concatenate(blocks)
         self.size = self.capacity = len(self._rows)
 
     def put(self, checkpoint: Checkpoint, name: str) -> None:
         """Save the rows in a checkpoint."""
         super().put(checkpoint, name)
-        checkpoint.values[f"{name}/lengths"] = self._lengths
+        checkpoint.values[f"{name}/lengths"] = [self._lengths, self._unsolved]
 
     def get(self, checkpoint: Checkpoint, name: str) -> None:
         """What `put` saved."""
-        self._lengths = list(checkpoint.values[f"{name}/lengths"])
+        self._lengths, self._unsolved = (list(each) for each in checkpoint.values[f"{name}/lengths"])
         self._rows = checkpoint.array(name)
         self.size = self.capacity = len(self._rows)
