@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
+import pytest
+
+from lago_skills.core import Playbook
+from lago_skills.errors import StudyError
 from lago_skills.experiments.cells import Row
-from lago_skills.experiments.tables.frontier_rows import SCHEMA, summary
+from lago_skills.experiments.table import Choice
+from lago_skills.experiments.tables.frontier import Frontier
+from lago_skills.experiments.tables.frontier_rows import ALL_PARTS, LEARNERS, SCHEMA, summary
+from lago_skills.guide.bundle import load_bundle
+from lago_skills.guide.guides import LibraryGuide
+from tests.random_guides import unit
+from tests.test_portfolio_stages import workspace
 
 
 def row(task: str, method: str, success: float, **values: Any) -> Row:
@@ -57,3 +71,104 @@ def test_runs_of_unlike_trials_are_counted_to_the_next_thousand_steps() -> None:
         ("portfolio-guided-sac", 21_000, "policy"): 0.9,
     }
     assert next(e for e in summary(rows) if e["leader"] == "")["success_last"] is None, "it is not measured on the way"
+
+
+# Cells are measured ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def frontier(tmp_path: Path, bundle: Path, playbooks: dict[str, Playbook], monkeypatch: pytest.MonkeyPatch) -> Frontier:
+    """The table on one small task, with a library that has no skill, in place of the ten tasks' of each form."""
+    space = workspace(tmp_path, "small", "")
+    guide = load_bundle(bundle)
+    push = replace(playbooks["push"], task_id="reach")
+    books = {"reach": playbooks["reach"], "reach/1": push}
+    latents = {name: unit(np.random.default_rng(1), len(book.steps)) for name, book in books.items()}
+    guide = LibraryGuide(guide.grounding, guide.decoder, guide.library, books, latents, guide.config)
+    made = SimpleNamespace(guide=guide, space=space, bundle=lambda name: f"{name}-digest")
+    monkeypatch.setattr(Frontier, "in_form", lambda self, form, seed: made)
+    small = {
+        "n_steps": 700,
+        "eval_every": 350,
+        "eval_episodes": 1,
+        "random_steps": 100,
+        "hidden_size": 16,
+        "batch_size": 16,
+    }
+    monkeypatch.setattr("lago_skills.experiments.tables.frontier.COMMON", small)
+    monkeypatch.setattr("lago_skills.experiments.tables.frontier.ALONE", {"sac": {}})
+    return Frontier(space, lambda text: None)
+
+
+def measured(table: Frontier, method: str) -> list[Row]:
+    (cell,) = table.cells(Choice(methods=[method], seeds=[0]))
+    return table.measure(cell, 2)
+
+
+@pytest.mark.parametrize(
+    ("method", "leader", "plan", "made_from"),
+    [
+        ("random", "", "", ""),
+        ("numbers/controller-10", "prior", "", ""),
+        ("words/library", "prior", "", "library-digest"),
+        ("portfolio", "prior", "", "library-digest+library-digest"),
+        ("plan-3", "prior", "words: reach/1", "library-digest+library-digest"),
+    ],
+)
+def test_what_needs_no_episode_has_a_row_without_steps(
+    frontier: Frontier, method: str, leader: str, plan: str, made_from: str
+) -> None:
+    (row,) = measured(frontier, method)
+    assert (row["steps"], row["leader"], row["plan"], row["bundle"]) == (0, leader, plan, made_from)
+    assert (row["task"], row["episodes"]) == ("reach", 2)
+    assert row["steps_to_success"] <= 200.0
+
+
+def test_what_is_found_in_episodes_says_how_many_steps_they_took(
+    frontier: Frontier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tables = "lago_skills.experiments.tables.frontier"
+    monkeypatch.setattr(f"{tables}.TRIAL_EPISODES", 4)
+    monkeypatch.setattr(f"{tables}.EXPLORE_STEPS", 300)
+    for method in ("portfolio-20-episodes", "portfolio-20-episodes-at-end", "numbers/explored"):
+        (row,) = measured(frontier, method)
+        assert row["steps"] > 0
+        assert row["plan"] in ("reach", "words: reach", "numbers: reach", "words: reach/1", "numbers: reach/1")
+    (row,) = measured(frontier, "controller-10-portfolio-20-episodes")
+    assert row["success"] == 1.0, "a controller that heads for the goal reaches it"
+    assert row["episodes_to_first_success"] is not None
+
+
+def test_learners_have_a_row_for_each_evaluation_and_one_for_the_policy_alone(
+    frontier: Frontier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lago_skills.experiments.tables.frontier.TRIAL_EPISODES", 2)
+    rows = measured(frontier, ALL_PARTS)
+    assert [row["leader"] for row in rows if row["success_last"] is not None][-1] == "policy"
+    assert rows[-1]["steps"] >= 700
+    assert all(row["success_last"] is None for row in rows if row["steps"] < rows[-1]["steps"])
+    assert not list(frontier.space.artifact("unfinished").rglob("checkpoint")), "what is finished leaves nothing behind"
+    plain = measured(frontier, "sac")
+    assert (plain[-1]["leader"], plain[-1]["plan"], plain[-1]["bundle"]) == ("policy", "", "")
+
+
+def test_methods_and_tasks_that_are_not_there_are_refused(frontier: Frontier) -> None:
+    with pytest.raises(StudyError, match="found method 'magic'; expected random"):
+        frontier.cells(Choice(methods=["magic"]))
+    with pytest.raises(StudyError, match="found task 'fly'; expected a task of the study, push, reach"):
+        frontier.cells(Choice(tasks=["fly"]))
+    with pytest.raises(StudyError, match="found plan-7 of reach and 4 valid plans"):
+        measured(frontier, "plan-7")
+
+
+def test_what_takes_a_part_away_differs_in_that_part_alone() -> None:
+    whole = LEARNERS[ALL_PARTS]
+    for name, parts in {
+        "without-portfolio": {"plans"},
+        "without-search": {"search_steps"},
+        "without-following": {"settings"},
+        "without-speed": {"settings"},
+    }.items():
+        differing = {part for part in vars(whole) if getattr(whole, part) != getattr(LEARNERS[name], part)}
+        assert differing == parts
+    assert whole.settings["observe_prior"] is False, "the policy acts without the library"

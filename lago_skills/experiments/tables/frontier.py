@@ -9,35 +9,27 @@ from __future__ import annotations
 import multiprocessing
 import shutil
 import time
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lago_skills import rl
 from lago_skills.artifacts.progress import StageProgress
-from lago_skills.core import Task
+from lago_skills.core import PlanForm, Task
 from lago_skills.errors import StudyError
 from lago_skills.experiments.baselines.cloning_policies import Forgetful, Uniform
 from lago_skills.experiments.baselines.controllers import ControllerGuide, NumbersController, WordsController
+from lago_skills.experiments.both_forms import BothForms
 from lago_skills.experiments.cells import Cell, Row
 from lago_skills.experiments.evaluation_episodes import play_on
-from lago_skills.experiments.replicate import Replicate
-from lago_skills.experiments.table import (
-    Choice,
-    Grid,
-    Opener,
-    Results,
-    Table,
-    as_text,
-    demonstrated_tasks,
-    interval,
-    refuse,
-)
+from lago_skills.experiments.table import Grid, Opener, Results, as_text, interval
 from lago_skills.experiments.tables.compared_advisers import Advisers
 from lago_skills.experiments.tables.frontier_rows import (
     CONTROLLERS,
-    DEMOS,
+    EXPLORE_STEPS,
+    EXPLORED,
+    FORMS,
+    FOUND,
     LEARNERS,
     METHODS,
     PLANS,
@@ -45,66 +37,44 @@ from lago_skills.experiments.tables.frontier_rows import (
     SCHEMA,
     SEARCH_STEPS,
     SEARCHED,
-    SEARCHED_SAC,
     SWITCHED,
     TRIAL_EPISODES,
-    TRIED,
+    TRIED_AT_END,
     TRIED_BY_CONTROLLER,
     USUAL,
-    WITH_PORTFOLIO,
+    Learner,
     summary,
 )
-from lago_skills.experiments.tables.sequences import NUMBERS
 from lago_skills.experiments.tables.specs import ALONE, COMMON
 from lago_skills.guide.guides import Guide
 from lago_skills.guide.portfolio import PlanOfTask, PlanSwitch, portfolio
-from lago_skills.rl import methods
 from lago_skills.rl.config import SACConfig
 from lago_skills.rl.plans.training import BestPlan
 from lago_skills.stages import plan, train
-from lago_skills.stages.workspace import Workspace, open_workspace
-from lago_skills.study import study_path
 
 if TYPE_CHECKING:
     from lago_skills.rl.plans.training import TrainedByPlan
     from lago_skills.rl.problem import Problem
     from lago_skills.rl.runlog import Row as LogRow
+    from lago_skills.study import Study
     from lago_skills.worlds.rollouts import EpisodePolicy
 
 
-class Frontier(Table):
+class Frontier(BothForms):
     """Success, steps to it and episodes to the first, by who leads and what was learned."""
 
     schema = SCHEMA
     repeated = ("success", "success_last", "steps_to_success", "episodes", "plan")
+    known_methods, usual_methods = METHODS, USUAL
 
-    def cells(self, choice: Choice) -> list[Cell]:
-        """Seeds, then methods, then tasks."""
-        study, names = self.space.study, choice.methods or list(USUAL)
-        refuse("method", [name for name in names if name not in METHODS], ", ".join(METHODS))
-        known = demonstrated_tasks(study)
-        tasks = choice.tasks_of(study, known, f"a task of the study, {', '.join(known)}", [t.id for t in study.unseen])
-        return [
-            SCHEMA.cell(study=study.name, method=method, task=task, seed=seed)
-            for seed in choice.seeds_of()
-            for method in names
-            for task in tasks
-        ]
-
-    @cached_property
-    def _levels(self) -> dict[str, str]:
-        return {task: name for name, tasks in self.space.world.groups.items() for task in tasks}
-
-    @cached_property
-    def _numbers(self) -> Workspace:
-        """The study of plans in numbers."""
-        return open_workspace(self.space.root, study_path(self.space.study.name + NUMBERS, self.space.root))
-
-    def _replicate(self, form: str, seed: int) -> Replicate:
-        return self.replicate(seed, space=self._numbers if form == "numbers" else self.space)
+    def usual_tasks(self, study: Study) -> list[str]:
+        """Those that are not demonstrated."""
+        return [task.id for task in study.unseen]
 
     def _portfolio(self, task: Task, seed: int) -> tuple[PlanOfTask, ...]:
-        return portfolio(task.id, {form: self._replicate(form, seed).guide for form in ("words", "numbers")})
+        return portfolio(
+            task.id, {"words": self.in_form("words", seed).guide, "numbers": self.in_form("numbers", seed).guide}
+        )
 
     def measure(self, cell: Cell, n_episodes: int) -> list[Row]:
         """The row of a cell, or those of a run."""
@@ -115,7 +85,7 @@ class Frontier(Table):
         started = time.monotonic()
         if cell["method"] in LEARNERS:
             return self._trained(cell, task, n_episodes, started)
-        if cell["method"] in (TRIED, SEARCHED, *TRIED_BY_CONTROLLER):
+        if cell["method"] in FOUND:
             return [self._tried(cell, task, n_episodes, started)]
         if cell["method"] in PLANS:
             plans, number = self._portfolio(task, cell["seed"]), PLANS[cell["method"]]
@@ -140,7 +110,7 @@ class Frontier(Table):
             **values,
         }
         wall_s = round(time.monotonic() - started, 1)
-        return SCHEMA.row(**cell, level=self._levels[task.id], wall_s=wall_s, commit=self.commit, **known)
+        return SCHEMA.row(**cell, level=self.levels[task.id], wall_s=wall_s, commit=self.commit, **known)
 
     def _alone(
         self,
@@ -167,21 +137,22 @@ class Frontier(Table):
         method, seed = cell["method"], cell["seed"]
         if method in CONTROLLERS:
             form, gain = CONTROLLERS[method]
-            space = self._replicate(form, seed).space
+            space = self.in_form(form, seed).space
             book = plan.plans(space)[task.id].book
             return (WordsController if form == "words" else NumbersController)(book, space.study.grounding, gain)
         if method == SWITCHED:
             return PlanSwitch(task.id, self._portfolio(task, seed)).act
-        if method.endswith("/library"):
-            return _follower(self._replicate(method.partition("/")[0], seed).guide, task)
+        if method in FORMS:
+            return _follower(self.in_form(FORMS[method], seed).guide, task)
         return Uniform(self.space.study.grounding.action_space, seed)
 
     def _made_from(self, cell: Cell) -> str:
         if cell["method"] in ("random", "sac", *CONTROLLERS):
             return ""
-        forms = {"words/library": ["words"], "guided-sac": ["words"], "numbers/library": ["numbers"]}
-        used = forms.get(cell["method"], ["words", "numbers"])
-        return "+".join(self._replicate(form, cell["seed"]).bundle("library") for form in used)
+        learner = LEARNERS.get(cell["method"])
+        form = learner.plans if learner else FORMS.get(cell["method"], "portfolio")
+        used: list[PlanForm] = [form] if form in ("words", "numbers") else ["words", "numbers"]
+        return "+".join(self.in_form(form, cell["seed"]).bundle("library") for form in used)
 
     # Plans that are tried, and learners -------------------------------------------------------------------------------
 
@@ -189,45 +160,49 @@ class Frontier(Table):
         """By the plan that did best in some episodes of the task."""
         from lago_skills.rl.plans.training import find_plan
 
-        plans: dict[str, Guide] = {each.name: each.guide for each in self._portfolio(task, cell["seed"])}
-        if cell["method"] in TRIED_BY_CONTROLLER:
-            gain, grounding = TRIED_BY_CONTROLLER[cell["method"]], self.space.study.grounding
-            plans = {
-                each.name: ControllerGuide(each.guide.books[task.id], grounding, gain)
-                for each in self._portfolio(task, cell["seed"])
-            }
+        method, seed = cell["method"], cell["seed"]
+        plans: dict[str, Guide] = {task.id: self.in_form("numbers", seed).guide}
+        if method != EXPLORED:
+            plans = {each.name: each.guide for each in self._portfolio(task, seed)}
+        if method in TRIED_BY_CONTROLLER:
+            gain, grounding = TRIED_BY_CONTROLLER[method], self.space.study.grounding
+            books = {each.name: each.guide.books[task.id] for each in self._portfolio(task, seed)}
+            plans = {name: ControllerGuide(book, grounding, gain) for name, book in books.items()}
         best = find_plan(
-            lambda guide: self._problem(task, guide, cell["seed"]),
+            lambda guide: self._problem(task, guide, seed, success_at_end=method == TRIED_AT_END),
             plans,
-            cell["seed"],
+            seed,
             trial_episodes=TRIAL_EPISODES,
-            search_steps=SEARCH_STEPS if cell["method"] == SEARCHED else 0,
+            explore_steps=EXPLORE_STEPS if method in (EXPLORED, SEARCHED) else 0,
+            search_steps=SEARCH_STEPS if method == SEARCHED else 0,
         )
         assert best.guide is not None
         return self._alone(cell, task, _follower(best.guide, task), n_episodes, started, best)
 
-    def _problem(self, task: Task, guide: Guide | None, seed: int) -> Problem:
+    def _problem(self, task: Task, guide: Guide | None, seed: int, *, success_at_end: bool) -> Problem:
         from lago_skills.rl.world_problem import world_problem
 
-        return world_problem(self.space.world, (task,), self.space.study.grounding, guide, seed)
+        world, grounding = self.space.world, self.space.study.grounding
+        return world_problem(world, (task,), grounding, guide, seed, success_at_end=success_at_end)
 
-    def _guides(self, cell: Cell, task: Task, advisers: Advisers) -> dict[str, Guide]:
+    def _guides(self, learner: Learner, task: Task, seed: int, advisers: Advisers) -> dict[str, Guide]:
         """Who may advise a learner, by the name of the plan."""
-        if cell["method"] in WITH_PORTFOLIO:
-            return {each.name: each.guide for each in self._portfolio(task, cell["seed"])}
-        if cell["method"] == "guided-sac":
-            return {task.id: self._replicate("words", cell["seed"]).guide}
-        return {"": advisers.cloned((task,), DEMOS)} if cell["method"] == "ibrl" else {}
+        if learner.plans == "portfolio":
+            return {each.name: each.guide for each in self._portfolio(task, seed)}
+        if learner.plans in ("words", "numbers"):
+            return {task.id: self.in_form(learner.plans, seed).guide}
+        return {"": advisers.cloned((task,), learner.demos)} if learner.plans == "cloned" else {}
 
     def _trained(self, cell: Cell, task: Task, n_episodes: int, started: float) -> list[Row]:
         from lago_skills.rl.plans.training import train_by_best_plan
 
-        advisers = Advisers(self._replicate("words", cell["seed"]), self.say)
-        guides, method = self._guides(cell, task, advisers), methods.method(LEARNERS[cell["method"]])
-        usual = train.learner_config(self.space.study.train, LEARNERS[cell["method"]])
-        settings = COMMON | ALONE[method.algorithm] | WITH_PORTFOLIO.get(cell["method"], {})
+        learner, seed = LEARNERS[cell["method"]], cell["seed"]
+        advisers = Advisers(self.in_form("words", seed), self.say)
+        guides = self._guides(learner, task, seed, advisers)
+        usual = train.learner_config(self.space.study.train, learner.algorithm)
+        settings = COMMON | ALONE["sac"] | learner.settings
         config = SACConfig.model_validate(usual.model_dump() | settings)
-        shown = advisers.demonstrations(task, DEMOS) if cell["method"] in ("rlpd", "ibrl") else []
+        shown = advisers.demonstrations(task, learner.demos) if learner.demos else []
         folder = self.space.artifact("unfinished", SCHEMA.table, cell.name.replace("/", "__"))
         bundle = self._made_from(cell)
 
@@ -237,12 +212,13 @@ class Frontier(Table):
         in_worker = multiprocessing.parent_process() is not None
         with StageProgress(SCHEMA.table, config.n_steps, "steps", quiet=in_worker) as progress:
             trained = train_by_best_plan(
-                lambda guide: self._problem(task, guide, cell["seed"]),
+                lambda guide: self._problem(task, guide, seed, success_at_end=learner.success_at_end),
                 guides,
                 config,
-                cell["seed"],
+                seed,
                 trial_episodes=TRIAL_EPISODES,
-                search_steps=SEARCH_STEPS if cell["method"] == SEARCHED_SAC else 0,
+                explore_steps=learner.explore_steps,
+                search_steps=learner.search_steps,
                 folder=folder,
                 recipe={"cell": cell.name, "bundle": bundle, "demos": len(shown), **config.recipe()},
                 report=report,
@@ -263,7 +239,7 @@ class Frontier(Table):
         for leader in dict.fromkeys((result.leader, POLICY)):
             act = rl.greedy_policy(trained.problem, result.agent, leader)
             policy = Forgetful(lambda states, act=act: act(states, np.zeros(len(states), np.int64)))
-            measured = _measured(play_on(self.space.world, task, policy, cell["seed"], n_episodes))
+            measured = _measured(play_on(self.space.world, task, policy, seed, n_episodes))
             steps = int(result.curve[-1]["step"])
             rows.append(self._row(cell, task, started, **measured, steps=steps, leader=leader, **known))
         shutil.rmtree(folder, ignore_errors=True)

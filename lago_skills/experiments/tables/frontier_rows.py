@@ -4,41 +4,77 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 import numpy as np
 
+from lago_skills.core import PlanForm
 from lago_skills.experiments.cells import Column, Row, Schema, optional_float, optional_int
 from lago_skills.experiments.intervals import stratified_mean
 
-CONTROLLERS = {
-    f"{form}/controller-{gain:g}": (form, gain) for form in ("words", "numbers") for gain in (10.0, 20.0, 30.0)
+GAINS = (10.0, 20.0, 30.0)
+CONTROLLERS: dict[str, tuple[PlanForm, float]] = {
+    **{f"words/controller-{gain:g}": ("words", gain) for gain in GAINS},
+    **{f"numbers/controller-{gain:g}": ("numbers", gain) for gain in GAINS},
 }
 N_PLANS = 7
 """Of a task: one in words, one in numbers, and at most five more in numbers."""
 PLANS = {f"plan-{number}": number - 1 for number in range(1, N_PLANS + 1)}
 SWITCHED, TRIED = "portfolio", "portfolio-20-episodes"
-TRIED_BY_CONTROLLER = {f"controller-{gain:g}-portfolio-20-episodes": gain for gain in (10.0, 20.0, 30.0)}
+TRIED_BY_CONTROLLER = {f"controller-{gain:g}-portfolio-20-episodes": gain for gain in GAINS}
 """The same plans in the same trial, followed by a controller of that gain."""
 SEARCHED = "portfolio-search"
 """And its numbers searched then."""
-TRIAL_EPISODES, SEARCH_STEPS = 20, 10_000
+EXPLORED = "numbers/explored"
+"""The one plan in numbers; where it fails, its variations are followed until one succeeds."""
+TRIAL_EPISODES, EXPLORE_STEPS, SEARCH_STEPS = 20, 10_000, 10_000
 DEMOS = 3
 """Of the task itself, for those that learn from some."""
-LEARNERS = {
-    "guided-sac": "guided-sac",
-    "portfolio-guided-sac": "guided-sac",
-    "portfolio-search-guided-sac": "guided-sac",
-    "sac": "sac",
-    "rlpd": "rlpd",
-    "ibrl": "ibrl",
+OVERTAKING: dict[str, Any] = {"follow_weight": 4.0, "observe_prior": False, "keep_quickest": 20, "speed_share": 0.5}
+"""A policy that needs no library to act: drawn to the prior wherever it comes, and to its own quickest successes."""
+AT_END: dict[str, Any] = {"reward_scale": 0.01}
+
+
+@dataclass(frozen=True)
+class Learner:
+    """A method that trains."""
+
+    plans: Literal["words", "numbers", "portfolio", "cloned", "none"]
+    """Who advises: the one plan of a form, the best of all, a policy cloned from demonstrations of the task, or nobody."""
+    algorithm: str = "guided-sac"
+    explore_steps: int = 0
+    search_steps: int = 0
+    settings: dict[str, Any] = field(default_factory=dict[str, Any])
+    """What differs from the study's."""
+    success_at_end: bool = False
+
+    @property
+    def demos(self) -> int:
+        """Demonstrations of the task itself that it has."""
+        return DEMOS if self.algorithm in ("rlpd", "ibrl") else 0
+
+
+WHOLE = Learner("portfolio", "guided-sac", EXPLORE_STEPS, SEARCH_STEPS, OVERTAKING)
+ALL_PARTS = "portfolio-search-guided-sac"
+LEARNERS: dict[str, Learner] = {
+    "guided-sac": Learner("words"),
+    "numbers-guided-sac": Learner("numbers"),
+    "explored-guided-sac": Learner("numbers", explore_steps=EXPLORE_STEPS),
+    "portfolio-guided-sac": Learner("portfolio"),
+    ALL_PARTS: WHOLE,
+    "without-portfolio": replace(WHOLE, plans="numbers"),
+    "without-portfolio-and-exploration": replace(WHOLE, plans="numbers", explore_steps=0),
+    "without-search": replace(WHOLE, search_steps=0),
+    "without-following": replace(WHOLE, settings=OVERTAKING | {"follow_weight": 0.0}),
+    "without-speed": replace(WHOLE, settings=OVERTAKING | {"keep_quickest": None, "speed_share": 0.0}),
+    "portfolio-search-guided-sac-at-end": replace(WHOLE, settings=OVERTAKING | AT_END, success_at_end=True),
+    "sac": Learner("none", "sac"),
+    "rlpd": Learner("none", "rlpd"),
+    "ibrl": Learner("cloned", "ibrl"),
 }
-SEARCHED_SAC = "portfolio-search-guided-sac"
-WITH_PORTFOLIO: dict[str, dict[str, Any]] = {
-    "portfolio-guided-sac": {},
-    SEARCHED_SAC: {"keep_quickest": 20, "speed_share": 0.5},
-}
-"""Learners that first find their plan, and what differs from the study's settings."""
+TRIED_AT_END = "portfolio-20-episodes-at-end"
+"""The plan that did best in 20 episodes where success is read at the horizon."""
 UNTRAINED = (
     "random",
     *CONTROLLERS,
@@ -47,9 +83,15 @@ UNTRAINED = (
     *TRIED_BY_CONTROLLER,
     SWITCHED,
     TRIED,
+    TRIED_AT_END,
+    EXPLORED,
     SEARCHED,
     *PLANS,
 )
+FOUND = (TRIED, TRIED_AT_END, EXPLORED, SEARCHED, *TRIED_BY_CONTROLLER)
+"""By a plan that is found in episodes of the task."""
+FORMS: dict[str, PlanForm] = {"words/library": "words", "numbers/library": "numbers", EXPLORED: "numbers"}
+"""Methods that use one plan of one form; others use all."""
 METHODS = (*UNTRAINED, *LEARNERS)
 USUAL = ("random", "words/controller-10", "numbers/controller-30", "words/library", "numbers/library", SWITCHED, TRIED)
 """What is measured where nobody says what."""

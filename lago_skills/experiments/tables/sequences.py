@@ -12,7 +12,6 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,25 +22,23 @@ from lago_skills.core import Episode, Task
 from lago_skills.experiments.baselines.cloning_policies import Forgetful, Uniform
 from lago_skills.experiments.baselines.controllers import NumbersController, WordsController
 from lago_skills.experiments.baselines.sequences import ClonedInSequence, NearestSegment
+from lago_skills.experiments.both_forms import BothForms
 from lago_skills.experiments.cells import Cell, Column, Row, Schema, mixed
 from lago_skills.experiments.evaluation_episodes import eval_seeds
 from lago_skills.experiments.intervals import stratified_mean
 from lago_skills.experiments.replicate import Replicate
-from lago_skills.experiments.table import Choice, Grid, Opener, Results, Table, demonstrated_tasks, interval, refuse
+from lago_skills.experiments.table import Grid, Opener, Results, interval
 from lago_skills.guide.guides import Guide
 from lago_skills.rl import methods
 from lago_skills.rl.config import SACConfig
 from lago_skills.stages import plan, train
-from lago_skills.stages.workspace import Workspace, open_workspace
-from lago_skills.study import study_path
+from lago_skills.stages.workspace import Workspace
 
 if TYPE_CHECKING:
     from lago_skills.rl.runlog import Row as LogRow
     from lago_skills.worlds.rollouts import EpisodePolicy
     from lago_skills.worlds.world import Env
 
-NUMBERS = "-numbers"
-"""What the study of plans in numbers is called, behind the study's own name."""
 CONTROLLERS = {
     f"{form}/controller-{gain:g}": (form, gain) for form in ("words", "numbers") for gain in (5.0, 10.0, 20.0)
 }
@@ -92,37 +89,15 @@ SCHEMA = Schema(
 )
 
 
-class Sequences(Table):
+class Sequences(BothForms):
     """Things done, by method and by how many a task asks for."""
 
     schema = SCHEMA
+    known_methods, usual_methods = (*UNTRAINED, *LEARNERS), UNTRAINED
     repeated = ("subtasks", "success", "episodes")
 
-    def cells(self, choice: Choice) -> list[Cell]:
-        """Seeds, then methods, then tasks; without a choice those that need no training."""
-        study, names = self.space.study, choice.methods or list(UNTRAINED)
-        refuse("method", [n for n in names if n not in (*UNTRAINED, *LEARNERS)], ", ".join((*UNTRAINED, *LEARNERS)))
-        known = demonstrated_tasks(study)
-        tasks = choice.tasks_of(study, known, f"a task of the study, {', '.join(known)}")
-        return [
-            SCHEMA.cell(study=study.name, method=method, task=task, seed=seed)
-            for seed in choice.seeds_of()
-            for method in names
-            for task in tasks
-        ]
-
-    @cached_property
-    def _levels(self) -> dict[str, str]:
-        """Group of each task."""
-        return {task: name for name, tasks in self.space.world.groups.items() for task in tasks}
-
-    @cached_property
-    def _numbers(self) -> Workspace:
-        """The study of plans in numbers."""
-        return open_workspace(self.space.root, study_path(self.space.study.name + NUMBERS, self.space.root))
-
     def _replicate(self, method: str, seed: int) -> Replicate:
-        return self.replicate(seed, space=self._numbers if method.startswith("numbers/") else self.space)
+        return self.in_form("numbers" if method.startswith("numbers/") else "words", seed)
 
     def measure(self, cell: Cell, n_episodes: int) -> list[Row]:
         """The row of a cell, or those of a run."""
@@ -134,7 +109,7 @@ class Sequences(Table):
 
     def _row(self, cell: Cell, task: Task, **values: Any) -> Row:
         known = {"demos": 0, "leader": "", "prior_share": 0.0, "steps_per_s": 0.0, "bundle": "", **values}
-        return SCHEMA.row(**cell, level=self._levels[task.id], asked=task.parts, commit=self.commit, **known)
+        return SCHEMA.row(**cell, level=self.levels[task.id], asked=task.parts, commit=self.commit, **known)
 
     def _alone(self, cell: Cell, task: Task, n_episodes: int) -> Row:
         from lago_skills.worlds.rollouts import full_rollouts
