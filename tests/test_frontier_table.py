@@ -85,8 +85,14 @@ def frontier(tmp_path: Path, bundle: Path, playbooks: dict[str, Playbook], monke
     books = {"reach": playbooks["reach"], "reach/1": push}
     latents = {name: unit(np.random.default_rng(1), len(book.steps)) for name, book in books.items()}
     guide = LibraryGuide(guide.grounding, guide.decoder, guide.library, books, latents, guide.config)
-    made = SimpleNamespace(guide=guide, space=space, bundle=lambda name: f"{name}-digest")
-    monkeypatch.setattr(Frontier, "in_form", lambda self, form, seed: made)
+
+    def digest(name: str) -> str:
+        return f"{name}-digest"
+
+    def in_form(table: Frontier, form: str, seed: int) -> SimpleNamespace:
+        return SimpleNamespace(guide=guide, space=space, bundle=digest)
+
+    monkeypatch.setattr(Frontier, "in_form", in_form)
     small = {
         "n_steps": 700,
         "eval_every": 350,
