@@ -179,6 +179,8 @@ class Playbook:
     transcript_key: str
     model: str
     form: PlanForm = "numbers"
+    pace: float = 1.0
+    """What the means of continuous actions are multiplied by, within [-1, 1]: how briskly the plan is followed."""
 
 
 @dataclass(frozen=True)

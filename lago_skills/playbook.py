@@ -20,6 +20,7 @@ MAX_PLANS = 16
 """Of one task, in one answer."""
 MAX_SENTENCE_CHARS = 500
 MAX_THRESHOLD = 1e6
+LEAST_PACE, MOST_PACE = 0.25, 4.0
 SAME_WORDS = 1e-5
 """Cosines that differ by less are of the same sentence."""
 COUNT = {2: "two", 3: "three"}
@@ -158,7 +159,7 @@ def read_playbook(raw: Any, vocabulary: Vocabulary) -> Playbook:
     try:
         form: PlanForm = raw.get("form", "numbers")
         steps = tuple(FORMS[form].read(step, vocabulary) for step in raw["steps"])
-        return Playbook(raw["task_id"], steps, raw["transcript_key"], raw["model"], form)
+        return Playbook(raw["task_id"], steps, raw["transcript_key"], raw["model"], form, read_pace(raw))
     except (AttributeError, KeyError, TypeError) as error:
         raise PlanError(
             f"found {_short(raw)} as a playbook ({type(error).__name__}: {error}); expected task_id, steps, transcript_key and model; "
@@ -170,7 +171,22 @@ def write_playbook(book: Playbook) -> dict[str, Any]:
     """The JSON form of a playbook; of one in numbers, as it was before there were others, so that its hash stays."""
     steps = [FORMS[book.form].write(step) for step in book.steps]
     raw = {"task_id": book.task_id, "steps": steps, "transcript_key": book.transcript_key, "model": book.model}
+    raw |= {} if book.pace == 1.0 else {"pace": book.pace}
     return raw if book.form == "numbers" else {**raw, "form": book.form}
+
+
+def read_pace(raw: Any) -> float:
+    """The pace beside the steps of a plan; 1 where nothing is said.
+
+    Raises:
+        PlanError: it is no number, or too small or too large.
+    """
+    pace = cast("dict[str, Any]", raw).get("pace", 1.0)
+    if isinstance(pace, bool) or not isinstance(pace, int | float) or not LEAST_PACE <= pace <= MOST_PACE:
+        raise PlanError(
+            f"found pace={_short(pace)}; expected a number from {LEAST_PACE:g} to {MOST_PACE:g}; 1 is as shown"
+        )
+    return float(pace)
 
 
 def plan_name(task: str, number: int) -> str:

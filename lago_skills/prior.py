@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,10 @@ class Components:
             floor=floor,
         )
 
+    def paced(self, paces: NDArray[np.float32]) -> Components:
+        """The same with the means of each state (B,) times as large, within [-1, 1]."""
+        return replace(self, means=np.clip(paces[:, None, None, None] * self.means, -1.0, 1.0).astype(np.float32))
+
     def behaviour(self) -> NDArray[np.float32]:
         """(B, K, A) what each latent does: its mean action."""
         return np.einsum("bkm,bkma->bka", self.weights, self.means).astype(np.float32)
@@ -46,6 +50,10 @@ class DiscreteComponents:
     def flat(self, weights: NDArray[Any], floor: float = 0.0) -> DiscretePrior:
         """The mixture over all latents, given their (B, K) weights."""
         return DiscretePrior(weights.astype(np.float32), self.log_probs, floor)
+
+    def paced(self, paces: NDArray[np.float32]) -> DiscreteComponents:
+        """The same: one of a set of actions is neither brisk nor slow."""
+        return self
 
     def behaviour(self) -> NDArray[np.float32]:
         """(B, K, A) what each latent does: how probable it makes each action."""

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
-from lago_skills.core import Playbook
+from lago_skills.core import ActionSpace, Playbook
+from lago_skills.errors import PlanError
 from lago_skills.guide.guides import LibraryGuide
 from lago_skills.guide.plan_numbers import numbers_of, with_numbers
 from lago_skills.guide.portfolio import PlanOfTask
+from lago_skills.planner.ask import playbook_json
+from lago_skills.planner.parse import read_answer
+from lago_skills.playbook import LEAST_PACE, MOST_PACE, read_playbook, write_playbook
+from lago_skills.rl.guidance.advisers import joined
 from lago_skills.rl.plans.search import N_CANDIDATES, N_COMPARED, Evolution, search_plan
 from lago_skills.rl.problem import Problem
 from lago_skills.rl.world_problem import world_problem
@@ -25,10 +34,12 @@ def test_a_plan_and_its_numbers_are_the_same_thing(playbooks: dict[str, Playbook
         values, scales = numbers_of(book, VOCABULARY)
         assert with_numbers(book, values, VOCABULARY) == book
         n_conditions = sum(len(step.when) for step in book.steps)
-        assert len(values) == len(scales) == 3 * len(book.steps) + n_conditions
+        assert len(values) == len(scales) == 1 + 3 * len(book.steps) + n_conditions
         assert (scales > 0.0).all()
+        assert values[0] == 1.0
         others = with_numbers(book, values + 0.01, VOCABULARY)
         assert np.allclose(numbers_of(others, VOCABULARY)[0], values + 0.01)
+        assert others.pace == 1.01
         assert [step.skill for step in others.steps] == [step.skill for step in book.steps]
 
 
@@ -38,10 +49,53 @@ def test_offsets_stay_within_what_the_world_allows(playbooks: dict[str, Playbook
     assert {part for step in far.steps if step.target for part in step.target.offset} == {VOCABULARY.largest_offset}
 
 
-def test_plans_in_words_have_no_numbers(playbooks_in_words: dict[str, Playbook]) -> None:
-    values, scales = numbers_of(playbooks_in_words["push"], VOCABULARY)
-    assert len(values) == len(scales) == 0
-    assert with_numbers(playbooks_in_words["push"], values, VOCABULARY) == playbooks_in_words["push"]
+def test_plans_in_words_have_a_pace_alone(playbooks_in_words: dict[str, Playbook]) -> None:
+    book = playbooks_in_words["push"]
+    values, scales = numbers_of(book, VOCABULARY)
+    assert (values.tolist(), len(scales)) == ([1.0], 1)
+    assert with_numbers(book, values, VOCABULARY) == book
+    assert with_numbers(book, np.array([1.5]), VOCABULARY) == replace(book, pace=1.5)
+
+
+def test_a_pace_makes_actions_larger_and_stays_with_the_plan(playbooks: dict[str, Playbook]) -> None:
+    book = playbooks["push"]
+    guide = random_guide({"push": book, "reach": playbooks["reach"]})
+    brisk = replace(book, pace=2.0)
+    followed = guide.with_steps(brisk)
+    observations = np.random.default_rng(0).normal(0.0, 0.1, (6, 39))
+    usual, faster = (each.prior(observations, "push") for each in (guide, followed))
+    assert np.allclose(faster.means, np.clip(2.0 * usual.means, -1.0, 1.0))
+    assert np.array_equal(faster.weights, usual.weights)
+    written = write_playbook(brisk)
+    assert written["pace"] == 2.0
+    assert read_playbook(written, VOCABULARY) == brisk
+    assert "pace" not in write_playbook(book)
+    told = read_answer(playbook_json(brisk), "push", VOCABULARY, book.transcript_key, book.model).playbook
+    assert told is not None
+    assert told.pace == 2.0
+    both = joined(
+        [followed.retrieve(observations[:2], "push"), guide.retrieve(observations[2:], "reach")],
+        np.array([2, 0, 3, 1, 4, 5]),
+        guide.grounding.read(observations),
+    )
+    assert both.paces is not None
+    assert both.paces.tolist() == [1.0, 2.0, 1.0, 2.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize("pace", ["fast", 0.0, 9.0, True, None])
+def test_a_pace_that_is_none_is_refused(pace: object, playbooks: dict[str, Playbook]) -> None:
+    with pytest.raises(PlanError, match=r"found pace=.*; expected a number from 0.25 to 4"):
+        read_playbook(write_playbook(playbooks["push"]) | {"pace": pace}, VOCABULARY)
+    text = json.dumps({"pace": pace} | json.loads(playbook_json(playbooks["push"])))
+    reading = read_answer(text, "push", VOCABULARY, "k", "m")
+    assert reading.playbook is None
+    assert "expected a number from 0.25 to 4" in reading.findings[-1].text
+
+
+def test_no_pace_is_beyond_what_any_may_be(playbooks: dict[str, Playbook]) -> None:
+    values, _ = numbers_of(playbooks["push"], VOCABULARY)
+    paces = [with_numbers(playbooks["push"], values + change, VOCABULARY).pace for change in (-5.0, 50.0)]
+    assert paces == [LEAST_PACE, MOST_PACE]
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -85,10 +139,17 @@ def test_a_search_keeps_to_its_steps_and_keeps_a_plan_that_it_did_not_improve(pl
     assert (again.worth, again.steps) == (searched.worth, searched.steps)
 
 
-def test_a_plan_in_words_is_not_searched(
+def test_of_a_plan_in_words_the_pace_is_searched_and_a_rival_that_does_as_well_stays(
     playbooks_in_words: dict[str, Playbook], playbooks: dict[str, Playbook]
 ) -> None:
     guide = random_guide({"reach": playbooks["reach"]})
-    guide.playbooks["reach"].playbook = playbooks_in_words["reach"]
-    searched = search_plan(problem_of(guide, "reach"), PlanOfTask("reach", guide), 1_500, 0)
-    assert (searched.steps, searched.improved) == (0, False)
+    rival = PlanOfTask("rival", guide.with_steps(replace(playbooks["reach"], pace=0.5)))
+    searched = search_plan(problem_of(guide, "reach"), PlanOfTask("reach", guide), 1_500, 0, rival=rival)
+    assert searched.steps > 0
+    if not searched.improved:
+        assert searched.plan is rival
+    discrete = random_guide({"reach": playbooks["reach"]})
+    discrete.playbooks["reach"].playbook = playbooks_in_words["reach"]
+    discrete.grounding = SimpleNamespace(vocabulary=VOCABULARY, action_space=ActionSpace(4, discrete=True))  # pyright: ignore[reportAttributeAccessIssue]
+    nothing = search_plan(problem_of(guide, "reach"), PlanOfTask("reach", discrete), 1_500, 0)
+    assert (nothing.steps, nothing.improved) == (0, False), "there is no pace to be searched"

@@ -275,7 +275,7 @@ def test_a_run_that_searched_is_followed_again_with_the_numbers_that_it_found(
     (training_run,) = train.training_runs(space.study)
     searched: list[SearchedPlan] = []
 
-    def lucky(problem: Problem, followed: PlanOfTask, n_steps: int, seed: int) -> SearchedPlan:
+    def lucky(problem: Problem, followed: PlanOfTask, n_steps: int, seed: int, *, rival: PlanOfTask) -> SearchedPlan:
         book = followed.guide.books["reach"]
         values, _ = numbers_of(book, space.study.grounding.vocabulary)
         better = with_numbers(book, values + 0.01, space.study.grounding.vocabulary)

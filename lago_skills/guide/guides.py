@@ -76,6 +76,7 @@ class Retrieval:
     weights: NDArray[np.float32]  # (B, K)
     latents: NDArray[np.float32]  # (B, K, Z) of the neighbours
     subjects: NDArray[np.int64] | None = None  # (B, 2) anchors that are thing and place, where the plan is in words
+    paces: NDArray[np.float32] | None = None  # (B,) of the plans, where one is not 1
 
     def inputs(self) -> NDArray[np.float32]:
         """(B, I) what the decoder sees: towards the target, and of a plan in words what its step is about."""
@@ -173,14 +174,12 @@ class LibraryGuide:
 
     def _latents_of(self, book: Playbook) -> NDArray[np.float32]:
         """(n_steps, Z): of a step with the sentence that the guide's own plan has at its place, else of the library's skill with that sentence."""
-        own: list[tuple[str, NDArray[np.float32]]] = []
-        if book.task_id in self.books:
-            sentences = [step.sentence for step in self.books[book.task_id].steps]
-            own = list(zip(sentences, self.step_latents[book.task_id], strict=True))
+        known = self.books.get(book.task_id)
+        own = [] if known is None else list(zip(known.steps, self.step_latents[book.task_id], strict=True))
         skills = {skill.sentence: skill.id for skill in self.library.list()}
         latents: list[NDArray[np.float32]] = []
         for number, step in enumerate(book.steps, start=1):
-            if number <= len(own) and own[number - 1][0] == step.sentence:
+            if number <= len(own) and own[number - 1][0].sentence == step.sentence:
                 latents.append(own[number - 1][1])
             elif step.sentence in skills:
                 latents.append(self.library.latents(np.array([skills[step.sentence]]))[0])
@@ -333,7 +332,9 @@ class LibraryGuide:
                 steps = book.answering(state.values, queries @ self.step_latents[task].T)
             neighbors, weights, latents = self._lookup(queries)
         targets = book.targets(steps, state.anchors)
-        return Retrieval(state, queries, steps, targets, neighbors, weights, latents)
+        return Retrieval(
+            state, queries, steps, targets, neighbors, weights, latents, paces=_paces(book.playbook, len(steps))
+        )
 
     def _retrieve_words(self, observations: NDArray[Any], task: str) -> Retrieval:
         plan, state = self.words[task], anchored(self.grounding).read(np.asarray(observations, np.float64))
@@ -348,6 +349,7 @@ class LibraryGuide:
             weights[steps],
             latents[steps],
             plan.subjects[steps],
+            _paces(plan.playbook, len(steps)),
         )
 
     def read_words(self, state: AnchoredState, task: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -372,7 +374,13 @@ class LibraryGuide:
     def decode(self, retrieval: Retrieval) -> Prior:
         """The mixture of what was retrieved."""
         components = self.decoder.decode(retrieval.inputs(), retrieval.latents)
+        if retrieval.paces is not None:
+            components = components.paced(retrieval.paces)
         return components.flat(retrieval.weights, self.config.floor)
+
+
+def _paces(book: Playbook, n_states: int) -> NDArray[np.float32] | None:
+    return None if book.pace == 1.0 else np.full(n_states, book.pace, np.float32)
 
 
 def without(neighbors: Neighbors, excluded: list[frozenset[int]], k: int) -> Neighbors:

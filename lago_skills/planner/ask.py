@@ -390,7 +390,8 @@ def playbook_json(book: Playbook) -> str:
     written = [FORMS[book.form].write(step) for step in book.steps]
     steps = [{name: value for name, value in step.items() if value or name == "when"} for step in written]
     lines = ",\n".join("  " + json.dumps(step, ensure_ascii=False) for step in steps)
-    return '{"steps": [\n' + lines + "\n]}\n"
+    pace = "" if book.pace == 1.0 else f'"pace": {book.pace:g}, '
+    return "{" + pace + '"steps": [\n' + lines + "\n]}\n"
 
 
 __all__ = ["BEST", "Plan", "Planner", "TranscriptMissing", "Version", "playbook_json", "rounds"]

@@ -14,7 +14,7 @@ from lago_skills.errors import PlanError
 from lago_skills.llm.json_objects import JsonObject, JsonText, read_objects, spoken_length
 from lago_skills.llm.reply import Ending
 from lago_skills.planner.findings import Finding
-from lago_skills.playbook import FORMS, MAX_PLANS, MAX_STEPS, clean_sentence
+from lago_skills.playbook import FORMS, MAX_PLANS, MAX_STEPS, clean_sentence, read_pace
 
 MAX_ANSWER_CHARS, MAX_CHARS = 100_000, 2_000_000
 """Without the reasoning before it, and with it."""
@@ -52,7 +52,7 @@ def read_answer(
         return _nothing(f"found an answer of {len(text)} characters; expected at most {MAX_ANSWER_CHARS}")
     whole = read_objects(text)
     plans = whole.with_key("steps")
-    readings = [(each, _read(each.value["steps"], task_id, vocabulary, key, model, form, most_steps)) for each in plans]
+    readings = [(each, _read(each.value, task_id, vocabulary, key, model, form, most_steps)) for each in plans]
     said = [(each, reading) for each, reading in readings if not each.in_reasoning]
     valid = [pair for pair in said if pair[1].playbook is not None]
     if not said:
@@ -98,7 +98,7 @@ def read_several(
     readings: list[WayReading] = []
     for entry in entries[0][:MAX_PLANS]:
         fields = cast("dict[str, Any]", entry) if isinstance(entry, dict) else {}
-        reading = _read(fields.get("steps"), task_id, vocabulary, key, model, form, most_steps)
+        reading = _read(fields, task_id, vocabulary, key, model, form, most_steps)
         readings.append(WayReading(clean_sentence(fields.get("way")) or "", reading))
     if readings:
         return readings, ()
@@ -134,8 +134,15 @@ def _why_nothing(whole: JsonText, readings: list[tuple[JsonObject, Reading]], en
 
 
 def _read(
-    raw: Any, task_id: str, vocabulary: Vocabulary, key: str, model: str, form: PlanForm, most_steps: int
+    fields: dict[str, Any],
+    task_id: str,
+    vocabulary: Vocabulary,
+    key: str,
+    model: str,
+    form: PlanForm,
+    most_steps: int,
 ) -> Reading:
+    raw = fields.get("steps")
     if not isinstance(raw, list) or not 1 <= len(cast("list[Any]", raw)) <= most_steps:
         return _nothing(f"found no list of 1 to {most_steps} steps under 'steps'; expected one")
     steps: list[Step] = []
@@ -145,11 +152,16 @@ def _read(
             steps.append(FORMS[form].read(entry, vocabulary))
         except PlanError as error:
             findings.append(Finding("invalid", number, str(error)))
+    pace = 1.0
+    try:
+        pace = read_pace(fields)
+    except PlanError as error:
+        findings.append(Finding("invalid", 0, str(error)))
     if findings:
         return Reading(None, tuple(findings))
     if form == "numbers":
         steps[-1] = Step(steps[-1].skill, steps[-1].target)
-    return Reading(Playbook(task_id, tuple(steps), transcript_key=key, model=model, form=form), ())
+    return Reading(Playbook(task_id, tuple(steps), transcript_key=key, model=model, form=form, pace=pace), ())
 
 
 def parse_playbook(

@@ -115,5 +115,5 @@ class TrainConfig(Section):
     """Environment steps of a guided run in which variations of its plans in numbers are followed (other skills of the library, other anchors, moved targets and
     thresholds), where none of the plans succeeds; 10,000 are many. 0: no exploration."""
     search_steps: int = Field(default=0, ge=0)
-    """Environment steps of a guided run in which the numbers of its plan (offsets, thresholds) are searched, before it learns; 10,000 are a good search.
-    Plans in words have none. 0: no search."""
+    """Environment steps of a guided run in which the numbers of its plan (pace, offsets, thresholds) are searched, before it learns; 10,000 are a good search.
+    Plans in words have a pace alone. 0: no search."""

@@ -91,7 +91,11 @@ def joined(retrievals: Sequence[Retrieval], order: NDArray[np.int64], state: Sta
     )
     about = [each.subjects for each in retrievals if each.subjects is not None]
     subjects = np.concatenate(about)[order] if len(about) == len(retrievals) else None
-    return Retrieval(state, queries, steps, targets, Neighbors(ids, scores), weights, latents, subjects)
+    paces = None
+    if any(each.paces is not None for each in retrievals):
+        of_each = [np.ones(len(each.steps), np.float32) if each.paces is None else each.paces for each in retrievals]
+        paces = np.concatenate(of_each)[order]
+    return Retrieval(state, queries, steps, targets, Neighbors(ids, scores), weights, latents, subjects, paces)
 
 
 def by_task(tasks: NDArray[np.int64], of_task: Callable[[NDArray[np.int64], int], Prior]) -> Prior:

@@ -171,7 +171,7 @@ Change = Callable[[Step, _Varied], tuple[Step, NDArray[np.float32], str]]
 def _scales(book: Playbook, guide: LibraryGuide) -> tuple[float, dict[str, float]]:
     """By how much an offset, and a threshold of each feature, moves."""
     _, scales = numbers_of(book, guide.grounding.vocabulary)
-    places = iter(scales.tolist())
+    places = iter(scales[1:].tolist())  # the pace stays
     offset, thresholds = 0.0, dict[str, float]()
     for step in book.steps:
         for _ in step.target.offset if step.target else ():

@@ -1,4 +1,4 @@
-"""The numbers of a plan are parameters: a small evolution over offsets and thresholds, in episodes of the task itself.
+"""The numbers of a plan are parameters: a small evolution over its pace, offsets and thresholds, in episodes of the task itself.
 
 Cross-entropy search (Rubinstein 1999; de Boer et al. 2005) with a spread for each number. The candidates of a generation meet the same start
 state, so that they are compared by what they do and not by where they begin. An episode is worth the more, the sooner it succeeds; without success,
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from lago_skills.core import Episode, Playbook
+from lago_skills.core import Episode
 from lago_skills.guide.guides import LibraryGuide
 from lago_skills.guide.plan_numbers import Floats, numbers_of, with_numbers
 from lago_skills.guide.portfolio import FollowedPlan, PlanOfTask, Progress
@@ -107,43 +107,52 @@ class Evolution:
         self.middle = self.middle + LEARNING * (middle - self.middle)
 
 
-def search_plan(problem: Problem, plan: PlanOfTask, n_steps: int, seed: int, task: int = 0) -> SearchedPlan:
-    """Search the numbers of a plan for about so many environment steps, comparison included. A plan in words has none and stays as it is.
+def search_plan(
+    problem: Problem, plan: PlanOfTask, n_steps: int, seed: int, *, rival: PlanOfTask | None = None, task: int = 0
+) -> SearchedPlan:
+    """Search the numbers of a plan for about so many environment steps, comparison included: of a plan in words its pace.
 
     Args:
         problem: the task's environment and rule of success; start states are its `first_seed` and those after it.
-        plan: a plan in numbers, and who follows it.
+        plan: whose numbers are searched, and who follows it.
         n_steps: of the environment, about.
         seed: of the candidates.
+        rival: what is to be followed unless what was found does better; the plan as it was, by default.
         task: number of the task in the problem.
 
     Raises:
         StudyError: spaces that cannot be used, or a rule of success that looks at what the environment does not show.
     """
-    name = problem.tasks[task]
-    book, vocabulary = plan.guide.books[name], plan.guide.grounding.vocabulary
-    start, scales = numbers_of(book, vocabulary)
-    if not len(start):
-        return SearchedPlan(plan, improved=False, steps=0, episodes=0, n_starts=0, worth=(0.0, 0.0), harvested=())
-    runs = _Runs(problem, plan, book, task)
+    name, kept = problem.tasks[task], rival or plan
+    book, grounding = plan.guide.books[name], plan.guide.grounding
+    start, scales = numbers_of(book, grounding.vocabulary)
+    if book.form == "words" and grounding.action_space.discrete:  # there is no pace
+        return SearchedPlan(kept, improved=False, steps=0, episodes=0, n_starts=0, worth=(0.0, 0.0), harvested=())
+
+    def guide_of(values: Floats) -> LibraryGuide:
+        changed = with_numbers(book, values, grounding.vocabulary)
+        return plan.guide.with_steps(changed, plan.guide.step_latents[name])
+
+    runs = _Runs(problem, task)
     try:
         evolution, generation = Evolution(start, scales, seed), 0
         longest = 0
         while runs.steps + (N_CANDIDATES + 2 * N_COMPARED) * longest < n_steps:
             before, candidates = runs.steps, evolution.candidates()
-            evolution.learn(candidates, np.array([runs.worth(values, generation) for values in candidates]))
+            worths = [runs.worth(guide_of(values), generation) for values in candidates]
+            evolution.learn(candidates, np.array(worths))
             generation += 1
             longest = max(longest, -(-(runs.steps - before) // N_CANDIDATES))
+        guide = guide_of(evolution.middle)
         places = range(generation, generation + N_COMPARED)
         as_it_was, found = (
-            float(np.mean([runs.worth(values, place) for place in places])) for values in (start, evolution.middle)
+            float(np.mean([runs.worth(each, place) for place in places])) for each in (kept.guide, guide)
         )
     finally:
         runs.env.close()
     improved = found > as_it_was
-    guide = runs.guide(evolution.middle) if improved else plan.guide
     return SearchedPlan(
-        PlanOfTask(plan.name, guide),
+        PlanOfTask(plan.name, guide) if improved else kept,
         improved,
         runs.steps,
         runs.episodes,
@@ -155,10 +164,10 @@ def search_plan(problem: Problem, plan: PlanOfTask, n_steps: int, seed: int, tas
 
 
 class _Runs:
-    """Episodes of a plan with different numbers."""
+    """Episodes of plans with different numbers."""
 
-    def __init__(self, problem: Problem, plan: PlanOfTask, book: Playbook, task: int) -> None:
-        self.problem, self.plan, self.book, self.task = problem, plan, book, problem.tasks[task]
+    def __init__(self, problem: Problem, task: int) -> None:
+        self.problem, self.task = problem, problem.tasks[task]
         self.env = Watched(problem.judged(task), f"search environment ({self.task})")
         limits = problem.horizon_steps
         self.horizon = limits[task] if isinstance(limits, tuple) else limits
@@ -166,15 +175,9 @@ class _Runs:
         self.harvested: list[Episode] = []
         self.first_success: int | None = None
 
-    def guide(self, values: Floats) -> LibraryGuide:
-        """Who follows the plan with these numbers."""
-        known = self.plan.guide
-        book = with_numbers(self.book, values, known.grounding.vocabulary)
-        return known.with_steps(book, known.step_latents[self.task])
-
-    def worth(self, values: Floats, place: int) -> float:
+    def worth(self, guide: LibraryGuide, place: int) -> float:
         """Of one episode from a start state."""
-        followed, progress = FollowedPlan(self.guide(values), self.task, PATIENCE), Progress()
+        followed, progress = FollowedPlan(guide, self.task, PATIENCE), Progress()
         episode = play(
             self.env,
             lambda observation: followed.act(observation[None], [progress])[0],

@@ -20,6 +20,8 @@ from lago_skills.rl.plans.trial import try_plans
 from lago_skills.rl.problem import Problem
 from lago_skills.rl.runlog import Row
 
+NEARLY = 0.75
+"""Of the rank of the best plan: what another one must have to be searched in its place."""
 GuideT = TypeVar("GuideT", bound=AnyGuide)
 TRIAL_SHARE, FOUND_SHARE = 0.5, 0.75
 """Of a run's steps: after so many no episode of a trial begins, and trial and search together go no further than that; the rest is the learner's."""
@@ -54,7 +56,7 @@ def find_plan(
         seed: of the trial and of the search.
         trial_episodes: episodes in which the plans are tried.
         explore_steps: environment steps in which variations of the plans in numbers are followed, where none has succeeded.
-        search_steps: environment steps in which the numbers of the best are searched; plans in words have none.
+        search_steps: environment steps in which the numbers of the best are searched.
         n_steps: of the whole run: no episode of the trial begins after half of them, exploration and search end by three quarters; None where there is no such
             limit.
 
@@ -72,7 +74,7 @@ def find_plan(
     if (n_more := _left(explore_steps, best, n_steps)) > 0:
         best = _explored(problem_of, guides, best, n_more, seed)
     if (n_more := _left(search_steps, best, n_steps)) > 0:
-        best = _searched(problem_of, best, n_more, seed)
+        best = _searched(problem_of, guides, best, n_more, seed)
     return best
 
 
@@ -105,12 +107,39 @@ def _explored(
     return replace(best, name=explored.plan.name, guide=explored.plan.guide, exploration=explored)
 
 
-def _searched(problem_of: Callable[[AnyGuide | None], Problem], best: BestPlan, n_steps: int, seed: int) -> BestPlan:
-    """The numbers of the best plan."""
-    if not isinstance(best.guide, LibraryGuide):
+def _searched(
+    problem_of: Callable[[AnyGuide | None], Problem],
+    guides: Mapping[str, AnyGuide],
+    best: BestPlan,
+    n_steps: int,
+    seed: int,
+) -> BestPlan:
+    """The numbers of the best plan; where that is in words and has hardly any, those of one in numbers that is nearly as good."""
+    problem = _next_starts(problem_of, best)
+    rival = _plan(best.name, best.guide)
+    if rival is None:
         return best
-    searched = search_plan(_next_starts(problem_of, best), PlanOfTask(best.name, best.guide), n_steps, seed)
-    return replace(best, guide=searched.plan.guide, search=searched) if searched.steps else best
+    searched = search_plan(problem, _with_numbers(guides, best, problem.tasks[0]) or rival, n_steps, seed, rival=rival)
+    if not searched.steps:
+        return best
+    return replace(best, name=searched.plan.name, guide=searched.plan.guide, search=searched)
+
+
+def _with_numbers(guides: Mapping[str, AnyGuide], best: BestPlan, task: str) -> PlanOfTask | None:
+    """The best plan in numbers of the trial, where the plan that leads is in words and that one is nearly as good."""
+    followed = _plan(best.name, best.guide)
+    if followed is None or best.trial is None or followed.guide.books[task].form == "numbers":
+        return None
+    enough = NEARLY * best.trial.plans[best.trial.best].rank
+    for tried in sorted(best.trial.plans, key=lambda each: -each.rank):
+        other = _plan(tried.name, guides[tried.name])
+        if tried.successes and tried.rank >= enough and other and other.guide.books[task].form == "numbers":
+            return other
+    return None
+
+
+def _plan(name: str, guide: AnyGuide | None) -> PlanOfTask | None:
+    return PlanOfTask(name, guide) if isinstance(guide, LibraryGuide) else None
 
 
 def train_by_best_plan(
