@@ -17,6 +17,7 @@ from lago_skills.guide.portfolio import PlanOfTask
 from lago_skills.planner.ask import playbook_json
 from lago_skills.planner.parse import read_answer
 from lago_skills.playbook import LEAST_PACE, MOST_PACE, read_playbook, write_playbook
+from lago_skills.prior import ActionPrior
 from lago_skills.rl.guidance.advisers import joined
 from lago_skills.rl.plans.search import N_CANDIDATES, N_COMPARED, Evolution, search_plan
 from lago_skills.rl.problem import Problem
@@ -64,6 +65,8 @@ def test_a_pace_makes_actions_larger_and_stays_with_the_plan(playbooks: dict[str
     followed = guide.with_steps(brisk)
     observations = np.random.default_rng(0).normal(0.0, 0.1, (6, 39))
     usual, faster = (each.prior(observations, "push") for each in (guide, followed))
+    assert isinstance(usual, ActionPrior)
+    assert isinstance(faster, ActionPrior)
     assert np.allclose(faster.means, np.clip(2.0 * usual.means, -1.0, 1.0))
     assert np.array_equal(faster.weights, usual.weights)
     written = write_playbook(brisk)
