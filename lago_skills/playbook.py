@@ -7,6 +7,7 @@ answers, the files of a study and those of a bundle come.
 from __future__ import annotations
 
 import difflib
+import json
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -173,6 +174,15 @@ def write_playbook(book: Playbook) -> dict[str, Any]:
     raw = {"task_id": book.task_id, "steps": steps, "transcript_key": book.transcript_key, "model": book.model}
     raw |= {} if book.pace == 1.0 else {"pace": book.pace}
     return raw if book.form == "numbers" else {**raw, "form": book.form}
+
+
+def playbook_json(book: Playbook) -> str:
+    """A playbook in the form in which a model answers."""
+    written = [FORMS[book.form].write(step) for step in book.steps]
+    steps = [{name: value for name, value in step.items() if value or name == "when"} for step in written]
+    lines = ",\n".join("  " + json.dumps(step, ensure_ascii=False) for step in steps)
+    pace = "" if book.pace == 1.0 else f'"pace": {book.pace:g}, '
+    return "{" + pace + '"steps": [\n' + lines + "\n]}\n"
 
 
 def read_pace(raw: Any) -> float:

@@ -105,8 +105,10 @@ def test_rollouts_find_where_a_plan_gets_stuck() -> None:
     assert ("stuck", 2) in kinds(found)
     assert "x 0.70" in next(finding.text for finding in found if finding.kind == "stuck")
     found = lint_rollouts(book, CART, [around] * 4)
-    assert kinds(found) == [("stuck", 0)]
-    assert "hands over mostly to step 2" in found[0].text
+    assert kinds(found) == [("unsolved", 0), ("stuck", 0)]
+    assert "not solved in 4 of 4 rollouts" in found[0].text
+    assert "x 0.1 to 0.95 (0.1 to 0.95)" in found[0].text
+    assert "hands over mostly to step 2" in found[1].text
     assert lint_rollouts(book, CART, [solved] * 9 + [never]) == (), "a plan that nearly always works is left alone"
 
 

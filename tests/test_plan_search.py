@@ -14,9 +14,8 @@ from lago_skills.errors import PlanError
 from lago_skills.guide.guides import LibraryGuide
 from lago_skills.guide.plan_numbers import numbers_of, with_numbers
 from lago_skills.guide.portfolio import PlanOfTask
-from lago_skills.planner.ask import playbook_json
 from lago_skills.planner.parse import read_answer
-from lago_skills.playbook import LEAST_PACE, MOST_PACE, read_playbook, write_playbook
+from lago_skills.playbook import LEAST_PACE, MOST_PACE, playbook_json, read_playbook, write_playbook
 from lago_skills.prior import ActionPrior
 from lago_skills.rl.guidance.advisers import joined
 from lago_skills.rl.plans.search import N_CANDIDATES, N_COMPARED, Evolution, search_plan

@@ -67,6 +67,32 @@ def test_an_answer_with_findings_is_repaired_once(tmp_path: Path, committed_plan
     assert ours.missing((), (TEN[1],)) == []
 
 
+def test_an_answer_goes_back_as_often_as_the_study_says_and_the_best_round_is_used(
+    tmp_path: Path, committed_planner: Planner
+) -> None:
+    ours = replace(small_planner(tmp_path, committed_planner), repairs=3)
+    asked: list[str] = []
+    for number, solved in enumerate((0, 4, 2), start=1):
+        found = push(ours)
+        asked.append((found.open_repair or found.request).key)
+        given = answer(ours, json.dumps(GOOD).replace("0.02", f"0.0{number}"))
+        failed = Finding("unsolved", 0, f"round {number}: the object did not move")
+        ours.lint.append(LintRecord(given.id, "push", (failed,), 0, 5, solved, 900))
+    found = push(ours)
+    assert found.open_repair is not None, "one round is left"
+    assert "round 3: the object did not move" in found.open_repair.prompt, "each round is told of the last one"
+    assert "0.03" in found.open_repair.prompt
+    assert found.chosen is found.versions[1], "the best so far"
+    assert found.chosen.authors == ("m (2)", "m (1)")
+    answer(ours, json.dumps(GOOD).replace("0.02", "0.05"))
+    found = push(ours)
+    assert len(found.versions) == 4
+    assert found.open_repair is None
+    assert len({*asked, found.request.key}) == 3, "no request is asked twice"
+    once = push(replace(ours, repairs=1))
+    assert len(once.versions) == 2
+
+
 def test_a_repair_that_is_worse_is_not_used(tmp_path: Path, committed_planner: Planner) -> None:
     ours = small_planner(tmp_path, committed_planner)
     answer(ours, IMPOSSIBLE)

@@ -14,10 +14,9 @@ from hypothesis import strategies as st
 from lago_skills.core import Condition, Playbook, Step, Target
 from lago_skills.errors import PlanError
 from lago_skills.planner import scenes
-from lago_skills.planner.ask import playbook_json
 from lago_skills.planner.parse import parse_playbook
 from lago_skills.planner.requests import playbook_request
-from lago_skills.playbook import CompiledPlaybook, read_playbook, write_playbook
+from lago_skills.playbook import CompiledPlaybook, playbook_json, read_playbook, write_playbook
 from lago_skills.worlds.metaworld.grounding import ANCHORS, METAWORLD_FEATURES, MetaWorldGrounding
 from tests.conftest import ROOT
 from tests.plan_answers import GOOD, TEN, parse

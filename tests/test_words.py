@@ -23,10 +23,10 @@ from lago_skills.experiments.baselines.controllers import act
 from lago_skills.guide.bundle import load_bundle, write_bundle
 from lago_skills.guide.guides import LibraryGuide, RetrievalConfig
 from lago_skills.library import NewSkill, SkillLibrary
-from lago_skills.planner.ask import Planner, playbook_json
+from lago_skills.planner.ask import Planner
 from lago_skills.planner.lint import lint_words_form
 from lago_skills.planner.parse import parse_playbook, read_answer
-from lago_skills.playbook import read_playbook, write_playbook
+from lago_skills.playbook import playbook_json, read_playbook, write_playbook
 from lago_skills.rl.guidance.advisers import LibraryAdviser
 from lago_skills.words.alignment import LEAST_STEPS, Alignment, align
 from lago_skills.words.ends import ENDS_FILE, Ends

@@ -14,8 +14,8 @@ from lago_skills.core import Playbook
 from lago_skills.experiments import imperfect
 from lago_skills.experiments.baselines.controllers import METRES, NumbersController, WordsController
 from lago_skills.experiments.tables import latent as latent_table
-from lago_skills.planner.ask import playbook_json
 from lago_skills.planner.parse import parse_playbook
+from lago_skills.playbook import playbook_json
 from lago_skills.worlds.metaworld.grounding import MetaWorldGrounding
 from lago_skills.worlds.metaworld.tasks import find_task
 from lago_skills.worlds.metaworld.world import MetaWorld

@@ -15,8 +15,9 @@ from typing import Any
 
 from lago_skills.core import Playbook
 from lago_skills.errors import PlanError
-from lago_skills.planner.ask import Plan, playbook_json
+from lago_skills.planner.ask import Plan
 from lago_skills.planner.portfolio import Portfolio
+from lago_skills.playbook import playbook_json
 from lago_skills.stages import plan
 from lago_skills.stages.workspace import Workspace
 

@@ -8,7 +8,6 @@ that a repair changes no other request.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,7 +22,7 @@ from lago_skills.planner.parse import read_answer
 from lago_skills.planner.portfolio import Portfolio, read_portfolio
 from lago_skills.planner.requests import playbook_request, portfolio_request, repair_request, same_but_words
 from lago_skills.planner.scenes import Scene
-from lago_skills.playbook import FORMS, MAX_STEPS
+from lago_skills.playbook import MAX_STEPS
 from lago_skills.worlds.grounding import Grounding
 
 FIRST_ROUNDS, ROUND_SIZE = 2, 2
@@ -135,6 +134,8 @@ class Planner:
     """Use only answers of this model; None takes the latest recorded answer, `best` the one with the best score."""
     use_repairs: bool = True
     """Without them a first answer that holds a playbook is used as it came."""
+    repairs: int = 1
+    """How often an answer goes back with what is wrong with it, at most."""
     brief: bool = False
     """Whether tasks without demonstrations are asked for with one sentence of instructions."""
     form: PlanForm = "numbers"
@@ -165,22 +166,26 @@ class Planner:
         return Version(answer, reading.playbook, findings, score=score, passed_over=passed_over)
 
     def _chain(self, request: Request, task: Task, first: Transcript) -> Plan:
-        """A first answer and its repair, by the same model where the study names one or takes the best."""
+        """A first answer and its repairs, by the same model where the study names one or takes the best."""
         model = first.model if self.model == BEST else self.model
-        before = self.version(first, task)
-        before = replace(before, authors=_authors(before.playbook, None, f"{first.model} (1)"))
-        if not before.findings or (before.usable and not self.use_repairs):
-            return Plan(task, request, (before,), before)
-        if before.cut_at is not None:  # a repair would be cut off as well: it is to be asked again, with a larger cap
-            return Plan(task, request, (before,))
-        repair = repair_request(request, first.response, before.findings, self.form)
-        second = self.transcripts.get(repair, model)
-        if second is None:
-            return Plan(task, request, (before,), before if before.usable else None, open_repair=repair)
-        after = self.version(second, task)
-        after = replace(after, authors=_authors(after.playbook, before, f"{second.model} (2)"))
-        chosen = after if after.usable and not _worse(after, before) else before
-        return Plan(task, request, (before, after), chosen if chosen.usable else None, repaired=True)
+        last = self.version(first, task)
+        last = replace(last, authors=_authors(last.playbook, None, f"{first.model} (1)"))
+        versions, best, open_repair = [last], last, None
+        while last.findings and len(versions) <= self.repairs and not (last.usable and not self.use_repairs):
+            if last.cut_at is not None:  # a repair would be cut off as well: it is to be asked again, with a larger cap
+                break
+            repair = repair_request(request, last.transcript.response, last.findings, self.form)
+            answer = self.transcripts.get(repair, model)
+            if answer is None:
+                open_repair = repair
+                break
+            after = self.version(answer, task)
+            after = replace(after, authors=_authors(after.playbook, last, f"{answer.model} ({len(versions) + 1})"))
+            versions.append(after)
+            best = after if after.usable and not _worse(after, best) else best
+            last = after
+        chosen = best if best.usable else None
+        return Plan(task, request, tuple(versions), chosen, open_repair, repaired=len(versions) > 1)
 
     def _earlier(self, request: Request, task: Task, n_latest: int) -> Plan | None:
         """An earlier answer that holds a playbook: a later one that holds none does not take its place."""
@@ -385,13 +390,4 @@ def _authors(book: Playbook | None, parent: Version | None, who: str) -> tuple[s
     return tuple(before.get(step, who) for step in book.steps)
 
 
-def playbook_json(book: Playbook) -> str:
-    """A playbook in the form in which a model answers."""
-    written = [FORMS[book.form].write(step) for step in book.steps]
-    steps = [{name: value for name, value in step.items() if value or name == "when"} for step in written]
-    lines = ",\n".join("  " + json.dumps(step, ensure_ascii=False) for step in steps)
-    pace = "" if book.pace == 1.0 else f'"pace": {book.pace:g}, '
-    return "{" + pace + '"steps": [\n' + lines + "\n]}\n"
-
-
-__all__ = ["BEST", "Plan", "Planner", "TranscriptMissing", "Version", "playbook_json", "rounds"]
+__all__ = ["BEST", "Plan", "Planner", "TranscriptMissing", "Version", "rounds"]

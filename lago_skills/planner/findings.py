@@ -28,6 +28,7 @@ Kind = Literal[
     "one-anchor-twice",  # a step whose thing and place are one anchor
     "unaligned",  # demonstrations that do not follow a plan in words
     "out-of-order",  # a step of a plan in words that does not follow what demonstrations show before it
+    "unsolved",  # rollouts that did not solve the task: what they did, in numbers
     "unfinished",  # demonstrations that end although the final step was never reached
 ]
 

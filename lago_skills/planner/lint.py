@@ -142,10 +142,11 @@ def lint_rollouts(book: Playbook, vocabulary: Vocabulary, traces: list[Trace]) -
         return ()
     labels = _labels(book, vocabulary, open_ended)
     where = f"in the {len(open_ended)} of {len(traces)} rollouts that did not solve the task"
+    findings = [_unsolved(vocabulary, open_ended, len(traces))]
     if book.form == "words":
-        findings = _never_begun(book, labels, where)
+        findings += _never_begun(book, labels, where)
     else:
-        findings = _inactive(book, vocabulary, open_ended, labels, where)
+        findings += _inactive(book, vocabulary, open_ended, labels, where)
     findings += _chatter(book, labels, where)
     findings += _stuck(book, vocabulary, open_ended, labels)
     return tuple(findings)
@@ -170,6 +171,21 @@ def lint_alignment(book: Playbook, lengths: NDArray[np.int64], scores: NDArray[n
         text = f"demonstrations {which} do not follow these steps: log-likelihood a control step in brackets, expected {UNLIKE_SCORE:g} or more"
         findings.append(Finding("unaligned", 0, text))
     return tuple(findings)
+
+
+def _unsolved(vocabulary: Vocabulary, traces: list[Trace], n_rollouts: int) -> Finding:
+    """What happened where the task was not solved: how each feature went."""
+    went: list[str] = []
+    for place, feature in enumerate(vocabulary.features):
+        values = [trace.values[:, place] for trace in traces]
+        first, last = (np.median([each[end] for each in values]) for end in (0, -1))
+        least, most = np.median([each.min() for each in values]), np.median([each.max() for each in values])
+        went.append(f"{feature.name} {first:.3g} to {last:.3g} ({least:.3g} to {most:.3g})")
+    text = (
+        f"the task was not solved in {len(traces)} of {n_rollouts} rollouts; there features went from their first to their last value, in brackets least and most on "
+        f"the way, medians: {', '.join(went)}"
+    )
+    return Finding("unsolved", 0, text)
 
 
 def _never_begun(book: Playbook, labels: list[NDArray[np.int64]], where: str) -> list[Finding]:

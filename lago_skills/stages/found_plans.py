@@ -11,8 +11,7 @@ from lago_skills.artifacts.folder import read_manifest, verify
 from lago_skills.core import Playbook
 from lago_skills.errors import PlanError
 from lago_skills.llm.transcripts import SEARCH, Transcript, answered
-from lago_skills.planner.ask import playbook_json
-from lago_skills.playbook import read_playbook
+from lago_skills.playbook import playbook_json, read_playbook
 from lago_skills.stages import plan, portfolios, train
 from lago_skills.stages.workspace import Workspace, open_workspace
 from lago_skills.study import study_path

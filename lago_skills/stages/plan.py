@@ -57,6 +57,7 @@ def planner(space: Workspace) -> Planner:
         lint=LintFile(space.lint),
         model=space.study.plan.model,
         use_repairs=space.study.plan.repair,
+        repairs=space.study.plan.repairs,
         brief=space.study.plan.prompt == "brief",
         form=space.study.plan.form,
         samples=space.study.plan.samples,

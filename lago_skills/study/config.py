@@ -71,6 +71,8 @@ class PlanConfig(Section):
     """Other studies of the same world, by name, whose plans of a task are tried too: plans in numbers beside plans in words, say. Run them first."""
     repair: bool = True
     """Whether recorded repairs are used; without them, first answers as they came."""
+    repairs: int = Field(default=1, ge=1, le=10)
+    """How often an answer goes back to the model with what is wrong with it, at most; of all rounds the best plan is used."""
     live: LiveConfig = LiveConfig()
 
 

@@ -7,6 +7,8 @@ the further it came in the order of the plan, so that there is something to clim
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -139,7 +141,9 @@ def search_plan(
         longest = 0
         while runs.steps + (N_CANDIDATES + 2 * N_COMPARED) * longest < n_steps:
             before, candidates = runs.steps, evolution.candidates()
-            worths = [runs.worth(guide_of(values), generation) for values in candidates]
+            worths = list[float]()
+            for values in candidates:
+                worths.append(runs.worth(guide_of(values), generation, at_least=_to_beat(worths)))
             evolution.learn(candidates, np.array(worths))
             generation += 1
             longest = max(longest, -(-(runs.steps - before) // N_CANDIDATES))
@@ -163,6 +167,11 @@ def search_plan(
     )
 
 
+def _to_beat(worths: Sequence[float]) -> float:
+    """What the next candidate must be worth to be among the best, where so many have succeeded."""
+    return sorted(worths)[-N_BEST] if len(worths) >= N_BEST and sorted(worths)[-N_BEST] > PROGRESS_SHARE else 0.0
+
+
 class _Runs:
     """Episodes of plans with different numbers."""
 
@@ -175,15 +184,20 @@ class _Runs:
         self.harvested: list[Episode] = []
         self.first_success: int | None = None
 
-    def worth(self, guide: LibraryGuide, place: int) -> float:
-        """Of one episode from a start state."""
-        followed, progress = FollowedPlan(guide, self.task, PATIENCE), Progress()
+    def worth(self, guide: LibraryGuide, place: int, at_least: float = 0.0) -> float:
+        """Of one episode from a start state; it is given up where it can no longer be worth at least so much, and is then worth nothing more than its progress."""
+        followed, progress, n_done = FollowedPlan(guide, self.task, PATIENCE), Progress(), itertools.count(1)
+
+        def given_up() -> bool:
+            most = 1.0 - SPEED_SHARE * next(n_done) / self.horizon if self.horizon else 1.0
+            return progress.stalled or most < at_least
+
         episode = play(
             self.env,
             lambda observation: followed.act(observation[None], [progress])[0],
             self.task,
             self.problem.first_seed + place,
-            lambda: progress.stalled,
+            given_up,
         )
         n_steps = len(episode.actions)
         self.steps, self.episodes = self.steps + n_steps, self.episodes + 1
