@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from lago_skills.core import ActionSpace, Playbook
+from lago_skills.core import ActionSpace, Condition, Playbook
 from lago_skills.errors import PlanError
 from lago_skills.guide.guides import LibraryGuide
 from lago_skills.guide.plan_numbers import numbers_of, with_numbers
@@ -25,6 +25,7 @@ from lago_skills.worlds.metaworld.grounding import MetaWorldGrounding
 from lago_skills.worlds.metaworld.tasks import expand
 from lago_skills.worlds.world import find_world
 from tests.random_guides import random_guide
+from tests.test_plan_exploration import heading_guide
 
 VOCABULARY = MetaWorldGrounding.vocabulary
 
@@ -155,3 +156,19 @@ def test_of_a_plan_in_words_the_pace_is_searched_and_a_rival_that_does_as_well_s
     discrete.grounding = SimpleNamespace(vocabulary=VOCABULARY, action_space=ActionSpace(4, discrete=True))  # pyright: ignore[reportAttributeAccessIssue]
     nothing = search_plan(problem_of(guide, "reach"), PlanOfTask("reach", discrete), 1_500, 0)
     assert (nothing.steps, nothing.improved) == (0, False), "there is no pace to be searched"
+
+
+def test_a_plan_loses_a_step_that_it_does_better_without(playbooks: dict[str, Playbook]) -> None:
+    reach = playbooks["reach"]
+    last = reach.steps[-1]
+    assert last.target is not None
+    away = replace(
+        last, target=replace(last.target, offset=(0.0, -0.15, 0.05)), when=(Condition("gripper_x", "<", 0.02),)
+    )
+    detour = heading_guide(replace(reach, steps=(away, *reach.steps)))
+    searched = search_plan(problem_of(detour, "reach"), PlanOfTask("reach", detour), 3_000, 0)
+    assert searched.improved
+    found = searched.plan.guide
+    assert [step.skill for step in found.books["reach"].steps] == [step.skill for step in reach.steps]
+    assert np.array_equal(found.step_latents["reach"], detour.step_latents["reach"][1:])
+    assert detour.with_steps(found.books["reach"]).books == found.books, "it is followed again by its sentences"

@@ -173,19 +173,19 @@ class LibraryGuide:
         )
 
     def _latents_of(self, book: Playbook) -> NDArray[np.float32]:
-        """(n_steps, Z): of a step with the sentence that the guide's own plan has at its place, else of the library's skill with that sentence."""
-        known = self.books.get(book.task_id)
-        own = [] if known is None else list(zip(known.steps, self.step_latents[book.task_id], strict=True))
+        """(n_steps, Z): of the nearest step with the same sentence in the guide's own plan, else of the library's skill with it."""
+        own, known = self.books.get(book.task_id, book), self.step_latents.get(book.task_id, ())
         skills = {skill.sentence: skill.id for skill in self.library.list()}
         latents: list[NDArray[np.float32]] = []
-        for number, step in enumerate(book.steps, start=1):
-            if number <= len(own) and own[number - 1][0].sentence == step.sentence:
-                latents.append(own[number - 1][1])
+        for number, step in enumerate(book.steps):
+            same = [place for place, each in enumerate(own.steps) if each.sentence == step.sentence and len(known)]
+            if same:
+                latents.append(known[min(same, key=lambda place: abs(place - number))])
             elif step.sentence in skills:
                 latents.append(self.library.latents(np.array([skills[step.sentence]]))[0])
             else:
                 raise StudyError(
-                    f"step {number} of a plan of {book.task_id!r}: found skill {step.sentence!r}, which neither the library nor the task's own plan has; expected "
+                    f"step {number + 1} of a plan of {book.task_id!r}: found skill {step.sentence!r}, which neither the library nor the task's own plan has; expected "
                     "one of theirs; build the bundle again with that plan"
                 )
         return np.stack(latents)

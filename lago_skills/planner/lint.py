@@ -178,6 +178,8 @@ def _unsolved(vocabulary: Vocabulary, traces: list[Trace], n_rollouts: int) -> F
     went: list[str] = []
     for place, feature in enumerate(vocabulary.features):
         values = [trace.values[:, place] for trace in traces]
+        if not any(each.any() for each in values):
+            continue  # of something that the task has not
         first, last = (np.median([each[end] for each in values]) for end in (0, -1))
         least, most = np.median([each.min() for each in values]), np.median([each.max() for each in values])
         went.append(f"{feature.name} {first:.3g} to {last:.3g} ({least:.3g} to {most:.3g})")

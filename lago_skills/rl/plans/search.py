@@ -1,4 +1,4 @@
-"""The numbers of a plan are parameters: a small evolution over its pace, offsets and thresholds, in episodes of the task itself.
+"""The numbers of a plan are parameters: a small evolution over its pace, offsets and thresholds, in episodes of the task itself, once a step that is in the way is left out.
 
 Cross-entropy search (Rubinstein 1999; de Boer et al. 2005) with a spread for each number. The candidates of a generation meet the same start
 state, so that they are compared by what they do and not by where they begin. An episode is worth the more, the sooner it succeeds; without success,
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,8 @@ FIRST_SPREAD, LEAST_SPREAD, MOST_SPREAD = 0.5, 0.15, 2.0
 """Of the candidates, in units of how far a number may usually be off."""
 WIDENING, FORGETTING, LEARNING = 1.2, 0.2, 0.5
 """By how much the spread grows where nothing is any good; shares by which spread and middle follow the best candidates."""
+N_SHORTENED = 3
+"""Start states on which the plan is compared with itself without one of its steps, before its numbers are searched."""
 N_COMPARED = 5
 """Fresh start states in which what was found is compared with the plan as it was; it has to do better."""
 PATIENCE = 4.0
@@ -126,18 +128,19 @@ def search_plan(
         StudyError: spaces that cannot be used, or a rule of success that looks at what the environment does not show.
     """
     name, kept = problem.tasks[task], rival or plan
-    book, grounding = plan.guide.books[name], plan.guide.grounding
-    start, scales = numbers_of(book, grounding.vocabulary)
-    if book.form == "words" and grounding.action_space.discrete:  # there is no pace
+    grounding = plan.guide.grounding
+    if plan.guide.books[name].form == "words" and grounding.action_space.discrete:  # there is no pace
         return SearchedPlan(kept, improved=False, steps=0, episodes=0, n_starts=0, worth=(0.0, 0.0), harvested=())
-
-    def guide_of(values: Floats) -> LibraryGuide:
-        changed = with_numbers(book, values, grounding.vocabulary)
-        return plan.guide.with_steps(changed, plan.guide.step_latents[name])
-
     runs = _Runs(problem, task)
     try:
-        evolution, generation = Evolution(start, scales, seed), 0
+        begun = _without_a_step(plan.guide, name, runs)
+        start, scales = numbers_of(begun.books[name], grounding.vocabulary)
+
+        def guide_of(values: Floats) -> LibraryGuide:
+            changed = with_numbers(begun.books[name], values, grounding.vocabulary)
+            return begun.with_steps(changed, begun.step_latents[name])
+
+        evolution, generation = Evolution(start, scales, seed), N_SHORTENED
         longest = 0
         while runs.steps + (N_CANDIDATES + 2 * N_COMPARED) * longest < n_steps:
             before, candidates = runs.steps, evolution.candidates()
@@ -165,6 +168,28 @@ def search_plan(
         tuple(runs.harvested),
         runs.first_success,
     )
+
+
+def _without_a_step(guide: LibraryGuide, task: str, runs: _Runs) -> LibraryGuide:
+    """Who follows the plan in numbers without the step that it does better without, if there is one; the plan itself else."""
+    book, latents = guide.books[task], guide.step_latents[task]
+    places = range(N_SHORTENED)
+    worths = [runs.worth(guide, place) for place in places]
+    best, to_beat = guide, float(np.mean(worths))
+    if book.form == "words" or len(book.steps) == 1:
+        return best
+    for number in range(len(book.steps)):
+        left = [step for place, step in enumerate(book.steps) if place != number]
+        left[-1] = replace(left[-1], when=())  # the last step is what is done where no other is
+        shorter = guide.with_steps(replace(book, steps=tuple(left)), np.delete(latents, number, axis=0))
+        total = 0.0
+        for place in places:
+            total += runs.worth(shorter, place, at_least=worths[place])
+            if total + len(places) - 1 - place <= to_beat * len(places):
+                break
+        if total / len(places) > to_beat:
+            best, to_beat = shorter, total / len(places)
+    return best
 
 
 def _to_beat(worths: Sequence[float]) -> float:
