@@ -83,7 +83,7 @@ def test_an_answer_goes_back_as_often_as_the_study_says_and_the_best_round_is_us
     assert "round 3: the object did not move" in found.open_repair.prompt, "each round is told of the last one"
     assert "0.03" in found.open_repair.prompt
     assert found.chosen is found.versions[1], "the best so far"
-    assert found.chosen.authors == ("m (2)", "m (1)")
+    assert found.versions[1].authors == ("m (2)", "m (1)")
     answer(ours, json.dumps(GOOD).replace("0.02", "0.05"))
     found = push(ours)
     assert len(found.versions) == 4

@@ -26,11 +26,11 @@ from lago_skills.rl.problem import Problem
 N_CANDIDATES, N_BEST = 8, 4
 FIRST_SPREAD, LEAST_SPREAD, MOST_SPREAD = 0.5, 0.15, 2.0
 """Of the candidates, in units of how far a number may usually be off."""
-WIDENING, FORGETTING, LEARNING = 1.2, 0.2, 0.5
+WIDENING, FORGETTING, LEARNING = 1.2, 0.2, 0.8
 """By how much the spread grows where nothing is any good; shares by which spread and middle follow the best candidates."""
 N_SHORTENED = 3
 """Start states on which the plan is compared with itself without one of its steps, before its numbers are searched."""
-N_COMPARED = 5
+N_COMPARED = 8
 """Fresh start states in which what was found is compared with the plan as it was; it has to do better."""
 PATIENCE = 4.0
 """A step may take so many times as long as in demonstrations before an episode is given up; plans that succeed in the end take longer than those that are shown."""
