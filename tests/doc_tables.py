@@ -47,7 +47,7 @@ def table(results: dict[str, Any]) -> str:
         method = {"library": "library alone", "guided-sac": "**guided SAC**", "sac": "plain SAC"}[row["method"]]
         seed = "" if row["seed"] is None else f", seed {row['seed']}"
         if row["method"] == "guided-sac":
-            seed += f", led by {row['leader']}"
+            seed += f", led by {row['leader']}" + (f", plan from {row['plan_from']}" if row["plan_from"] else "")
         share = f"{row['success']:.2f} ({row['low']:.2f} to {row['high']:.2f})"
         lines.append(f"| {row['task']} | {method}{seed} | {row['steps']:,} | {share} | {row['episodes']} |")
     means = ", ".join(

@@ -341,6 +341,6 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
             seed,
             f"{row['success']:.2f}",
             str(row["episodes"]),
-            row.get("leader") or "",
+            ", plan from ".join(each for each in (row.get("leader"), row.get("plan_from")) if each),
         )
     Console().print(table)

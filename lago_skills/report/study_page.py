@@ -68,7 +68,7 @@ def jobs(space: Workspace) -> list[Job]:
 def results(space: Workspace) -> tuple[list[Row], Row]:
     """The study's table and its summary.
 
-    Rows: `task, method, steps, seed, success, episodes` the interval `low, high` and the mean `return`, which of tasks that
+    Rows: `task, method, steps, seed, success, episodes`, of runs `leader` and `plan_from` (trial, exploration or search, where it is not the study's), the interval `low, high` and the mean `return`, which of tasks that
     ask for several things is how many were done, `subtasks`. Summary: `zero_shot_mean` over the
     unseen tasks, and the mean over seeds of the trained tasks, `guided_success` and `plain_success`, of the first learner with the library's advice
     and of the first one without any.
@@ -91,7 +91,8 @@ def results(space: Workspace) -> tuple[list[Row], Row]:
         figures = verify(folder).summary
         steps = int(figures["steps"])
         row = _row(run.task, run.algorithm, steps, run.seed, _episodes(folder / train.FINAL_FILE))
-        rows.append({**row, **{name: figures[name] for name in ("leader", "steps_per_s", "guide_share")}})
+        known = {name: figures[name] for name in ("leader", "steps_per_s", "guide_share")}
+        rows.append({**row, **known, "plan_from": _plan_from(figures)})
         by_method.setdefault(run.algorithm, []).append(row["success"])
     summary["stage_seconds"] = _stage_seconds(manifest for _, manifest in _manifests(space))
     guided = next((name for name in by_method if methods.method(name).adviser == "library"), "")
@@ -100,6 +101,15 @@ def results(space: Workspace) -> tuple[list[Row], Row]:
         if method:
             summary[key] = round(float(np.mean(by_method[method])), 4)
     return rows, summary
+
+
+def _plan_from(figures: Row) -> str:
+    """What the plan that a run followed comes from, where that is not the study: its trial, exploration or search."""
+    if figures.get("search", {}).get("improved"):
+        return "search"
+    if figures.get("exploration", {}).get("changes"):
+        return "exploration"
+    return "trial" if "trial" in figures else ""
 
 
 def _stage_seconds(manifests: Iterable[Manifest]) -> dict[str, float]:
