@@ -30,12 +30,12 @@ def on_record(schema: Schema) -> list[Row]:
 
 STAGE_WORDS = {
     "collect": "collect 50 demonstrations",
-    "plan": "replay 18 playbooks",
+    "plan": "replay 19 playbooks",
     "segment": "segment and embed",
     "pretrain": "pretrain the decoder",
     "build": "build library and bundle",
-    "evaluate": "score the library on 8 tasks, 20 episodes each",
-    "train": "6 training runs",
+    "evaluate": "score the library on 9 tasks, 20 episodes each",
+    "train": "4 training runs",
     "report": "write the page",
 }
 

@@ -341,6 +341,6 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
             seed,
             f"{row['success']:.2f}",
             str(row["episodes"]),
-            ", plan from ".join(each for each in (row.get("leader"), row.get("plan_from")) if each),
+            f"{row['leader']} ({row['plan_from']})" if row.get("plan_from") else row.get("leader") or "",
         )
     Console().print(table)
