@@ -14,11 +14,11 @@ from lago_skills.core import Playbook
 from lago_skills.errors import StudyError
 from lago_skills.experiments.cells import Row
 from lago_skills.experiments.table import Choice
-from lago_skills.experiments.tables.frontier import Frontier
+from lago_skills.experiments.tables.frontier import Frontier, opposite_plan, wrong_plans
 from lago_skills.experiments.tables.frontier_rows import ALL_PARTS, LEARNERS, SCHEMA, summary
 from lago_skills.guide.bundle import load_bundle
 from lago_skills.guide.guides import LibraryGuide
-from tests.random_guides import unit
+from tests.random_guides import random_guide, unit
 from tests.test_portfolio_stages import workspace
 
 
@@ -178,3 +178,19 @@ def test_what_takes_a_part_away_differs_in_that_part_alone() -> None:
         differing = {part for part in vars(whole) if getattr(whole, part) != getattr(LEARNERS[name], part)}
         assert differing == parts
     assert whole.settings["observe_prior"] is False, "the policy acts without the library"
+
+
+def test_bad_portfolios_are_of_other_tasks_or_of_the_other_side(playbooks: dict[str, Playbook]) -> None:
+    guide = random_guide({name: playbooks[name] for name in ("push", "reach", "door-open")})
+    wrong = wrong_plans(guide, "reach", 5)
+    assert [plan.name for plan in wrong] == ["of door-open", "of push"]
+    for plan, other in zip(wrong, ("door-open", "push"), strict=True):
+        assert list(plan.guide.books) == ["reach"]
+        assert plan.guide.books["reach"].steps == playbooks[other].steps
+        assert np.array_equal(plan.guide.step_latents["reach"], guide.step_latents[other])
+    opposite = opposite_plan(guide, "push").books["push"]
+    for before, after in zip(playbooks["push"].steps, opposite.steps, strict=True):
+        assert before.target is not None
+        assert after.target is not None
+        assert [a + b for a, b in zip(before.target.offset, after.target.offset, strict=True)] == [0.0] * 3
+        assert before.when == after.when

@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import shutil
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,6 +33,7 @@ from lago_skills.experiments.tables.frontier_rows import (
     FOUND,
     LEARNERS,
     METHODS,
+    N_WRONG,
     PLANS,
     POLICY,
     SCHEMA,
@@ -46,7 +48,7 @@ from lago_skills.experiments.tables.frontier_rows import (
     summary,
 )
 from lago_skills.experiments.tables.specs import ALONE, COMMON
-from lago_skills.guide.guides import Guide
+from lago_skills.guide.guides import Guide, LibraryGuide
 from lago_skills.guide.portfolio import PlanOfTask, PlanSwitch, portfolio
 from lago_skills.rl.config import SACConfig
 from lago_skills.rl.plans.training import BestPlan
@@ -191,6 +193,14 @@ class Frontier(BothForms):
             return {each.name: each.guide for each in self._portfolio(task, seed)}
         if learner.plans in ("words", "numbers"):
             return {task.id: self.in_form(learner.plans, seed).guide}
+        if learner.plans in ("one wrong", "all wrong"):
+            n_wrong = 1 if learner.plans == "one wrong" else N_WRONG
+            return {
+                plan.name: plan.guide for plan in wrong_plans(self.in_form("numbers", seed).guide, task.id, n_wrong)
+            }
+        if learner.plans == "contradicting":
+            guide = self.in_form("numbers", seed).guide.following(task.id)
+            return {task.id: guide, "opposite": opposite_plan(guide, task.id)}
         return {"": advisers.cloned((task,), learner.demos)} if learner.plans == "cloned" else {}
 
     def _trained(self, cell: Cell, task: Task, n_episodes: int, started: float) -> list[Row]:
@@ -290,6 +300,31 @@ class Frontier(BothForms):
 
 def _follower(guide: Guide, task: Task) -> EpisodePolicy:
     return Forgetful(lambda observations: guide.prior(observations, task.id).greedy())
+
+
+def wrong_plans(guide: LibraryGuide, task: str, n_plans: int) -> list[PlanOfTask]:
+    """Plans in numbers of the tasks that come after this one among those of the guide, followed as if they were of this one."""
+    tasks = sorted({book.task_id for book in guide.books.values()})
+    place = tasks.index(task)
+    others = [*tasks[place + 1 :], *tasks[:place]][:n_plans]
+    return [
+        PlanOfTask(
+            f"of {other}", guide.with_steps(replace(guide.books[other], task_id=task), guide.step_latents[other])
+        )
+        for other in others
+    ]
+
+
+def opposite_plan(guide: LibraryGuide, task: str) -> LibraryGuide:
+    """Who follows the plan in numbers of a task with every target on the other side of its anchor."""
+    book = guide.books[task]
+    steps = [
+        replace(step, target=replace(step.target, offset=tuple(-part for part in step.target.offset)))
+        if step.target
+        else step
+        for step in book.steps
+    ]
+    return guide.with_steps(replace(book, steps=tuple(steps)), guide.step_latents[task])
 
 
 def _measured(played: dict[str, Any]) -> dict[str, Any]:

@@ -33,6 +33,7 @@ DEMOS = 3
 """Of the task itself, for those that learn from some."""
 OVERTAKING: dict[str, Any] = {"follow_weight": 4.0, "observe_prior": False, "keep_quickest": 20, "speed_share": 0.5}
 """A policy that needs no library to act: drawn to the prior wherever it comes, and to its own quickest successes."""
+N_WRONG = 3
 AT_END: dict[str, Any] = {"reward_scale": 0.01}
 
 
@@ -40,8 +41,9 @@ AT_END: dict[str, Any] = {"reward_scale": 0.01}
 class Learner:
     """A method that trains."""
 
-    plans: Literal["words", "numbers", "portfolio", "cloned", "none"]
-    """Who advises: the one plan of a form, the best of all, a policy cloned from demonstrations of the task, or nobody."""
+    plans: Literal["words", "numbers", "portfolio", "cloned", "none", "one wrong", "all wrong", "contradicting"]
+    """Who advises: the one plan of a form, the best of all, a policy cloned from demonstrations of the task, or nobody; or of bad portfolios: the plan in numbers of
+    another task, those of three others, or the right one and one that is headed to the other side of everything."""
     algorithm: str = "guided-sac"
     explore_steps: int = 0
     search_steps: int = 0
@@ -69,6 +71,9 @@ LEARNERS: dict[str, Learner] = {
     "without-following": replace(WHOLE, settings=OVERTAKING | {"follow_weight": 0.0}),
     "without-speed": replace(WHOLE, settings=OVERTAKING | {"keep_quickest": None, "speed_share": 0.0}),
     "portfolio-search-guided-sac-at-end": replace(WHOLE, settings=OVERTAKING | AT_END, success_at_end=True),
+    "one-wrong-plan": replace(WHOLE, plans="one wrong"),
+    "all-plans-wrong": replace(WHOLE, plans="all wrong"),
+    "contradicting-plans": replace(WHOLE, plans="contradicting"),
     "sac": Learner("none", "sac"),
     "rlpd": Learner("none", "rlpd"),
     "ibrl": Learner("cloned", "ibrl"),
