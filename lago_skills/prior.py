@@ -89,12 +89,12 @@ class ActionPrior:
             raise ShapeError(f"action prior: found floor {self.floor}; expected a share between 0 and 1")
 
     def mean(self) -> NDArray[np.float32]:
-        """(B, A) mean action of the mixture."""
-        return np.einsum("bk,bka->ba", self.weights, self.means)
+        """(B, A) mean action of the mixture, in [-1, 1] whatever rounding makes of it."""
+        return np.clip(np.einsum("bk,bka->ba", self.weights, self.means), -1.0, 1.0)
 
     def greedy(self) -> NDArray[np.float32]:
-        """(B, A) what a guide does by itself: the mean, in [-1, 1] whatever rounding makes of it."""
-        return np.clip(self.mean(), -1.0, 1.0)
+        """(B, A) what a guide does by itself: the mean."""
+        return self.mean()
 
     def std(self) -> NDArray[np.float32]:
         """(B, A) standard deviation of the mixture."""

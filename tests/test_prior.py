@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from lago_skills.errors import ShapeError
 from lago_skills.prior import ActionPrior, Components, DiscretePrior, uniform_prior
+from lago_skills.rl.guidance.advice import Layout
 
 
 def draw(seed: int, floor: float, batch: int = 3, k: int = 4, size: int = 2) -> ActionPrior:
@@ -98,3 +99,13 @@ def test_a_discrete_prior_is_a_mixture_scored_against_uniform() -> None:
         DiscretePrior(np.ones((2, 3), np.float32), np.zeros((2, 2, 4), np.float32))
     with pytest.raises(ShapeError, match=r"found floor -1"):
         DiscretePrior(np.ones((2, 1), np.float32), np.zeros((2, 1, 4), np.float32), -1.0)
+
+
+def test_a_mean_at_the_edge_is_an_action() -> None:
+    """Weights that add up to a little more than 1 in float32 would leave [-1, 1]."""
+    rng = np.random.default_rng(0)
+    weights = rng.dirichlet(np.ones(7), 2_000).astype(np.float32)
+    prior = ActionPrior(weights, np.ones((2_000, 7, 3), np.float32), np.full((2_000, 7, 3), 0.1, np.float32), 0.0)
+    assert np.einsum("bk,bka->ba", prior.weights, prior.means).max() > 1.0
+    assert prior.mean().max() == prior.greedy().max() == 1.0
+    assert Layout(3, 7).pack(prior)[:, :3].max() == 1.0
