@@ -137,8 +137,8 @@ SCHEMA = Schema(
         Column("bundle"),
     ),
     keys=("table", "study", "method", "task", "seed"),
-    form="METHOD/TASK/SEED",
-    label="{method}/{task}/{seed}".format_map,
+    form="STUDY/METHOD/TASK/SEED",
+    label="{study}/{method}/{task}/{seed}".format_map,
 )
 
 
