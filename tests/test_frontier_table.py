@@ -14,10 +14,11 @@ from lago_skills.core import Playbook
 from lago_skills.errors import StudyError
 from lago_skills.experiments.cells import Row
 from lago_skills.experiments.table import Choice
-from lago_skills.experiments.tables.frontier import Frontier, opposite_plan, wrong_plans
-from lago_skills.experiments.tables.frontier_rows import ALL_PARTS, LEARNERS, SCHEMA, summary
+from lago_skills.experiments.tables.frontier import Frontier, noisy, opposite_plan, wrong_plans
+from lago_skills.experiments.tables.frontier_rows import ALL_PARTS, FOUND, LEARNERS, SCHEMA, Found, summary
 from lago_skills.guide.bundle import load_bundle
 from lago_skills.guide.guides import LibraryGuide
+from lago_skills.guide.plan_numbers import numbers_of
 from tests.random_guides import random_guide, unit
 from tests.test_portfolio_stages import workspace
 
@@ -135,10 +136,11 @@ def test_what_is_found_in_episodes_says_how_many_steps_they_took(
 ) -> None:
     tables = "lago_skills.experiments.tables.frontier"
     monkeypatch.setattr(f"{tables}.TRIAL_EPISODES", 4)
-    monkeypatch.setattr(f"{tables}.EXPLORE_STEPS", 300)
-    for method in ("portfolio-20-episodes", "portfolio-20-episodes-at-end", "numbers/explored"):
+    monkeypatch.setitem(FOUND, "numbers/explored", Found("numbers", 300))
+    for method in ("portfolio-20-episodes", "portfolio-20-episodes-at-end", "numbers/explored", "noise-2cm/numbers"):
         (row,) = measured(frontier, method)
-        assert row["steps"] > 0
+        assert (row["steps"] > 0) == (method != "noise-2cm/numbers"), "of one plan there is nothing to try"
+        assert row["bundle"] == ("library-digest" if "numbers" in method else "library-digest+library-digest")
         assert row["plan"] in ("reach", "words: reach", "numbers: reach", "words: reach/1", "numbers: reach/1")
     (row,) = measured(frontier, "controller-10-portfolio-20-episodes")
     assert row["success"] == 1.0, "a controller that heads for the goal reaches it"
@@ -178,6 +180,18 @@ def test_what_takes_a_part_away_differs_in_that_part_alone() -> None:
         differing = {part for part in vars(whole) if getattr(whole, part) != getattr(LEARNERS[name], part)}
         assert differing == parts
     assert whole.settings["observe_prior"] is False, "the policy acts without the library"
+
+
+def test_noise_is_on_every_number_of_a_plan_and_in_no_word(playbooks: dict[str, Playbook]) -> None:
+    guide = random_guide({"push": playbooks["push"]})
+    followed = noisy(guide, "push", "2 cm", np.random.default_rng(0))
+    before, _ = numbers_of(playbooks["push"], guide.grounding.vocabulary)
+    after, _ = numbers_of(followed.books["push"], guide.grounding.vocabulary)
+    offsets = [step.target.offset for step in playbooks["push"].steps if step.target]
+    assert 0.01 < np.std(after - before) < 0.03
+    assert np.count_nonzero(after != before) >= 3 * len(offsets)
+    assert [step.skill for step in followed.books["push"].steps] == [step.skill for step in playbooks["push"].steps]
+    assert np.array_equal(followed.step_latents["push"], guide.step_latents["push"])
 
 
 def test_bad_portfolios_are_of_other_tasks_or_of_the_other_side(playbooks: dict[str, Playbook]) -> None:

@@ -27,6 +27,7 @@ from lago_skills.stages import collect, plan
 from lago_skills.stages.planning import plan_checks
 from lago_skills.stages.workspace import open_workspace
 from lago_skills.study import load_study
+from lago_skills.worlds.grounding import hand_actions_of, motion_of
 from lago_skills.worlds.metaworld.env import MetaWorldEnv
 from lago_skills.worlds.metaworld.grounding import MetaWorldGrounding
 from lago_skills.worlds.metaworld.tasks import find_task
@@ -82,7 +83,11 @@ def test_rollouts_of_plans_in_words_say_where_they_are_stuck() -> None:
     values = np.zeros((100, len(GROUNDING.vocabulary.features)))
     opening = Trace(values, False, np.zeros(100, int))
     findings = lint_rollouts(PUSH, GROUNDING.vocabulary, [opening] * 3)
-    assert {(finding.kind, finding.step) for finding in findings} == {("never-active", 2), ("never-starts", 1)}
+    assert {(finding.kind, finding.step) for finding in findings} == {
+        ("unsolved", 0),
+        ("never-active", 2),
+        ("never-starts", 1),
+    }
     late = Trace(values, False, np.repeat([0, 1], 50).astype(int))
     late = Trace(values, False, np.repeat([0, 1], [20, 80]).astype(int))
     assert ("stuck", 2) in {(f.kind, f.step) for f in lint_rollouts(PUSH, GROUNDING.vocabulary, [late] * 3)}
@@ -284,3 +289,10 @@ def test_what_a_change_does_is_said_plainly() -> None:
     assert skill_changes.effect("opposite", 1.0, -0.5, 0.0) == "does otherwise, as it says"
     assert skill_changes.effect("opposite", 1.0, 0.95, 1.5) == "does otherwise, as it says"
     assert skill_changes.effect("disabled", 1.0, 0.5, 0.0) == ""
+
+
+def test_a_grounding_that_does_not_say_how_its_actions_move_the_hand_has_them_say_it() -> None:
+    actions = np.random.default_rng(0).uniform(-1.0, 1.0, (5, 4)).astype(np.float32)
+    moved = motion_of(GROUNDING, np.zeros((5, 39)), actions)
+    assert np.array_equal(moved, actions[:, :3].astype(np.float64))
+    assert hand_actions_of(GROUNDING) is None

@@ -18,7 +18,7 @@ from lago_skills.experiments.replicate import Replicate
 from lago_skills.guide.guides import LibraryGuide
 from lago_skills.stages.planning.plan_checks import with_playbook
 from lago_skills.words.geometry import to_frame
-from lago_skills.worlds.grounding import AnchoredGrounding, anchored
+from lago_skills.worlds.grounding import AnchoredGrounding, anchored, hand_actions_of, motion_of
 
 CHANGES = ("as it is", "disabled", "opposite", "slowly", "from the left", "neighbour")
 MANNERS = {"slowly": ", slowly.", "from the left": ", from the left."}
@@ -113,7 +113,7 @@ class Behaviour:
 
     def fingers(self, skill: str, change: str) -> float:
         """Mean command of what closes the hand, or of all of an action beside its motion."""
-        numbers = self._grounding.hand_actions
+        numbers = hand_actions_of(self._grounding)
         moves = self.moves(skill, change)
         return float((moves[:, 3:] if numbers is None else moves[:, list(numbers)]).mean())
 
@@ -122,7 +122,8 @@ class Behaviour:
         return anchored(self.guide.grounding)
 
     def _motions(self, skill: str, moves: NDArray[np.float32]) -> NDArray[np.float64]:
-        return self._grounding.motion(np.concatenate([states for _, _, states in self.states[skill]]), moves)
+        states = np.concatenate([states for _, _, states in self.states[skill]])
+        return motion_of(self._grounding, states, moves)
 
     def paraphrased(self, skill: str) -> NDArray[np.float32]:
         """(B, A) mean actions in the skill's states in other words."""

@@ -159,6 +159,12 @@ def anchored(grounding: Grounding) -> AnchoredGrounding:
     return cast("AnchoredGrounding", grounding)
 
 
+def motion_of(grounding: AnchoredGrounding, observations: NDArray[Any], actions: NDArray[Any]) -> NDArray[np.float64]:
+    """As `AnchoredGrounding.motion`, of a grounding that need not say it: the first three numbers of its actions."""
+    own = getattr(grounding, "motion", None)
+    return np.asarray(actions, np.float64)[:, :3] if own is None else own(observations, actions)
+
+
 def hand_actions_of(grounding: AnchoredGrounding) -> tuple[int, ...] | None:
     """Which numbers of an action open and close the hand, where a grounding says so; it need not inherit the protocol."""
     return getattr(grounding, "hand_actions", None)

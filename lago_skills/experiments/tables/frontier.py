@@ -23,12 +23,11 @@ from lago_skills.experiments.baselines.controllers import ControllerGuide, Numbe
 from lago_skills.experiments.both_forms import BothForms
 from lago_skills.experiments.cells import Cell, Row
 from lago_skills.experiments.evaluation_episodes import play_on
+from lago_skills.experiments.imperfect import imperfect
 from lago_skills.experiments.table import Grid, Opener, Results, as_text, interval
 from lago_skills.experiments.tables.compared_advisers import Advisers
 from lago_skills.experiments.tables.frontier_rows import (
     CONTROLLERS,
-    EXPLORE_STEPS,
-    EXPLORED,
     FORMS,
     FOUND,
     LEARNERS,
@@ -37,13 +36,10 @@ from lago_skills.experiments.tables.frontier_rows import (
     PLANS,
     POLICY,
     SCHEMA,
-    SEARCH_STEPS,
-    SEARCHED,
     SWITCHED,
     TRIAL_EPISODES,
-    TRIED_AT_END,
-    TRIED_BY_CONTROLLER,
     USUAL,
+    Found,
     Learner,
     summary,
 )
@@ -152,8 +148,10 @@ class Frontier(BothForms):
         if cell["method"] in ("random", "sac", *CONTROLLERS):
             return ""
         learner = LEARNERS.get(cell["method"])
-        form = learner.plans if learner else FORMS.get(cell["method"], "portfolio")
-        used: list[PlanForm] = [form] if form in ("words", "numbers") else ["words", "numbers"]
+        found = FOUND.get(cell["method"])
+        form = learner.plans if learner else found.plans if found else FORMS.get(cell["method"], "portfolio")
+        one: PlanForm | None = "numbers" if form.endswith("numbers") else "words" if form == "words" else None
+        used: list[PlanForm] = [one] if one else ["words", "numbers"]
         return "+".join(self.in_form(form, cell["seed"]).bundle("library") for form in used)
 
     # Plans that are tried, and learners -------------------------------------------------------------------------------
@@ -162,24 +160,33 @@ class Frontier(BothForms):
         """By the plan that did best in some episodes of the task."""
         from lago_skills.rl.plans.training import find_plan
 
-        method, seed = cell["method"], cell["seed"]
-        plans: dict[str, Guide] = {task.id: self.in_form("numbers", seed).guide}
-        if method != EXPLORED:
-            plans = {each.name: each.guide for each in self._portfolio(task, seed)}
-        if method in TRIED_BY_CONTROLLER:
-            gain, grounding = TRIED_BY_CONTROLLER[method], self.space.study.grounding
-            books = {each.name: each.guide.books[task.id] for each in self._portfolio(task, seed)}
-            plans = {name: ControllerGuide(book, grounding, gain) for name, book in books.items()}
+        wanted, seed = FOUND[cell["method"]], cell["seed"]
         best = find_plan(
-            lambda guide: self._problem(task, guide, seed, success_at_end=method == TRIED_AT_END),
-            plans,
+            lambda guide: self._problem(task, guide, seed, success_at_end=wanted.success_at_end),
+            self._followed(wanted, task, seed),
             seed,
             trial_episodes=TRIAL_EPISODES,
-            explore_steps=EXPLORE_STEPS if method in (EXPLORED, SEARCHED) else 0,
-            search_steps=SEARCH_STEPS if method == SEARCHED else 0,
+            explore_steps=wanted.explore_steps,
+            search_steps=wanted.search_steps,
+            n_steps=wanted.n_steps,
         )
         assert best.guide is not None
         return self._alone(cell, task, _follower(best.guide, task), n_episodes, started, best)
+
+    def _followed(self, wanted: Found, task: Task, seed: int) -> dict[str, Guide]:
+        """Who follows the plans among which one is found, by the name of the plan."""
+        own = (PlanOfTask(task.id, self.in_form("numbers", seed).guide),)
+        plans = own if wanted.plans == "numbers" else self._portfolio(task, seed)
+        if wanted.plans == "portfolio in numbers":
+            plans = [plan for plan in plans if plan.guide.books[task.id].form == "numbers"]
+        if wanted.noise:
+            rng = np.random.default_rng(seed)
+            plans = [PlanOfTask(plan.name, noisy(plan.guide, task.id, wanted.noise, rng)) for plan in plans]
+        if wanted.gain is None:
+            return {plan.name: plan.guide for plan in plans}
+        grounding = self.space.study.grounding
+        books = {plan.name: plan.guide.books[task.id] for plan in plans}
+        return {name: ControllerGuide(book, grounding, wanted.gain) for name, book in books.items()}
 
     def _problem(self, task: Task, guide: Guide | None, seed: int, *, success_at_end: bool) -> Problem:
         from lago_skills.rl.world_problem import world_problem
@@ -300,6 +307,13 @@ class Frontier(BothForms):
 
 def _follower(guide: Guide, task: Task) -> EpisodePolicy:
     return Forgetful(lambda observations: guide.prior(observations, task.id).greedy())
+
+
+def noisy(guide: LibraryGuide, task: str, noise: str, rng: np.random.Generator) -> LibraryGuide:
+    """Who follows the plan of a task with noise on its numbers."""
+    return guide.with_steps(
+        imperfect(guide.books[task], noise, rng, guide.grounding.vocabulary), guide.step_latents[task]
+    )
 
 
 def wrong_plans(guide: LibraryGuide, task: str, n_plans: int) -> list[PlanOfTask]:

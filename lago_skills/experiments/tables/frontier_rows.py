@@ -22,12 +22,6 @@ N_PLANS = 7
 """Of a task: one in words, one in numbers, and at most five more in numbers."""
 PLANS = {f"plan-{number}": number - 1 for number in range(1, N_PLANS + 1)}
 SWITCHED, TRIED = "portfolio", "portfolio-20-episodes"
-TRIED_BY_CONTROLLER = {f"controller-{gain:g}-portfolio-20-episodes": gain for gain in GAINS}
-"""The same plans in the same trial, followed by a controller of that gain."""
-SEARCHED = "portfolio-search"
-"""And its numbers searched then."""
-EXPLORED = "numbers/explored"
-"""The one plan in numbers; where it fails, its variations are followed until one succeeds."""
 TRIAL_EPISODES, EXPLORE_STEPS, SEARCH_STEPS = 20, 10_000, 10_000
 DEMOS = 3
 """Of the task itself, for those that learn from some."""
@@ -35,6 +29,34 @@ OVERTAKING: dict[str, Any] = {"follow_weight": 4.0, "observe_prior": False, "kee
 """A policy that needs no library to act: drawn to the prior wherever it comes, and to its own quickest successes."""
 N_WRONG = 3
 AT_END: dict[str, Any] = {"reward_scale": 0.01}
+
+
+@dataclass(frozen=True)
+class Found:
+    """A method that follows a plan which it finds in episodes of the task, and learns nothing else."""
+
+    plans: Literal["portfolio", "numbers", "portfolio in numbers"] = "portfolio"
+    explore_steps: int = 0
+    search_steps: int = 0
+    n_steps: int | None = None
+    """In all, as of a run; None where only exploration and search have a limit of their own."""
+    success_at_end: bool = False
+    gain: float | None = None
+    """Of the controller that follows the plans in the library's place."""
+    noise: str = ""
+    """On every offset and threshold of every plan, such as "2 cm"."""
+
+
+FOUND: dict[str, Found] = {
+    **{f"controller-{gain:g}-portfolio-20-episodes": Found(gain=gain) for gain in GAINS},
+    TRIED: Found(),
+    "portfolio-20-episodes-at-end": Found(success_at_end=True),
+    "numbers/explored": Found("numbers", EXPLORE_STEPS),
+    "portfolio-search": Found("portfolio", EXPLORE_STEPS, SEARCH_STEPS),
+    "noise-2cm/numbers": Found("numbers", noise="2 cm"),
+    "noise-2cm/portfolio-20-episodes": Found("portfolio in numbers", noise="2 cm"),
+    "noise-2cm/portfolio-5000-steps": Found("portfolio in numbers", EXPLORE_STEPS, SEARCH_STEPS, 5_000, noise="2 cm"),
+}
 
 
 @dataclass(frozen=True)
@@ -78,25 +100,9 @@ LEARNERS: dict[str, Learner] = {
     "rlpd": Learner("none", "rlpd"),
     "ibrl": Learner("cloned", "ibrl"),
 }
-TRIED_AT_END = "portfolio-20-episodes-at-end"
-"""The plan that did best in 20 episodes where success is read at the horizon."""
-UNTRAINED = (
-    "random",
-    *CONTROLLERS,
-    "words/library",
-    "numbers/library",
-    *TRIED_BY_CONTROLLER,
-    SWITCHED,
-    TRIED,
-    TRIED_AT_END,
-    EXPLORED,
-    SEARCHED,
-    *PLANS,
-)
-FOUND = (TRIED, TRIED_AT_END, EXPLORED, SEARCHED, *TRIED_BY_CONTROLLER)
-"""By a plan that is found in episodes of the task."""
-FORMS: dict[str, PlanForm] = {"words/library": "words", "numbers/library": "numbers", EXPLORED: "numbers"}
-"""Methods that use one plan of one form; others use all."""
+FORMS: dict[str, PlanForm] = {"words/library": "words", "numbers/library": "numbers"}
+"""Methods that follow one plan as it is."""
+UNTRAINED = ("random", *CONTROLLERS, *FORMS, SWITCHED, *FOUND, *PLANS)
 METHODS = (*UNTRAINED, *LEARNERS)
 USUAL = ("random", "words/controller-10", "numbers/controller-30", "words/library", "numbers/library", SWITCHED, TRIED)
 """What is measured where nobody says what."""
