@@ -27,7 +27,7 @@ from lago_skills.stages import collect, plan
 from lago_skills.stages.planning import plan_checks
 from lago_skills.stages.workspace import open_workspace
 from lago_skills.study import load_study
-from lago_skills.worlds.grounding import hand_actions_of, motion_of
+from lago_skills.worlds.grounding import anchored, hand_actions_of, motion_of
 from lago_skills.worlds.metaworld.env import MetaWorldEnv
 from lago_skills.worlds.metaworld.grounding import MetaWorldGrounding
 from lago_skills.worlds.metaworld.tasks import find_task
@@ -293,6 +293,6 @@ def test_what_a_change_does_is_said_plainly() -> None:
 
 def test_a_grounding_that_does_not_say_how_its_actions_move_the_hand_has_them_say_it() -> None:
     actions = np.random.default_rng(0).uniform(-1.0, 1.0, (5, 4)).astype(np.float32)
-    moved = motion_of(GROUNDING, np.zeros((5, 39)), actions)
+    moved = motion_of(anchored(GROUNDING), np.zeros((5, 39)), actions)
     assert np.array_equal(moved, actions[:, :3].astype(np.float64))
-    assert hand_actions_of(GROUNDING) is None
+    assert hand_actions_of(anchored(GROUNDING)) is None
