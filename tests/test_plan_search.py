@@ -18,7 +18,7 @@ from lago_skills.planner.parse import read_answer
 from lago_skills.playbook import LEAST_PACE, MOST_PACE, playbook_json, read_playbook, write_playbook
 from lago_skills.prior import ActionPrior
 from lago_skills.rl.guidance.advisers import joined
-from lago_skills.rl.plans.search import N_CANDIDATES, N_COMPARED, Evolution, search_plan
+from lago_skills.rl.plans.search import N_CANDIDATES, N_COMPARED, N_SHORTENED, Evolution, search_plan
 from lago_skills.rl.problem import Problem
 from lago_skills.rl.world_problem import world_problem
 from lago_skills.worlds.metaworld.grounding import MetaWorldGrounding
@@ -172,3 +172,12 @@ def test_a_plan_loses_a_step_that_it_does_better_without(playbooks: dict[str, Pl
     assert [step.skill for step in found.books["reach"].steps] == [step.skill for step in reach.steps]
     assert np.array_equal(found.step_latents["reach"], detour.step_latents["reach"][1:])
     assert detour.with_steps(found.books["reach"]).books == found.books, "it is followed again by its sentences"
+
+
+def test_a_search_without_steps_for_a_generation_compares_nothing(playbooks: dict[str, Playbook]) -> None:
+    guide = heading_guide(playbooks["reach"])
+    followed = PlanOfTask("reach", guide)
+    searched = search_plan(problem_of(guide, "reach"), followed, 50, 0)
+    assert searched.plan is followed
+    assert (searched.improved, searched.episodes, searched.n_starts) == (False, N_SHORTENED, N_SHORTENED)
+    assert len(searched.harvested) == N_SHORTENED

@@ -133,7 +133,7 @@ def search_plan(
         return SearchedPlan(kept, improved=False, steps=0, episodes=0, n_starts=0, worth=(0.0, 0.0), harvested=())
     runs = _Runs(problem, task)
     try:
-        begun = _without_a_step(plan.guide, name, runs)
+        begun = _without_a_step(plan.guide, name, runs, n_steps // 2)
         start, scales = numbers_of(begun.books[name], grounding.vocabulary)
 
         def guide_of(values: Floats) -> LibraryGuide:
@@ -150,6 +150,9 @@ def search_plan(
             evolution.learn(candidates, np.array(worths))
             generation += 1
             longest = max(longest, -(-(runs.steps - before) // N_CANDIDATES))
+        if generation == N_SHORTENED and begun is plan.guide and kept is plan:  # there were no steps for a generation
+            worth = (0.0, 0.0)
+            return SearchedPlan(kept, improved=False, worth=worth, n_starts=generation, **runs.counts())
         guide = guide_of(evolution.middle)
         places = range(generation, generation + N_COMPARED)
         as_it_was, found = (
@@ -161,17 +164,14 @@ def search_plan(
     return SearchedPlan(
         PlanOfTask(plan.name, guide) if improved else kept,
         improved,
-        runs.steps,
-        runs.episodes,
-        generation + N_COMPARED,
-        (as_it_was, found),
-        tuple(runs.harvested),
-        runs.first_success,
+        worth=(as_it_was, found),
+        n_starts=generation + N_COMPARED,
+        **runs.counts(),
     )
 
 
-def _without_a_step(guide: LibraryGuide, task: str, runs: _Runs) -> LibraryGuide:
-    """Who follows the plan in numbers without the step that it does better without, if there is one; the plan itself else."""
+def _without_a_step(guide: LibraryGuide, task: str, runs: _Runs, most_steps: int) -> LibraryGuide:
+    """Who follows the plan in numbers without the step that it does better without, as far as so many environment steps tell; the plan itself else."""
     book, latents = guide.books[task], guide.step_latents[task]
     places = range(N_SHORTENED)
     worths = [runs.worth(guide, place) for place in places]
@@ -179,6 +179,8 @@ def _without_a_step(guide: LibraryGuide, task: str, runs: _Runs) -> LibraryGuide
     if book.form == "words" or len(book.steps) == 1:
         return best
     for number in range(len(book.steps)):
+        if runs.steps >= most_steps:
+            break
         left = [step for place, step in enumerate(book.steps) if place != number]
         left[-1] = replace(left[-1], when=())  # the last step is what is done where no other is
         shorter = guide.with_steps(replace(book, steps=tuple(left)), np.delete(latents, number, axis=0))
@@ -208,6 +210,16 @@ class _Runs:
         self.steps = self.episodes = 0
         self.harvested: list[Episode] = []
         self.first_success: int | None = None
+
+    def counts(self) -> dict[str, Any]:
+        """What a search took, and what succeeded in it."""
+        harvested = tuple(self.harvested)
+        return {
+            "steps": self.steps,
+            "episodes": self.episodes,
+            "harvested": harvested,
+            "first_success": self.first_success,
+        }
 
     def worth(self, guide: LibraryGuide, place: int, at_least: float = 0.0) -> float:
         """Of one episode from a start state; it is given up where it can no longer be worth at least so much, and is then worth nothing more than its progress."""
