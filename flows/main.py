@@ -1,33 +1,40 @@
 """The entry point of `lago`: hands the command line a way to run stages, loaded only when a command needs it."""
 
+# Prefect's decorators lose the types of what they wrap.
+# pyright: reportArgumentType=false
+
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lago_skills.commands.cli import main as run_cli
 
 if TYPE_CHECKING:
+    from lago_skills.artifacts.executor import Runner
     from lago_skills.stages.workspace import Workspace
 
 
-def run_stages(space: Workspace, stages: list[str]) -> None:
-    """Run stages as flows.
+def run_stages(space: Workspace, stages: Sequence[str], runner: Runner) -> None:
+    """Run stages of a study in order.
 
     Raises:
         LagoError: what a stage raised.
     """
     from flows.run import run_stages as run
 
-    def flow() -> None:
-        from flows.pipeline import FLOWS, pipeline
+    def flow(rest: Sequence[str]) -> None:
+        from flows.pipeline import pipeline
+        from flows.stages import FLOWS
 
-        if len(stages) == 1:
-            FLOWS[stages[0]](str(space.study_file), str(space.root))
+        where = (runner.name, runner.n_workers, runner.address, runner.limit_s)
+        if len(rest) == 1:
+            FLOWS[rest[0]](str(space.study_file), space.root, *where)
         else:
-            pipeline(str(space.study_file), str(space.root), stages)
+            pipeline(str(space.study_file), space.root, list(rest), *where)
 
-    run(space, stages, flow)
+    run(space, stages, runner, flow)
 
 
 def main() -> None:

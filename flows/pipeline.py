@@ -6,31 +6,36 @@
 
 from __future__ import annotations
 
-from prefect import flow
+from pathlib import Path
+from typing import Annotated
 
-from flows.build_library import build_library
-from flows.collect import collect
-from flows.evaluate import evaluate
-from flows.plan import plan
-from flows.pretrain import pretrain
-from flows.report import report
-from flows.segment import segment
-from flows.train import train
+from prefect import flow, tags
+from pydantic import Field
 
-FLOWS = {
-    "collect": collect,
-    "plan": plan,
-    "segment": segment,
-    "pretrain": pretrain,
-    "build": build_library,
-    "evaluate": evaluate,
-    "train": train,
-    "report": report,
-}
+from flows.stages import (
+    FLOWS,
+    DaskAddress,
+    NWorkers,
+    Root,
+    RunnerKind,
+    StageName,
+    StudyName,
+    TimeLimit,
+    run_name,
+)
 
 
-@flow(name="pipeline", validate_parameters=False)
-def pipeline(study_file: str, root: str = ".", stages: list[str] | None = None) -> None:
-    """Run the stages in order; finished artifacts are recognised by their manifests and kept."""
-    for stage in stages or list(FLOWS):
-        FLOWS[stage](study_file, root)
+@flow(name="pipeline", flow_run_name=run_name)
+def pipeline(
+    study: StudyName,
+    root: Root = Path(),
+    stages: Annotated[list[StageName] | None, Field(description="In the order of the pipeline; empty: all")] = None,
+    runner: RunnerKind = "processes",
+    workers: NWorkers = None,
+    dask_address: DaskAddress = None,
+    time_limit_s: TimeLimit = None,
+) -> None:
+    """Run the stages of a study in order; finished artifacts are recognised by their manifests and kept."""
+    with tags(Path(study).stem):
+        for stage in stages or list(FLOWS):
+            FLOWS[stage](study, root, runner, workers, dask_address, time_limit_s)

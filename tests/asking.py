@@ -5,12 +5,13 @@ from __future__ import annotations
 import importlib
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from lago_skills.artifacts.executor import Runner
 from lago_skills.commands.cli import main
 from lago_skills.errors import EndpointError
 from lago_skills.llm import asker
@@ -94,7 +95,7 @@ class Field:
         return TranscriptFile(self.folder / f"data/transcripts/{name}.jsonl")
 
 
-def no_stages(space: Any, stages: list[str]) -> None:
+def no_stages(space: Any, stages: Sequence[str], runner: Runner) -> None:
     """Recorded answers are judged without the stage that follows."""
 
 

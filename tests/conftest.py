@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from lago_skills.artifacts.executor import Runner
 
 os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", DO_NOT_TRACK="1")
 
@@ -111,7 +113,7 @@ def lago(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Lago:
     """Run `lago` in a folder, stages in this process."""
 
     def run(*arguments: str) -> tuple[int, str, str]:
-        def stages(space: Workspace, names: list[str]) -> None:
+        def stages(space: Workspace, names: Sequence[str], runner: Runner) -> None:
             for name in names:
                 for job in STAGES[name](space):
                     job.run(lambda done, note: None)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from lago_skills.artifacts.executor import Runner
 from lago_skills.experiments import curves
 from lago_skills.experiments.cells import Cell, Row
 from lago_skills.experiments.tables import zero_shot
@@ -42,7 +44,7 @@ def study_in(folder: Path, text: str = STUDY) -> Workspace:
     return open_workspace(folder, folder / "data/studies/small.toml")
 
 
-def never(space: Workspace, stages: list[str]) -> None:
+def never(space: Workspace, stages: Sequence[str], runner: Runner) -> None:
     """Runs stages where none should run."""
     raise AssertionError("no stage should run")
 

@@ -3,11 +3,13 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from lago_skills.artifacts.executor import Runner
 from lago_skills.artifacts.progress import StageProgress
 from lago_skills.commands.cli import STAGE_NAMES, main, parser
 from lago_skills.errors import DiskFull, LagoError
@@ -17,7 +19,7 @@ from lago_skills.stages.workspace import Workspace
 from tests.conftest import ROOT
 
 
-def never(space: Workspace, stages: list[str]) -> None:
+def never(space: Workspace, stages: Sequence[str], runner: Runner) -> None:
     raise AssertionError("nothing should run")
 
 
@@ -72,7 +74,7 @@ def test_mistakes_exit_2_with_one_sentence(
 def test_what_stages_raise_becomes_an_exit_code(
     error: BaseException, code: int, message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(space: Workspace, stages: list[str]) -> None:
+    def fail(space: Workspace, stages: Sequence[str], runner: Runner) -> None:
         assert stages == ["collect"]
         raise error
 
@@ -93,7 +95,7 @@ def test_tables_have_a_command_of_their_own_and_a_usual_study(capsys: pytest.Cap
 
 
 def test_other_errors_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(space: Workspace, stages: list[str]) -> None:
+    def fail(space: Workspace, stages: Sequence[str], runner: Runner) -> None:
         raise OSError(5, "Input/output error")
 
     monkeypatch.chdir(ROOT)

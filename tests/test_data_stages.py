@@ -129,7 +129,7 @@ def test_data_of_another_environment_is_refused_by_the_stage(space: Workspace) -
 
 
 def lago(space: Workspace, capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
-    code = main(["--root", str(space.root), "data", *arguments], lambda space, stages: None)
+    code = main(["--root", str(space.root), "data", *arguments], lambda space, stages, runner: None)
     told = capsys.readouterr()
     return code, told.out, told.err
 

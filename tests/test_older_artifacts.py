@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from lago_skills.artifacts.executor import Runner
 from lago_skills.artifacts.folder import MANIFEST, read_manifest, writing
 from lago_skills.artifacts.tensors import load_arrays, save_arrays
 from lago_skills.commands.cli import main
@@ -93,7 +95,7 @@ def test_what_is_read_no_more_is_one_sentence_and_exit_code_2(
         (old / PLAYBOOKS_FILE).write_text(json.dumps({name: {"steps": []} for name in playbooks}))
     np.savez(tmp_path / "episodes.npz", observations=np.zeros((4, 39)), actions=np.zeros((3, 4)))
 
-    def read(space: Workspace, names: list[str]) -> None:
+    def read(space: Workspace, names: Sequence[str], runner: Runner) -> None:
         if kind == "episodes":
             load_episodes(tmp_path / "episodes.npz")
         load_bundle(signed(old))

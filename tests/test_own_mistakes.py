@@ -14,7 +14,8 @@ import gymnasium
 import numpy as np
 import pytest
 
-from lago_skills.artifacts.executor import Processes
+from lago_skills.artifacts.executor import Runner
+from lago_skills.commands.stage_run import StageRun
 from lago_skills.core import Vocabulary
 from lago_skills.data.config import SourceConfig
 from lago_skills.data.read_source import read
@@ -73,9 +74,8 @@ def recorded(order: list[int], *, following: bool) -> dict[str, Any]:
 
 def collected(study: Path, capsys: pytest.CaptureFixture[str]) -> str:
     """What a run of the stage says, its processes and all."""
-    from flows.run import run_stage
-
-    run_stage(open_workspace(study.parent, study), "collect", Processes())
+    with StageRun(open_workspace(study.parent, study), "collect", Runner()) as run:
+        run.results()
     printed = capsys.readouterr()
     return printed.out + printed.err
 

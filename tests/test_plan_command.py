@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from lago_skills.artifacts.executor import Runner
 from lago_skills.commands.cli import main
 from lago_skills.llm.transcripts import Request, TranscriptFile, answered
 from lago_skills.stages import plan
@@ -28,7 +29,7 @@ def lago(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Lago:
     path.write_text(study_toml("http://127.0.0.1:9/v1", 3))
 
     def run(*arguments: str) -> tuple[int, str, str]:
-        def stages(space: Workspace, names: list[str]) -> None:
+        def stages(space: Workspace, names: Sequence[str], runner: Runner) -> None:
             for name in names:
                 assert name == "plan"
                 for job in plan.jobs(space):

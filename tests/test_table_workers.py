@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
+from lago_skills.artifacts.executor import Runner
 from lago_skills.errors import LagoError
 from lago_skills.experiments import measuring
-from lago_skills.experiments.cells import Cell, Row
-from lago_skills.experiments.replicate import Say
+from lago_skills.experiments.cells import Cell, Row, Say
 from lago_skills.experiments.table import Choice
 from lago_skills.experiments.tables import training_runs, zero_shot
 from lago_skills.experiments.tables.specs import SPECS, TableSpec
@@ -61,7 +61,7 @@ def test_workers_share_the_runs(space: Workspace, tmp_path: Path) -> None:
     table = opener(space, messages.append)
     chosen = table.cells(Choice(["scripted", "plan-controller-10"], ["reach-wall"], seeds=[0]))
     works = measuring.missing({}, chosen, None, table.episodes())
-    processes = measuring.measure(table, opener, works, n_workers=2)
+    processes = measuring.measure(table, opener, works, Runner(n_workers=2))
     assert len({*processes, os.getpid()}) == 3  # both worked, and this one did not
     assert {int(path.name) for path in opener.folder.iterdir()} == {*processes}
     assert [text.split(":")[0] for text in messages] == [f"{i}/2 {cell.name}" for i, cell in enumerate(chosen, 1)]
@@ -109,4 +109,4 @@ class Killed(zero_shot.ZeroShot):
 def test_a_killed_worker_is_an_error_that_says_so(space: Workspace) -> None:
     work = measuring.Work(zero_shot_cell("random", "reach", 0, 0), 1)
     with pytest.raises(LagoError, match=r"was killed.*what is finished is kept"):
-        measuring.measure(Killed(space, silent), Killed, [work], n_workers=2)
+        measuring.measure(Killed(space, silent), Killed, [work], Runner(n_workers=2))

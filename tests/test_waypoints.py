@@ -121,7 +121,9 @@ def test_start_states_are_exported_answered_and_followed(tmp_path: Path) -> None
     requests, responses = tmp_path / "requests.jsonl", tmp_path / "responses.jsonl"
 
     def lago(*arguments: str) -> None:
-        code = main(["--root", str(tmp_path), "plan", "metaworld", "--direct", *arguments], lambda space, names: None)
+        code = main(
+            ["--root", str(tmp_path), "plan", "metaworld", "--direct", *arguments], lambda space, names, runner: None
+        )
         assert code == 0
 
     def asked() -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -138,7 +139,7 @@ def test_an_interrupted_table_goes_on_where_it_stopped_and_a_row_can_be_checked(
     [
         (["--json"], "found --json without --table"),
         (["--methods", "library"], "found --methods without --table"),
-        (["--workers", "2"], "found --workers without --table"),
+        (["--workers", "0"], "found --workers 0; expected 1 to 64"),
         (["--table", "zero-shot", "--methods", "magic"], "found method 'magic'; expected one of library, bc-text"),
         (["--table", "zero-shot", "--tasks", "hammer"], "found task 'hammer'; expected a seen or unseen task"),
         (["--table", "zero-shot", "--seeds", "100"], "found seed 100; expected a number from 0 to 99"),
@@ -159,10 +160,10 @@ def test_mistakes_are_refused_with_a_sentence(
 
 
 def test_without_a_table_the_command_is_the_stage(space: Workspace) -> None:
-    stages: list[list[str]] = []
+    stages: list[Sequence[str]] = []
     assert not evaluate_command.wanted(parser().parse_args(["evaluate", "small"]))
     arguments = ["--root", str(space.root), "evaluate", str(space.study_file)]
-    assert main(arguments, lambda space, names: stages.append(names)) == 0
+    assert main(arguments, lambda space, names, runner: stages.append(names)) == 0
     assert stages == [["evaluate"]]
 
 

@@ -15,17 +15,20 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from types import TracebackType
+from typing import IO, Self
 
 from lago_skills.errors import ServerError
 
 START_TIMEOUT_S = 180.0
+CORES, ENDPOINT = "lago-cores", "lago-model-endpoint"
+LIMITS = (CORES, ENDPOINT)
+"""Names of the global concurrency limits."""
 LOCAL = ("127.0.0.1", "localhost", "::1")
 PROXIES = ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY")
 QUIET = {
@@ -72,44 +75,81 @@ def loopback_works() -> bool:
         return False
 
 
-@contextmanager
-def prefect_server(root: Path) -> Generator[str]:
-    """The address of a Prefect server for the duration of the block, with Prefect's settings pointed at it.
+class PrefectServer:
+    """A Prefect server for the duration of a block: the one at `PREFECT_API_URL` where that is set, else the project's own.
 
-    `PREFECT_API_URL` is used where it is set; else the project's own server, started if need be.
-
-    Raises:
-        ServerError: the configured server does not answer, or the local one does not start.
+    The project's own is started in the background, so that work can begin before it is up.
     """
-    os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
-    for name in ("NO_PROXY", "no_proxy"):  # Prefect's client must not look for this machine behind a proxy either
-        os.environ[name] = ",".join(dict.fromkeys([*filter(None, os.environ.get(name, "").split(",")), *LOCAL]))
-    for name in unusable_proxies():  # its client would fail on them even where it needs no proxy
-        del os.environ[name]
-    configured = os.environ.get("PREFECT_API_URL")
-    if configured:
-        if not healthy(configured, timeout_s=10):
-            raise ServerError(
-                f"no Prefect server answers at PREFECT_API_URL={configured!r}; expected one that is up; start it, or unset "
-                "the variable to use the project's own"
-            )
-        yield configured
-        return
-    home = root / ".prefect"
-    home.mkdir(exist_ok=True)
-    os.environ["PREFECT_HOME"] = str(home)
-    with (home / "lease").open("w") as lease:
-        fcntl.flock(lease, fcntl.LOCK_SH)  # waits for a guard that is just stopping its server
-        with (home / "start.lock").open("w") as starting:
-            fcntl.flock(starting, fcntl.LOCK_EX)
-            url = _running(home) or _start(home)
-        os.environ["PREFECT_API_URL"] = url
+
+    def __init__(self, root: Path) -> None:
+        self._home = root / ".prefect"
+        self._configured = os.environ.get("PREFECT_API_URL")
+        self._lease: IO[str] | None = None
+        self._url: str | None = self._configured
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._start, daemon=True)
+
+    def __enter__(self) -> Self:
+        """Point Prefect's settings at the project, and begin to start its server.
+
+        Raises:
+            ServerError: the configured server does not answer.
+        """
+        os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
+        for name in ("NO_PROXY", "no_proxy"):  # Prefect's client must not look for this machine behind a proxy either
+            os.environ[name] = ",".join(dict.fromkeys([*filter(None, os.environ.get(name, "").split(",")), *LOCAL]))
+        for name in unusable_proxies():  # its client would fail on them even where it needs no proxy
+            del os.environ[name]
+        if self._configured:
+            if not healthy(self._configured, timeout_s=10):
+                raise ServerError(
+                    f"no Prefect server answers at PREFECT_API_URL={self._configured!r}; expected one that is up; start it, or unset "
+                    "the variable to use the project's own"
+                )
+            return self
+        self._home.mkdir(exist_ok=True)
+        os.environ["PREFECT_HOME"] = str(self._home)
+        self._lease = (self._home / "lease").open("w")
+        self._thread.start()
+        return self
+
+    def _start(self) -> None:
+        assert self._lease is not None
         try:
-            yield url
-        finally:
-            del os.environ["PREFECT_API_URL"]
-            fcntl.flock(lease, fcntl.LOCK_UN)
-            _wait_for_guard(home, lease)
+            fcntl.flock(self._lease, fcntl.LOCK_SH)  # waits for a guard that is just stopping its server
+            with (self._home / "start.lock").open("w") as starting:
+                fcntl.flock(starting, fcntl.LOCK_EX)
+                self._url = _running(self._home) or _start(self._home)
+        except BaseException as error:  # handed over to whoever waits
+            self._error = error
+
+    @property
+    def up(self) -> bool:
+        """Whether it is there already, or has failed to start."""
+        return self._url is not None or self._error is not None
+
+    def wait(self) -> str:
+        """The address of its API, as soon as it is up; Prefect's settings are pointed at it.
+
+        Raises:
+            ServerError: it does not start.
+        """
+        if self._lease is not None:
+            self._thread.join()
+        if self._error is not None:
+            raise self._error
+        assert self._url is not None
+        os.environ["PREFECT_API_URL"] = self._url
+        return self._url
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Let the project's server go: its guard stops it once no command needs it any more."""
+        if self._lease is None:
+            return
+        os.environ.pop("PREFECT_API_URL", None)
+        self._lease.close()
 
 
 def _running(home: Path) -> str | None:
@@ -118,6 +158,17 @@ def _running(home: Path) -> str | None:
     except (OSError, ValueError, KeyError):
         return None
     return url if healthy(url) else None
+
+
+def _free_places(url: str) -> None:
+    """Nobody is at work on a server that has just started: free the places that commands held on it when they were killed."""
+    body = json.dumps({"active_slots": 0}).encode()
+    for name in LIMITS:
+        request = urllib.request.Request(
+            f"{url}/v2/concurrency_limits/{name}", body, {"content-type": "application/json"}, method="PATCH"
+        )
+        with contextlib.suppress(OSError), _opener(url).open(request, timeout=10):
+            pass  # a limit that was never used is not there
 
 
 def _start(home: Path) -> str:
@@ -135,6 +186,7 @@ def _start(home: Path) -> str:
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline:
         if healthy(url):
+            _free_places(url)
             return url
         if guard.poll() is not None:
             break
@@ -145,15 +197,3 @@ def _start(home: Path) -> str:
         f"the local Prefect server did not start within {START_TIMEOUT_S:.0f} s; expected it at {url!r}; "
         f"see {str(home / 'server.log')!r}"
     )
-
-
-def _wait_for_guard(home: Path, lease: IO[str], timeout_s: float = 15.0) -> None:
-    """Wait until the guard has stopped the server, unless another command still needs it."""
-    try:
-        fcntl.flock(lease, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return  # another command holds it, or the guard is on its way out
-    fcntl.flock(lease, fcntl.LOCK_UN)
-    deadline = time.monotonic() + timeout_s
-    while (home / "server.json").exists() and time.monotonic() < deadline:
-        time.sleep(0.1)

@@ -1,30 +1,59 @@
-"""Executors: who runs the jobs of a stage or the cells of a table, each in a process of its own."""
+"""Executors: who runs the jobs of a stage or the cells of a table, and on which workers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from typing import Protocol, TypeVar
 
-from lago_skills.artifacts.workers import Listener, Progress, WorkerPool
+from lago_skills.artifacts.calls import Call, Listener, RunnerName, Turn, Workers
+from lago_skills.artifacts.workers import WorkerPool
+from lago_skills.errors import LagoError
 
 R = TypeVar("R")
 
 
 @dataclass(frozen=True)
-class Call(Generic[R]):
-    """Work for a process of its own."""
+class Runner:
+    """Where calls are run, as a command or the parameters of a flow say it."""
 
-    name: str
-    """What progress calls it."""
-    what: str
-    """What errors call it."""
-    work: Callable[[Progress], R]
-    """Picklable."""
+    name: RunnerName = "processes"
+    n_workers: int | None = None
+    """At a time; None: as many as the study says."""
+    address: str | None = None
+    """Of a Dask scheduler; None: a cluster of its own on this machine."""
+    limit_s: float | None = None
+    """How long one call may take."""
+
+    def __post_init__(self) -> None:
+        """Refuse an address for workers that have none.
+
+        Raises:
+            LagoError: there is one.
+        """
+        if self.address is not None and self.name != "dask":
+            raise LagoError(
+                f"found the address {self.address!r} for runner {self.name!r}; expected one of a Dask scheduler only; "
+                "add --runner dask, or leave the address out"
+            )
+
+    def hire(self, n_workers: int, listener: Listener | None = None, turn: Turn = nullcontext) -> Workers:
+        """Workers of this kind; `n_workers` is what the study says. On this machine each call waits for its turn.
+
+        Raises:
+            LagoError: there is no cluster at that address, or it cannot do this work.
+        """
+        if self.name == "dask":
+            from lago_skills.artifacts.dask_workers import DaskWorkers
+
+            return DaskWorkers(self.n_workers or n_workers, listener, self.address)
+        return WorkerPool(self.n_workers or n_workers, listener, turn)
 
 
 class Executor(Protocol):
-    """Runs calls in worker processes. Stages and tables take one, and do not know which."""
+    """Runs calls on workers. Stages and tables take one, and do not know which."""
 
     def run(
         self,
@@ -43,8 +72,11 @@ class Executor(Protocol):
         ...
 
 
-class Processes:
-    """Plain worker processes, where no server is wanted."""
+@dataclass(frozen=True)
+class Direct:
+    """Waits for workers in this process, without a server."""
+
+    runner: Runner = Runner()
 
     def run(
         self,
@@ -54,10 +86,20 @@ class Processes:
         finished: Callable[[Call[R], R], None] | None = None,
     ) -> list[R]:
         """See `Executor`."""
-        with WorkerPool(n_workers, listener) as pool:
-            futures = [pool.submit(call.name, call.work) for call in calls]
-            returned = (pool.wait(call.what, future) for call, future in zip(calls, futures, strict=True))
-            return in_order(calls, returned, finished)
+        with self.runner.hire(n_workers, listener) as workers:
+            futures = [workers.submit(replace(call, limit_s=self.runner.limit_s)) for call in calls]
+            return in_order(calls, returned(futures), finished)
+
+
+def returned(futures: Sequence[Future[R]]) -> Generator[R]:
+    """What calls returned, in their order; raises as soon as one of them has failed, be it a later one."""
+    pending = set(futures)
+    for future in futures:
+        while future in pending:
+            done, pending = wait(pending, return_when=FIRST_COMPLETED)
+            for each in done:
+                each.result()
+        yield future.result()
 
 
 def in_order(calls: Iterable[Call[R]], returned: Iterable[R], finished: Callable[[Call[R], R], None] | None) -> list[R]:

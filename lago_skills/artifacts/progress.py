@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -37,6 +38,8 @@ class StageProgress:
     """Adds up the progress of a stage's jobs. Use as a context manager; `update` may come from any thread."""
 
     def __init__(self, stage: str, total: int, unit: str, quiet: bool = False) -> None:
+        self.heard: Callable[[float, str], None] | None = None
+        """`heard(share of all that is done, note)` is called with each change."""
         self.stage, self.total, self.unit, self.quiet = stage, max(total, 1), unit, quiet
         self._done: dict[str, int] = {}
         self._started = self._printed = time.monotonic()
@@ -71,6 +74,8 @@ class StageProgress:
         """Note that a job has done so many of its units."""
         self._done[job] = done
         completed = min(sum(self._done.values()), self.total)
+        if self.heard is not None:
+            self.heard(completed / self.total, note)
         if self._bar:
             self._bar.update(self._row, completed=completed, note=note)
             return

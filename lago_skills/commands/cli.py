@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import lago_skills
 from lago_skills.commands import bench as bench_command
 from lago_skills.commands import evaluate as evaluate_command
-from lago_skills.commands import skills_options
+from lago_skills.commands import runner_options, skills_options
 from lago_skills.commands.tables import report_table
 from lago_skills.errors import LagoError
 from lago_skills.experiments.registry import STUDIES, TRAINING_TABLES
 from lago_skills.worlds import DEFAULT
 
 if TYPE_CHECKING:
+    from lago_skills.artifacts.executor import Runner
     from lago_skills.stages.workspace import Workspace
 
-StageRunner = Callable[["Workspace", list[str]], None]
+StageRunner = Callable[["Workspace", Sequence[str], "Runner"], None]
 """Runs stages of a study in order; given by the package's entry point, so that this module knows nothing of Prefect."""
 
 STAGE_NAMES = ("collect", "plan", "segment", "pretrain", "build", "evaluate", "train")
+JOBS = "jobs at the same time (default: as many as the study says)"
 STAGE_HELP = {
     "collect": "collect demonstrations of the training tasks",
     "segment": "label the demonstrations by the playbooks and embed the skill sentences",
@@ -46,13 +47,33 @@ def parser() -> argparse.ArgumentParser:
     root.add_argument("--version", action="version", version=f"lago-skills {lago_skills.__version__}")
     root.add_argument("--root", type=Path, default=Path(), help="project folder (default: this one)")
     commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
-
-    commands.add_parser("demo", help="the whole idea, small, on real Meta-World tasks, offline, in minutes")
-    run = commands.add_parser("run", help="every stage of a study; skips what is done")
-    run.add_argument("study")
+    _add_run(commands)
     _add_stages(commands)
     evaluate_command.add_parser(commands)
-    plan = commands.add_parser(
+    plan = _add_plan(commands)
+    _add_init(commands)
+    skills_options.add_parser(commands)
+    bench_command.add_parser(commands)
+    for command in (plan, _add_report(commands), _add_data(commands)):
+        _add_json(command)
+    return root
+
+
+def _add_json(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--json", action="store_true", help="print one JSON object, nothing else, on standard output")
+
+
+def _add_run(commands: Any) -> None:
+    demo = commands.add_parser("demo", help="the whole idea, small, on real Meta-World tasks, offline, in minutes")
+    run = commands.add_parser("run", help="every stage of a study; skips what is done")
+    run.add_argument("study")
+    for command in (demo, run):
+        runner_options.add_options(command, workers=JOBS)
+        _add_json(command)
+
+
+def _add_plan(commands: Any) -> argparse.ArgumentParser:
+    plan: argparse.ArgumentParser = commands.add_parser(
         "plan",
         help="playbooks: replay recorded answers, ask a language model; show, edit, lint, find, adopt",
         usage="lago plan STUDY [options]\n       lago plan {show,edit,lint,adopt} TASK [--study STUDY]\n"
@@ -78,7 +99,7 @@ def parser() -> argparse.ArgumentParser:
     plan.add_argument("--model", help="name of the model that is asked, or that answered")
     plan.add_argument(
         "--again",
-        type=lambda text: [each.strip() for each in text.split(",") if each.strip()],
+        type=_names,
         metavar="TASK,...",
         help="with --live, --export, --import: also what is answered already, by task or request; the new answer counts",
     )
@@ -109,20 +130,20 @@ def parser() -> argparse.ArgumentParser:
         default=[0, 1, 2, 3, 4],
         help="with lint: decoder seeds for rollouts (default: 0,1,2,3,4)",
     )
-    _add_init(commands)
-    skills_options.add_parser(commands)
-    bench_command.add_parser(commands)
-    report = commands.add_parser("report", help="one HTML page: tables, curves, skill map, animation")
+    runner_options.add_options(plan, workers=JOBS)
+    return plan
+
+
+def _add_report(commands: Any) -> argparse.ArgumentParser:
+    report: argparse.ArgumentParser = commands.add_parser(
+        "report", help="one HTML page: tables, curves, skill map, animation"
+    )
     report.add_argument("study")
     report.add_argument(
         "--table", choices=TRAINING_TABLES, help="what the training runs on record say, instead of the page"
     )
-    data = _add_data(commands)
-    for command in (plan, report, data):
-        command.add_argument(
-            "--json", action="store_true", help="print one JSON object, nothing else, on standard output"
-        )
-    return root
+    runner_options.add_options(report, workers=JOBS)
+    return report
 
 
 def _add_data(commands: Any) -> argparse.ArgumentParser:
@@ -177,6 +198,12 @@ def _add_stages(commands: Any) -> None:
         command.add_argument("study")
         if stage == "evaluate":
             evaluate_command.add_options(command)
+        else:
+            runner_options.add_options(command, workers=JOBS)
+
+
+def _names(text: str) -> list[str]:
+    return [each.strip() for each in text.split(",") if each.strip()]
 
 
 def _numbers(text: str) -> list[int]:
@@ -245,19 +272,27 @@ def _run_study(options: argparse.Namespace, command: str, run_stages: StageRunne
     space = _workspace(options)
     if command == "table" or (command == "evaluate" and evaluate_command.wanted(options)):
         return evaluate_command.evaluate_command(space, options)
+    runner = runner_options.runner_of(options)
+
+    def run(space: Workspace, stages: Sequence[str]) -> None:
+        run_stages(space, stages, runner)
+
     if command in ("demo", "run"):
-        _pipeline(space, run_stages)
+        from lago_skills.commands.run import run_command
+
+        run_command(space, run, as_json=bool(options.json))
     elif command == "plan":
         from lago_skills.commands.plan import plan_command
 
-        plan_command(space, options, run_stages)
+        plan_command(space, options, run)
+    elif command == "report" and options.table:
+        report_table(space, options.table, as_json=bool(options.json))
     elif command == "report":
-        if options.table:
-            report_table(space, options.table, as_json=bool(options.json))
-        else:
-            _report(space, run_stages, as_json=bool(options.json))
+        from lago_skills.commands.run import report_command
+
+        report_command(space, run, as_json=bool(options.json))
     else:
-        run_stages(space, [command])
+        run(space, [command])
     return 0
 
 
@@ -288,59 +323,3 @@ def _plan_action(options: argparse.Namespace) -> None:
             f"found lago plan {options.study} {options.what}; expected a study, or one of {', '.join(ACTIONS)} and a task; "
             "correct it"
         )
-
-
-def _pipeline(space: Workspace, run_stages: StageRunner) -> None:
-    from lago_skills.commands.stages import STAGES, first_unfinished
-    from lago_skills.report.study_page import REPORT_FILE
-
-    first = first_unfinished(space)  # before any server is started
-    if first is None:
-        print(f"{space.study.name}: all stages are already done, nothing to run", file=sys.stderr)  # noqa: T201
-    else:
-        names = list(STAGES)
-        run_stages(space, names[names.index(first) :])
-    rows, summary = _results(space)
-    _print_table(rows)
-    print(json.dumps(summary))  # noqa: T201
-    print(f"report: {space.artifact('report') / REPORT_FILE}")  # noqa: T201
-
-
-def _report(space: Workspace, run_stages: StageRunner, *, as_json: bool) -> None:
-    from lago_skills.commands.stages import require_earlier
-    from lago_skills.report import study_page as report
-
-    require_earlier(space, "report")
-    if not all(job.done for job in report.jobs(space)):
-        run_stages(space, ["report"])
-    rows, summary = _results(space)
-    if as_json:
-        print(json.dumps({"rows": rows, "summary": summary}))  # noqa: T201
-    else:
-        _print_table(rows)
-        print(f"report: {space.artifact('report') / report.REPORT_FILE}")  # noqa: T201
-
-
-def _results(space: Workspace) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    from lago_skills.report import study_page as report
-
-    return report.results(space)
-
-
-def _print_table(rows: list[dict[str, Any]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("task", "method", "steps", "seed", "success", "episodes", "led by")
-    for row in rows:
-        seed = "" if row["seed"] is None else str(row["seed"])
-        table.add_row(
-            row["task"],
-            row["method"],
-            f"{row['steps']:,}",
-            seed,
-            f"{row['success']:.2f}",
-            str(row["episodes"]),
-            f"{row['leader']} ({row['plan_from']})" if row.get("plan_from") else row.get("leader") or "",
-        )
-    Console().print(table)

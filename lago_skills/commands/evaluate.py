@@ -7,11 +7,13 @@ import random
 import warnings
 from typing import TYPE_CHECKING, Any
 
+from lago_skills.commands import runner_options
 from lago_skills.commands.tables import print_repetition, print_results, say
 from lago_skills.errors import StudyError
 from lago_skills.experiments.registry import TABLES, find_table
 
 if TYPE_CHECKING:
+    from lago_skills.artifacts.executor import Runner
     from lago_skills.experiments.cells import Cell, Row
     from lago_skills.experiments.table import Opener, Table
     from lago_skills.stages.workspace import Workspace
@@ -27,6 +29,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("table", choices=list(TABLES), help="its name")
     parser.add_argument("study", nargs="?", help="default: the study that the table was first measured in")
     _add_choice(parser.add_argument_group("which cells"))
+    runner_options.add_options(parser, workers="processes that measure cells (default: this one)")
 
 
 def add_options(evaluate: argparse.ArgumentParser) -> None:
@@ -39,6 +42,9 @@ def add_options(evaluate: argparse.ArgumentParser) -> None:
         "opposites: what latents make of sentences and their opposites, of the first seed",
     )
     _add_choice(table)
+    runner_options.add_options(
+        evaluate, workers="jobs at the same time (default: as the study says), or cells (default: one, in this process)"
+    )
 
 
 def _add_choice(table: Any) -> None:
@@ -57,7 +63,6 @@ def _add_choice(table: Any) -> None:
     )
     table.add_argument("--seeds", type=_counts, metavar="N,M", help="default: 0,1,2")
     table.add_argument("--episodes", type=int, metavar="N", help="per cell (default: the study's zero_shot.episodes)")
-    table.add_argument("--workers", type=int, default=1, metavar="N", help="processes that measure cells (default: 1)")
     table.add_argument(
         "--check",
         nargs="?",
@@ -86,9 +91,9 @@ def wanted(options: argparse.Namespace) -> bool:
     if options.table:
         return True
     given = [name for name in ("methods", "tasks", "demos", "seeds", "episodes", "check") if getattr(options, name)]
-    if given or options.json or options.workers != 1:
+    if given or options.json:
         raise StudyError(
-            f"found --{[*given, 'json' if options.json else 'workers'][0]} without --table; expected the table that it is about; "
+            f"found --{[*given, 'json'][0]} without --table; expected the table that it is about; "
             "add --table zero-shot, or ablations"
         )
     return False
@@ -105,7 +110,7 @@ def evaluate_command(space: Workspace, options: argparse.Namespace) -> int:
     from lago_skills.experiments.table import Choice, refuse
 
     choice = Choice(options.methods, options.tasks, options.demos, options.seeds, options.episodes)
-    refuse("number of workers", [n for n in [options.workers] if not 1 <= n <= 64], "1 to 64")
+    runner = runner_options.runner_of(options)
     wrong = [n for n in [options.episodes] if n is not None and not 1 <= n <= EVAL_SPAN]
     refuse("number of episodes", wrong, f"1 to {EVAL_SPAN}")
     opener = find_table(options.table)
@@ -115,18 +120,18 @@ def evaluate_command(space: Workspace, options: argparse.Namespace) -> int:
         cells = table.cells(choice)
         if options.check:
             return _check(table, cells, options)
-        rows = _measured(table, opener, cells, options) if table.lasting else _anew(table, cells)
+        rows = _measured(table, opener, cells, options.episodes, runner) if table.lasting else _anew(table, cells)
         print_results(table.results(rows), as_json=options.json)
     return 0
 
 
-def _measured(table: Table, opener: Opener, cells: list[Cell], options: argparse.Namespace) -> list[Row]:
+def _measured(table: Table, opener: Opener, cells: list[Cell], n_episodes: int | None, runner: Runner) -> list[Row]:
     """The rows of the cells, those that were missing measured now."""
     from lago_skills.experiments.measuring import measure, missing
 
     known = table.recorded(table.file.rows())
     own = [cell for cell in cells if table.elsewhere(cell) is None]
-    measure(table, opener, missing(known, own, options.episodes, table.episodes()), options.workers)
+    measure(table, opener, missing(known, own, n_episodes, table.episodes()), runner)
     return table.selected(cells)
 
 

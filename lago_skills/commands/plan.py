@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from lago_skills.commands import plan_asking
@@ -28,7 +28,7 @@ CHARS_PER_TOKEN = 4.0
 
 
 def plan_command(
-    space: Workspace, options: argparse.Namespace, run_stages: Callable[[Workspace, list[str]], None]
+    space: Workspace, options: argparse.Namespace, run_stages: Callable[[Workspace, Sequence[str]], None]
 ) -> None:
     """Do what the options of `lago plan` say.
 
@@ -68,7 +68,9 @@ def _tell(text: str) -> None:
 # A study's playbooks -------------------------------------------------------------------------------------------------
 
 
-def _replay(space: Workspace, options: argparse.Namespace, run_stages: Callable[[Workspace, list[str]], None]) -> None:
+def _replay(
+    space: Workspace, options: argparse.Namespace, run_stages: Callable[[Workspace, Sequence[str]], None]
+) -> None:
     failed: list[str] = []
     if options.live:
         failed = plan_asking.ask_all(space, options)

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lago_skills.artifacts.calls import Progress
 from lago_skills.artifacts.folder import Manifest
-from lago_skills.artifacts.workers import Progress
 from lago_skills.errors import ArtifactMissing, StudyError
 from lago_skills.report import study_page as report
 from lago_skills.stages import build, collect, evaluate, plan, pretrain, segment, train

@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+Say = Callable[[str], None]
+"""Tells whoever waits what is being made."""
+
 
 def optional_float(text: str) -> float | None:
     """A number, or None where a column is left empty."""

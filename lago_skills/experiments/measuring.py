@@ -13,13 +13,16 @@ from pathlib import Path
 
 from filelock import lock_descriptor
 
-from lago_skills.artifacts.executor import Call, Executor, Processes
+from lago_skills.artifacts.calls import Call, Progress
+from lago_skills.artifacts.executor import Direct, Executor, Runner
 from lago_skills.artifacts.folder import fingerprint
-from lago_skills.artifacts.workers import Progress
 from lago_skills.errors import StudyError
 from lago_skills.experiments.cells import Cell, Row
 from lago_skills.experiments.table import Opener, Table
 from lago_skills.stages.workspace import open_workspace
+
+HERE = Runner()
+"""One plain worker: this process."""
 
 
 @dataclass(frozen=True)
@@ -49,16 +52,17 @@ def missing(known: Mapping[Cell, list[Row]], cells: Sequence[Cell], n_episodes: 
 
 
 def measure(
-    table: Table, opener: Opener, works: Sequence[Work], n_workers: int = 1, executor: Executor | None = None
+    table: Table, opener: Opener, works: Sequence[Work], runner: Runner = HERE, executor: Executor | None = None
 ) -> list[int]:
     """Measure cells and put their rows on record; returns by which process each was measured.
 
-    One worker is this process; more are the executor's, plain processes where none is given.
+    One plain worker is this process; others are the runner's, waited for by the executor.
 
     Raises:
         LagoError: a worker was killed, or what measuring raised.
     """
-    if n_workers == 1:
+    n_workers = runner.n_workers or 1
+    if n_workers == 1 and runner.name == "processes" and runner.limit_s is None:
         for number, work in enumerate(works, 1):
             table.say(f"{number}/{len(works)} {work.cell.name}: {measure_one(table, work)}")
         return [os.getpid()] * len(works)
@@ -76,7 +80,7 @@ def measure(
             processes.append(process)
             table.say(f"{len(processes)}/{len(works)} {work.cell.name}: {message}")
 
-    (executor or Processes()).run(calls, min(n_workers, max(len(groups), 1)), finished=finished)
+    (executor or Direct(runner)).run(calls, n_workers, finished=finished)
     return processes
 
 

@@ -23,6 +23,7 @@ from lago_skills.errors import StudyError
 from lago_skills.experiments.baselines import cloning
 from lago_skills.experiments.baselines.cloning_policies import ClonedTask, Demonstrated, Forgetful, Replay, Uniform
 from lago_skills.experiments.baselines.controllers import GAINS, NumbersController, WordsController
+from lago_skills.experiments.cells import Say
 from lago_skills.guide.guides import LibraryGuide
 from lago_skills.stages import build, collect, plan, pretrain, segment
 from lago_skills.stages.job import Job, digest
@@ -32,9 +33,6 @@ from lago_skills.worlds.world import Demonstrator, World
 
 if TYPE_CHECKING:
     from lago_skills.worlds.rollouts import EpisodePolicy
-
-Say = Callable[[str], None]
-"""Tells whoever waits what is being made."""
 
 
 @dataclass(frozen=True)

@@ -8,15 +8,17 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import lago_skills
 from lago_skills.errors import StudyError
-from lago_skills.experiments.cells import Cell, Row, Schema, by_cell
-from lago_skills.experiments.replicate import Replicate, Say, replicate_space
+from lago_skills.experiments.cells import Cell, Row, Say, Schema, by_cell
 from lago_skills.experiments.result_file import ResultFile
 from lago_skills.stages.workspace import Workspace
 from lago_skills.study import MAX_SEED, Study
+
+if TYPE_CHECKING:
+    from lago_skills.experiments.replicate import Replicate
 
 
 @dataclass(frozen=True)
@@ -141,6 +143,8 @@ class Table(ABC):
 
         Without a number it has the study's; so have methods that use no demonstration, which share what else there is.
         """
+        from lago_skills.experiments.replicate import Replicate, replicate_space
+
         space = space or self.space
         own = replicate_space(space, seed, demos or space.study.collect.episodes_per_task)
         return self._replicates.setdefault(own.place, Replicate(own, self.say))

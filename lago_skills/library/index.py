@@ -10,14 +10,11 @@ are added meanwhile): a changed one is made beside it and takes its place.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, Literal
 
-import faiss as untyped_faiss
 import numpy as np
 from numpy.typing import NDArray
-
-faiss: Any = untyped_faiss  # its stubs describe the C++ side, not what Python may pass
-faiss.omp_set_num_threads(1)
 
 EXACT_MAX = 20_000
 """Most vectors searched exactly: about 0.15 ms at 16 numbers a vector, one thread. Cells take a tenth of that from here on,
@@ -34,6 +31,15 @@ RETRAIN_GROWTH = 2.0
 """Cells are trained anew when the library has grown by this factor since."""
 
 Kind = Literal["exact", "cells"]
+
+
+@cache
+def _faiss() -> Any:  # its stubs describe the C++ side, not what Python may pass
+    """The package, loaded when it is first needed: most commands look no skill up."""
+    import faiss
+
+    faiss.omp_set_num_threads(1)
+    return faiss
 
 
 class LatentIndex:
@@ -61,14 +67,14 @@ class LatentIndex:
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """The nearest among allowed ids; the filter is applied inside the search."""
         if self.kind == "exact":
-            parameters = faiss.SearchParameters(sel=allowed.selector)
+            parameters = _faiss().SearchParameters(sel=allowed.selector)
         else:
-            parameters = faiss.SearchParametersIVF(sel=allowed.selector, nprobe=self.probes)
+            parameters = _faiss().SearchParametersIVF(sel=allowed.selector, nprobe=self.probes)
         return self.faiss_index.search(queries, k, params=parameters)
 
     def serialize(self) -> memoryview:
         """The index as bytes; equal indexes give equal bytes."""
-        data: NDArray[np.uint8] = faiss.serialize_index(self.faiss_index)
+        data: NDArray[np.uint8] = _faiss().serialize_index(self.faiss_index)
         return data.data
 
 
@@ -79,7 +85,7 @@ class Bitmap:
         flags = np.zeros(max_id + 1, np.uint8)
         flags[ids] = 1
         self._bits = np.packbits(flags, bitorder="little")
-        self.selector: Any = faiss.IDSelectorBitmap(self._bits)
+        self.selector: Any = _faiss().IDSelectorBitmap(self._bits)
 
 
 def build(ids: NDArray[np.int64], vectors: NDArray[np.float32], trained: LatentIndex | None = None) -> LatentIndex:
@@ -91,7 +97,7 @@ def build(ids: NDArray[np.int64], vectors: NDArray[np.float32], trained: LatentI
 
 def build_exact(ids: NDArray[np.int64], vectors: NDArray[np.float32]) -> LatentIndex:
     """An exact index, whatever the size."""
-    index: Any = faiss.IndexIDMap2(faiss.IndexFlatIP(vectors.shape[1]))
+    index: Any = _faiss().IndexIDMap2(_faiss().IndexFlatIP(vectors.shape[1]))
     if len(ids):
         index.add_with_ids(np.ascontiguousarray(vectors, np.float32), ids)
     return LatentIndex(index, "exact", 0)
@@ -102,12 +108,12 @@ def _build_cells(ids: NDArray[np.int64], vectors: NDArray[np.float32], trained: 
     vectors = np.ascontiguousarray(vectors, np.float32)
     if trained is not None and trained.kind == "cells" and n <= RETRAIN_GROWTH * trained.n_trained:
         # Not a clone: an index mapped from a file aborts the process when it is changed, and so does a clone of it.
-        centroids = faiss.downcast_index(trained.faiss_index.quantizer).reconstruct_n(0, trained.faiss_index.nlist)
+        centroids = _faiss().downcast_index(trained.faiss_index.quantizer).reconstruct_n(0, trained.faiss_index.nlist)
         index, n_trained = _cells(centroids, size), trained.n_trained
     else:
         n_cells = int(CELLS_PER_SQRT * np.sqrt(n))
         sample = np.random.default_rng(0).permutation(n)[: TRAINING_POINTS_PER_CELL * n_cells]
-        clustering = faiss.Kmeans(size, n_cells, niter=8, spherical=True, seed=0, min_points_per_centroid=1)
+        clustering = _faiss().Kmeans(size, n_cells, niter=8, spherical=True, seed=0, min_points_per_centroid=1)
         clustering.train(vectors[np.sort(sample)])
         index, n_trained = _cells(clustering.centroids, size), n
     index.add_with_ids(vectors, ids)
@@ -117,9 +123,9 @@ def _build_cells(ids: NDArray[np.int64], vectors: NDArray[np.float32], trained: 
 
 def _cells(centroids: NDArray[np.float32], size: int) -> Any:
     """An empty index of cells around (C, Z) centroids."""
-    quantizer: Any = faiss.IndexFlatIP(size)
+    quantizer: Any = _faiss().IndexFlatIP(size)
     quantizer.add(centroids)
-    index: Any = faiss.IndexIVFFlat(quantizer, size, len(centroids), faiss.METRIC_INNER_PRODUCT)
+    index: Any = _faiss().IndexIVFFlat(quantizer, size, len(centroids), _faiss().METRIC_INNER_PRODUCT)
     quantizer.this.disown()
     index.own_fields = True
     index.is_trained = True
@@ -154,7 +160,7 @@ def deserialize(data: bytes, kind: Kind, n_trained: int) -> LatentIndex:
     Raises:
         RuntimeError: it is not an index.
     """
-    return LatentIndex(faiss.deserialize_index(np.frombuffer(data, np.uint8)), kind, n_trained)
+    return LatentIndex(_faiss().deserialize_index(np.frombuffer(data, np.uint8)), kind, n_trained)
 
 
 def map_file(path: str, kind: Kind, n_trained: int) -> LatentIndex:
@@ -163,4 +169,4 @@ def map_file(path: str, kind: Kind, n_trained: int) -> LatentIndex:
     Raises:
         RuntimeError: it is not an index.
     """
-    return LatentIndex(faiss.read_index(path, faiss.IO_FLAG_MMAP_IFC), kind, n_trained)
+    return LatentIndex(_faiss().read_index(path, _faiss().IO_FLAG_MMAP_IFC), kind, n_trained)

@@ -12,7 +12,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, cast
 
 MAX_DEPTH = 64
@@ -93,8 +93,12 @@ def _nested(outer: JsonObject, key: str) -> Iterator[JsonObject]:
             waiting += cast("list[Any]", value)[::-1]
 
 
+@lru_cache(maxsize=1024)
 def read_objects(text: str) -> JsonText:
-    """All complete objects of a text, and why other braces begin none."""
+    """All complete objects of a text, and why other braces begin none.
+
+    A command reads each recorded answer several times: what was read is kept, and is not to be changed.
+    """
     reasoning = _reasoning(text)
     flaws: list[Flaw] = []
     reader = _Reader(text)

@@ -9,19 +9,18 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 import lago_skills
+from lago_skills.artifacts.calls import Progress
 from lago_skills.artifacts.folder import ArtifactWriter, Manifest, fingerprint, verify
-from lago_skills.artifacts.workers import Progress
 from lago_skills.core import Playbook, Task
 from lago_skills.errors import RenderingUnavailable
 from lago_skills.experiments.intervals import wilson
 from lago_skills.experiments.tables.specs import SPECS
-from lago_skills.guide.guides import LibraryGuide
 from lago_skills.report import table_page, table_pictures
 from lago_skills.rl import methods
 from lago_skills.rl.runlog import CURVE_FILE
@@ -30,6 +29,9 @@ from lago_skills.stages.job import Job, digest
 from lago_skills.stages.workspace import Workspace
 from lago_skills.study import Study
 from lago_skills.worlds.world import Env, World
+
+if TYPE_CHECKING:
+    from lago_skills.guide.guides import LibraryGuide
 
 VERSION = 4
 REPORT_FILE, ROWS_FILE = "report.html", "rows.json"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import jinja2
 import numpy as np
@@ -16,9 +17,11 @@ from lago_skills.experiments.baselines.controllers import GAINS
 from lago_skills.experiments.cells import Row
 from lago_skills.experiments.tables import training_runs
 from lago_skills.experiments.tables.specs import SPECS, UNTRAINED
-from lago_skills.report.plots import Curve, method_curves
 from lago_skills.rl.methods import METHODS
 from lago_skills.stages.workspace import Workspace
+
+if TYPE_CHECKING:
+    from lago_skills.report.plots import Curve
 
 ABOUT = {
     "random": "uniform actions",
@@ -73,6 +76,8 @@ def _pictures(rows: list[Row], groups: dict[str, tuple[str, ...]]) -> dict[str, 
         own = [row for row in rows if row["method"] in names]
         if own:
             steps = sorted({row["steps"] for row in own} - {0})
+            from lago_skills.report.plots import method_curves
+
             png = method_curves(_whole(own, steps), _by_task(own), "success, interquartile mean")
             pictures[title] = base64.b64encode(png).decode("ascii")
     return pictures
@@ -80,6 +85,8 @@ def _pictures(rows: list[Row], groups: dict[str, tuple[str, ...]]) -> dict[str, 
 
 def _whole(rows: list[Row], steps: list[int]) -> list[Curve]:
     entries = curves.summary(rows, steps)
+    from lago_skills.report.plots import Curve
+
     whole: list[Curve] = []
     for method in dict.fromkeys(entry["method"] for entry in entries):
         own = [entry for entry in entries if entry["method"] == method]
@@ -96,6 +103,8 @@ def _whole(rows: list[Row], steps: list[int]) -> list[Curve]:
 
 
 def _by_task(rows: list[Row]) -> dict[str, list[Curve]]:
+    from lago_skills.report.plots import Curve
+
     by_task: dict[str, list[Curve]] = {}
     for task in dict.fromkeys(row["task"] for row in rows):
         for method in dict.fromkeys(row["method"] for row in rows):

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from lago_skills.artifacts.calls import Progress
 from lago_skills.artifacts.folder import ArtifactWriter, file_hash
 from lago_skills.artifacts.folder import fingerprint as json_fingerprint
 from lago_skills.artifacts.tensors import save_arrays
-from lago_skills.artifacts.workers import Progress
 from lago_skills.core import Playbook, Segment, Skill
 from lago_skills.decoder.dataset import segment_inputs
 from lago_skills.decoder.trained_decoder import Decoder

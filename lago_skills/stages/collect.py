@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from lago_skills.artifacts.calls import Progress
 from lago_skills.artifacts.folder import ArtifactWriter, verify
-from lago_skills.artifacts.workers import Progress
 from lago_skills.core import Episode, Task
 from lago_skills.data.config import SourceConfig
 from lago_skills.data.episodes import EPISODES_FILE, load_episodes, save_episodes

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lago_skills.artifacts.calls import Progress
 from lago_skills.artifacts.folder import ArtifactWriter
-from lago_skills.artifacts.workers import Progress
 from lago_skills.core import Task
 from lago_skills.guide.portfolio import PlanOfTask, PlanSwitch
 from lago_skills.stages import portfolios

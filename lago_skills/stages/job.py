@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lago_skills.artifacts.calls import Progress
 from lago_skills.artifacts.folder import ArtifactWriter, Manifest, fingerprint, is_current, verify, writing
-from lago_skills.artifacts.workers import Progress
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from lago_skills.artifacts.calls import Progress
 from lago_skills.artifacts.folder import ArtifactWriter, verify
-from lago_skills.artifacts.workers import Progress
 from lago_skills.core import Playbook, Task, Vocabulary
 from lago_skills.errors import LagoError, PlanError, TranscriptMissing
 from lago_skills.llm.transcripts import TranscriptFile

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lago_skills.artifacts.calls import Progress
 from lago_skills.artifacts.folder import ArtifactWriter, verify
-from lago_skills.artifacts.workers import Progress
 from lago_skills.decoder.config import DecoderConfig
 from lago_skills.decoder.steps import LabelledSteps, Phrases
 from lago_skills.decoder.trained_decoder import Decoder, load_decoder

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from lago_skills.artifacts.calls import Progress
 from lago_skills.artifacts.folder import ArtifactWriter, verify
 from lago_skills.artifacts.tensors import load_arrays, save_arrays
-from lago_skills.artifacts.workers import Progress
 from lago_skills.core import Task
 from lago_skills.decoder.trained_decoder import Decoder
 from lago_skills.planner.wordings import read_wordings

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lago_skills.artifacts.calls import Progress
 from lago_skills.artifacts.folder import ArtifactWriter, verify
 from lago_skills.artifacts.tensors import load_arrays, save_arrays
-from lago_skills.artifacts.workers import Progress
 from lago_skills.core import Episode, Playbook, Segment
 from lago_skills.data.config import SegmentConfig, WeightingConfig
 from lago_skills.decoder.config import DecoderConfig

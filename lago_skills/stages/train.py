@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lago_skills.artifacts.calls import Progress
 from lago_skills.artifacts.folder import ArtifactWriter, fingerprint, verify
-from lago_skills.artifacts.workers import Progress
 from lago_skills.core import Task
 from lago_skills.data.episodes import EPISODES_FILE, save_episodes
 from lago_skills.playbook import read_playbook, write_playbook

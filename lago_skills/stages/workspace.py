@@ -86,9 +86,13 @@ def open_workspace(root: Path, study_file: Path) -> Workspace:
     return Workspace(root, study_file, load_study(study_file))
 
 
+_held: set[Path] = set()
+"""Studies that this process holds, by their lock's file."""
+
+
 @contextmanager
 def exclusive(space: Workspace) -> Generator[None]:
-    """Hold the study for one command; the lock goes with the process, however it ends.
+    """Hold the study for one command, which may hold it several times; the lock goes with the process, however it ends.
 
     Raises:
         StudyBusy: another command holds it.
@@ -96,6 +100,9 @@ def exclusive(space: Workspace) -> Generator[None]:
     from filelock import lock_descriptor  # what only looks at a study does not wait for it
 
     path = space.artifact(".lock")
+    if path in _held:
+        yield
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as lock:
         if not lock_descriptor(lock.fileno(), blocking=False):
@@ -103,4 +110,8 @@ def exclusive(space: Workspace) -> Generator[None]:
                 f"found another command at work on study {space.study.name!r}; expected one at a time, since they would make "
                 "the same artifacts; wait for it to end and run this one again"
             )
-        yield
+        _held.add(path)
+        try:
+            yield
+        finally:
+            _held.discard(path)

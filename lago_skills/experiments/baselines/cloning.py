@@ -19,8 +19,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from lago_skills.artifacts.calls import Progress
 from lago_skills.artifacts.folder import ArtifactWriter
-from lago_skills.artifacts.workers import Progress
 from lago_skills.core import Episode, Playbook, Segment, Step, Target, Task
 from lago_skills.decoder.config import DecoderConfig
 from lago_skills.decoder.dataset import labelled_steps

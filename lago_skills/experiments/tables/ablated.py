@@ -13,7 +13,8 @@ from lago_skills.artifacts.folder import fingerprint, verify
 from lago_skills.decoder.calibration import uncalibrated
 from lago_skills.decoder.config import DecoderConfig
 from lago_skills.decoder.trained_decoder import DecoderWeights
-from lago_skills.experiments.replicate import Replicate, Say
+from lago_skills.experiments.cells import Say
+from lago_skills.experiments.replicate import Replicate
 from lago_skills.experiments.tables import opposites
 from lago_skills.experiments.tables.variants import DEFAULT, VARIANTS, RawGrounding, Variant
 from lago_skills.guide.guides import LibraryGuide, RetrievalConfig

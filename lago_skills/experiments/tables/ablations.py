@@ -21,9 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lago_skills.core import Task
-from lago_skills.experiments.cells import Cell, Column, Row, Schema, mixed, optional_float
+from lago_skills.experiments.cells import Cell, Column, Row, Say, Schema, mixed, optional_float
 from lago_skills.experiments.evaluation_episodes import eval_seeds, success_share
-from lago_skills.experiments.replicate import Say
 from lago_skills.experiments.table import Choice, Grid, Opener, Results, Table, as_text, refuse
 from lago_skills.experiments.tables.ablated import Ablated
 from lago_skills.experiments.tables.variants import DEFAULT, VARIANTS, Variant

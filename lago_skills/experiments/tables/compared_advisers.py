@@ -11,14 +11,15 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from lago_skills.artifacts.calls import Progress
 from lago_skills.artifacts.folder import ArtifactWriter, fingerprint
 from lago_skills.artifacts.tensors import load_arrays, save_arrays
-from lago_skills.artifacts.workers import Progress
 from lago_skills.core import Episode, Task
 from lago_skills.experiments.baselines import cloning
 from lago_skills.experiments.baselines.cloning_policies import ClonedTask
 from lago_skills.experiments.baselines.nearest import NearestStepGuide
-from lago_skills.experiments.replicate import Replicate, ReplicateSpace, Say
+from lago_skills.experiments.cells import Say
+from lago_skills.experiments.replicate import Replicate, ReplicateSpace
 from lago_skills.guide.guides import Guide, LibraryGuide
 from lago_skills.playbook import read_playbook, write_playbook
 from lago_skills.prior import Prior

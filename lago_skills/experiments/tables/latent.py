@@ -19,10 +19,9 @@ from lago_skills.errors import StudyError
 from lago_skills.experiments import imperfect
 from lago_skills.experiments.baselines import direct
 from lago_skills.experiments.baselines.controllers import METRES, ControllerGuide, NumbersController, WordsController
-from lago_skills.experiments.cells import Cell, Column, Row, Schema, optional_float
+from lago_skills.experiments.cells import Cell, Column, Row, Say, Schema, optional_float
 from lago_skills.experiments.evaluation_episodes import eval_seeds, play_on
 from lago_skills.experiments.intervals import success_over_tasks
-from lago_skills.experiments.replicate import Say
 from lago_skills.experiments.table import Choice, Grid, Opener, Results, Table, as_text, interval, refuse
 from lago_skills.guide.guides import LibraryGuide
 from lago_skills.stages import plan

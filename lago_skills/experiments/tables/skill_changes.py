@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 
 from lago_skills.experiments.baselines.cloning_policies import Forgetful
 from lago_skills.experiments.behaviour import CHANGES, Behaviour, alike, opposites_file
-from lago_skills.experiments.cells import Cell, Column, Row, Schema
+from lago_skills.experiments.cells import Cell, Column, Row, Say, Schema
 from lago_skills.experiments.evaluation_episodes import eval_seeds, success_share
-from lago_skills.experiments.replicate import Say
 from lago_skills.experiments.table import Choice, Grid, Opener, Results, Table, demonstrated_tasks, refuse
 from lago_skills.stages.workspace import Workspace, open_workspace
 from lago_skills.study import study_path

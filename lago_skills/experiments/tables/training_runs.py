@@ -22,9 +22,8 @@ from lago_skills.core import Task
 from lago_skills.errors import StudyError
 from lago_skills.experiments import curves
 from lago_skills.experiments.baselines.controllers import GAINS
-from lago_skills.experiments.cells import Cell, Row, by_cell, mixed
+from lago_skills.experiments.cells import Cell, Row, Say, by_cell, mixed
 from lago_skills.experiments.evaluation_episodes import eval_seeds, success_share
-from lago_skills.experiments.replicate import Say
 from lago_skills.experiments.result_file import ResultFile
 from lago_skills.experiments.table import (
     Choice,

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
+from lago_skills.artifacts.calls import Progress
 from lago_skills.artifacts.folder import ArtifactWriter
 from lago_skills.artifacts.progress import StageProgress
-from lago_skills.artifacts.workers import Progress
 from lago_skills.core import Task
 from lago_skills.llm.transcripts import TranscriptFile
 from lago_skills.planner.wordings import NONE, check_wordings, read_wordings

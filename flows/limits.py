@@ -1,0 +1,98 @@
+"""Global concurrency limits: what all flows of one Prefect server share, however many commands they are."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Generator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from types import TracebackType
+from typing import Self
+
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
+from prefect.concurrency.sync import concurrency
+from prefect.exceptions import ObjectAlreadyExists
+
+from flows.local_server.server import CORES, ENDPOINT
+from lago_skills.commands.stage_run import say
+
+AT_FIRST = {CORES: os.cpu_count() or 1, ENDPOINT: 8}
+"""Jobs at work on this machine, and requests to a language model, where nobody has set them; `prefect gcl update NAME --limit N`, or Prefect's page, changes them for all."""
+LEASE_S = 60.0
+"""After so long others get the places of a command that was killed."""
+SAY_AFTER_S = 10.0
+HOLD_S = 2.0
+"""A place that nobody of its command waits for is kept so long for the command's next piece of work: to get one from the server was
+measured to take .4 s."""
+
+
+class Places:
+    """Places among those that a limit allows, for the pieces of work of one command. As a context it gives all of them back at its end."""
+
+    def __init__(self, limit: str) -> None:
+        self._limit = limit
+        self._lock = threading.Lock()
+        self._spare: list[AbstractContextManager[None]] = []
+        self._waiting = 0
+        self._known = self._over = False
+
+    @contextmanager
+    def turn(self) -> Generator[None]:
+        """A place for the duration of a block; waits for one."""
+        with self._lock:
+            if not self._known:
+                _ensure(self._limit)
+                self._known = True
+            place = self._spare.pop() if self._spare else None
+            self._waiting += place is None
+        if place is None:
+            place = concurrency(self._limit, lease_duration=LEASE_S)
+            patience = threading.Timer(SAY_AFTER_S, say, [f"waiting for a place among those of {self._limit}"])
+            patience.daemon = True
+            patience.start()
+            try:
+                place.__enter__()
+            finally:
+                patience.cancel()
+                with self._lock:
+                    self._waiting -= 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                spare = not self._waiting and not self._over  # else one of those who wait at the server gets it
+                if spare:
+                    self._spare.append(place)
+            if spare:
+                later = threading.Timer(HOLD_S, self._give_back, [place])
+                later.daemon = True
+                later.start()
+            else:
+                place.__exit__(None, None, None)
+
+    def _give_back(self, place: AbstractContextManager[None]) -> None:
+        with self._lock:
+            if place not in self._spare:  # it is at work again
+                return
+            self._spare.remove(place)
+        place.__exit__(None, None, None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Give back what is not at work; what still is gives itself back, or its lease ends."""
+        with self._lock:
+            self._over = True
+            spare, self._spare = self._spare, []
+        for place in spare:
+            place.__exit__(None, None, None)
+
+
+def _ensure(name: str) -> None:
+    """Make the limit on a server that has none of this name."""
+    with get_client(sync_client=True) as client, suppress(ObjectAlreadyExists):
+        client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=name, limit=AT_FIRST[name]))

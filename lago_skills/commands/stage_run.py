@@ -1,0 +1,121 @@
+"""A stage at work: what it still has to make is given to workers at once, and whoever wants to know waits for it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
+from contextlib import ExitStack, nullcontext
+from types import TracebackType
+from typing import Self
+
+from lago_skills.artifacts.calls import Call, Turn
+from lago_skills.artifacts.executor import Runner, in_order, returned
+from lago_skills.artifacts.folder import Manifest
+from lago_skills.artifacts.progress import StageProgress
+from lago_skills.commands.stages import JUDGED, STAGES, JobAddress
+from lago_skills.stages.job import Job
+from lago_skills.stages.workspace import Workspace
+
+Wait = Callable[[Sequence[Call[Manifest]], Sequence[Future[Manifest]]], Iterable[Manifest]]
+"""Waits for what calls return, in their order."""
+
+
+def say(text: str) -> None:
+    """One line for people, on standard error."""
+    print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+
+def pending_jobs(space: Workspace, stage: str) -> list[Job]:
+    """What a stage still has to make; says so when that is nothing.
+
+    Raises:
+        ArtifactCorrupt: a finished artifact is damaged.
+    """
+    jobs = STAGES[stage](space)
+    pending = [job for job in jobs if not job.done]
+    if not pending:
+        say(f"{stage:<9} already done: {len(jobs)} artifact{'s' * (len(jobs) != 1)}")
+    elif len(pending) < len(jobs):
+        say(f"{stage:<9} {len(jobs) - len(pending)} of {len(jobs)} artifacts already done")
+    return pending
+
+
+def run_here(space: Workspace, stage: str) -> None:
+    """Make what a quick stage still has to make in this process, since another one takes longer to start.
+
+    Raises:
+        LagoError: what the first failing job raised.
+    """
+    for job in pending_jobs(space, stage):
+        with StageProgress(stage, job.total, job.unit) as progress:
+            manifest = job.run(lambda done, note, name=job.name: progress.update(name, done, note))
+        for note in manifest.summary.get("notes", ()):
+            say(f"{stage:<9} {job.name}: {note}")
+
+
+class StageRun:
+    """The pending jobs of a stage, at work. As a context it lets its workers go at the end, and stops them at an error."""
+
+    def __init__(self, space: Workspace, stage: str, runner: Runner, turn: Turn = nullcontext) -> None:
+        """Begin. Each job on this machine waits for its `turn`.
+
+        Raises:
+            LagoError: a finished artifact is damaged, or there are no such workers.
+        """
+        self.space, self.stage = space, stage
+        self._stack = ExitStack()
+        jobs = pending_jobs(space, stage)
+        self.calls: list[Call[Manifest]] = []
+        self.futures: list[Future[Manifest]] = []
+        if not jobs:
+            return
+        if space.study.gym is not None and stage in JUDGED:
+            say(f"{stage:<9} success: {space.world.success_text}")
+        self._totals = {job.name: job.total for job in jobs}
+        for job in jobs:
+            where = JobAddress(str(space.root), str(space.study_file), job.stage, job.name)
+            self.calls.append(Call(job.name, str(where), where, runner.limit_s))
+        total = sum(self._totals.values())
+        with ExitStack() as stack:
+            self._progress = stack.enter_context(StageProgress(stage, total, jobs[0].unit))
+            n_workers = min(space.study.workers, len(jobs), space.study.instances)
+            workers = stack.enter_context(runner.hire(n_workers, self._progress.update, turn))
+            self.futures += [workers.submit(call) for call in self.calls]
+            self._stack = stack.pop_all()
+
+    def tell(self, heard: Callable[[float, str], None]) -> None:
+        """From now on call `heard(share of the stage that is done, note)` with each change."""
+        if self.calls:
+            self._progress.heard = heard
+
+    @property
+    def finished(self) -> bool:
+        """Whether there is nothing to wait for."""
+        return all(future.done() for future in self.futures)
+
+    def results(self, wait: Wait | None = None) -> dict[str, Manifest]:
+        """The manifests of what was made, by job; waited for here, where nobody else does it.
+
+        Raises:
+            LagoError: what the first failing job raised.
+        """
+        if not self.calls:
+            return {}
+        progress, totals = self._progress, self._totals
+        made = wait(self.calls, self.futures) if wait else returned(self.futures)
+        manifests = in_order(self.calls, made, lambda call, _: progress.finish(call.name, totals[call.name]))
+        for call, manifest in zip(self.calls, manifests, strict=True):
+            for note in manifest.summary.get("notes", ()):
+                say(f"{self.stage:<9} {call.name}: {note}")
+        return dict(zip(totals, manifests, strict=True))
+
+    def __enter__(self) -> Self:
+        """The run itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Let the workers go, or stop them."""
+        self._stack.__exit__(kind, error, trace)
