@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -37,9 +38,20 @@ def run_stages(space: Workspace, stages: Sequence[str], runner: Runner) -> None:
     run(space, stages, runner, flow)
 
 
+def flows_command(options: argparse.Namespace) -> None:
+    """`lago flows`.
+
+    Raises:
+        LagoError: what it raised.
+    """
+    from flows.deployments import flows_command as command
+
+    command(options)
+
+
 def main() -> None:
     """`lago`."""
-    sys.exit(run_cli(sys.argv[1:], run_stages))
+    sys.exit(run_cli(sys.argv[1:], run_stages, flows_command))
 
 
 if __name__ == "__main__":

@@ -17,12 +17,13 @@ from prefect.cache_policies import NO_CACHE
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows import limits, shown
+from flows.approval import wait_for_approval
 from flows.local_server.server import CORES
 from lago_skills.artifacts.calls import Call
 from lago_skills.artifacts.executor import Runner
 from lago_skills.artifacts.folder import Manifest
 from lago_skills.commands.stage_run import StageRun
-from lago_skills.commands.stages import require_earlier, require_success
+from lago_skills.commands.stages import STAGES, require_earlier, require_success
 from lago_skills.stages.workspace import Workspace, exclusive, open_workspace
 from lago_skills.study import study_path
 
@@ -30,8 +31,14 @@ _begun: dict[tuple[Path, str], StageRun] = {}
 """Stages whose jobs were at work before there was a server, by study file and stage."""
 
 
+_by_command = False
+"""Whether somebody waits for this process: a command ends with what there is to approve, a run on a schedule waits for it."""
+
+
 def attach(begun: StageRun) -> None:
     """Let the flow of this stage, when it comes, wait for what is at work already."""
+    global _by_command
+    _by_command = True
     _begun[begun.space.study_file, begun.stage] = begun
 
 
@@ -48,6 +55,8 @@ def run_as_tasks(study: str, root: Path, stage: str, runner: Runner) -> list[dic
     with shown.failures(space.study.name, stage), exclusive(space):
         require_earlier(space, stage)
         require_success(space, [stage])
+        if not _by_command and any(not job.done for job in STAGES[stage](space)):
+            wait_for_approval(space, stage)
         with _stage_run(space, stage, runner) as run:
             manifests = run.results(lambda calls, futures: _as_tasks(stage, calls, futures))
     rows = [

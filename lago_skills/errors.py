@@ -87,3 +87,11 @@ class EndpointError(LagoError):
 
 class BudgetSpent(LagoError):
     """One more request might cost more than the study allows."""
+
+
+class ApprovalNeeded(LagoError):
+    """Something would be used that nobody has approved yet; `lago` exits with 3."""
+
+
+class ApprovalOutdated(LagoError):
+    """Something was approved that has changed since it was looked at."""

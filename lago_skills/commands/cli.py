@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import lago_skills
+from lago_skills.commands import approve as approve_command
 from lago_skills.commands import bench as bench_command
 from lago_skills.commands import evaluate as evaluate_command
-from lago_skills.commands import runner_options, skills_options
+from lago_skills.commands import flows_options, runner_options, skills_options
+from lago_skills.commands import lineage as lineage_command
 from lago_skills.commands.tables import report_table
-from lago_skills.errors import LagoError
+from lago_skills.errors import ApprovalNeeded, LagoError
 from lago_skills.experiments.registry import STUDIES, TRAINING_TABLES
 from lago_skills.worlds import DEFAULT
 
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
 
 StageRunner = Callable[["Workspace", Sequence[str], "Runner"], None]
 """Runs stages of a study in order; given by the package's entry point, so that this module knows nothing of Prefect."""
+
+FlowsCommand = Callable[[argparse.Namespace], None]
+"""Does what `lago flows` says; given by the entry point too."""
 
 STAGE_NAMES = ("collect", "plan", "segment", "pretrain", "build", "evaluate", "train")
 JOBS = "jobs at the same time (default: as many as the study says)"
@@ -42,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
     root = argparse.ArgumentParser(
         prog="lago",
         description=lago_skills.__doc__,
-        epilog="A STUDY is a name (data/studies/NAME.toml) or the path of a TOML file. Errors exit with code 2.",
+        epilog="A STUDY is a name (data/studies/NAME.toml) or the path of a TOML file. Errors exit with code 2, what waits for approval with 3.",
     )
     root.add_argument("--version", action="version", version=f"lago-skills {lago_skills.__version__}")
     root.add_argument("--root", type=Path, default=Path(), help="project folder (default: this one)")
@@ -54,6 +59,9 @@ def parser() -> argparse.ArgumentParser:
     _add_init(commands)
     skills_options.add_parser(commands)
     bench_command.add_parser(commands)
+    approve_command.add_parser(commands)
+    lineage_command.add_parser(commands)
+    flows_options.add_parser(commands)
     for command in (plan, _add_report(commands), _add_data(commands)):
         _add_json(command)
     return root
@@ -210,17 +218,20 @@ def _numbers(text: str) -> list[int]:
     return [int(part) for part in text.split(",")]
 
 
-def main(arguments: list[str], run_stages: StageRunner) -> int:
-    """Run one command; returns the exit code: 0 done, 2 something the reader can fix."""
+def main(arguments: list[str], run_stages: StageRunner, flows_command: FlowsCommand | None = None) -> int:
+    """Run one command; returns the exit code: 0 done, 2 something the reader can fix, 3 something waits for approval."""
     options = parser().parse_args(arguments)
     for folder in (options.root.resolve(), Path.cwd()):  # whatever of one's own an import path names
         if str(folder) not in sys.path:
             sys.path.append(str(folder))
     try:
+        if options.command == "flows" and flows_command is not None:
+            flows_command(options)
+            return 0
         return _run(options, run_stages)
     except LagoError as error:
         print(f"lago: {error}", file=sys.stderr)  # noqa: T201
-        return 2
+        return 3 if isinstance(error, ApprovalNeeded) else 2
     except KeyboardInterrupt:
         print(  # noqa: T201
             "lago: interrupted before the study was finished; what was finished is kept; "
@@ -272,6 +283,12 @@ def _run_study(options: argparse.Namespace, command: str, run_stages: StageRunne
     space = _workspace(options)
     if command == "table" or (command == "evaluate" and evaluate_command.wanted(options)):
         return evaluate_command.evaluate_command(space, options)
+    if command == "approve":
+        approve_command.approve_command(space, options)
+        return 0
+    if command == "lineage":
+        lineage_command.lineage_command(space, options)
+        return 0
     runner = runner_options.runner_of(options)
 
     def run(space: Workspace, stages: Sequence[str]) -> None:

@@ -17,7 +17,6 @@ from lago_skills.core import Playbook
 from lago_skills.errors import PlanError
 from lago_skills.planner.ask import Plan
 from lago_skills.planner.portfolio import Portfolio
-from lago_skills.playbook import playbook_json
 from lago_skills.stages import plan
 from lago_skills.stages.workspace import Workspace
 
@@ -119,27 +118,16 @@ def _steps(book: Playbook, authors: Sequence[str]) -> list[str]:
 
 def _edit(space: Workspace, options: argparse.Namespace) -> None:
     """A person's version of a playbook: checked, recorded beside the model's, never instead of it."""
-    from lago_skills.llm.transcripts import HUMAN, answered
+    from lago_skills.stages.plan_edits import record_edit, text_of
 
-    task_plan = plan.plan_of(_target_task(options), plan.plans(space), space.study.name)
-    parent = task_plan.chosen or task_plan.versions[-1]
-    before = playbook_json(parent.playbook) if parent.playbook else parent.transcript.response
+    task = _target_task(options)
+    task_plan = plan.plan_of(task, plan.plans(space), space.study.name)
+    before = text_of(task_plan)
     text = _read(options.file) if options.file else _from_editor(before)
     if text == before:
         _say("nothing was changed; nothing is recorded")
         return
-    planner = plan.planner(space)
-    edit = answered(task_plan.request, text, HUMAN, f"edit of {parent.transcript.id}", parent=parent.transcript.id)
-    version = planner.version(edit, task_plan.task)
-    if version.playbook is None:
-        draft_path = Path(tempfile.gettempdir()) / f"{task_plan.task.id}.playbook.json"
-        draft_path.write_text(text, encoding="utf-8")
-        raise PlanError(
-            f"the edited playbook of {task_plan.task.id!r} is not valid: "
-            + "; ".join(finding.line() for finding in version.findings)
-            + f"; expected a playbook; your text is kept in {draft_path}: correct it and run lago plan edit {task_plan.task.id} --file {draft_path}"
-        )
-    planner.transcripts.append(edit)
+    record_edit(space, task, text)
     _tell(describe(plan.plans(space)[task_plan.task.id]))
 
 

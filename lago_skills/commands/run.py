@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from lago_skills.commands.stages import STAGES, first_unfinished, require_earlier
-from lago_skills.errors import LagoError
+from lago_skills.errors import ApprovalNeeded, LagoError
 from lago_skills.report import study_page
 from lago_skills.stages.workspace import Workspace
 
@@ -19,7 +19,8 @@ RunStages = Callable[[Workspace, Sequence[str]], None]
 def run_command(space: Workspace, run_stages: RunStages, *, as_json: bool) -> None:
     """Run the stages that are not finished and print the study's table.
 
-    With `as_json` one object is printed whatever happens: its summary's `state` is `done` or `failed`, with the sentence of the error.
+    With `as_json` one object is printed whatever happens: its summary's `state` is `done`, `waiting` (for approval) or `failed`, with the
+    sentence of the error.
 
     Raises:
         LagoError: what a stage raised.
@@ -34,7 +35,8 @@ def run_command(space: Workspace, run_stages: RunStages, *, as_json: bool) -> No
         rows, summary = study_page.results(space)
     except LagoError as error:
         if as_json:
-            _print_json([], {"study": space.study.name, "state": "failed", "error": str(error)})
+            state = "waiting" if isinstance(error, ApprovalNeeded) else "failed"
+            _print_json([], {"study": space.study.name, "state": state, "error": str(error)})
         raise
     if as_json:
         _print_json(rows, {**summary, "state": "done", "report": str(_page(space))})

@@ -14,6 +14,7 @@ from lago_skills.artifacts.executor import Runner, in_order, returned
 from lago_skills.artifacts.folder import Manifest
 from lago_skills.artifacts.progress import StageProgress
 from lago_skills.commands.stages import JUDGED, STAGES, JobAddress
+from lago_skills.stages import approval
 from lago_skills.stages.job import Job
 from lago_skills.stages.workspace import Workspace
 
@@ -45,9 +46,13 @@ def run_here(space: Workspace, stage: str) -> None:
     """Make what a quick stage still has to make in this process, since another one takes longer to start.
 
     Raises:
+        ApprovalNeeded: it would use what nobody has approved yet.
         LagoError: what the first failing job raised.
     """
-    for job in pending_jobs(space, stage):
+    jobs = pending_jobs(space, stage)
+    if jobs:
+        approval.require(space, stage)
+    for job in jobs:
         with StageProgress(stage, job.total, job.unit) as progress:
             manifest = job.run(lambda done, note, name=job.name: progress.update(name, done, note))
         for note in manifest.summary.get("notes", ()):
@@ -61,6 +66,7 @@ class StageRun:
         """Begin. Each job on this machine waits for its `turn`.
 
         Raises:
+            ApprovalNeeded: it would use what nobody has approved yet.
             LagoError: a finished artifact is damaged, or there are no such workers.
         """
         self.space, self.stage = space, stage
@@ -70,6 +76,7 @@ class StageRun:
         self.futures: list[Future[Manifest]] = []
         if not jobs:
             return
+        approval.require(space, stage)
         if space.study.gym is not None and stage in JUDGED:
             say(f"{stage:<9} success: {space.world.success_text}")
         self._totals = {job.name: job.total for job in jobs}

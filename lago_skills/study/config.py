@@ -16,6 +16,8 @@ MAX_WORKERS = 64
 MAX_SEED = 99
 """Seeds up to here keep the start states of demonstrations, training and evaluation in ranges of their own."""
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
+Approval = Literal["playbooks", "skills"]
+"""What a person may want to see before it is used."""
 Share = Annotated[float, Field(ge=0, le=1)]
 
 

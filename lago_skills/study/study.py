@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Annotated, Any
 
-from pydantic import BaseModel, Discriminator, Field, Tag
+from pydantic import BaseModel, Discriminator, Field, Tag, field_validator
 
 from lago_skills.core import Task
 from lago_skills.data.config import SegmentConfig, SourceConfig, WeightingConfig
@@ -13,6 +13,7 @@ from lago_skills.decoder.config import DecoderConfig
 from lago_skills.query.config import QueryConfig
 from lago_skills.study.config import (
     MAX_WORKERS,
+    Approval,
     CollectConfig,
     GuideConfig,
     PlanConfig,
@@ -43,6 +44,10 @@ class Study(Section):
     seed: Seed = 0
     workers: int = Field(default=2, ge=1, le=MAX_WORKERS)
     """Processes that work at the same time."""
+    approve: list[Approval] = Field(default_factory=list[Approval])
+    """What waits for a person's approval before it is used, `playbooks` or `skills` or both: `lago approve`."""
+    approve_within_s: float = Field(default=86_400, gt=0)
+    """How long a run on a schedule waits for that; then it fails, and nothing new is used."""
     tasks: TasksConfig
     world: Annotated[
         Annotated[GymConfig, Tag("described")] | Annotated[WorldConfig, Tag("named")], Discriminator(_kind_of_world)
@@ -62,6 +67,11 @@ class Study(Section):
     guide: GuideConfig = GuideConfig()
     zero_shot: ZeroShotConfig = ZeroShotConfig()
     train: TrainConfig = TrainConfig()
+
+    @field_validator("approve", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
 
     @property
     def own_tasks(self) -> dict[str, Task]:
