@@ -33,7 +33,7 @@ def flows_command(options: argparse.Namespace) -> None:
     action = {"ui": _ui, "serve": _serve, "clean": _clean}[str(options.action)]
     if options.action == "serve":
         _check(root, options)
-    with PrefectServer(root) as server:
+    with PrefectServer(root, logs=options.action == "serve") as server:
         say(f"Prefect: {server.wait().removesuffix('/api')}")
         action(root, options)
 

@@ -4,8 +4,7 @@
 # pyright: reportUntypedFunctionDecorator=false, reportCallIssue=false, reportArgumentType=false
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 
-from __future__ import annotations
-
+# Types are not postponed here: Prefect reads them where it loads a flow by the path of its file.
 from pathlib import Path
 from typing import Annotated, Any, Literal
 

@@ -78,7 +78,12 @@ def database(tmp_path: Path) -> Generator[str]:
         until("PostgreSQL", lambda: socket.create_connection(("127.0.0.1", port), timeout=1).close() or True, 60)
         yield f"postgresql+asyncpg://lago@127.0.0.1:{port}/postgres"
     finally:
-        server.send_signal(signal.SIGINT)
+        subprocess.run(
+            [*as_user, str(BINARIES[-1] / "pg_ctl"), "stop", "-m", "immediate", "-D", str(folder / "data")],
+            check=True,
+            capture_output=True,
+            cwd="/",
+        )
         server.wait(30)
 
 
@@ -115,18 +120,24 @@ def state(api: str, run: str) -> str:
 
 def paused_below(api: str, run: str) -> dict[str, Any] | None:
     """The run of a stage that waits, of this run of the pipeline."""
-    assert state(api, run) in ("SCHEDULED", "PENDING", "RUNNING"), ask(f"{api}/flow_runs/{run}")["state"]
+    assert state(api, run) in ("SCHEDULED", "PENDING", "RUNNING"), ask(f"{api}/flow_runs/{run}")["state"]["message"]
     waiting = ask(f"{api}/flow_runs/filter", {"flow_runs": {"state": {"type": {"any_": ["PAUSED"]}}}})
     return waiting[0] if waiting else None
 
 
-def test_a_deployed_study_waits_for_approval_and_shows_what_it_made(api: str, tmp_path: Path) -> None:
-    root = new_root(tmp_path / "p")
+def small_project(root: Path) -> None:
+    """The small study of the pipeline's tests, smaller, with playbooks that wait for approval."""
+    new_root(root)
     small = STUDY.replace("n_updates = 1200", "n_updates = 60").replace('tasks = ["push-wall"]', "tasks = []")
     small = small.replace('unseen = ["button-press-wall", "push-wall"]', 'unseen = ["push-wall"]').replace(
         "episodes = 6", "episodes = 1"
     )
     (root / "data/studies/small.toml").write_text(small.replace("[tasks]", 'approve = "playbooks"\n[tasks]', 1))
+
+
+def test_a_deployed_study_waits_for_approval_and_shows_what_it_made(api: str, tmp_path: Path) -> None:
+    root = tmp_path / "p"
+    small_project(root)
     env = {**environment(), "PREFECT_API_URL": api, "PREFECT_HOME": str(tmp_path / "prefect")}
     with (tmp_path / "serve.log").open("w") as log:
         serving = subprocess.Popen(

@@ -81,7 +81,9 @@ class PrefectServer:
     The project's own is started in the background, so that work can begin before it is up.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, logs: bool = False) -> None:
+        """`logs`: whether Prefect's own log lines go to standard error."""
+        self._quiet = {name: value for name, value in QUIET.items() if not (logs and "LOGGING" in name)}
         self._home = root / ".prefect"
         self._configured = os.environ.get("PREFECT_API_URL")
         self._lease: IO[str] | None = None
@@ -95,7 +97,7 @@ class PrefectServer:
         Raises:
             ServerError: the configured server does not answer.
         """
-        os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
+        os.environ.update({name: value for name, value in self._quiet.items() if name not in os.environ})
         for name in ("NO_PROXY", "no_proxy"):  # Prefect's client must not look for this machine behind a proxy either
             os.environ[name] = ",".join(dict.fromkeys([*filter(None, os.environ.get(name, "").split(",")), *LOCAL]))
         for name in unusable_proxies():  # its client would fail on them even where it needs no proxy

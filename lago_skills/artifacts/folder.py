@@ -12,7 +12,9 @@ import hashlib
 import json
 import os
 import shutil
+import socket
 import sys
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -25,6 +27,8 @@ from lago_skills.errors import ArtifactCorrupt, ArtifactMissing, DiskFull, Forma
 
 MANIFEST = "manifest.json"
 FORMAT = 1
+ABANDONED_AFTER_S = 7 * 86_400.0
+"""A temporary folder of another machine is swept away when nothing was put into it for so long: no piece of work takes a week."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +146,7 @@ def writing(folder: Path, kind: str, recipe: dict[str, Any]) -> Generator[Artifa
     started = datetime.now(UTC)
     folder.parent.mkdir(parents=True, exist_ok=True)
     sweep(folder)
-    temporary = folder.parent / f".{folder.name}.{os.getpid()}.tmp"
+    temporary = folder.parent / f".{folder.name}.{_writer()}.tmp"
     temporary.mkdir()
     try:
         writer = ArtifactWriter(temporary)
@@ -178,7 +182,7 @@ def writing(folder: Path, kind: str, recipe: dict[str, Any]) -> Generator[Artifa
 
 
 def _replace(temporary: Path, folder: Path) -> None:
-    old = folder.parent / f".{folder.name}.{os.getpid()}.old"
+    old = folder.parent / f".{folder.name}.{_writer()}.old"
     if folder.exists():
         folder.rename(old)
     temporary.rename(folder)
@@ -194,8 +198,28 @@ def sweep(folder: Path) -> None:
         else:
             path.rename(folder)
     for path in folder.parent.glob(f".{folder.name}.*.tmp"):
-        if not _alive(int(path.name.split(".")[-2])):
+        if not _at_work(path):
             shutil.rmtree(path, ignore_errors=True)
+
+
+def _writer() -> str:
+    """This process, among all that may write into a shared folder."""
+    return f"{_host()}-{os.getpid()}"
+
+
+def _host() -> str:
+    return socket.gethostname().replace(".", "_")
+
+
+def _at_work(temporary: Path) -> bool:
+    """Whether the writer of a temporary folder may still be at it; of another machine's only its age can be known."""
+    host, _, pid = temporary.name.split(".")[-2].rpartition("-")
+    if host in ("", _host()):  # versions before had no host in the name
+        return _alive(int(pid))
+    try:
+        return time.time() - temporary.stat().st_mtime < ABANDONED_AFTER_S
+    except FileNotFoundError:
+        return False
 
 
 def _alive(pid: int) -> bool:
