@@ -98,7 +98,7 @@ def as_nobody(code: str) -> subprocess.CompletedProcess[str]:
 
 PRELUDE = (
     "import numpy as np; from pathlib import Path; from lago_skills.library import SkillLibrary\n"
-    "import lago_skills.library.exchange\n"
+    "import faiss, lago_skills.library.exchange\n"  # the package may not be readable for that user later
 )
 
 

@@ -139,7 +139,6 @@ def test_an_interrupted_table_goes_on_where_it_stopped_and_a_row_can_be_checked(
     [
         (["--json"], "found --json without --table"),
         (["--methods", "library"], "found --methods without --table"),
-        (["--workers", "0"], "found --workers 0; expected 1 to 64"),
         (["--table", "zero-shot", "--methods", "magic"], "found method 'magic'; expected one of library, bc-text"),
         (["--table", "zero-shot", "--tasks", "hammer"], "found task 'hammer'; expected a seen or unseen task"),
         (["--table", "zero-shot", "--seeds", "100"], "found seed 100; expected a number from 0 to 99"),

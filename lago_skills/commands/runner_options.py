@@ -42,7 +42,7 @@ def runner_of(options: argparse.Namespace) -> Runner:
     from lago_skills.study.config import MAX_WORKERS
 
     if options.workers is not None and not 1 <= options.workers <= MAX_WORKERS:
-        raise StudyError(f"found --workers {options.workers}; expected 1 to {MAX_WORKERS}; correct it")
+        raise StudyError(f"found number of workers {options.workers}; expected 1 to {MAX_WORKERS}; correct it")
     if options.time_limit is not None and not options.time_limit > 0:
         raise StudyError(f"found --time-limit {options.time_limit:g}; expected seconds above 0; correct it")
     return Runner(options.runner, options.workers, options.dask, options.time_limit)
