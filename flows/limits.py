@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
@@ -27,13 +28,20 @@ HOLD_S = 2.0
 measured to take .4 s."""
 
 
+@dataclass(eq=False)
+class _Spare:
+    """A place that nobody uses at the moment; another one each time that it is put aside."""
+
+    place: AbstractContextManager[None]
+
+
 class Places:
     """Places among those that a limit allows, for the pieces of work of one command. As a context it gives all of them back at its end."""
 
     def __init__(self, limit: str) -> None:
         self._limit = limit
         self._lock = threading.Lock()
-        self._spare: list[AbstractContextManager[None]] = []
+        self._spare: list[_Spare] = []
         self._waiting = 0
         self._known = self._over = False
 
@@ -44,7 +52,8 @@ class Places:
             if not self._known:
                 _ensure(self._limit)
                 self._known = True
-            place = self._spare.pop() if self._spare else None
+            spare = self._spare.pop() if self._spare else None
+            place = spare.place if spare else None
             self._waiting += place is None
         if place is None:
             place = concurrency(self._limit, lease_duration=LEASE_S)
@@ -61,22 +70,23 @@ class Places:
             yield
         finally:
             with self._lock:
-                spare = not self._waiting and not self._over  # else one of those who wait at the server gets it
-                if spare:
-                    self._spare.append(place)
-            if spare:
-                later = threading.Timer(HOLD_S, self._give_back, [place])
+                spare = None
+                if not self._waiting and not self._over:  # else one of those who wait at the server gets it
+                    spare = _Spare(place)
+                    self._spare.append(spare)
+            if spare is None:
+                place.__exit__(None, None, None)
+            else:
+                later = threading.Timer(HOLD_S, self._give_back, [spare])
                 later.daemon = True
                 later.start()
-            else:
-                place.__exit__(None, None, None)
 
-    def _give_back(self, place: AbstractContextManager[None]) -> None:
+    def _give_back(self, spare: _Spare) -> None:
         with self._lock:
-            if place not in self._spare:  # it is at work again
+            if spare not in self._spare:  # its place is at work again, or was since
                 return
-            self._spare.remove(place)
-        place.__exit__(None, None, None)
+            self._spare.remove(spare)
+        spare.place.__exit__(None, None, None)
 
     def __enter__(self) -> Self:
         return self
@@ -88,8 +98,8 @@ class Places:
         with self._lock:
             self._over = True
             spare, self._spare = self._spare, []
-        for place in spare:
-            place.__exit__(None, None, None)
+        for each in spare:
+            each.place.__exit__(None, None, None)
 
 
 def _ensure(name: str) -> None:

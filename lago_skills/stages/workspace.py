@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -78,11 +79,13 @@ class Workspace:
 
 
 def open_workspace(root: Path, study_file: Path) -> Workspace:
-    """The workspace of a study file.
+    """The workspace of a study file; whatever of one's own lies in the project folder can be imported from then on, in worker processes too.
 
     Raises:
         StudyError: the file is missing or wrong.
     """
+    if str(root) not in sys.path:
+        sys.path.append(str(root))
     return Workspace(root, study_file, load_study(study_file))
 
 
