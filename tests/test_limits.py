@@ -7,6 +7,7 @@ import time
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
 
@@ -48,7 +49,7 @@ def use(places: Places, seconds: float = 0.0) -> None:
 
 def test_a_place_is_handed_from_one_piece_of_work_to_the_next(server: Server) -> None:
     with Places("cores") as places, ThreadPoolExecutor(2) as threads:
-        list(threads.map(lambda _: use(places, 0.005), range(200)))
+        list(threads.map(partial(use, places), [0.005] * 200))
         assert server.n_taken <= 2
     assert server.n_given_back == server.n_taken
 
@@ -67,7 +68,7 @@ def test_a_place_in_steady_use_is_not_given_back_and_an_idle_one_is(server: Serv
 
 def test_more_work_than_places_waits_and_is_all_done(server: Server) -> None:
     with Places("cores") as places, ThreadPoolExecutor(6) as threads:
-        list(threads.map(lambda _: use(places, 0.02), range(30)))
+        list(threads.map(partial(use, places), [0.02] * 30))
     assert server.n_given_back == server.n_taken
 
 
