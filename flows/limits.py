@@ -15,11 +15,10 @@ from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
 from prefect.concurrency.sync import concurrency
 from prefect.exceptions import ObjectAlreadyExists
 
-from flows.local_server.server import CORES, ENDPOINT
 from lago_skills.commands.stage_run import say
 
-AT_FIRST = {CORES: os.cpu_count() or 1, ENDPOINT: 8}
-"""Jobs at work on this machine, and requests to a language model, where nobody has set them; `prefect gcl update NAME --limit N`, or Prefect's page, changes them for all."""
+AT_FIRST = os.cpu_count() or 1
+"""Jobs at work on this machine where nobody has set the limit; `prefect gcl update lago-cores --limit N`, or Prefect's page, changes it for all."""
 LEASE_S = 60.0
 """After so long others get the places of a command that was killed."""
 SAY_AFTER_S = 10.0
@@ -105,4 +104,4 @@ class Places:
 def _ensure(name: str) -> None:
     """Make the limit on a server that has none of this name."""
     with get_client(sync_client=True) as client, suppress(ObjectAlreadyExists):
-        client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=name, limit=AT_FIRST[name]))
+        client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=name, limit=AT_FIRST))

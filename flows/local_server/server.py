@@ -26,9 +26,8 @@ from typing import IO, Self
 from lago_skills.errors import ServerError
 
 START_TIMEOUT_S = 180.0
-CORES, ENDPOINT = "lago-cores", "lago-model-endpoint"
-LIMITS = (CORES, ENDPOINT)
-"""Names of the global concurrency limits."""
+CORES = "lago-cores"
+"""Name of the global concurrency limit that all flows of a server share."""
 LOCAL = ("127.0.0.1", "localhost", "::1")
 PROXIES = ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY")
 QUIET = {
@@ -165,12 +164,11 @@ def _running(home: Path) -> str | None:
 def _free_places(url: str) -> None:
     """Nobody is at work on a server that has just started: free the places that commands held on it when they were killed."""
     body = json.dumps({"active_slots": 0}).encode()
-    for name in LIMITS:
-        request = urllib.request.Request(
-            f"{url}/v2/concurrency_limits/{name}", body, {"content-type": "application/json"}, method="PATCH"
-        )
-        with contextlib.suppress(OSError), _opener(url).open(request, timeout=10):
-            pass  # a limit that was never used is not there
+    request = urllib.request.Request(
+        f"{url}/v2/concurrency_limits/{CORES}", body, {"content-type": "application/json"}, method="PATCH"
+    )
+    with contextlib.suppress(OSError), _opener(url).open(request, timeout=10):
+        pass  # a limit that was never used is not there
 
 
 def _start(home: Path) -> str:

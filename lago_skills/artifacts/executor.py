@@ -1,4 +1,4 @@
-"""Executors: who runs the jobs of a stage or the cells of a table, and on which workers."""
+"""Runners: who runs the jobs of a stage or the cells of a table, and on which workers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from lago_skills.artifacts.calls import Call, Listener, RunnerName, Turn, Workers
 from lago_skills.artifacts.workers import WorkerPool
@@ -52,8 +52,11 @@ class Runner:
         return WorkerPool(self.n_workers or n_workers, listener, turn)
 
 
-class Executor(Protocol):
-    """Runs calls on workers. Stages and tables take one, and do not know which."""
+@dataclass(frozen=True)
+class Direct:
+    """Runs calls on workers and waits for them in this process, without a server."""
+
+    runner: Runner = Runner()
 
     def run(
         self,
@@ -69,23 +72,6 @@ class Executor(Protocol):
         Raises:
             LagoError: what the first failing call raised, or that its process was killed.
         """
-        ...
-
-
-@dataclass(frozen=True)
-class Direct:
-    """Waits for workers in this process, without a server."""
-
-    runner: Runner = Runner()
-
-    def run(
-        self,
-        calls: Sequence[Call[R]],
-        n_workers: int,
-        listener: Listener | None = None,
-        finished: Callable[[Call[R], R], None] | None = None,
-    ) -> list[R]:
-        """See `Executor`."""
         with self.runner.hire(n_workers, listener) as workers:
             futures = [workers.submit(replace(call, limit_s=self.runner.limit_s)) for call in calls]
             return in_order(calls, returned(futures), finished)

@@ -14,7 +14,7 @@ from pathlib import Path
 from filelock import lock_descriptor
 
 from lago_skills.artifacts.calls import Call, Progress
-from lago_skills.artifacts.executor import Direct, Executor, Runner
+from lago_skills.artifacts.executor import Direct, Runner
 from lago_skills.artifacts.folder import fingerprint
 from lago_skills.errors import StudyError
 from lago_skills.experiments.cells import Cell, Row
@@ -51,12 +51,10 @@ def missing(known: Mapping[Cell, list[Row]], cells: Sequence[Cell], n_episodes: 
     return [Work(cell, needed) for cell in cells if cell not in known]
 
 
-def measure(
-    table: Table, opener: Opener, works: Sequence[Work], runner: Runner = HERE, executor: Executor | None = None
-) -> list[int]:
+def measure(table: Table, opener: Opener, works: Sequence[Work], runner: Runner = HERE) -> list[int]:
     """Measure cells and put their rows on record; returns by which process each was measured.
 
-    One plain worker is this process; others are the runner's, waited for by the executor.
+    One plain worker is this process; others are the runner's.
 
     Raises:
         LagoError: a worker was killed, or what measuring raised.
@@ -80,7 +78,7 @@ def measure(
             processes.append(process)
             table.say(f"{len(processes)}/{len(works)} {work.cell.name}: {message}")
 
-    (executor or Direct(runner)).run(calls, n_workers, finished=finished)
+    Direct(runner).run(calls, n_workers, finished=finished)
     return processes
 
 
