@@ -18,6 +18,7 @@ from lago_skills.planner.parse import read_answer
 from lago_skills.playbook import LEAST_PACE, MOST_PACE, playbook_json, read_playbook, write_playbook
 from lago_skills.prior import ActionPrior
 from lago_skills.rl.guidance.advisers import joined
+from lago_skills.rl.plans import search
 from lago_skills.rl.plans.search import N_CANDIDATES, N_COMPARED, N_SHORTENED, Evolution, search_plan
 from lago_skills.rl.problem import Problem
 from lago_skills.rl.world_problem import world_problem
@@ -181,3 +182,27 @@ def test_a_search_without_steps_for_a_generation_compares_nothing(playbooks: dic
     assert searched.plan is followed
     assert (searched.improved, searched.episodes, searched.n_starts) == (False, N_SHORTENED, N_SHORTENED)
     assert len(searched.harvested) == N_SHORTENED
+
+
+@pytest.mark.parametrize(("fails_from", "expected"), [(9.9, "all the way"), (1.35, "half of it"), (1.01, "as it was")])
+def test_a_quicker_plan_that_fails_more_often_is_not_taken(
+    fails_from: float, expected: str, playbooks: dict[str, Playbook], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every plan succeeds, the sooner the greater its pace, up to 1.5; from some pace on it fails in one start state of eight."""
+    guide = heading_guide(replace(playbooks["reach"], steps=playbooks["reach"].steps[-1:]))
+
+    def worth(runs: search._Runs, each: LibraryGuide, place: int, at_least: float = 0.0) -> float:
+        runs.steps += 10
+        pace = each.books["reach"].pace
+        return 0.1 if pace > fails_from and place % 8 == 7 else 0.9 - 0.1 * abs(pace - 1.5)
+
+    monkeypatch.setattr(search._Runs, "worth", worth)
+    searched = search_plan(problem_of(guide, "reach"), PlanOfTask("reach", guide), 4_000, 0)
+    pace = searched.plan.guide.books["reach"].pace
+    assert searched.improved == (expected != "as it was")
+    if expected == "all the way":
+        assert pace == pytest.approx(1.5, abs=0.1)
+    elif expected == "half of it":
+        assert pace == pytest.approx(1.25, abs=0.05)
+    else:
+        assert pace == 1.0

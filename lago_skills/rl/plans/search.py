@@ -30,8 +30,10 @@ WIDENING, FORGETTING, LEARNING = 1.2, 0.2, 0.8
 """By how much the spread grows where nothing is any good; shares by which spread and middle follow the best candidates."""
 N_SHORTENED = 3
 """Start states on which the plan is compared with itself without one of its steps, before its numbers are searched."""
-N_COMPARED = 8
-"""Fresh start states in which what was found is compared with the plan as it was; it has to do better."""
+N_COMPARED = 12
+"""Fresh start states in which what was found is compared with the plan as it was: it has to do better, and may not fail more often."""
+SHARES = (1.0, 0.5)
+"""Of the way from the plan's own numbers to those that were found, tried in this order."""
 PATIENCE = 4.0
 """A step may take so many times as long as in demonstrations before an episode is given up; plans that succeed in the end take longer than those that are shown."""
 PROGRESS_SHARE = 0.4
@@ -142,7 +144,7 @@ def search_plan(
 
         evolution, generation = Evolution(start, scales, seed), N_SHORTENED
         longest = 0
-        while runs.steps + (N_CANDIDATES + 2 * N_COMPARED) * longest < n_steps:
+        while runs.steps + (N_CANDIDATES + 3 * N_COMPARED) * longest < n_steps:
             before, candidates = runs.steps, evolution.candidates()
             worths = list[float]()
             for values in candidates:
@@ -153,21 +155,28 @@ def search_plan(
         if generation == N_SHORTENED and begun is plan.guide and kept is plan:  # there were no steps for a generation
             worth = (0.0, 0.0)
             return SearchedPlan(kept, improved=False, worth=worth, n_starts=generation, **runs.counts())
-        guide = guide_of(evolution.middle)
         places = range(generation, generation + N_COMPARED)
-        as_it_was, found = (
-            float(np.mean([runs.worth(each, place) for place in places])) for each in (kept.guide, guide)
-        )
+        as_it_was = runs.worths(kept.guide, places)
+        better, found = None, as_it_was
+        for share in SHARES:
+            guide = guide_of(start + share * (evolution.middle - start))
+            found = runs.worths(guide, places, most_failures=_failures(as_it_was))
+            if _failures(found) <= _failures(as_it_was) and found.mean() > as_it_was.mean():
+                better = PlanOfTask(plan.name, guide)
+                break
     finally:
         runs.env.close()
-    improved = found > as_it_was
     return SearchedPlan(
-        PlanOfTask(plan.name, guide) if improved else kept,
-        improved,
-        worth=(as_it_was, found),
+        better or kept,
+        improved=better is not None,
+        worth=(float(as_it_was.mean()), float(found.mean())),
         n_starts=generation + N_COMPARED,
         **runs.counts(),
     )
+
+
+def _failures(worths: Floats) -> int:
+    return int((worths <= PROGRESS_SHARE).sum())
 
 
 def _without_a_step(guide: LibraryGuide, task: str, runs: _Runs, most_steps: int) -> LibraryGuide:
@@ -220,6 +229,15 @@ class _Runs:
             "harvested": harvested,
             "first_success": self.first_success,
         }
+
+    def worths(self, guide: LibraryGuide, places: Sequence[int], most_failures: int | None = None) -> Floats:
+        """(n,) of one episode from each of the start states, in order, or (fewer,) up to the first failure too many."""
+        worths = list[float]()
+        for place in places:
+            worths.append(self.worth(guide, place))
+            if most_failures is not None and _failures(np.array(worths)) > most_failures:
+                break
+        return np.array(worths)
 
     def worth(self, guide: LibraryGuide, place: int, at_least: float = 0.0) -> float:
         """Of one episode from a start state; it is given up where it can no longer be worth at least so much, and is then worth nothing more than its progress."""
