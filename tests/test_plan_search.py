@@ -191,12 +191,12 @@ def test_a_quicker_plan_that_fails_more_often_is_not_taken(
     """Every plan succeeds, the sooner the greater its pace, up to 1.5; from some pace on it fails in one start state of eight."""
     guide = heading_guide(replace(playbooks["reach"], steps=playbooks["reach"].steps[-1:]))
 
-    def worth(runs: search._Runs, each: LibraryGuide, place: int, at_least: float = 0.0) -> float:
+    def worth(runs: search.Runs, each: LibraryGuide, place: int, at_least: float = 0.0) -> float:
         runs.steps += 10
         pace = each.books["reach"].pace
         return 0.1 if pace > fails_from and place % 8 == 7 else 0.9 - 0.1 * abs(pace - 1.5)
 
-    monkeypatch.setattr(search._Runs, "worth", worth)
+    monkeypatch.setattr(search.Runs, "worth", worth)
     searched = search_plan(problem_of(guide, "reach"), PlanOfTask("reach", guide), 4_000, 0)
     pace = searched.plan.guide.books["reach"].pace
     assert searched.improved == (expected != "as it was")

@@ -133,7 +133,7 @@ def search_plan(
     grounding = plan.guide.grounding
     if plan.guide.books[name].form == "words" and grounding.action_space.discrete:  # there is no pace
         return SearchedPlan(kept, improved=False, steps=0, episodes=0, n_starts=0, worth=(0.0, 0.0), harvested=())
-    runs = _Runs(problem, task)
+    runs = Runs(problem, task)
     try:
         begun = _without_a_step(plan.guide, name, runs, n_steps // 2)
         start, scales = numbers_of(begun.books[name], grounding.vocabulary)
@@ -179,7 +179,7 @@ def _failures(worths: Floats) -> int:
     return int((worths <= PROGRESS_SHARE).sum())
 
 
-def _without_a_step(guide: LibraryGuide, task: str, runs: _Runs, most_steps: int) -> LibraryGuide:
+def _without_a_step(guide: LibraryGuide, task: str, runs: Runs, most_steps: int) -> LibraryGuide:
     """Who follows the plan in numbers without the step that it does better without, as far as so many environment steps tell; the plan itself else."""
     book, latents = guide.books[task], guide.step_latents[task]
     places = range(N_SHORTENED)
@@ -208,8 +208,8 @@ def _to_beat(worths: Sequence[float]) -> float:
     return sorted(worths)[-N_BEST] if len(worths) >= N_BEST and sorted(worths)[-N_BEST] > PROGRESS_SHARE else 0.0
 
 
-class _Runs:
-    """Episodes of plans with different numbers."""
+class Runs:
+    """Episodes of plans with different numbers, in one environment, and what they took together."""
 
     def __init__(self, problem: Problem, task: int) -> None:
         self.problem, self.task = problem, problem.tasks[task]
