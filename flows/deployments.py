@@ -73,6 +73,7 @@ def _serve(root: Path, options: argparse.Namespace) -> None:
         "workers": runner.n_workers,
         "dask_address": runner.address,
         "time_limit_s": runner.limit_s,
+        "store": runner.store,
     }
     pipeline.serve(
         name=path.stem,

@@ -29,7 +29,7 @@ def run_stages(space: Workspace, stages: Sequence[str], runner: Runner) -> None:
         from flows.pipeline import pipeline
         from flows.stages import FLOWS
 
-        where = (runner.name, runner.n_workers, runner.address, runner.limit_s)
+        where = (runner.name, runner.n_workers, runner.address, runner.limit_s, runner.store)
         if len(rest) == 1:
             FLOWS[rest[0]](str(space.study_file), space.root, *where)
         else:

@@ -18,6 +18,7 @@ from flows.stages import (
     Root,
     RunnerKind,
     StageName,
+    StoreURL,
     StudyName,
     TimeLimit,
     run_name,
@@ -33,8 +34,9 @@ def pipeline(
     workers: NWorkers = None,
     dask_address: DaskAddress = None,
     time_limit_s: TimeLimit = None,
+    store: StoreURL = None,
 ) -> None:
     """Run the stages of a study in order; finished artifacts are recognised by their manifests and kept."""
     with tags(Path(study).stem):
         for stage in stages or list(FLOWS):
-            FLOWS[stage](study, root, runner, workers, dask_address, time_limit_s)
+            FLOWS[stage](study, root, runner, workers, dask_address, time_limit_s, store)

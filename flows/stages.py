@@ -28,6 +28,12 @@ DaskAddress = Annotated[
     str | None, Field(description="Of a Dask scheduler; empty: a cluster of its own on this machine")
 ]
 TimeLimit = Annotated[float | None, Field(gt=0, description="Seconds that one job may take; empty: no limit")]
+StoreURL = Annotated[
+    str | None,
+    Field(
+        description="Artifacts are shared with other machines through this place, such as s3://bucket/folder; empty: machines share the project folder"
+    ),
+]
 Rows = list[dict[str, Any]]
 
 
@@ -44,9 +50,10 @@ def _stage_flow(stage: StageName, about: str) -> Any:
         workers: NWorkers = None,
         dask_address: DaskAddress = None,
         time_limit_s: TimeLimit = None,
+        store: StoreURL = None,
     ) -> Rows:
         with tags(Path(study).stem, stage):
-            return run_as_tasks(study, root, stage, Runner(runner, workers, dask_address, time_limit_s))
+            return run_as_tasks(study, root, stage, Runner(runner, workers, dask_address, time_limit_s, store))
 
     body.__doc__ = about
     body.__name__ = body.__qualname__ = stage

@@ -61,6 +61,10 @@ class DiskFull(LagoError):
     """The disk has no room for an artifact; what was finished is still valid."""
 
 
+class StoreError(LagoError):
+    """The store that machines share cannot be reached, read or written; what is finished is kept in the project folder."""
+
+
 class TrainingStopped(LagoError):
     """Training met a reward that is not finite and stopped at that step."""
 

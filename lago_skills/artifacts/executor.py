@@ -26,6 +26,8 @@ class Runner:
     """Of a Dask scheduler; None: a cluster of its own on this machine."""
     limit_s: float | None = None
     """How long one call may take."""
+    store: str | None = None
+    """URL of a store that machines share; None: they share the project folder, or there is one."""
 
     def __post_init__(self) -> None:
         """Refuse an address for workers that have none.

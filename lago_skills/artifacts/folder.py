@@ -15,7 +15,7 @@ import shutil
 import socket
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -74,18 +74,33 @@ def read_manifest(folder: Path) -> Manifest | None:
     if not path.exists():
         return None
     try:
-        raw: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if raw["format"] > FORMAT:
-            raise FormatTooNew(
-                f"artifact {str(folder)!r} was written in format {raw['format']}; this version reads formats up to "
-                f"{FORMAT}; upgrade lago-skills"
-            )
-        return Manifest(**raw)
+        return manifest_of(path.read_text(encoding="utf-8"), str(folder))
     except (ValueError, KeyError, TypeError) as error:
         raise ArtifactCorrupt(
             f"manifest {str(path)!r} cannot be read ({error}); expected the JSON that made the artifact; "
             f"delete the folder {str(folder)!r} and run the stage again"
         ) from error
+
+
+def manifest_text(manifest: Manifest) -> str:
+    """A manifest as it is written."""
+    return json.dumps(asdict(manifest), indent=1, ensure_ascii=False) + "\n"
+
+
+def manifest_of(text: str, where: str) -> Manifest:
+    """The manifest that is written there.
+
+    Raises:
+        ValueError | KeyError | TypeError: it is none.
+        FormatTooNew: a newer version of this package wrote it.
+    """
+    raw: dict[str, Any] = json.loads(text)
+    if raw["format"] > FORMAT:
+        raise FormatTooNew(
+            f"artifact {where!r} was written in format {raw['format']}; this version reads formats up to "
+            f"{FORMAT}; upgrade lago-skills"
+        )
+    return Manifest(**raw)
 
 
 def verify(folder: Path) -> Manifest:
@@ -134,6 +149,8 @@ class ArtifactWriter:
         self.content: dict[str, str] = {}
         """Relative path of a file to a fingerprint of what it says, where its bytes also hold times or random names. The digest
         of the artifact is made from it, so that two builds of one thing have one digest."""
+        self.uncounted: set[str] = set()
+        """Relative paths of files that say what others say too, under names that hold times: the digest leaves them out."""
 
 
 @contextmanager
@@ -158,27 +175,76 @@ def writing(folder: Path, kind: str, recipe: dict[str, Any]) -> Generator[Artifa
             key=fingerprint(recipe),
             recipe=recipe,
             files=files,
-            digest=fingerprint(files | {name: text for name, text in writer.content.items() if name in files}),
+            digest=fingerprint(
+                {name: writer.content.get(name, sha) for name, sha in files.items() if name not in writer.uncounted}
+            ),
             code_version=lago_skills.__version__,
             command=" ".join(["lago", *sys.argv[1:]]),
             created_at=started.isoformat(timespec="seconds"),
             seconds=round((datetime.now(UTC) - started).total_seconds(), 1),
             summary=writer.summary,
         )
-        write_text(temporary / MANIFEST, json.dumps(asdict(manifest), indent=1, ensure_ascii=False) + "\n")
+        write_text(temporary / MANIFEST, manifest_text(manifest))
         for name in names:
             _sync(temporary / name)
         _sync(temporary)
         _replace(temporary, folder)
     except OSError as error:
         if disk_is_full(error):
-            raise DiskFull(
-                f"the disk of {str(folder.parent)!r} is full while writing artifact {folder.name!r}; expected room for "
-                "it; free some space and run the same command again (finished stages are kept)"
-            ) from error
+            raise _no_room(folder) from error
         raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def receive(folder: Path, manifest: Manifest, fetch: Callable[[str, str, Path], None]) -> None:
+    """Put an artifact that was made elsewhere into its place, in one rename.
+
+    Args:
+        folder: its place.
+        manifest: its own, as it was written where the artifact was made.
+        fetch: `fetch(name, SHA-256, path)` puts one file there.
+
+    Raises:
+        ArtifactCorrupt: a file's name leads out of the folder, or its bytes are not those of the manifest.
+        DiskFull: there is no room.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    sweep(folder)
+    temporary = folder.parent / f".{folder.name}.{_writer()}.tmp"
+    temporary.mkdir()
+    try:
+        for name, expected in manifest.files.items():
+            path = temporary / name
+            if not path.resolve().is_relative_to(temporary.resolve()):
+                raise ArtifactCorrupt(
+                    f"found the file name {name!r} in the manifest of artifact {folder.name!r}; expected names inside its folder; do not use "
+                    "what somebody else has written"
+                )
+            path.parent.mkdir(parents=True, exist_ok=True)
+            fetch(name, expected, path)
+            actual = file_hash(path)
+            if actual != expected:
+                raise ArtifactCorrupt(
+                    f"file {name!r} of artifact {folder.name!r} came with hash {actual[:12]}, its manifest says {expected[:12]}; expected what was "
+                    "written; delete that file where it comes from and make the artifact again"
+                )
+            _sync(path)
+        write_text(temporary / MANIFEST, manifest_text(manifest))
+        _replace(temporary, folder)
+    except OSError as error:
+        if disk_is_full(error):
+            raise _no_room(folder) from error
+        raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _no_room(folder: Path) -> DiskFull:
+    return DiskFull(
+        f"the disk of {str(folder.parent)!r} is full while writing artifact {folder.name!r}; expected room for "
+        "it; free some space and run the same command again (finished stages are kept)"
+    )
 
 
 def _replace(temporary: Path, folder: Path) -> None:

@@ -297,7 +297,7 @@ def _run_study(options: argparse.Namespace, command: str, run_stages: StageRunne
     if command in ("demo", "run"):
         from lago_skills.commands.run import run_command
 
-        run_command(space, run, as_json=bool(options.json))
+        run_command(space, run, as_json=bool(options.json), shared=runner.store is not None)
     elif command == "plan":
         from lago_skills.commands.plan import plan_command
 

@@ -16,8 +16,8 @@ RunStages = Callable[[Workspace, Sequence[str]], None]
 """Runs stages of a study in order."""
 
 
-def run_command(space: Workspace, run_stages: RunStages, *, as_json: bool) -> None:
-    """Run the stages that are not finished and print the study's table.
+def run_command(space: Workspace, run_stages: RunStages, *, as_json: bool, shared: bool = False) -> None:
+    """Run the stages that are not finished and print the study's table; where artifacts are shared through a store, finished stages are put there.
 
     With `as_json` one object is printed whatever happens: its summary's `state` is `done`, `waiting` (for approval) or `failed`, with the
     sentence of the error.
@@ -27,7 +27,9 @@ def run_command(space: Workspace, run_stages: RunStages, *, as_json: bool) -> No
     """
     try:
         first = first_unfinished(space)  # before any server is started
-        if first is None:
+        if shared:
+            run_stages(space, list(STAGES))
+        elif first is None:
             print(f"{space.study.name}: all stages are already done, nothing to run", file=sys.stderr)  # noqa: T201
         else:
             names = list(STAGES)

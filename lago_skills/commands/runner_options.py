@@ -27,6 +27,11 @@ def add_options(parser: Any, *, workers: str) -> None:
         help="with --runner dask: a scheduler, such as tcp://10.0.0.1:8786 (default: a cluster of its own on this machine)",
     )
     parser.add_argument(
+        "--store",
+        metavar="URL",
+        help="artifacts are shared with other machines through this place, such as s3://bucket/folder (default: machines share the project folder)",
+    )
+    parser.add_argument(
         "--time-limit", type=float, metavar="SECONDS", help="stop a piece of work that takes longer (default: none)"
     )
 
@@ -45,4 +50,4 @@ def runner_of(options: argparse.Namespace) -> Runner:
         raise StudyError(f"found number of workers {options.workers}; expected 1 to {MAX_WORKERS}; correct it")
     if options.time_limit is not None and not options.time_limit > 0:
         raise StudyError(f"found --time-limit {options.time_limit:g}; expected seconds above 0; correct it")
-    return Runner(options.runner, options.workers, options.dask, options.time_limit)
+    return Runner(options.runner, options.workers, options.dask, options.time_limit, options.store)

@@ -6,13 +6,16 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, nullcontext
+from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
 from lago_skills.artifacts.calls import Call, Turn
 from lago_skills.artifacts.executor import Runner, in_order, returned
-from lago_skills.artifacts.folder import Manifest
+from lago_skills.artifacts.folder import Manifest, fingerprint
 from lago_skills.artifacts.progress import StageProgress
+from lago_skills.artifacts.store import Store
+from lago_skills.commands.elsewhere import Elsewhere, Place, inputs_of, share, stays_home
 from lago_skills.commands.stages import JUDGED, STAGES, JobAddress
 from lago_skills.stages import approval
 from lago_skills.stages.job import Job
@@ -27,14 +30,20 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)  # noqa: T201
 
 
-def pending_jobs(space: Workspace, stage: str) -> list[Job]:
-    """What a stage still has to make; says so when that is nothing.
+def pending_jobs(space: Workspace, stage: str, store: Store | None = None) -> list[Job]:
+    """What a stage still has to make; says so when that is nothing. What another machine has put into the store is fetched, what is finished here put there.
 
     Raises:
         ArtifactCorrupt: a finished artifact is damaged.
+        StoreError: the store cannot be read or written.
     """
     jobs = STAGES[stage](space)
     pending = [job for job in jobs if not job.done]
+    if store is not None:
+        for job in jobs:
+            if job not in pending:
+                store.push(space.root, job.folder)
+        pending = [job for job in pending if not store.pull(space.root, job.folder, fingerprint(job.recipe))]
     if not pending:
         say(f"{stage:<9} already done: {len(jobs)} artifact{'s' * (len(jobs) != 1)}")
     elif len(pending) < len(jobs):
@@ -42,21 +51,36 @@ def pending_jobs(space: Workspace, stage: str) -> list[Job]:
     return pending
 
 
-def run_here(space: Workspace, stage: str) -> None:
+def run_here(space: Workspace, stage: str, store: Store | None = None) -> None:
     """Make what a quick stage still has to make in this process, since another one takes longer to start.
 
     Raises:
         ApprovalNeeded: it would use what nobody has approved yet.
         LagoError: what the first failing job raised.
     """
-    jobs = pending_jobs(space, stage)
+    jobs = pending_jobs(space, stage, store)
     if jobs:
         approval.require(space, stage)
     for job in jobs:
         with StageProgress(stage, job.total, job.unit) as progress:
             manifest = job.run(lambda done, note, name=job.name: progress.update(name, done, note))
+        if store is not None:
+            store.push(space.root, job.folder)
         for note in manifest.summary.get("notes", ()):
             say(f"{stage:<9} {job.name}: {note}")
+
+
+def opened(runner: Runner) -> Store | None:
+    """The store that machines share, where there is one.
+
+    Raises:
+        StoreError: it cannot be read and written.
+    """
+    if runner.store is None:
+        return None
+    store = Store(runner.store)
+    store.check()
+    return store
 
 
 class StageRun:
@@ -67,11 +91,12 @@ class StageRun:
 
         Raises:
             ApprovalNeeded: it would use what nobody has approved yet.
-            LagoError: a finished artifact is damaged, or there are no such workers.
+            LagoError: a finished artifact is damaged, there are no such workers, or a store cannot be used.
         """
         self.space, self.stage = space, stage
         self._stack = ExitStack()
-        jobs = pending_jobs(space, stage)
+        self._store = opened(runner)
+        jobs = pending_jobs(space, stage, self._store)
         self.calls: list[Call[Manifest]] = []
         self.futures: list[Future[Manifest]] = []
         if not jobs:
@@ -80,9 +105,12 @@ class StageRun:
         if space.study.gym is not None and stage in JUDGED:
             say(f"{stage:<9} success: {space.world.success_text}")
         self._totals = {job.name: job.total for job in jobs}
-        for job in jobs:
-            where = JobAddress(str(space.root), str(space.study_file), job.stage, job.name)
-            self.calls.append(Call(job.name, str(where), where, runner.limit_s))
+        self._away = False
+        if self._store is not None and runner.name == "dask":
+            self._away = not stays_home(space, stage)
+            runner = runner if self._away else Runner(n_workers=runner.n_workers, limit_s=runner.limit_s)
+        self._jobs = {job.name: job for job in jobs}
+        self.calls += [replace(call, limit_s=runner.limit_s) for call in self._calls(jobs)]
         total = sum(self._totals.values())
         with ExitStack() as stack:
             self._progress = stack.enter_context(StageProgress(stage, total, jobs[0].unit))
@@ -90,6 +118,17 @@ class StageRun:
             workers = stack.enter_context(runner.hire(n_workers, self._progress.update, turn))
             self.futures += [workers.submit(call) for call in self.calls]
             self._stack = stack.pop_all()
+
+    def _calls(self, jobs: Sequence[Job]) -> list[Call[Manifest]]:
+        space, stage = self.space, self.stage
+        addresses = [JobAddress(str(space.root), str(space.study_file), stage, job.name) for job in jobs]
+        if self._store is None or not self._away:
+            return [Call(each.name, str(each), each) for each in addresses]
+        snapshot, inputs = share(self._store, space, inputs_of(space, stage))
+        return [
+            Call(each.name, str(each), Elsewhere(self._store.url, snapshot, inputs, (Place.of(job, space.root),), each))
+            for each, job in zip(addresses, jobs, strict=True)
+        ]
 
     def tell(self, heard: Callable[[float, str], None]) -> None:
         """From now on call `heard(share of the stage that is done, note)` with each change."""
@@ -111,11 +150,25 @@ class StageRun:
             return {}
         progress, totals = self._progress, self._totals
         made = wait(self.calls, self.futures) if wait else returned(self.futures)
-        manifests = in_order(self.calls, made, lambda call, _: progress.finish(call.name, totals[call.name]))
+
+        def finish(call: Call[Manifest], _: Manifest) -> None:
+            self._keep(self._jobs[call.name])
+            progress.finish(call.name, totals[call.name])
+
+        manifests = in_order(self.calls, made, finish)
         for call, manifest in zip(self.calls, manifests, strict=True):
             for note in manifest.summary.get("notes", ()):
                 say(f"{self.stage:<9} {call.name}: {note}")
         return dict(zip(totals, manifests, strict=True))
+
+    def _keep(self, job: Job) -> None:
+        """Have what was made both here and in the store."""
+        if self._store is None:
+            return
+        if not self._away:
+            self._store.push(self.space.root, job.folder)
+        elif not job.done:
+            self._store.pull(self.space.root, job.folder, fingerprint(job.recipe))
 
     def __enter__(self) -> Self:
         """The run itself."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lago_skills.artifacts.calls import Progress
@@ -92,6 +92,11 @@ class JobAddress:
     def __str__(self) -> str:
         """For error messages."""
         return f"job {self.name!r} (stage {self.stage!r})"
+
+    def at(self, root: Path) -> JobAddress:
+        """The same job in a copy of the project."""
+        file = Path(self.study_file).relative_to(self.root)
+        return replace(self, root=str(root), study_file=str(root / file))
 
     def __call__(self, progress: Progress) -> Manifest:
         """Run the job.

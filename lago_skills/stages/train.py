@@ -221,10 +221,11 @@ def _write(writer: ArtifactWriter, run: TrainingRun, result: TrainResult[Any], r
 
 
 def _keep_log(writer: ArtifactWriter, folder: Path, curve: list[Row]) -> None:
-    """Copy the curve and the TensorBoard files; what they say, times aside, is what the artifact's digest is made from."""
+    """Copy the curve and the TensorBoard files, of which a run that was resumed has several; of both the digest counts what the curve says, times aside."""
     content = fingerprint(
         [{key: repr(value) for key, value in row.items() if not key.startswith("time/")} for row in curve]
     )
     for path in (folder / CURVE_FILE, *sorted(folder.glob("events.*"))):
         shutil.copy2(path, writer.path / path.name)
-        writer.content[path.name] = content
+    writer.content[CURVE_FILE] = content
+    writer.uncounted |= {path.name for path in folder.glob("events.*")}
