@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from flows.local_server.server import PrefectServer, loopback_works
 from lago_skills.artifacts.executor import Runner
-from lago_skills.commands.stage_run import StageRun, opened, pending_jobs, run_here, say
+from lago_skills.commands.stage_run import StageRun, pending_jobs, run_here, say
 from lago_skills.commands.stages import STAGES, require_earlier, require_success
 from lago_skills.stages.workspace import Workspace, exclusive
 
@@ -42,7 +42,7 @@ def run_stages(
     require_earlier(space, stages[0])
     require_success(space, stages)
     if all_done(space, stages):
-        store = opened(runner)
+        store = runner.opened_store()
         for stage in stages:
             pending_jobs(space, stage, store)  # says so
         return
@@ -53,7 +53,7 @@ def run_stages(
                 say("no loopback network here: running the stages without Prefect's server")
             for stage in stages:
                 if quick:
-                    run_here(space, stage, opened(runner))
+                    run_here(space, stage, runner.opened_store())
                     continue
                 with StageRun(space, stage, runner) as run:
                     run.results()

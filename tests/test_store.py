@@ -1,5 +1,8 @@
 """Artifacts through a store: machines that share no folder, stores that are damaged, full, read-only, or show old listings."""
 
+# fsspec has no types.
+# pyright: reportUnknownMemberType=false, reportMissingTypeStubs=false, reportIncompatibleMethodOverride=false
+
 from __future__ import annotations
 
 import errno
@@ -21,14 +24,18 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from flows.main import run_stages
 from lago_skills.artifacts import store as store_module
+from lago_skills.artifacts.executor import Runner
 from lago_skills.artifacts.folder import MANIFEST, read_manifest, writing
 from lago_skills.artifacts.store import Store
 from lago_skills.commands.cli import main as lago_here
-from lago_skills.commands.elsewhere import COPIES
 from lago_skills.commands.stages import STAGES
 from lago_skills.errors import ArtifactCorrupt, StoreError
+from lago_skills.experiments.measuring import Work, measure
+from lago_skills.experiments.tables.zero_shot import ZeroShot
+from lago_skills.stages.elsewhere import COPIES
 from lago_skills.stages.workspace import open_workspace
 from tests.conftest import ROOT
+from tests.tables import silent, study_in, zero_shot_cell
 from tests.test_runners import scheduler as _scheduler
 from tests.test_small_worlds import NUMBERS, answer, begin
 
@@ -124,30 +131,38 @@ def test_names_that_lead_out_of_an_artifact_are_refused(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("owned.txt"))
 
 
+Fails = Callable[[str], Exception | None]
+"""What goes wrong with a "read" or a "write"."""
+
+
+def nothing(done: str) -> Exception | None:
+    return None
+
+
 class Troubled(LocalFileSystem):
     """Local files behind a store in trouble. It never answers a listing, since listings may be old."""
 
     protocol = "troubled"
-    fails: Callable[[str], Exception | None] = staticmethod(lambda done: None)
+    fails: Fails = staticmethod(nothing)
 
     def ls(self, path: str, detail: bool = False, **kwargs: Any) -> Any:
         raise AssertionError("nothing in a store is listed")
 
-    def open(self, path: str, mode: str = "rb", **kwargs: Any) -> Any:
+    def _open(self, path: str, mode: str = "rb", *arguments: Any, **kwargs: Any) -> Any:
         error = type(self).fails("write" if "w" in mode else "read")
         if error is not None:
             raise error
-        return super().open(path, mode, **kwargs)
+        return super()._open(path, mode, *arguments, **kwargs)
 
 
 @contextmanager
-def trouble(fails: Callable[[str], Exception | None]) -> Generator[None]:
+def trouble(fails: Fails) -> Generator[None]:
     fsspec.register_implementation("troubled", Troubled, clobber=True)
     Troubled.fails = staticmethod(fails)
     try:
         yield
     finally:
-        Troubled.fails = staticmethod(lambda done: None)
+        Troubled.fails = staticmethod(nothing)
 
 
 @pytest.mark.parametrize(
@@ -203,7 +218,9 @@ def run(root: Path, *arguments: str) -> None:
 
 def project(root: Path) -> Path:
     """A study of one's own world, whose module lies in the project folder."""
-    path = begin(root, "plane", "PlaneWorld", "numbers", seen="visit fetch", unseen="fetch-south", algorithms="guided-ppo")
+    path = begin(
+        root, "plane", "PlaneWorld", "numbers", seen="visit fetch", unseen="fetch-south", algorithms="guided-ppo"
+    )
     text = path.read_text(encoding="utf-8")
     assert "tests.small_worlds:" in text
     path.write_text(text.replace("tests.small_worlds:", "own_worlds:"), encoding="utf-8")
@@ -299,3 +316,26 @@ def test_what_is_finished_goes_into_a_store_that_is_named_later(tmp_path: Path) 
         assert Store(url).pull(tmp_path / "second", place, key)
         assert job.done
     assert digests(second) == digests(study)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_cells_of_a_table_are_measured_where_only_the_store_is_shared(
+    strangers: tuple[str, Path], tmp_path: Path
+) -> None:
+    address, touched = strangers
+    space = study_in(tmp_path / "home")
+    cells = [zero_shot_cell("random", task, 1, seed) for task in ("reach", "push") for seed in (0, 1)]
+    works, url = [Work(cell, 2) for cell in cells], f"file://{tmp_path}/store"
+    table = ZeroShot(space, silent)
+    processes = measure(table, ZeroShot, works, Runner("dask", address=address, store=url))
+    assert not touched.exists(), touched.read_text()
+    assert os.getpid() not in processes
+    alone = ZeroShot(study_in(tmp_path / "alone"), silent)
+    measure(alone, ZeroShot, works)
+    there, here = table.recorded(table.file.rows()), alone.recorded(alone.file.rows())
+    assert set(there) == set(cells)
+    timed = {"wall_s", "commit"}
+    for cell in cells:
+        a, b = ([{k: v for k, v in row.items() if k not in timed} for row in each[cell]] for each in (there, here))
+        assert a == b

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from lago_skills.artifacts.calls import Call, Listener, RunnerName, Turn, Workers
+from lago_skills.artifacts.store import Store
 from lago_skills.artifacts.workers import WorkerPool
 from lago_skills.errors import LagoError
 
@@ -40,6 +41,18 @@ class Runner:
                 f"found the address {self.address!r} for runner {self.name!r}; expected one of a Dask scheduler only; "
                 "add --runner dask, or leave the address out"
             )
+
+    def opened_store(self) -> Store | None:
+        """The store that machines share, where there is one.
+
+        Raises:
+            StoreError: it cannot be read and written.
+        """
+        if self.store is None:
+            return None
+        store = Store(self.store)
+        store.check()
+        return store
 
     def hire(self, n_workers: int, listener: Listener | None = None, turn: Turn = nullcontext) -> Workers:
         """Workers of this kind; `n_workers` is what the study says. On this machine each call waits for its turn.

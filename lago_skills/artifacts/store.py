@@ -73,8 +73,8 @@ class Store:
             )
         self._try("written", lambda: self._files.rm_file(self._path(name)))
 
-    def push(self, root: Path, folder: Path) -> None:
-        """Put an artifact into the store, unless it is there.
+    def push(self, root: Path, folder: Path) -> Manifest:
+        """Put an artifact into the store, unless it is there; its manifest.
 
         Args:
             root: the project folder, from which the artifact's place is reckoned.
@@ -86,11 +86,11 @@ class Store:
         """
         manifest = verify(folder)
         name = _artifact(root, folder, manifest.key)
-        if self._has(name):
-            return
-        for file in manifest.files:
-            self.push_file(folder / file)
-        self._write(name, manifest_text(manifest).encode())
+        if not self._has(name):
+            for file in manifest.files:
+                self.push_file(folder / file)
+            self._write(name, manifest_text(manifest).encode())
+        return manifest
 
     def pull(self, root: Path, folder: Path, key: str) -> bool:
         """Put the artifact of a recipe into its place in the project folder; whether the store has it.

@@ -15,9 +15,9 @@ from lago_skills.artifacts.executor import Runner, in_order, returned
 from lago_skills.artifacts.folder import Manifest, fingerprint
 from lago_skills.artifacts.progress import StageProgress
 from lago_skills.artifacts.store import Store
-from lago_skills.commands.elsewhere import Elsewhere, Place, inputs_of, share, stays_home
-from lago_skills.commands.stages import JUDGED, STAGES, JobAddress
+from lago_skills.commands.stages import JUDGED, STAGES, JobAddress, inputs_of, stays_home
 from lago_skills.stages import approval
+from lago_skills.stages.elsewhere import Elsewhere, Place, share
 from lago_skills.stages.job import Job
 from lago_skills.stages.workspace import Workspace
 
@@ -70,19 +70,6 @@ def run_here(space: Workspace, stage: str, store: Store | None = None) -> None:
             say(f"{stage:<9} {job.name}: {note}")
 
 
-def opened(runner: Runner) -> Store | None:
-    """The store that machines share, where there is one.
-
-    Raises:
-        StoreError: it cannot be read and written.
-    """
-    if runner.store is None:
-        return None
-    store = Store(runner.store)
-    store.check()
-    return store
-
-
 class StageRun:
     """The pending jobs of a stage, at work. As a context it lets its workers go at the end, and stops them at an error."""
 
@@ -95,7 +82,7 @@ class StageRun:
         """
         self.space, self.stage = space, stage
         self._stack = ExitStack()
-        self._store = opened(runner)
+        self._store = runner.opened_store()
         jobs = pending_jobs(space, stage, self._store)
         self.calls: list[Call[Manifest]] = []
         self.futures: list[Future[Manifest]] = []

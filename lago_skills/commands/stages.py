@@ -33,6 +33,21 @@ INDEPENDENT = ("collect", "plan")
 """Stages that need no other; each of the rest needs all before it."""
 
 
+AT_HOME = ("plan", "segment", "build", "report")
+"""Stages that are made where the project is, whoever the workers are: they take seconds, and `build` is the one writer of the skill library."""
+
+
+def stays_home(space: Workspace, stage: str) -> bool:
+    """Whether a stage is made where the project is: so is a collection from files, which lie there."""
+    return stage in AT_HOME or (stage == "collect" and bool(space.study.data))
+
+
+def inputs_of(space: Workspace, stage: str) -> list[Path]:
+    """The artifacts that a stage may read: those of all stages before it."""
+    names = list(STAGES)
+    return [job.folder for name in names[: names.index(stage)] for job in STAGES[name](space)]
+
+
 def require_earlier(space: Workspace, stage: str) -> None:
     """Refuse to build a stage on artifacts that are missing or were made from another form of the study.
 

@@ -7,8 +7,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Collection, Generator, Hashable, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from filelock import lock_descriptor
@@ -19,6 +18,7 @@ from lago_skills.artifacts.folder import fingerprint
 from lago_skills.errors import StudyError
 from lago_skills.experiments.cells import Cell, Row
 from lago_skills.experiments.table import Opener, Table
+from lago_skills.stages.elsewhere import Elsewhere, Place, artifacts_of_project, share, texts_of_project
 from lago_skills.stages.workspace import open_workspace
 
 HERE = Runner()
@@ -67,32 +67,77 @@ def measure(table: Table, opener: Opener, works: Sequence[Work], runner: Runner 
     groups: defaultdict[Hashable, list[Work]] = defaultdict(list)
     for work in works:
         groups[table.measured_together(work.cell)].append(work)
-    where = (opener, table.space.root, table.space.study_file)
-    by_name = {group[0].cell.name: group for group in groups.values()}
-    calls = [Call(name, f"cell {name}", partial(_measure_there, *where, group)) for name, group in by_name.items()]
+    by_name = {group[0].cell.name: tuple(group) for group in groups.values()}
+    away = _away(table, runner)
+    calls: list[Call[Measured]] = []
+    for name, group in by_name.items():
+        there = CellsThere(opener, table.space.root, table.space.study_file, group, recording=away is None)
+        calls.append(Call(name, f"cell {name}", Elsewhere(*away, (), there) if away is not None else there))
     processes: list[int] = []
 
-    def finished(call: Call[tuple[int, list[str]]], measured: tuple[int, list[str]]) -> None:
-        process, messages = measured
-        for work, message in zip(by_name[call.name], messages, strict=True):
-            processes.append(process)
+    def finished(call: Call[Measured], measured: Measured) -> None:
+        for work, message, rows in zip(by_name[call.name], measured.messages, measured.rows, strict=True):
+            processes.append(measured.process)
+            if rows and work.cell not in table.recorded(table.file.rows()):
+                table.file.add(*rows)
             table.say(f"{len(processes)}/{len(works)} {work.cell.name}: {message}")
 
     Direct(runner).run(calls, n_workers, finished=finished)
     return processes
 
 
-_opened: dict[str, Table] = {}
-"""The one table that a worker process measures cells of, by name."""
+def _away(table: Table, runner: Runner) -> tuple[str, str, tuple[Place, ...]] | None:
+    """Where workers that share nothing but a store find what they read there; None where they share the project folder."""
+    store = runner.opened_store()
+    if store is None or runner.name != "dask":
+        return None
+    space = table.space
+    return store.url, *share(store, space, artifacts_of_project(space), texts_of_project(space))
 
 
-def _measure_there(
-    opener: Opener, root: Path, study_file: Path, group: list[Work], _: Progress
-) -> tuple[int, list[str]]:
-    name = str(group[0].cell["table"])
-    if name not in _opened:
-        _opened[name] = opener(open_workspace(root, study_file), _say_there)
-    return os.getpid(), [measure_one(_opened[name], work) for work in group]
+_opened: dict[tuple[str, Path], Table] = {}
+"""The tables that a worker process measures cells of, by name and project folder."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a worker returns of cells that are measured together."""
+
+    process: int
+    messages: list[str]
+    rows: list[list[Row]]
+    """Of each cell; empty where the worker has put them on record."""
+
+
+@dataclass(frozen=True)
+class CellsThere:
+    """Cells that are measured together, by another process."""
+
+    opener: Opener
+    root: Path
+    study_file: Path
+    group: tuple[Work, ...]
+    recording: bool = True
+    """Whether that process puts rows on record itself."""
+
+    def at(self, root: Path) -> CellsThere:
+        """The same cells in a copy of the project."""
+        return replace(self, root=root, study_file=root / self.study_file.relative_to(self.root))
+
+    def __call__(self, progress: Progress) -> Measured:
+        """Measure them.
+
+        Raises:
+            LagoError: what measuring raised.
+        """
+        name = (str(self.group[0].cell["table"]), self.root)
+        if name not in _opened:
+            _opened[name] = self.opener(open_workspace(self.root, self.study_file), _say_there)
+        table = _opened[name]
+        if self.recording:
+            return Measured(os.getpid(), [measure_one(table, work) for work in self.group], [[] for _ in self.group])
+        rows = [table.measure(work.cell, work.n_episodes) for work in self.group]
+        return Measured(os.getpid(), [table.message(each) for each in rows], rows)
 
 
 def _say_there(text: str) -> None:

@@ -14,9 +14,8 @@ from typing import Generic, Protocol, Self, TypeVar
 from filelock import FileLock
 
 from lago_skills.artifacts.calls import Progress
-from lago_skills.artifacts.folder import ABANDONED_AFTER_S, fingerprint, is_current
+from lago_skills.artifacts.folder import ABANDONED_AFTER_S, MANIFEST, fingerprint, is_current
 from lago_skills.artifacts.store import Store, snapshot_files, snapshot_text
-from lago_skills.commands.stages import STAGES
 from lago_skills.errors import ArtifactCorrupt, StudyError
 from lago_skills.stages.job import Job
 from lago_skills.stages.workspace import Workspace
@@ -28,8 +27,8 @@ TEXTS = ("transcripts", "scenes", "lint", "motions")
 """Folders of `data/` whose files are named after studies."""
 OURS = ("lago_skills", "flows")
 """Packages that every machine has, in the same version."""
-AT_HOME = ("plan", "segment", "build", "report")
-"""Stages that are made where the project is, whoever the workers are: they take seconds, and `build` is the one writer of the skill library."""
+PLACES = ("checkpoints", "data/episodes")
+"""Folders of artifacts."""
 
 
 class Movable(Protocol[R]):
@@ -74,24 +73,28 @@ class Elsewhere(Generic[R]):
         return value
 
 
-def stays_home(space: Workspace, stage: str) -> bool:
-    """Whether a stage is made where the project is: so is a collection from files, which lie there."""
-    return stage in AT_HOME or (stage == "collect" and bool(space.study.data))
+def artifacts_of_project(space: Workspace) -> list[Path]:
+    """Every finished artifact of the project, of other studies too, runs left out: what a table may read."""
+    folders = [path.parent for place in PLACES for path in sorted((space.root / place).glob(f"*/**/{MANIFEST}"))]
+    return [folder for folder in folders if not {"runs", "unfinished"} & set(folder.relative_to(space.root).parts)]
 
 
-def inputs_of(space: Workspace, stage: str) -> list[Job]:
-    """The jobs whose artifacts a stage may read: those of all stages before it."""
-    names = list(STAGES)
-    return [job for name in names[: names.index(stage)] for job in STAGES[name](space)]
+def texts_of_project(space: Workspace) -> list[Path]:
+    """Its plain files: studies, answers, results."""
+    data = space.root / "data"
+    kept = (path for path in sorted(data.rglob("*")) if path.is_file() and not path.name.startswith("."))
+    return [path for path in kept if path.relative_to(data).parts[0] not in ("episodes", "libraries")]
 
 
-def share(store: Store, space: Workspace, jobs: Iterable[Job], extra: Sequence[Path] = ()) -> tuple[str, tuple[Place, ...]]:
+def share(
+    store: Store, space: Workspace, artifacts: Iterable[Path], extra: Iterable[Path] = ()
+) -> tuple[str, tuple[Place, ...]]:
     """Put into the store what work on a study reads: its plain files, and artifacts.
 
     Args:
         store: where to.
         space: the study.
-        jobs: finished ones, whose artifacts are read.
+        artifacts: folders of finished ones that are read.
         extra: further plain files in the project folder.
 
     Returns the SHA-256 of the list of plain files, and where the artifacts are.
@@ -110,9 +113,9 @@ def share(store: Store, space: Workspace, jobs: Iterable[Job], extra: Sequence[P
             )
     listed = [(path.relative_to(root).as_posix(), store.push_file(path)) for path in sorted(files)]
     places: list[Place] = []
-    for job in jobs:
-        store.push(space.root, job.folder)
-        places.append(Place.of(job, space.root))
+    for folder in artifacts:
+        manifest = store.push(space.root, folder)
+        places.append(Place(folder.relative_to(space.root).as_posix(), manifest.key))
     return store.push_text(snapshot_text(listed)), tuple(places)
 
 
