@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -277,6 +278,15 @@ def test_parameters_that_an_endpoint_does_not_know_are_left_out(tmp_path: Path) 
 def test_concurrency_is_bounded(tmp_path: Path) -> None:
     with Endpoint(lambda before, body: Reply(delay_s=0.1)) as endpoint:
         run_live(workspace(tmp_path, endpoint.url, 20, concurrency=3))
+    assert endpoint.most_at_once == 3
+
+
+def test_two_commands_share_the_places_of_an_endpoint(tmp_path: Path) -> None:
+    with Endpoint(lambda before, body: Reply(delay_s=0.1)) as endpoint, ThreadPoolExecutor(2) as both:
+        folders = [tmp_path / "a", tmp_path / "b"]
+        spaces = [workspace(folder, endpoint.url, 12, concurrency=3) for folder in folders]
+        for plans, _ in both.map(run_live, spaces):
+            assert all(found.chosen for found in plans.values())
     assert endpoint.most_at_once == 3
 
 

@@ -108,7 +108,7 @@ class Connection:
             ) from error
         except httpx2.ConnectTimeout as error:
             raise NotSent(
-                f"found that {self._where} took no connection within {self.config.connect_timeout_s:g} s; raise "
+                f"found that {self.address} took no connection within {self.config.connect_timeout_s:g} s; raise "
                 "plan.live.connect_timeout_s, or check plan.live.base_url"
             ) from error
         except (httpx2.ConnectError, httpx2.PoolTimeout, httpx2.ProxyError) as error:
@@ -119,21 +119,22 @@ class Connection:
             raise Broken(f"found the connection broken ({type(error).__name__}: {self._said(error)})", came) from error
 
     @property
-    def _where(self) -> str:
+    def address(self) -> str:
+        """Host and port."""
         return f"{self.url.host}:{self.url.port or {'https': 443}.get(self.url.scheme, 80)}"
 
     def _not_connected(self, error: Exception) -> str:
         said = self._said(error)
         if "certificate" in said.lower() or "ssl" in said.lower():
             return (
-                f"found a connection to {self._where} whose certificate or encryption is not accepted ({said}); expected one that is; point "
+                f"found a connection to {self.address} whose certificate or encryption is not accepted ({said}); expected one that is; point "
                 "SSL_CERT_FILE at your organisation's certificates, or write http:// in plan.live.base_url if the server speaks no TLS"
             )
         if isinstance(error, httpx2.ProxyError):
-            return f"found a proxy that did not let us through ({said}); expected a way to {self._where}; check {_proxy_variable() or 'its address'}"
+            return f"found a proxy that did not let us through ({said}); expected a way to {self.address}; check {_proxy_variable() or 'its address'}"
         proxy = "" if _bypassed(self.url.host) else _proxy_variable()
         through = f", or correct the proxy in {proxy}" if proxy else ""
-        return f"found that nobody listens at {self._where} ({said}); expected a server; start it, or correct plan.live.base_url{through}"
+        return f"found that nobody listens at {self.address} ({said}); expected a server; start it, or correct plan.live.base_url{through}"
 
     def _said(self, error: Exception) -> str:
         return self.secrets.removed_from(str(error) or type(error).__name__)

@@ -18,6 +18,7 @@ from lago_skills.errors import BudgetSpent, EndpointError
 from lago_skills.llm.batch import chat_body
 from lago_skills.llm.config import LiveConfig
 from lago_skills.llm.connection import Answered, Broken, NotSent, TooLong, open_connection
+from lago_skills.llm.endpoint_places import EndpointPlaces
 from lago_skills.llm.refusals import CAP_NAMES, MAYBE_PAID, judge
 from lago_skills.llm.reply import CUT_OFF, Completion, Unreadable, all_text, finish_reason, read_reply
 from lago_skills.llm.spending import Attempt, Budget, priced, whole_usage
@@ -81,6 +82,7 @@ class LiveClient:
         self.failed = 0
         """Requests that ended without an answer."""
         self.host = self._connection.host
+        self._places = EndpointPlaces(self._connection.address, config.concurrency)
         self.budget = Budget.of(config, transcripts)
         self.cap = config.max_answer_tokens
         """Longest answer that is asked for: the configured one, or less where the endpoint allows no more."""
@@ -169,7 +171,8 @@ class LiveClient:
             try:
                 if (pause := self._pause_until - time.monotonic()) > 0:
                     await asyncio.sleep(pause)
-                await self._attempt(request, nth)
+                async with self._places.one():
+                    await self._attempt(request, nth)
             except _TryAgain as again:
                 error = f"{again} ({number + 1} {'try' if number == 0 else 'tries'})"
                 if again.wait_s is not None and again.wait_s > self.config.max_wait_s:
