@@ -10,6 +10,7 @@ from flows.local_server.server import PrefectServer, loopback_works
 from lago_skills.artifacts.executor import Runner
 from lago_skills.commands.stage_run import StageRun, pending_jobs, run_here, say
 from lago_skills.commands.stages import STAGES, require_earlier, require_success
+from lago_skills.errors import ServerError
 from lago_skills.stages.workspace import Workspace, exclusive
 
 QUICK = ("plan", "build")
@@ -36,7 +37,7 @@ def run_stages(
 
     Raises:
         LagoError: what a stage raised.
-        ServerError: no Prefect server could be had.
+        ServerError: the configured server does not answer, or is of another version. Without the project's own all is run as well.
         StudyBusy: another command is at work on the study.
     """
     require_earlier(space, stages[0])
@@ -51,19 +52,30 @@ def run_stages(
         if quick or not loopback_works():
             if not quick:
                 say("no loopback network here: running the stages without Prefect's server")
-            for stage in stages:
-                if quick:
-                    run_here(space, stage, runner.opened_store())
-                    continue
-                with StageRun(space, stage, runner) as run:
-                    run.results()
+                _without_server(space, stages, runner)
+            else:
+                run_here(space, stages[0], runner.opened_store())
             return
         with PrefectServer(space.root) as server:
             begun = _until_it_is_up(server, space, stages, runner)
             if begun is None:
                 return
             with begun:
-                _as_flow(server, begun, lambda: flow(stages))
+                try:
+                    address = server.wait()
+                except ServerError as error:
+                    say(f"running the stages without Prefect's server: {error}")
+                    begun.results()
+                else:
+                    _as_flow(address, begun, lambda: flow(stages))
+                    return
+            _without_server(space, stages, runner)
+
+
+def _without_server(space: Workspace, stages: Sequence[str], runner: Runner) -> None:
+    for stage in stages:
+        with StageRun(space, stage, runner) as run:
+            run.results()
 
 
 def _until_it_is_up(server: PrefectServer, space: Workspace, stages: Sequence[str], runner: Runner) -> StageRun | None:
@@ -83,8 +95,8 @@ def _until_it_is_up(server: PrefectServer, space: Workspace, stages: Sequence[st
     return None
 
 
-def _as_flow(server: PrefectServer, begun: StageRun, flow: Callable[[], object]) -> None:
-    say(f"Prefect: {server.wait().removesuffix('/api')}")
+def _as_flow(address: str, begun: StageRun, flow: Callable[[], object]) -> None:
+    say(f"Prefect: {address.removesuffix('/api')}")
     from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
     from flows.running import attach

@@ -18,6 +18,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows import limits, shown
 from flows.approval import wait_for_approval
+from flows.cancelling import interrupted_if_cancelled
 from flows.local_server.server import CORES
 from lago_skills.artifacts.calls import Call
 from lago_skills.artifacts.executor import Runner
@@ -52,7 +53,7 @@ def run_as_tasks(study: str, root: Path, stage: str, runner: Runner) -> list[dic
     """
     root = root.resolve()
     space = open_workspace(root, study_path(study, root).resolve())
-    with shown.failures(space.study.name, stage), exclusive(space):
+    with interrupted_if_cancelled(), shown.failures(space.study.name, stage), exclusive(space):
         require_earlier(space, stage)
         require_success(space, [stage])
         if not _by_command and any(not job.done for job in STAGES[stage](space)):

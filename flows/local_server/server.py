@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -19,6 +20,7 @@ import threading
 import time
 import urllib.parse
 import urllib.request
+from importlib import metadata
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -62,6 +64,26 @@ def healthy(api_url: str, timeout_s: float = 2.0) -> bool:
         return False
 
 
+def _require_version(api_url: str) -> None:
+    """Refuse a server that Prefect's client here does not speak to: of another major version, or older than the client.
+
+    Raises:
+        ServerError: it is one.
+    """
+    here = metadata.version("prefect")
+    try:
+        with _opener(api_url).open(f"{api_url}/admin/version", timeout=10) as answer:
+            there = str(json.loads(answer.read()))
+    except (OSError, ValueError) as error:
+        there = f"none that can be read ({type(error).__name__})"
+    parts = [tuple(int(part) for part in re.findall(r"\d+", each)[:2]) for each in (here, there)]
+    if parts[0][:1] != parts[1][:1] or parts[1] < parts[0]:
+        raise ServerError(
+            f"found version {there} of the Prefect server at PREFECT_API_URL={api_url!r}; expected {here}, as is installed here, or a later {parts[0][0]}.x; "
+            "upgrade the server, or unset the variable to use the project's own"
+        )
+
+
 def loopback_works() -> bool:
     """Whether this machine can talk to itself; it cannot in a network namespace whose loopback is down."""
     try:
@@ -94,7 +116,7 @@ class PrefectServer:
         """Point Prefect's settings at the project, and begin to start its server.
 
         Raises:
-            ServerError: the configured server does not answer.
+            ServerError: the configured server does not answer, or is of another version.
         """
         os.environ.update({name: value for name, value in self._quiet.items() if name not in os.environ})
         for name in ("NO_PROXY", "no_proxy"):  # Prefect's client must not look for this machine behind a proxy either
@@ -107,6 +129,7 @@ class PrefectServer:
                     f"no Prefect server answers at PREFECT_API_URL={self._configured!r}; expected one that is up; start it, or unset "
                     "the variable to use the project's own"
                 )
+            _require_version(self._configured)
             return self
         self._home.mkdir(exist_ok=True)
         os.environ["PREFECT_HOME"] = str(self._home)
