@@ -11,6 +11,7 @@ import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 from flows.local_server.server import PrefectServer
 from lago_skills.commands.runner_options import runner_of
@@ -18,6 +19,7 @@ from lago_skills.commands.stage_run import say
 from lago_skills.errors import StudyError
 from lago_skills.study import load_study, study_path
 
+HTTP = ("http", "https")
 PAGE = 200
 """Runs that the API returns at a time."""
 
@@ -30,9 +32,13 @@ def flows_command(options: argparse.Namespace) -> None:
         ServerError: no server could be had.
     """
     root = Path(options.root).resolve()
-    action = {"ui": _ui, "serve": _serve, "clean": _clean}[str(options.action)]
+    action = {"ui": _ui, "serve": _serve, "watch": _watch, "clean": _clean}[str(options.action)]
     if options.action == "serve":
         _check(root, options)
+    if options.action == "watch" and options.webhook is not None and urlsplit(options.webhook).scheme not in HTTP:
+        raise StudyError(
+            f"found --webhook {options.webhook!r}; expected an address that begins with http:// or https://; correct it"
+        )
     with PrefectServer(root, logs=options.action == "serve") as server:
         say(f"Prefect: {server.wait().removesuffix('/api')}")
         action(root, options)
@@ -84,6 +90,13 @@ def _serve(root: Path, options: argparse.Namespace) -> None:
         global_limit=ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW),
         print_starting_message=True,
     )
+
+
+def _watch(root: Path, options: argparse.Namespace) -> None:
+    from flows.automations import watch
+
+    for name in watch(options.webhook):
+        say(f"automation set up: {name}")
 
 
 def _clean(root: Path, options: argparse.Namespace) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import http.server
 import json
 import os
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Generator
@@ -17,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import ROOT
 from tests.test_pipeline import STUDY, environment, new_root
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1500)]
@@ -182,3 +186,134 @@ def test_a_deployed_study_waits_for_approval_and_shows_what_it_made(api: str, tm
     finally:
         serving.send_signal(signal.SIGINT)
         serving.wait(60)
+
+
+@pytest.fixture
+def heard() -> Generator[tuple[str, list[dict[str, Any]]]]:
+    """An address that hears of failures, and what it heard."""
+    notes: list[dict[str, Any]] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            notes.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/heard", notes
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_worker_runs_what_was_deployed_and_the_server_tells_of_failures_and_tries_crashes_once_more(
+    api: str, heard: tuple[str, list[dict[str, Any]]], tmp_path: Path
+) -> None:
+    root, (webhook, notes) = tmp_path / "p", heard
+    small_project(root)
+    shutil.copy(ROOT / "prefect.yaml", root)
+    (root / "flows").symlink_to(ROOT / "flows")
+    text = (root / "prefect.yaml").read_text().replace("study: demo", "study: small")
+    (root / "prefect.yaml").write_text(text)
+    study = root / "data/studies/small.toml"
+    study.write_text(study.read_text().replace('approve = "playbooks"\n', ""))
+    env = {**environment(), "PREFECT_API_URL": api, "PREFECT_HOME": str(tmp_path / "prefect")}
+
+    def prefect(*arguments: str) -> None:
+        subprocess.run([sys.executable, "-m", "prefect", *arguments], cwd=root, env=env, check=True, timeout=120)
+
+    prefect("work-pool", "create", "lago", "--type", "process")
+    prefect("--no-prompt", "deploy", "--all")
+    watch = [sys.executable, "-m", "flows.main", "flows", "watch", "--webhook", webhook]
+    for _ in range(2):
+        subprocess.run(watch, cwd=root, env=env, check=True, timeout=120)
+    assert len(ask(f"{api}/automations/filter", {})) == 2
+    by_name = {each["name"]: each["id"] for each in ask(f"{api}/deployments/filter", {})}
+    assert by_name.keys() == {"nightly", "on-demand"}
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "prefect", "worker", "start", "--pool", "lago"],
+        cwd=root,
+        env=env,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        wrong = ask(f"{api}/deployments/{by_name['on-demand']}/create_flow_run", {"parameters": {"study": "nowhere"}})
+        until("a failure", lambda: state(api, wrong["id"]) == "FAILED")
+        until("somebody to be told", lambda: notes, 60)
+        assert "nowhere: pipeline ended as Failed" in notes[0]["text"]
+        assert "expected" in notes[0]["text"], "what to do is in it"
+        crash_twice(api, by_name["nightly"])
+        assert sum("ended as Crashed" in each["text"] for each in notes) == 2
+        last = ask(f"{api}/deployments/{by_name['on-demand']}/create_flow_run", {})["id"]
+        until("the end", lambda: state(api, last) in ("COMPLETED", "FAILED", "CRASHED"), 600)
+        assert state(api, last) == "COMPLETED"
+    finally:
+        worker.send_signal(signal.SIGINT)
+        worker.wait(60)
+
+
+def test_a_study_is_served_on_the_projects_own_server(tmp_path: Path) -> None:
+    root = tmp_path / "p"
+    small_project(root)
+    log = tmp_path / "serve.log"
+    with log.open("w") as stream:
+        serving = subprocess.Popen(
+            [sys.executable, "-m", "flows.main", "flows", "serve", "small", "--cron", "0 2 * * *"],
+            cwd=root,
+            env=environment(),
+            stdout=stream,
+            stderr=stream,
+        )
+    try:
+        url = until("the server", lambda: re.search(r"Prefect: (http\S+)", log.read_text()))[1]
+        (deployment,) = until("the deployment", lambda: ask(f"{url}/api/deployments/filter", {}))
+        assert deployment["name"] == "small"
+        soon = {"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}}
+        until("its schedule", lambda: ask(f"{url}/api/flow_runs/filter", soon), 120)
+        assert "ephemeral" not in log.read_text(), "on a server of Prefect's own nothing is scheduled"
+    finally:
+        serving.send_signal(signal.SIGINT)
+        serving.wait(60)
+
+
+def crash_twice(api: str, deployment: str) -> None:
+    """Kill the process of a run, and that of the run that the server starts in its place; then the server starts none."""
+    first = str(ask(f"{api}/deployments/{deployment}/create_flow_run", {})["id"])
+    kill(api, first)
+    kill(api, str(until("the second try", lambda: later_run(api, deployment, first))))
+    time.sleep(20)
+    started = ask(f"{api}/flow_runs/filter", {"deployments": {"id": {"any_": [deployment]}}})
+    began = [each for each in started if each["state"]["type"] != "SCHEDULED"]
+    assert len(began) == 2, "what crashes twice wants a person"
+
+
+def kill(api: str, run: str) -> None:
+    process = until("the run's process", lambda: processes_of_run(run))
+    until("its work", lambda: state(api, run) == "RUNNING")
+    os.kill(process, signal.SIGKILL)
+    until("a crash", lambda: state(api, run) == "CRASHED")
+
+
+def later_run(api: str, deployment: str, first: str) -> str | None:
+    """A run of the deployment after the first one that has begun."""
+    runs = ask(f"{api}/flow_runs/filter", {"deployments": {"id": {"any_": [deployment]}}})
+    found = [each["id"] for each in runs if each["id"] != first and each["state"]["type"] in ("PENDING", "RUNNING")]
+    return found[0] if found else None
+
+
+def processes_of_run(run: str) -> int | None:
+    """The process in which Prefect runs it."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                environ = (entry / "environ").read_bytes().split(b"\0")
+                line = (entry / "cmdline").read_bytes()
+            except OSError:
+                continue
+            if f"PREFECT__FLOW_RUN_ID={run}".encode() in environ and b"multiprocessing" not in line:
+                return int(entry.name)
+    return None

@@ -11,7 +11,7 @@ from lago_skills.commands import runner_options
 def add_parser(commands: Any) -> None:
     """Add the command."""
     parser: argparse.ArgumentParser = commands.add_parser(
-        "flows", help="Prefect: keep its server open, run a study on a schedule, remove old runs from its database"
+        "flows", help="Prefect: keep its server open, run a study on a schedule, tell of failures, remove old runs"
     )
     actions: Any = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     actions.add_parser("ui", help="keep the project's Prefect server open, to look at runs, until Ctrl-C")
@@ -23,6 +23,11 @@ def add_parser(commands: Any) -> None:
     when.add_argument("--cron", metavar="'0 2 * * *'", help="when to run it, as cron says it")
     when.add_argument("--every", type=float, metavar="SECONDS", help="how often to run it")
     runner_options.add_options(serve, workers="jobs at the same time (default: as many as the study says)")
+    watch: argparse.ArgumentParser = actions.add_parser(
+        "watch",
+        help="have the server start a deployment whose run crashed once more, and tell somebody of runs that failed",
+    )
+    watch.add_argument("--webhook", metavar="URL", help="who is told: JSON with `subject` and `text` is sent there")
     clean: argparse.ArgumentParser = actions.add_parser(
         "clean", help="remove runs that ended long ago from Prefect's database; artifacts and recorded decisions stay"
     )
