@@ -22,10 +22,16 @@ from flows.stages import (
     StudyName,
     TimeLimit,
     run_name,
+    with_descriptions,
 )
 
 
-@flow(name="pipeline", flow_run_name=run_name)
+@flow(
+    name="pipeline",
+    description="Run the stages of a study in order; finished artifacts are recognised by their manifests and kept.",
+    flow_run_name=run_name,
+)
+@with_descriptions
 def pipeline(
     study: StudyName,
     root: Root = Path(),

@@ -31,11 +31,17 @@ def key(*parts: str) -> str:
 
 
 def stage_rows(space: Workspace, stage: str, rows: list[dict[str, Any]]) -> None:
-    """A table of the artifacts that a stage has made; after the report that of the results, with where its page is."""
+    """A table of the artifacts that a stage has made; of plans what their answers cost, after the report the results and where its page is."""
     study = space.study.name
     if rows:
         table = [{name: _cell(value) for name, value in row.items()} for row in rows]
         create_table_artifact(table, key(study, stage), f"What stage {stage} of study {study} made.")
+    if stage == "plan":
+        from lago_skills.commands.plan import rows_of
+
+        answers, summary = rows_of(space)
+        about = f"Recorded answers in use: {summary['tokens']:,} tokens for {summary['playbooks']} playbooks (`tokens_estimated`: nobody counted them, so a quarter of the characters)."
+        create_table_artifact(answers, key(study, "answers"), about)
     if stage == "report":
         from lago_skills.report.study_page import REPORT_FILE, results
 

@@ -5,8 +5,9 @@
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 
 # Types are not postponed here: Prefect reads them where it loads a flow by the path of its file.
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, ParamSpec, TypeVar, get_type_hints
 
 from prefect import flow, tags
 from prefect.runtime import flow_run
@@ -17,6 +18,8 @@ from lago_skills.artifacts.executor import Runner, RunnerName
 from lago_skills.commands.stages import STAGES
 from lago_skills.study.config import MAX_WORKERS
 
+P = ParamSpec("P")
+R = TypeVar("R")
 StageName = Literal["collect", "plan", "segment", "pretrain", "build", "evaluate", "train", "report"]
 StudyName = Annotated[str, Field(description="A study: its name (data/studies/NAME.toml), or the path of its file")]
 Root = Annotated[Path, Field(description="Project folder, in which artifacts are made")]
@@ -35,6 +38,15 @@ StoreURL = Annotated[
     ),
 ]
 Rows = list[dict[str, Any]]
+
+
+def with_descriptions(function: Callable[P, R]) -> Callable[P, R]:
+    """The function with its parameters' descriptions in its docstring, where Prefect's forms take them from."""
+    hints = get_type_hints(function, include_extras=True)
+    fields = {name: field for name, hint in hints.items() for field in getattr(hint, "__metadata__", ())}
+    lines = [f"    {name}: {field.description}" for name, field in fields.items()]
+    function.__doc__ = "\n".join([function.__doc__ or "", "", "Args:", *lines])
+    return function
 
 
 def run_name() -> str:
@@ -57,7 +69,7 @@ def _stage_flow(stage: StageName, about: str) -> Any:
 
     body.__doc__ = about
     body.__name__ = body.__qualname__ = stage
-    return flow(name=stage, description=about, flow_run_name=run_name)(body)
+    return flow(name=stage, description=about, flow_run_name=run_name)(with_descriptions(body))
 
 
 collect = _stage_flow("collect", "Collect demonstrations of the training tasks.")

@@ -82,13 +82,9 @@ def database(tmp_path: Path) -> Generator[str]:
         until("PostgreSQL", lambda: socket.create_connection(("127.0.0.1", port), timeout=1).close() or True, 60)
         yield f"postgresql+asyncpg://lago@127.0.0.1:{port}/postgres"
     finally:
-        subprocess.run(
-            [*as_user, str(BINARIES[-1] / "pg_ctl"), "stop", "-m", "immediate", "-D", str(folder / "data")],
-            check=True,
-            capture_output=True,
-            cwd="/",
-        )
-        server.wait(30)
+        stop = [*as_user, str(BINARIES[-1] / "pg_ctl"), "stop", "-m", "immediate", "-D", str(folder / "data")]
+        subprocess.run(stop, check=False, capture_output=True, cwd="/")
+        server.wait(60)
 
 
 @pytest.fixture
@@ -154,9 +150,7 @@ def test_a_deployed_study_waits_for_approval_and_shows_what_it_made(api: str, tm
     try:
         deployment = until("the deployment", lambda: ask(f"{api}/deployments/filter", {}))[0]
         assert deployment["schedules"][0]["schedule"]["cron"] == "0 2 * * *"
-        form = deployment["parameter_openapi_schema"]["properties"]
-        assert form["runner"]["enum"] == ["processes", "dask"]
-        assert form["study"]["type"] == "string"
+        check_form(deployment["parameter_openapi_schema"]["properties"])
         run = ask(f"{api}/deployments/{deployment['id']}/create_flow_run", {})["id"]
         waiting = until("a stage that waits for approval", lambda: paused_below(api, run))
         assert waiting["name"] == "small: segment"
@@ -167,13 +161,12 @@ def test_a_deployed_study_waits_for_approval_and_shows_what_it_made(api: str, tm
         assert ask(f"{api}/flow_runs/{waiting['id']}/resume", answer)["status"] == "ACCEPT"
         until("the end", lambda: state(api, run) in ("COMPLETED", "FAILED", "CRASHED"), 600)
         assert state(api, run) == "COMPLETED", (tmp_path / "serve.log").read_text()
-        kept = [json.loads(line) for line in (root / "data/approvals/small/decisions.jsonl").read_text().splitlines()]
-        assert [(each["verdict"], each["by"], each["comment"]) for each in kept] == [
-            ("approved", "someone", "looks right")
-        ]
+        (kept,) = (json.loads(line) for line in (root / "data/approvals/small/decisions.jsonl").open())
+        assert (kept["verdict"], kept["by"], kept["comment"]) == ("approved", "someone", "looks right")
         shown = {each["key"]: each for each in ask(f"{api}/artifacts/filter", {})}
         assert shown.keys() >= {"small-collect", "small-build", "small-results", "small-playbooks-approval"}
         assert "push-wall" in shown["small-results"]["data"]
+        assert "tokens" in shown["small-answers"]["data"]
         tasks = ask(f"{api}/task_runs/filter", {"limit": 200})
         assert {each["name"] for each in tasks} >= {"collect: push", "pretrain: decoder", "evaluate: push-wall"}
         limits = {each["name"]: each for each in ask(f"{api}/v2/concurrency_limits/filter", {})}
@@ -186,6 +179,13 @@ def test_a_deployed_study_waits_for_approval_and_shows_what_it_made(api: str, tm
     finally:
         serving.send_signal(signal.SIGINT)
         serving.wait(60)
+
+
+def check_form(form: dict[str, Any]) -> None:
+    """Parameters have types, and say what is wanted."""
+    assert form["runner"]["enum"] == ["processes", "dask"]
+    assert form["study"]["type"] == "string"
+    assert "project folder" in form["root"]["description"].lower()
 
 
 @pytest.fixture

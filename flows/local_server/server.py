@@ -164,7 +164,9 @@ class PrefectServer:
             raise self._error
         assert self._url is not None
         os.environ["PREFECT_API_URL"] = self._url
-        if "prefect" in sys.modules:  # it has read its settings, without this address: it would start a server of its own
+        if (
+            "prefect" in sys.modules
+        ):  # it has read its settings, without this address: it would start a server of its own
             from prefect.context import refresh_global_settings_context
 
             refresh_global_settings_context()
