@@ -48,7 +48,14 @@ def size(folder: Path) -> int:
 def prepare(root: Path) -> Path:
     """A study of the small plane with recorded answers."""
     path = begin(
-        root, "plane", "PlaneWorld", "numbers", seen="visit fetch", unseen="fetch-south", algorithms="guided-ppo"
+        root,
+        "plane",
+        "PlaneWorld",
+        "numbers",
+        seen="visit fetch",
+        unseen="fetch-south",
+        algorithms="guided-ppo",
+        decoder="n_updates = 100",
     )
 
     def lago(*arguments: str) -> tuple[int, str, str]:

@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -24,6 +26,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from flows.main import run_stages
 from lago_skills.artifacts import store as store_module
+from lago_skills.artifacts.calls import Progress
 from lago_skills.artifacts.executor import Runner
 from lago_skills.artifacts.folder import MANIFEST, read_manifest, writing
 from lago_skills.artifacts.store import Store
@@ -32,7 +35,7 @@ from lago_skills.commands.stages import STAGES
 from lago_skills.errors import ArtifactCorrupt, StoreError
 from lago_skills.experiments.measuring import Work, measure
 from lago_skills.experiments.tables.zero_shot import ZeroShot
-from lago_skills.stages.elsewhere import COPIES
+from lago_skills.stages.elsewhere import COPIES, LISTING_FILE, USED_FILE, Elsewhere
 from lago_skills.stages.workspace import open_workspace
 from tests.conftest import ROOT
 from tests.tables import silent, study_in, zero_shot_cell
@@ -202,6 +205,46 @@ def test_what_fails_for_a_moment_is_tried_again(tmp_path: Path) -> None:
 def test_a_kind_of_store_that_cannot_be_opened_is_one_sentence(wrong: str) -> None:
     with pytest.raises(StoreError, match=r"which cannot be opened .*expected a URL that fsspec knows"):
         Store(wrong)
+
+
+class Looked:
+    """Work that says which copies of projects there are."""
+
+    def at(self, root: Path) -> Callable[[Progress], list[str]]:
+        return lambda progress: sorted(each.name for each in root.parent.iterdir() if each.is_dir())
+
+
+def test_old_copies_of_projects_go_unless_somebody_is_at_work_in_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    store, now = Store(f"file://{tmp_path}/store"), time.time()
+    snapshots = [store.push_text(json.dumps({"a": store.push_text(text)})) for text in ("one", "two", "three")]
+    works = [Elsewhere(store.url, snapshot, (), (), Looked()) for snapshot in snapshots]
+    (first,) = works[0](lambda done, note: None)
+    assert len(works[1](lambda done, note: None)) == 2
+    copies = tmp_path / "temporary" / COPIES
+    for copy in copies.iterdir():
+        if copy.is_dir():
+            os.utime(copy / LISTING_FILE, (now, now - 30 * 86_400))
+    with (copies / first / USED_FILE).open("w") as used:
+        fcntl.flock(used, fcntl.LOCK_SH)
+        assert len(left := works[2](lambda done, note: None)) == 2
+        assert first in left, "somebody is at work in it, whatever a clock says"
+    assert first not in works[2](lambda done, note: None)
+
+
+def test_the_clock_of_this_machine_deletes_nobodys_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".thing.another-1.tmp").mkdir()
+    monkeypatch.setattr(time, "time", lambda: 4e9)
+    with writing(tmp_path / "thing", "thing", RECIPE):
+        pass
+    assert (tmp_path / ".thing.another-1.tmp").exists()
+    os.utime(tmp_path / ".thing.another-1.tmp", (0, 0))
+    with writing(tmp_path / "thing", "thing", RECIPE):
+        pass
+    assert not (tmp_path / ".thing.another-1.tmp").exists()
 
 
 def lago(root: Path, *arguments: str) -> int:

@@ -160,7 +160,7 @@ def writing(folder: Path, kind: str, recipe: dict[str, Any]) -> Generator[Artifa
     Raises:
         DiskFull: no room; what was finished before stays valid.
     """
-    started = datetime.now(UTC)
+    started, began = datetime.now(UTC), time.monotonic()
     folder.parent.mkdir(parents=True, exist_ok=True)
     sweep(folder)
     temporary = folder.parent / f".{folder.name}.{_writer()}.tmp"
@@ -181,7 +181,7 @@ def writing(folder: Path, kind: str, recipe: dict[str, Any]) -> Generator[Artifa
             code_version=lago_skills.__version__,
             command=" ".join(["lago", *sys.argv[1:]]),
             created_at=started.isoformat(timespec="seconds"),
-            seconds=round((datetime.now(UTC) - started).total_seconds(), 1),
+            seconds=round(time.monotonic() - began, 1),
             summary=writer.summary,
         )
         write_text(temporary / MANIFEST, manifest_text(manifest))
@@ -283,9 +283,19 @@ def _at_work(temporary: Path) -> bool:
     if host in ("", _host()):  # versions before had no host in the name
         return _alive(int(pid))
     try:
-        return time.time() - temporary.stat().st_mtime < ABANDONED_AFTER_S
+        return _now_at(temporary.parent) - temporary.stat().st_mtime < ABANDONED_AFTER_S
     except FileNotFoundError:
         return False
+
+
+def _now_at(folder: Path) -> float:
+    """The time by the clock that stamps files there, which on a shared disk is not this machine's: one that is wrong, or jumps, deletes nobody's work."""
+    probe = folder / f".clock.{_writer()}"
+    probe.touch()
+    try:
+        return probe.stat().st_mtime
+    finally:
+        probe.unlink(missing_ok=True)
 
 
 def _alive(pid: int) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import defaultdict
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from lago_skills.guide.guides import LibraryGuide, RetrievalConfig
 from lago_skills.library import NewSkill, SkillLibrary
 from lago_skills.library.exchange import fingerprint
 from lago_skills.library.storage.sqlite_file import STORE_FILE
+from lago_skills.library.storage.store import SkillStore
 from lago_skills.query.query_network import LearnedQuery
 from lago_skills.stages import pretrain, query, segment
 from lago_skills.stages.job import Job, digest
@@ -88,8 +90,8 @@ def edits(folder: Path) -> str:
     """What people have changed in a library: a bundle is out of date when they change more."""
     if not (folder / STORE_FILE).exists():
         return ""
-    with SkillLibrary.open(folder) as library:
-        by_people = [[change.id, change.action] for change in library.changes(-1) if change.who != BUILDER]
+    with closing(SkillStore(folder, "read")) as store:  # a library itself would bring its index, and FAISS with it
+        by_people = [[change.id, change.action] for change in store.changes() if change.who != BUILDER]
     return json_fingerprint(by_people) if by_people else ""
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Protocol, Self, TypeVar
@@ -23,6 +25,8 @@ from lago_skills.stages.workspace import Workspace
 R = TypeVar("R", covariant=True)
 COPIES = "lago-copies"
 """Folder of copies of projects, among this machine's temporary files."""
+LISTING_FILE, USED_FILE = ".files.json", ".used"
+"""In a copy: the list of its plain files, and what those hold who are at work in it."""
 TEXTS = ("transcripts", "scenes", "lint", "motions")
 """Folders of `data/` whose files are named after studies."""
 OURS = ("lago_skills", "flows")
@@ -66,10 +70,10 @@ class Elsewhere(Generic[R]):
     def __call__(self, progress: Progress) -> R:
         """Do it in this machine's copy of the project."""
         store = Store(self.url)
-        root = _copy(store, self.snapshot, self.inputs)
-        value = self.work.at(root)(progress)
-        for place in self.outputs:
-            store.push(root, root / place.folder)
+        with _copy(store, self.snapshot, self.inputs) as root:
+            value = self.work.at(root)(progress)
+            for place in self.outputs:
+                store.push(root, root / place.folder)
         return value
 
 
@@ -143,43 +147,60 @@ def _modules(space: Workspace) -> list[Path]:
     return found
 
 
-def _copy(store: Store, snapshot: str, inputs: Sequence[Place]) -> Path:
-    """This machine's copy of the project, with the files and artifacts that are asked for; other processes may use it too."""
+@contextmanager
+def _copy(store: Store, snapshot: str, inputs: Sequence[Place]) -> Generator[Path]:
+    """This machine's copy of the project, with the files and artifacts that are asked for; other processes may use it too. It is not removed meanwhile."""
     copies = Path(tempfile.gettempdir()) / COPIES
     root = copies / fingerprint([store.url, snapshot])[:16]
-    root.mkdir(parents=True, exist_ok=True)
-    with FileLock(copies / f"{root.name}.lock"):
-        _sweep(copies, root)
-        listing = root / ".files.json"
-        if not listing.exists():
-            store.pull_file(snapshot, listing.with_suffix(".part"))
-            for name, sha256 in snapshot_files(listing.with_suffix(".part").read_text(encoding="utf-8")).items():
-                path = root / name
-                if not path.resolve().is_relative_to(root.resolve()):
-                    raise ArtifactCorrupt(
-                        f"found the file name {name!r} in the store {store.url!r}; expected names inside a project folder; do not use what "
-                        "somebody else has written"
-                    )
-                store.pull_file(sha256, path)
-            listing.with_suffix(".part").rename(listing)
-        listing.touch()
-        for place in inputs:
-            folder = root / place.folder
-            if not is_current(folder, place.key) and not store.pull(root, folder, place.key):
-                raise StudyError(
-                    f"found no artifact {place.folder!r} of recipe {place.key[:12]} in the store {store.url!r}; expected it, since the command that "
-                    "gave this work put it there; do not empty a store while commands are at work, and run it again"
+    copies.mkdir(exist_ok=True)
+    with FileLock(copies / ".lock"):
+        root.mkdir(exist_ok=True)
+        used = (root / USED_FILE).open("w")
+        fcntl.flock(used, fcntl.LOCK_SH)
+        _sweep(copies)
+    with used:
+        with FileLock(root / ".lock"):
+            _fill(root, store, snapshot, inputs)
+        _forget_other_copies(copies, root)
+        yield root
+
+
+def _fill(root: Path, store: Store, snapshot: str, inputs: Sequence[Place]) -> None:
+    listing = root / LISTING_FILE
+    if not listing.exists():
+        part = listing.with_suffix(".part")
+        store.pull_file(snapshot, part)
+        for name, sha256 in snapshot_files(part.read_text(encoding="utf-8")).items():
+            path = root / name
+            if not path.resolve().is_relative_to(root.resolve()):
+                raise ArtifactCorrupt(
+                    f"found the file name {name!r} in the store {store.url!r}; expected names inside a project folder; do not use what "
+                    "somebody else has written"
                 )
-    _forget_other_copies(copies, root)
-    return root
+            store.pull_file(sha256, path)
+        part.rename(listing)
+    listing.touch()
+    for place in inputs:
+        folder = root / place.folder
+        if not is_current(folder, place.key) and not store.pull(root, folder, place.key):
+            raise StudyError(
+                f"found no artifact {place.folder!r} of recipe {place.key[:12]} in the store {store.url!r}; expected it, since the command that "
+                "gave this work put it there; do not empty a store while commands are at work, and run it again"
+            )
 
 
-def _sweep(copies: Path, mine: Path) -> None:
-    """Remove copies that nothing was done in for a week."""
-    for path in copies.iterdir():
-        listing = path / ".files.json"
-        if path != mine and listing.exists() and time.time() - listing.stat().st_mtime > ABANDONED_AFTER_S:
-            shutil.rmtree(path, ignore_errors=True)
+def _sweep(copies: Path) -> None:
+    """Remove copies that nothing was done in for a week, and in which nobody is at work."""
+    for root in copies.iterdir():
+        listing = root / LISTING_FILE
+        if not listing.exists() or time.time() - listing.stat().st_mtime < ABANDONED_AFTER_S:
+            continue
+        with (root / USED_FILE).open("w") as used:
+            try:
+                fcntl.flock(used, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            shutil.rmtree(root, ignore_errors=True)
 
 
 def _forget_other_copies(copies: Path, root: Path) -> None:
