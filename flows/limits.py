@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from concurrent.futures import CancelledError
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
@@ -22,6 +23,8 @@ AT_FIRST = os.cpu_count() or 1
 LEASE_S = 60.0
 """After so long others get the places of a command that was killed."""
 SAY_AFTER_S = 10.0
+LOOK_EVERY_S = 2.0
+"""How often somebody who waits looks whether he is to stop."""
 HOLD_S = 2.0
 """A place that nobody of its command waits for is kept so long for the command's next piece of work: to get one from the server was
 measured to take .4 s."""
@@ -45,8 +48,12 @@ class Places:
         self._known = self._over = False
 
     @contextmanager
-    def turn(self) -> Generator[None]:
-        """A place for the duration of a block; waits for one."""
+    def turn(self, stopped: Callable[[], bool] = lambda: False) -> Generator[None]:
+        """A place for the duration of a block; waits for one.
+
+        Raises:
+            CancelledError: it was stopped while it waited.
+        """
         with self._lock:
             if not self._known:
                 _ensure(self._limit)
@@ -55,12 +62,11 @@ class Places:
             place = spare.place if spare else None
             self._waiting += place is None
         if place is None:
-            place = concurrency(self._limit, lease_duration=LEASE_S)
             patience = threading.Timer(SAY_AFTER_S, say, [f"waiting for a place among those of {self._limit}"])
             patience.daemon = True
             patience.start()
             try:
-                place.__enter__()
+                place = self._acquired(stopped)
             finally:
                 patience.cancel()
                 with self._lock:
@@ -79,6 +85,14 @@ class Places:
                 later = threading.Timer(HOLD_S, self._give_back, [spare])
                 later.daemon = True
                 later.start()
+
+    def _acquired(self, stopped: Callable[[], bool]) -> AbstractContextManager[None]:
+        while not stopped() and not self._over:
+            place = concurrency(self._limit, lease_duration=LEASE_S, timeout_seconds=LOOK_EVERY_S)
+            with suppress(TimeoutError):
+                place.__enter__()
+                return place
+        raise CancelledError
 
     def _give_back(self, spare: _Spare) -> None:
         with self._lock:

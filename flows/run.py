@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from flows.local_server.server import PrefectServer, loopback_works
 from lago_skills.artifacts.executor import Runner
-from lago_skills.commands.stage_run import StageRun, pending_jobs, run_here, say
+from lago_skills.commands.stage_run import StageRun, fetch_earlier, pending_jobs, run_here, say
 from lago_skills.commands.stages import STAGES, require_earlier, require_success
 from lago_skills.errors import ServerError
 from lago_skills.stages.workspace import Workspace, exclusive
@@ -40,10 +40,12 @@ def run_stages(
         ServerError: the configured server does not answer, or is of another version. Without the project's own all is run as well.
         StudyBusy: another command is at work on the study.
     """
+    store = runner.opened_store()
+    if store is not None:
+        fetch_earlier(space, stages[0], store)
     require_earlier(space, stages[0])
     require_success(space, stages)
     if all_done(space, stages):
-        store = runner.opened_store()
         for stage in stages:
             pending_jobs(space, stage, store)  # says so
         return
@@ -54,7 +56,7 @@ def run_stages(
                 say("no loopback network here: running the stages without Prefect's server")
                 _without_server(space, stages, runner)
             else:
-                run_here(space, stages[0], runner.opened_store())
+                run_here(space, stages[0], store)
             return
         with PrefectServer(space.root) as server:
             begun = _until_it_is_up(server, space, stages, runner)

@@ -21,7 +21,7 @@ from flows.approval import wait_for_approval
 from flows.cancelling import interrupted_if_cancelled
 from flows.local_server.server import CORES
 from lago_skills.artifacts.calls import Call
-from lago_skills.artifacts.executor import Runner
+from lago_skills.artifacts.executor import Runner, returned
 from lago_skills.artifacts.folder import Manifest
 from lago_skills.commands.stage_run import StageRun
 from lago_skills.commands.stages import STAGES, require_earlier, require_success
@@ -59,7 +59,7 @@ def run_as_tasks(study: str, root: Path, stage: str, runner: Runner) -> list[dic
         if not _by_command and any(not job.done for job in STAGES[stage](space)):
             wait_for_approval(space, stage)
         with _stage_run(space, stage, runner) as run:
-            manifests = run.results(lambda calls, futures: _as_tasks(stage, calls, futures))
+            manifests = run.results(lambda calls, futures: _as_tasks(run, calls, futures))
     rows = [
         {"job": name, "digest": each.digest, "seconds": each.seconds, **each.summary}
         for name, each in manifests.items()
@@ -77,11 +77,14 @@ def _stage_run(space: Workspace, stage: str, runner: Runner) -> Generator[StageR
             yield run
 
 
-def _as_tasks(stage: str, calls: Sequence[Call[Manifest]], futures: Sequence[Future[Manifest]]) -> Generator[Manifest]:
-    """A Prefect task for each call, which waits for what a worker makes of it.
+def _as_tasks(
+    run: StageRun, calls: Sequence[Call[Manifest]], futures: Sequence[Future[Manifest]]
+) -> Generator[Manifest]:
+    """A Prefect task for each call, which waits for what a worker makes of it. When one fails, or somebody interrupts, all are stopped at once.
 
     Prefect's own pool of processes was measured to add .19 s to an empty task where this adds .01 s.
     """
+    stage = run.stage
     by_name = {call.name: future for call, future in zip(calls, futures, strict=True)}
 
     @task(name=stage, task_run_name=stage + ": {job}", cache_policy=NO_CACHE, persist_result=False)
@@ -90,4 +93,10 @@ def _as_tasks(stage: str, calls: Sequence[Call[Manifest]], futures: Sequence[Fut
 
     with ThreadPoolTaskRunner(max_workers=min(len(calls), 64)) as threads:
         waiting = [threads.submit(wait_for, {"job": call.name}) for call in calls]
-        yield from (each.result() for each in waiting)
+        try:
+            for manifest, each in zip(returned(futures), waiting, strict=True):
+                each.wait()
+                yield manifest
+        except BaseException:
+            run.stop()  # the threads' pool waits for its threads, and they for the workers
+            raise

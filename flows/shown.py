@@ -19,6 +19,7 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 
+from lago_skills.commands.stage_run import say
 from lago_skills.errors import LagoError
 from lago_skills.stages.workspace import Workspace
 
@@ -30,8 +31,22 @@ def key(*parts: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", "-".join(parts).lower()).strip("-")
 
 
+@contextmanager
+def at_best() -> Generator[None]:
+    """What is only shown is no reason to fail: a server that is gone by now loses nobody's work."""
+    try:
+        yield
+    except Exception as error:
+        say(f"Prefect's server shows no more of this run ({type(error).__name__}): the work goes on")
+
+
 def stage_rows(space: Workspace, stage: str, rows: list[dict[str, Any]]) -> None:
     """A table of the artifacts that a stage has made; of plans what their answers cost, after the report the results and where its page is."""
+    with at_best():
+        _stage_rows(space, stage, rows)
+
+
+def _stage_rows(space: Workspace, stage: str, rows: list[dict[str, Any]]) -> None:
     study = space.study.name
     if rows:
         table = [{name: _cell(value) for name, value in row.items()} for row in rows]
@@ -67,12 +82,13 @@ def failures(study: str, stage: str) -> Generator[None]:
     try:
         yield
     except LagoError as error:
-        create_markdown_artifact(
-            f"**Stage `{stage}` of study `{study}` failed.**\n\n{error}\n\nWhat is finished is kept. Once that is mended, go on with "
-            f"`lago run {study}`, or run this flow again.",
-            key(study, stage, "failure"),
-            f"Why stage {stage} of study {study} failed",
-        )
+        with at_best():
+            create_markdown_artifact(
+                f"**Stage `{stage}` of study `{study}` failed.**\n\n{error}\n\nWhat is finished is kept. Once that is mended, go on with "
+                f"`lago run {study}`, or run this flow again.",
+                key(study, stage, "failure"),
+                f"Why stage {stage} of study {study} failed",
+            )
         raise
 
 
@@ -96,7 +112,8 @@ class StageProgress:
         """Off the way of the work, since each change is a request."""
         wait = PROGRESS_AFTER_S
         while not self._over.wait(wait):
-            self._update()
+            with at_best():
+                self._update()
             wait = PROGRESS_EVERY_S
 
     def _update(self) -> None:
@@ -117,4 +134,5 @@ class StageProgress:
         self._thread.join()
         if self._artifact is not None and kind is None:
             self.heard(1.0, "done")
-            self._update()
+            with at_best():
+                self._update()

@@ -6,16 +6,19 @@ import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from lago_skills.artifacts.folder import fingerprint, is_current, read_manifest, verify, writing
+from lago_skills.artifacts.calls import Progress
+from lago_skills.artifacts.folder import ArtifactWriter, fingerprint, is_current, read_manifest, verify, writing
 from lago_skills.artifacts.tensors import load_arrays, save_arrays
 from lago_skills.core import Episode
 from lago_skills.data.episodes import load_episodes, save_episodes
 from lago_skills.errors import ArtifactCorrupt, ArtifactMissing, DiskFull, FormatTooNew, ShapeError
+from lago_skills.stages.job import Job
 
 RECIPE: dict[str, object] = {"stage": "x", "version": 1}
 
@@ -170,3 +173,20 @@ def test_arrays_round_trip(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"123")
     with pytest.raises(ArtifactCorrupt):
         load_arrays(tmp_path / "x")
+
+
+def test_two_that_make_one_artifact_make_it_once(tmp_path: Path) -> None:
+    """As a job that a cluster gives to a second worker while the first is still at it."""
+    n_made: list[str] = []
+
+    def make(writer: ArtifactWriter, progress: Progress) -> None:
+        n_made.append("made")
+        time.sleep(0.3)
+        (writer.path / "said.txt").write_text("once")
+
+    job = Job("test", "thing", tmp_path / "thing", {"of": 1}, 1, "things", make)
+    with ThreadPoolExecutor(3) as threads:
+        manifests = list(threads.map(lambda _: job.run(lambda done, note: None), range(3)))
+    assert n_made == ["made"]
+    assert len({each.digest for each in manifests}) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["thing"]

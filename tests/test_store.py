@@ -35,7 +35,7 @@ from lago_skills.commands.stages import STAGES
 from lago_skills.errors import ArtifactCorrupt, StoreError
 from lago_skills.experiments.measuring import Work, measure
 from lago_skills.experiments.tables.zero_shot import ZeroShot
-from lago_skills.stages.elsewhere import COPIES, LISTING_FILE, USED_FILE, Elsewhere
+from lago_skills.stages.elsewhere import COPIES, USED_FILE, Elsewhere, share
 from lago_skills.stages.workspace import open_workspace
 from tests.conftest import ROOT
 from tests.tables import silent, study_in, zero_shot_cell
@@ -98,7 +98,6 @@ def test_a_cut_while_writing_is_mended_and_never_read(tmp_path: Path) -> None:
     manifest.write_bytes(whole[:40])
     there = tmp_path / "there"
     assert not store.pull(there, there / "checkpoints/demo/thing", key_of(folder)), "half a manifest is none"
-    manifest.unlink()
     data.write_bytes(b"wh")
     store.push(tmp_path / "here", folder)
     assert store.pull(there, there / "checkpoints/demo/thing", key_of(folder))
@@ -115,9 +114,9 @@ def test_damage_in_a_store_is_named_and_its_remedy_works(tmp_path: Path) -> None
         store.pull(there, place, key)
     assert not place.exists()
     data.unlink()
+    assert not store.pull(there, place, key), "without all of its files it is not there, and is made again"
     with pytest.raises(StoreError, match=r"lacks the file .* empty the store, or make that again"):
-        store.pull(there, place, key)
-    shutil.rmtree(tmp_path / "store")
+        store.pull_file(data.name, tmp_path / "file")
     store.push(here, folder)
     assert store.pull(there, place, key)
 
@@ -227,12 +226,39 @@ def test_old_copies_of_projects_go_unless_somebody_is_at_work_in_them(
     copies = tmp_path / "temporary" / COPIES
     for copy in copies.iterdir():
         if copy.is_dir():
-            os.utime(copy / LISTING_FILE, (now, now - 30 * 86_400))
-    with (copies / first / USED_FILE).open("w") as used:
+            os.utime(copy / USED_FILE, (now, now - 30 * 86_400))
+    with (copies / first / USED_FILE).open("r") as used:
         fcntl.flock(used, fcntl.LOCK_SH)
         assert len(left := works[2](lambda done, note: None)) == 2
         assert first in left, "somebody is at work in it, whatever a clock says"
     assert first not in works[2](lambda done, note: None)
+
+
+def test_own_modules_and_what_they_read_are_shared_and_environments_are_not(tmp_path: Path) -> None:
+    study = project(tmp_path)
+    for name in (
+        "models/arm.xml",
+        "venv/pyvenv.cfg",
+        "venv/lib/big.py",
+        ".secret",
+        "checkpoints/x",
+        "data/studies/beside.py",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    store = Store(f"file://{tmp_path / '.store'}")
+    snapshot, places = share(store, open_workspace(tmp_path, study), [])
+    assert places == ()
+    store.pull_file(snapshot, tmp_path / "list.json")
+    names = json.loads((tmp_path / "list.json").read_text()).keys()
+    assert names >= {
+        "own_worlds.py",
+        "models/arm.xml",
+        "data/studies/plane.toml",
+        "data/studies/beside.py",
+        "data/transcripts/plane.jsonl",
+    }
+    assert not {name for name in names if name.startswith(("venv", ".", "checkpoints"))}
 
 
 def test_the_clock_of_this_machine_deletes_nobodys_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -342,6 +368,25 @@ def test_two_machines_that_share_nothing_but_a_store_make_what_one_makes_alone(
     assert digests(later) == expected
     manifests = [json.loads(path.read_text()) for path in (tmp_path / "later").glob("*/**/" + MANIFEST)]
     assert all(datetime.fromisoformat(each["created_at"]) < began for each in manifests), "all of it was fetched"
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_workers_take_no_module_of_an_earlier_project_for_this_ones(
+    strangers: tuple[str, Path], tmp_path: Path
+) -> None:
+    address, _ = strangers
+    for name in ("first", "home", "alone"):
+        project(tmp_path / name)
+    for name in ("home", "alone"):
+        module = tmp_path / name / "own_worlds.py"
+        module.write_text(module.read_text().replace("rng.uniform(-0.3, 0.3, 2)", "rng.uniform(-0.5, 0.5, 2)"))
+    cluster = ["--runner", "dask", "--dask", address, "--store", f"file://{tmp_path}/store"]
+    run(tmp_path / "first", "collect", "plane", *cluster)
+    run(tmp_path / "home", "collect", "plane", *cluster[:-1], f"file://{tmp_path}/other")
+    run(tmp_path / "alone", "collect", "plane")
+    assert digests(tmp_path / "home/data/studies/plane.toml") == digests(tmp_path / "alone/data/studies/plane.toml")
+    assert digests(tmp_path / "home/data/studies/plane.toml") != digests(tmp_path / "first/data/studies/plane.toml")
 
 
 @pytest.mark.slow

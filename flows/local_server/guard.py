@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import fcntl
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -12,6 +15,7 @@ from pathlib import Path
 from typing import IO
 
 POLL_S = 0.3
+PR_SET_PDEATHSIG = 1
 
 
 def main(home: Path, port: int) -> None:
@@ -21,6 +25,7 @@ def main(home: Path, port: int) -> None:
         [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)],
         env={**os.environ, "PREFECT_HOME": str(home), "PREFECT_SERVER_UI_API_URL": url, "PREFECT_API_URL": url},
         stdin=subprocess.DEVNULL,
+        preexec_fn=_end_with_parent,
     )
     record = home / "server.json"
     try:
@@ -28,10 +33,23 @@ def main(home: Path, port: int) -> None:
         with (home / "lease").open("r+") as lease:
             _wait_until_unused(lease, server)
             _stop(server)
-            record.unlink(missing_ok=True)  # while the lease is still held: a new command waits for this
+            _forget(record)  # while the lease is still held: a new command waits for this
     finally:
         _stop(server)
-        record.unlink(missing_ok=True)
+        _forget(record)
+
+
+def _forget(record: Path) -> None:
+    """Remove the record of this guard's server, not that of another one."""
+    with contextlib.suppress(OSError, ValueError):
+        if json.loads(record.read_text(encoding="utf-8")).get("guard") == os.getpid():
+            record.unlink(missing_ok=True)
+
+
+def _end_with_parent() -> None:
+    """Have Linux end the server if its guard is killed; elsewhere the next command does."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _wait_until_unused(lease: IO[str], server: subprocess.Popen[bytes]) -> None:

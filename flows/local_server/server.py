@@ -184,8 +184,14 @@ class PrefectServer:
 
 def _running(home: Path) -> str | None:
     try:
-        url = str(json.loads((home / "server.json").read_text(encoding="utf-8"))["url"])
+        record = json.loads((home / "server.json").read_text(encoding="utf-8"))
+        url, server, guard = str(record["url"]), int(record["pid"]), int(record["guard"])
     except (OSError, ValueError, KeyError):
+        return None
+    if not Path(f"/proc/{guard}").exists() and Path("/proc/self").exists():  # nobody would ever stop it
+        with contextlib.suppress(OSError):
+            if b"prefect" in Path(f"/proc/{server}/cmdline").read_bytes():
+                os.kill(server, signal.SIGTERM)
         return None
     return url if healthy(url) else None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Generic, Literal, Protocol, Self, TypeVar
@@ -34,8 +34,14 @@ class Call(Generic[R]):
     """How long it may take; None: as long as it does."""
 
 
-Turn = Callable[[], AbstractContextManager[object]]
-"""What a call waits for before it is run, and gives back afterwards: its turn where several commands share the cores."""
+Turn = Callable[[Callable[[], bool]], AbstractContextManager[object]]
+"""`turn(stopped)`: what a call waits for before it is run, and gives back afterwards, where several commands share the cores. Whoever waits raises
+`CancelledError` once it is stopped."""
+
+
+def no_turn(stopped: Callable[[], bool]) -> AbstractContextManager[object]:
+    """No waiting."""
+    return nullcontext()
 
 
 class Workers(Protocol):

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
-from contextlib import nullcontext
+from concurrent.futures import FIRST_COMPLETED, Future, as_completed, wait
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from lago_skills.artifacts.calls import Call, Listener, RunnerName, Turn, Workers
+from lago_skills.artifacts.calls import Call, Listener, RunnerName, Turn, Workers, no_turn
 from lago_skills.artifacts.store import Store
 from lago_skills.artifacts.workers import WorkerPool
 from lago_skills.errors import LagoError
@@ -54,7 +53,7 @@ class Runner:
         store.check()
         return store
 
-    def hire(self, n_workers: int, listener: Listener | None = None, turn: Turn = nullcontext) -> Workers:
+    def hire(self, n_workers: int, listener: Listener | None = None, turn: Turn = no_turn) -> Workers:
         """Workers of this kind; `n_workers` is what the study says. On this machine each call waits for its turn.
 
         Raises:
@@ -82,14 +81,23 @@ class Direct:
     ) -> list[R]:
         """What the calls returned, at most `n_workers` of them at a time; an error or Ctrl-C stops all at once.
 
-        `listener` hears their progress, `finished` what each returned, both in this process, the latter in the order of calls.
+        `listener` hears their progress, `finished` what each returned as soon as it is there, both in this process.
 
         Raises:
             LagoError: what the first failing call raised, or that its process was killed.
         """
         with self.runner.hire(n_workers, listener) as workers:
-            futures = [workers.submit(replace(call, limit_s=self.runner.limit_s)) for call in calls]
-            return in_order(calls, returned(futures), finished)
+            by_future = {workers.submit(replace(call, limit_s=self.runner.limit_s)): call for call in calls}
+            failed = None
+            for future in as_completed(by_future):
+                if (error := future.exception()) is not None:
+                    failed = error
+                    break
+                if finished is not None:
+                    finished(by_future[future], future.result())
+            if failed is not None:
+                raise failed
+            return [future.result() for future in by_future]
 
 
 def returned(futures: Sequence[Future[R]]) -> Generator[R]:

@@ -216,7 +216,7 @@ def receive(folder: Path, manifest: Manifest, fetch: Callable[[str, str, Path], 
     try:
         for name, expected in manifest.files.items():
             path = temporary / name
-            if not path.resolve().is_relative_to(temporary.resolve()):
+            if temporary.resolve() not in path.resolve().parents:
                 raise ArtifactCorrupt(
                     f"found the file name {name!r} in the manifest of artifact {folder.name!r}; expected names inside its folder; do not use "
                     "what somebody else has written"

@@ -10,6 +10,7 @@ listings that lag behind, as those of object stores may, do no harm.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import threading
@@ -22,7 +23,6 @@ from typing import Any, TypeVar
 from lago_skills.artifacts.folder import (
     Manifest,
     disk_is_full,
-    file_hash,
     manifest_of,
     manifest_text,
     receive,
@@ -33,6 +33,9 @@ from lago_skills.errors import ArtifactCorrupt, LagoError, StoreError
 R = TypeVar("R")
 PAUSES_S = (0.5, 2.0, 8.0)
 """Before something is tried once more that failed, as it may where there is a network."""
+LOCAL = {"file", "local"}
+RENAMING = LOCAL | {"sftp", "ssh", "smb", "ftp"}
+"""Kinds of store where a file that is being written can be seen, and be renamed when it is whole."""
 FINAL = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, LagoError)
 """What trying again does not mend."""
 
@@ -51,11 +54,13 @@ class Store:
         self.url = url
         try:
             self._files, base = url_to_fs(url, use_listings_cache=False, skip_instance_cache=True)
-        except (ImportError, ValueError) as error:
+        except Exception as error:  # some kinds of store connect, and say who one is, right here
             raise StoreError(
-                f"found the store {url!r}, which cannot be opened ({error}); expected a URL that fsspec knows, such as s3://bucket/folder, and its "
-                "package installed (s3fs, gcsfs, adlfs, paramiko); correct the URL or install it"
+                f"found the store {url!r}, which cannot be opened ({type(error).__name__}: {error}); expected a URL that fsspec knows, such as "
+                "s3://bucket/folder, its package installed (s3fs, gcsfs, adlfs, paramiko), and its server up; correct the URL, install it, or see to "
+                "the server"
             ) from error
+        self._renames = bool(RENAMING & {*self._protocols()})
         self._base: str = str(base).rstrip("/")
         self._lock = threading.Lock()
 
@@ -86,14 +91,14 @@ class Store:
         """
         manifest = verify(folder)
         name = _artifact(root, folder, manifest.key)
-        if not self._has(name):
-            for file in manifest.files:
-                self.push_file(folder / file)
-            self._write(name, manifest_text(manifest).encode())
+        for file in manifest.files:
+            self.push_file(folder / file)
+        if _manifest(self._read(name), manifest.key) is None:  # not there, or cut while it was written
+            self._write(name, manifest_text(manifest).encode(), anew=True)
         return manifest
 
     def pull(self, root: Path, folder: Path, key: str) -> bool:
-        """Put the artifact of a recipe into its place in the project folder; whether the store has it.
+        """Put the artifact of a recipe into its place in the project folder; whether the store has it with all its files.
 
         Raises:
             ArtifactCorrupt: a file in the store is damaged.
@@ -102,22 +107,22 @@ class Store:
         """
         text = self._read(_artifact(root, folder, key))
         manifest = _manifest(text, key)
-        if manifest is None:
+        if manifest is None or not all(self._has(_file(sha256)) for sha256 in manifest.files.values()):
             return False
         receive(folder, manifest, lambda _, sha256, path: self.pull_file(sha256, path))
         return True
 
     def push_file(self, path: Path) -> str:
         """Put a file into the store, unless it is there; its SHA-256, under which it is found again."""
-        sha256 = file_hash(path)
-        self._write(f"files/{sha256[:2]}/{sha256}", path.read_bytes())
-        return sha256
+        return self._push(path.read_bytes())
 
     def push_text(self, text: str) -> str:
         """Put a text into the store; its SHA-256."""
-        data = text.encode()
+        return self._push(text.encode())
+
+    def _push(self, data: bytes) -> str:
         sha256 = hashlib.sha256(data).hexdigest()
-        self._write(f"files/{sha256[:2]}/{sha256}", data)
+        self._write(_file(sha256), data)
         return sha256
 
     def pull_file(self, sha256: str, path: Path) -> None:
@@ -127,7 +132,7 @@ class Store:
             StoreError: it is not there, or the store cannot be read.
             ArtifactCorrupt: it is damaged.
         """
-        data = self._read(f"files/{sha256[:2]}/{sha256}")
+        data = self._read(_file(sha256))
         if data is None:
             raise StoreError(
                 f"the store {self.url!r} lacks the file {sha256[:12]}, which something in it was made with; expected it; empty the store, or make "
@@ -135,7 +140,7 @@ class Store:
             )
         if hashlib.sha256(data).hexdigest() != sha256:
             raise ArtifactCorrupt(
-                f"the store {self.url!r} holds other bytes under files/{sha256[:2]}/{sha256} than its name says; expected what was written; delete "
+                f"the store {self.url!r} holds other bytes under {_file(sha256)} than its name says; expected what was written; delete "
                 "that file in the store and run the same command again"
             )
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -165,25 +170,39 @@ class Store:
 
         return self._try("read", read)
 
-    def _write(self, name: str, data: bytes) -> None:
-        """Write a file in one piece, unless it is there whole."""
-        if self._has(name, len(data)):
+    def _write(self, name: str, data: bytes, *, anew: bool = False) -> None:
+        """Write a file in one piece, unless it is there whole: under another name first where that one can be renamed; elsewhere a file is there at once or not at all."""
+        if not anew and self._has(name, len(data)):
             return
         path = self._path(name)
+        part = f"{path}.{uuid.uuid4().hex[:8]}.part" if self._renames else path
 
         def write() -> None:
             with self._lock:
                 self._files.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
-                stream = self._files.open(path, "wb", autocommit=False)
                 try:
-                    with stream:
-                        stream.write(data)
-                    stream.commit()
+                    self._files.pipe_file(part, data)
+                    if part != path:
+                        self._rename(part, path)
                 except BaseException:
-                    stream.discard()
+                    if part != path:
+                        with contextlib.suppress(Exception):
+                            self._files.rm_file(part)
                     raise
 
         self._try("written", write)
+
+    def _rename(self, part: str, path: str) -> None:
+        if LOCAL & {*self._protocols()}:
+            Path(part).replace(path)  # fsspec's own move copies where it cannot rename
+            return
+        with contextlib.suppress(FileNotFoundError):  # over SFTP a name that is taken cannot be had
+            self._files.rm_file(path)
+        self._files.mv(part, path)
+
+    def _protocols(self) -> tuple[str, ...]:
+        known: str | tuple[str, ...] = self._files.protocol
+        return (known,) if isinstance(known, str) else known
 
     def _try(self, done: str, action: Callable[[], R]) -> R:
         for pause in (*PAUSES_S, None):
@@ -199,6 +218,10 @@ class Store:
                     ) from error
             time.sleep(pause)
         raise AssertionError
+
+
+def _file(sha256: str) -> str:
+    return f"files/{sha256[:2]}/{sha256}"
 
 
 def _artifact(root: Path, folder: Path, key: str) -> str:

@@ -12,12 +12,11 @@ import warnings
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import nullcontext
 from multiprocessing.context import SpawnContext
 from types import FrameType, TracebackType
 from typing import Any, Self, TypeVar
 
-from lago_skills.artifacts.calls import Call, Listener, Progress, Turn, died, took_too_long
+from lago_skills.artifacts.calls import Call, Listener, Progress, Turn, died, no_turn, took_too_long
 
 R = TypeVar("R")
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
@@ -57,10 +56,11 @@ def _work(name: str, work: Callable[[Progress], R]) -> R:
     return work(progress)
 
 
-class _Worker:
+class WorkerProcess:
     """One process, started when it first gets work, and anew after it has died."""
 
     def __init__(self, context: SpawnContext, events: Any) -> None:
+        """What calls in it say of their progress goes into the queue `events`, as `(name, done, note)`."""
         self._context, self._events = context, events
         self._executor: ProcessPoolExecutor | None = None
         self._stopped = False
@@ -83,13 +83,13 @@ class _Worker:
         except TimeoutError as error:
             if future.done():  # it is the call's own
                 raise
-            self._end()
+            self.end()
             raise took_too_long(call) from error
         except BrokenProcessPool:
-            self._end()
+            self.end()
             raise
 
-    def _end(self) -> None:
+    def end(self) -> None:
         """Kill the process; the next call has a new one."""
         with self._lock:
             if self._executor is not None:
@@ -119,12 +119,12 @@ class WorkerPool:
     Each has a pool of one process for itself, so that one that dies takes no other's work with it.
     """
 
-    def __init__(self, n_workers: int, listener: Listener | None = None, turn: Turn = nullcontext) -> None:
+    def __init__(self, n_workers: int, listener: Listener | None = None, turn: Turn = no_turn) -> None:
         os.environ.update(ONE_THREAD)
         context = multiprocessing.get_context("spawn")
         self._events: Any = context.Queue(maxsize=1000)
-        self._workers = [_Worker(context, self._events) for _ in range(n_workers)]
-        self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
+        self._workers = [WorkerProcess(context, self._events) for _ in range(n_workers)]
+        self._idle: queue.SimpleQueue[WorkerProcess] = queue.SimpleQueue()
         for worker in self._workers:
             self._idle.put(worker)
         self._threads = ThreadPoolExecutor(n_workers, thread_name_prefix="worker")
@@ -153,7 +153,7 @@ class WorkerPool:
     def _run(self, call: Call[R]) -> R:
         worker = self._idle.get()
         try:
-            with self._turn():
+            with self._turn(lambda: self._stopping):
                 try:
                     return worker.run(call)
                 except BrokenProcessPool:

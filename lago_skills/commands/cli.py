@@ -307,7 +307,7 @@ def _run_study(options: argparse.Namespace, command: str, run_stages: StageRunne
     elif command == "report":
         from lago_skills.commands.run import report_command
 
-        report_command(space, run, as_json=bool(options.json))
+        report_command(space, run, as_json=bool(options.json), shared=runner.store is not None)
     else:
         run(space, [command])
     return 0

@@ -48,14 +48,15 @@ def run_command(space: Workspace, run_stages: RunStages, *, as_json: bool, share
     print(f"report: {_page(space)}")  # noqa: T201
 
 
-def report_command(space: Workspace, run_stages: RunStages, *, as_json: bool) -> None:
-    """Make the report, unless it is there, and print the study's table.
+def report_command(space: Workspace, run_stages: RunStages, *, as_json: bool, shared: bool = False) -> None:
+    """Make the report, unless it is there, and print the study's table; where artifacts are shared through a store, it is fetched from there or put there.
 
     Raises:
         LagoError: a stage before is not done, or what the report raised.
     """
-    require_earlier(space, "report")
-    if not all(job.done for job in study_page.jobs(space)):
+    if not shared:
+        require_earlier(space, "report")
+    if shared or not all(job.done for job in study_page.jobs(space)):
         run_stages(space, ["report"])
     rows, summary = study_page.results(space)
     if as_json:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
-from lago_skills.artifacts.calls import Call, Turn
+from lago_skills.artifacts.calls import Call, Turn, no_turn
 from lago_skills.artifacts.executor import Runner, in_order, returned
 from lago_skills.artifacts.folder import Manifest, fingerprint
 from lago_skills.artifacts.progress import StageProgress
 from lago_skills.artifacts.store import Store
 from lago_skills.commands.stages import JUDGED, STAGES, JobAddress, inputs_of, stays_home
+from lago_skills.errors import StoreError
 from lago_skills.stages import approval
 from lago_skills.stages.elsewhere import Elsewhere, Place, share
 from lago_skills.stages.job import Job
@@ -70,10 +71,22 @@ def run_here(space: Workspace, stage: str, store: Store | None = None) -> None:
             say(f"{stage:<9} {job.name}: {note}")
 
 
+class Stopped(Exception):
+    """What workers are told that are to stop at once."""
+
+
+def fetch_earlier(space: Workspace, stage: str, store: Store) -> None:
+    """Fetch what the stages before this one have made elsewhere, as far as the store has it."""
+    names = list(STAGES)
+    for earlier in names[: names.index(stage)]:
+        if pending_jobs(space, earlier, store):
+            return
+
+
 class StageRun:
     """The pending jobs of a stage, at work. As a context it lets its workers go at the end, and stops them at an error."""
 
-    def __init__(self, space: Workspace, stage: str, runner: Runner, turn: Turn = nullcontext) -> None:
+    def __init__(self, space: Workspace, stage: str, runner: Runner, turn: Turn = no_turn) -> None:
         """Begin. Each job on this machine waits for its `turn`.
 
         Raises:
@@ -154,8 +167,15 @@ class StageRun:
             return
         if not self._away:
             self._store.push(self.space.root, job.folder)
-        elif not job.done:
-            self._store.pull(self.space.root, job.folder, fingerprint(job.recipe))
+        elif not job.done and not self._store.pull(self.space.root, job.folder, fingerprint(job.recipe)):
+            raise StoreError(
+                f"found no artifact of {job.stage} {job.name!r} in the store {self._store.url!r} although it was made; expected it there; see that nobody "
+                "empties the store, and run the same command again"
+            )
+
+    def stop(self) -> None:
+        """Stop what is at work, and have nothing more begun."""
+        self._stack.__exit__(Stopped, Stopped(), None)
 
     def __enter__(self) -> Self:
         """The run itself."""

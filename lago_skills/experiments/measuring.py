@@ -59,6 +59,11 @@ def measure(table: Table, opener: Opener, works: Sequence[Work], runner: Runner 
     Raises:
         LagoError: a worker was killed, or what measuring raised.
     """
+    if runner.store is not None and runner.name != "dask":
+        raise StudyError(
+            f"found the store {runner.store!r} for a table that processes of this machine measure; expected it with --runner dask only, since rows are "
+            "put on record here; add --runner dask, or leave --store out"
+        )
     n_workers = runner.n_workers or 1
     if n_workers == 1 and runner.name == "processes" and runner.limit_s is None:
         for number, work in enumerate(works, 1):
@@ -89,14 +94,14 @@ def measure(table: Table, opener: Opener, works: Sequence[Work], runner: Runner 
 def _away(table: Table, runner: Runner) -> tuple[str, str, tuple[Place, ...]] | None:
     """Where workers that share nothing but a store find what they read there; None where they share the project folder."""
     store = runner.opened_store()
-    if store is None or runner.name != "dask":
+    if store is None:
         return None
     space = table.space
     return store.url, *share(store, space, artifacts_of_project(space), texts_of_project(space))
 
 
-_opened: dict[tuple[str, Path], Table] = {}
-"""The tables that a worker process measures cells of, by name and project folder."""
+_opened: dict[tuple[str, Path, Path], Table] = {}
+"""The tables that a worker process measures cells of, by name, project folder and study; such a process works for one command."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +135,7 @@ class CellsThere:
         Raises:
             LagoError: what measuring raised.
         """
-        name = (str(self.group[0].cell["table"]), self.root)
+        name = (str(self.group[0].cell["table"]), self.root, self.study_file)
         if name not in _opened:
             _opened[name] = self.opener(open_workspace(self.root, self.study_file), _say_there)
         table = _opened[name]

@@ -32,7 +32,7 @@ class LiveConfig(BaseModel):
     cap_parameter: CapParameter | None = None
     """What the endpoint calls the longest answer; without it the newer name, and the older one where that is refused."""
     concurrency: int = Field(default=4, ge=1, le=256)
-    """Requests on their way at the same time, from all commands of this machine that ask this endpoint."""
+    """Requests on their way at the same time, from all of one's commands on this machine that ask this endpoint."""
     timeout_s: float = Field(default=180.0, gt=0)
     """From sending a request to the last byte of its answer; then it is tried again."""
     connect_timeout_s: float = Field(default=20.0, gt=0)

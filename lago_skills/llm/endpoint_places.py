@@ -1,11 +1,11 @@
-"""How many requests are on their way to one endpoint, from all commands of this machine together."""
+"""How many requests are on their way to one endpoint, from all commands of one user on this machine together."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import getpass
 import hashlib
+import os
 import tempfile
 from collections.abc import AsyncGenerator
 from pathlib import Path
@@ -24,7 +24,7 @@ class EndpointPlaces:
     def __init__(self, address: str, n_places: int) -> None:
         """`address` is its host and port, `n_places` how many requests this command allows at a time."""
         name = hashlib.sha256(address.encode()).hexdigest()[:16]
-        self._folder = Path(tempfile.gettempdir()) / f"lago-endpoints-{getpass.getuser()}" / name
+        self._folder = Path(tempfile.gettempdir()) / f"lago-endpoints-{os.getuid()}" / name
         self._n_places = n_places
 
     @contextlib.asynccontextmanager

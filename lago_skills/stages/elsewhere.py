@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import shutil
-import sys
+import socket
 import tempfile
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
@@ -18,19 +19,22 @@ from filelock import FileLock
 from lago_skills.artifacts.calls import Progress
 from lago_skills.artifacts.folder import ABANDONED_AFTER_S, MANIFEST, fingerprint, is_current
 from lago_skills.artifacts.store import Store, snapshot_files, snapshot_text
-from lago_skills.errors import ArtifactCorrupt, StudyError
+from lago_skills.errors import ArtifactCorrupt, StoreError, StudyError
 from lago_skills.stages.job import Job
 from lago_skills.stages.workspace import Workspace
 
 R = TypeVar("R", covariant=True)
-COPIES = "lago-copies"
-"""Folder of copies of projects, among this machine's temporary files."""
+COPIES = f"lago-copies-{os.getuid()}"
+"""Folder of this user's copies of projects, among this machine's temporary files."""
 LISTING_FILE, USED_FILE = ".files.json", ".used"
 """In a copy: the list of its plain files, and what those hold who are at work in it."""
 TEXTS = ("transcripts", "scenes", "lint", "motions")
 """Folders of `data/` whose files are named after studies."""
-OURS = ("lago_skills", "flows")
-"""Packages that every machine has, in the same version."""
+LEFT_OUT = ("__pycache__", "node_modules")
+NOT_OWN = ("data", "checkpoints", "lago_skills", "flows", "tests", "docs")
+"""In the project folder: artifacts, which are shared as such, and what a clone of this package holds, which every machine has."""
+LARGEST_FILE = 64 * 2**20
+"""Bytes of a file of one's own that is shared without being asked for."""
 PLACES = ("checkpoints", "data/episodes")
 """Folders of artifacts."""
 
@@ -71,9 +75,16 @@ class Elsewhere(Generic[R]):
         """Do it in this machine's copy of the project."""
         store = Store(self.url)
         with _copy(store, self.snapshot, self.inputs) as root:
+            for place in self.outputs:
+                store.pull(root, root / place.folder, place.key)  # somebody may have made it meanwhile
             value = self.work.at(root)(progress)
             for place in self.outputs:
-                store.push(root, root / place.folder)
+                made = store.push(root, root / place.folder)
+                if made.key != place.key:
+                    raise StudyError(
+                        f"found artifact {place.folder!r} made from recipe {made.key[:12]} on {socket.gethostname()}; expected {place.key[:12]}, as here; see that "
+                        "packages and environments have the same versions on every machine"
+                    )
         return value
 
 
@@ -107,7 +118,7 @@ def share(
         StudyError: a plain file lies outside the project folder.
         StoreError: the store cannot be written.
     """
-    files = {path.resolve() for path in (space.study_file, *_texts(space), *_modules(space), *extra)}
+    files = {path.resolve() for path in (space.study_file, *_texts(space), *_own_files(space), *extra)}
     root = space.root.resolve()
     for path in sorted(files):
         if not path.is_relative_to(root):
@@ -133,17 +144,18 @@ def _texts(space: Workspace) -> list[Path]:
     ]
 
 
-def _modules(space: Workspace) -> list[Path]:
-    """Python files in the project folder that the study's world is made with: one's own environment."""
-    space.study.load_world()
-    root, found = space.root.resolve(), list[Path]()
-    for name, module in list(sys.modules.items()):
-        file = getattr(module, "__file__", None)
-        if not file or name.split(".")[0] in OURS:
-            continue
-        path = Path(file).resolve()
-        if path.is_relative_to(root) and "site-packages" not in path.parts:
-            found.append(path)
+def _own_files(space: Workspace) -> list[Path]:
+    """What else lies in the project folder and beside the study: one's own modules and what they read. Not what is hidden, an environment, or this package itself."""
+    found, folders = [path for path in space.study_file.parent.glob("*.py") if path.is_file()], [space.root]
+    while folders:
+        folder = folders.pop()
+        for path in sorted(folder.iterdir()):
+            if path.name.startswith(".") or path.name in LEFT_OUT or (folder == space.root and path.name in NOT_OWN):
+                continue
+            if path.is_dir() and not (path / "pyvenv.cfg").exists():
+                folders.append(path)
+            elif path.is_file() and path.stat().st_size <= LARGEST_FILE:
+                found.append(path)
     return found
 
 
@@ -151,8 +163,12 @@ def _modules(space: Workspace) -> list[Path]:
 def _copy(store: Store, snapshot: str, inputs: Sequence[Place]) -> Generator[Path]:
     """This machine's copy of the project, with the files and artifacts that are asked for; other processes may use it too. It is not removed meanwhile."""
     copies = Path(tempfile.gettempdir()) / COPIES
+    copies.mkdir(mode=0o700, exist_ok=True)
+    if copies.stat().st_uid != os.getuid():
+        raise StoreError(
+            f"found the folder {str(copies)!r} of another user; expected one's own, since what lies there is run; set TMPDIR to a folder of your own"
+        )
     root = copies / fingerprint([store.url, snapshot])[:16]
-    copies.mkdir(exist_ok=True)
     with FileLock(copies / ".lock"):
         root.mkdir(exist_ok=True)
         used = (root / USED_FILE).open("w")
@@ -161,7 +177,6 @@ def _copy(store: Store, snapshot: str, inputs: Sequence[Place]) -> Generator[Pat
     with used:
         with FileLock(root / ".lock"):
             _fill(root, store, snapshot, inputs)
-        _forget_other_copies(copies, root)
         yield root
 
 
@@ -179,7 +194,6 @@ def _fill(root: Path, store: Store, snapshot: str, inputs: Sequence[Place]) -> N
                 )
             store.pull_file(sha256, path)
         part.rename(listing)
-    listing.touch()
     for place in inputs:
         folder = root / place.folder
         if not is_current(folder, place.key) and not store.pull(root, folder, place.key):
@@ -192,21 +206,11 @@ def _fill(root: Path, store: Store, snapshot: str, inputs: Sequence[Place]) -> N
 def _sweep(copies: Path) -> None:
     """Remove copies that nothing was done in for a week, and in which nobody is at work."""
     for root in copies.iterdir():
-        listing = root / LISTING_FILE
-        if not listing.exists() or time.time() - listing.stat().st_mtime < ABANDONED_AFTER_S:
+        if not (root / USED_FILE).exists() or time.time() - (root / USED_FILE).stat().st_mtime < ABANDONED_AFTER_S:
             continue
-        with (root / USED_FILE).open("w") as used:
+        with (root / USED_FILE).open("r+") as used:  # which does not change when it was used last
             try:
                 fcntl.flock(used, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 continue
             shutil.rmtree(root, ignore_errors=True)
-
-
-def _forget_other_copies(copies: Path, root: Path) -> None:
-    """Let this process import one's own modules from this copy, and no longer from another one."""
-    for name, module in list(sys.modules.items()):
-        file = getattr(module, "__file__", None)
-        if file and Path(file).is_relative_to(copies) and not Path(file).is_relative_to(root):
-            del sys.modules[name]
-    sys.path[:] = [entry for entry in sys.path if not Path(entry).is_relative_to(copies) or Path(entry) == root]

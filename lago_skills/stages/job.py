@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import fcntl
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,10 +37,22 @@ class Job:
         return is_current(self.folder, fingerprint(self.recipe))
 
     def run(self, progress: Progress) -> Manifest:
-        """Make the artifact; an interruption leaves what was there before."""
-        with writing(self.folder, self.stage, self.recipe) as writer:
-            self.make(writer, progress)
-        return verify(self.folder)
+        """Make the artifact, unless it is there; an interruption leaves what was there before. Whoever else is at it, on a shared disk too, is waited for."""
+        with self._alone():
+            if not self.done:
+                with writing(self.folder, self.stage, self.recipe) as writer:
+                    self.make(writer, progress)
+            return verify(self.folder)
+
+    @contextmanager
+    def _alone(self) -> Generator[None]:
+        """Hold the artifact's lock, which goes with its process however that ends. The lock's file goes once the artifact is there: whoever waited with it finds that."""
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        path = self.folder.parent / f".{self.folder.name}.lock"
+        with path.open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+            path.unlink(missing_ok=True)
 
 
 def digest(folder: Path) -> str:
