@@ -186,7 +186,8 @@ def test_two_that_make_one_artifact_make_it_once(tmp_path: Path) -> None:
 
     job = Job("test", "thing", tmp_path / "thing", {"of": 1}, 1, "things", make)
     with ThreadPoolExecutor(3) as threads:
-        manifests = list(threads.map(lambda _: job.run(lambda done, note: None), range(3)))
+        futures = [threads.submit(job.run, lambda done, note: None) for _ in range(3)]
+    manifests = [future.result() for future in futures]
     assert n_made == ["made"]
     assert len({each.digest for each in manifests}) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["thing"]
