@@ -1,7 +1,8 @@
 """A small study every night, with kills in between: `python -m tests.nights 60` prints what grows and what does not.
 
 Each night has another seed, so that every stage is made anew, on the project's own Prefect server. One night in three is killed (SIGKILL) at a random
-time and run again. Every ten nights old runs are removed from Prefect's database. One JSON object at the end.
+time and run again. Every ten nights old runs are removed from Prefect's database, and its server forgets events of more than ten minutes ago, which are
+some ten of these nights, in place of a week. One JSON object at the end.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def command(root: Path, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "flows.main", *arguments],
         cwd=root,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PREFECT_SERVER_EVENTS_RETENTION_PERIOD": "PT600S"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

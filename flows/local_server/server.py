@@ -38,6 +38,7 @@ QUIET = {
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
     "PREFECT_LOGGING_LEVEL": "WARNING",
     "PREFECT_CLIENT_METRICS_ENABLED": "false",
+    "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,orphans",  # at each start: events of more than a week ago, what runs left that were removed
 }
 
 
@@ -228,7 +229,8 @@ def _start(home: Path) -> str:
         time.sleep(0.2)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(guard.pid, signal.SIGKILL)  # the guard leads a group of its own, the server is in it
+    ended = "ended while it was starting" if guard.returncode is not None else f"took more than {START_TIMEOUT_S:.0f} s"
     raise ServerError(
-        f"the local Prefect server did not start within {START_TIMEOUT_S:.0f} s; expected it at {url!r}; "
-        f"see {str(home / 'server.log')!r}"
+        f"found that the local Prefect server {ended}; expected it at {url!r}; see {str(home / 'server.log')!r}, or move {str(home)!r} away "
+        "to begin with a new one"
     )
