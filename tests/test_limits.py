@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Generator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 
@@ -23,8 +23,9 @@ class Server:
         self.n_taken = self.n_given_back = 0
 
     @contextmanager
-    def concurrency(self, name: str, lease_duration: float) -> Generator[None]:
-        assert self._places.acquire(timeout=20), "waited in vain"
+    def concurrency(self, name: str, lease_duration: float, timeout_seconds: float) -> Generator[None]:
+        if not self._places.acquire(timeout=timeout_seconds):
+            raise TimeoutError
         self.n_taken += 1
         try:
             yield
@@ -77,4 +78,25 @@ def test_two_commands_share_the_places(server: Server) -> None:
         futures = [threads.submit(use, (one, other)[n % 2], 0.05) for n in range(12)]
         for future in futures:
             future.result(timeout=30)
+    assert server.n_given_back == server.n_taken
+
+
+def test_a_command_that_waits_for_a_place_can_be_stopped(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "LOOK_EVERY_S", 0.05)
+    stopped = threading.Event()
+    with Places("cores") as busy, Places("cores") as waiting, ThreadPoolExecutor(3) as threads:
+        for _ in range(2):
+            threads.submit(use, busy, 1.0)
+        time.sleep(0.2)
+
+        def wait() -> None:
+            with waiting.turn(stopped.is_set):
+                raise AssertionError("there was no place")
+
+        waits = threads.submit(wait)
+        time.sleep(0.2)
+        stopped.set()
+        began = time.monotonic()
+        assert isinstance(waits.exception(timeout=5), CancelledError)
+        assert time.monotonic() - began < 0.5
     assert server.n_given_back == server.n_taken
