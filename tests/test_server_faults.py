@@ -6,6 +6,7 @@ import http.server
 import json
 import os
 import re
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from flows.local_server.server import PrefectServer
+from flows.local_server.server import PrefectServer, healthy
 from lago_skills.errors import ServerError
 from tests.conftest import ROOT
 from tests.test_deployments import ask
@@ -63,6 +64,20 @@ def test_a_server_of_another_version_is_refused(
         said["/api/admin/version"] = there
     with pytest.raises(ServerError, match=r"found version .*expected .*upgrade the server, or unset the variable"):
         PrefectServer(tmp_path).__enter__()
+
+
+def test_what_answers_at_a_port_and_is_no_http_server_is_no_prefect_server() -> None:
+    """As a Dask scheduler, which may have got the very port that was free a moment ago."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+
+        def answer() -> None:
+            connection, _ = other.accept()
+            with connection:
+                connection.recv(1000)
+                connection.sendall(b"\x82\xabcompression\xc0\xa6python\r\n\r\n")
+
+        threading.Thread(target=answer, daemon=True).start()
+        assert not healthy(f"http://127.0.0.1:{other.getsockname()[1]}/api")
 
 
 @pytest.mark.parametrize("there", [HERE, f"{MAJOR}.{int(MINOR) + 1}.0"])

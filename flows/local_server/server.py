@@ -20,6 +20,7 @@ import threading
 import time
 import urllib.parse
 import urllib.request
+from http.client import HTTPException
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
@@ -61,7 +62,7 @@ def healthy(api_url: str, timeout_s: float = 2.0) -> bool:
     try:
         with _opener(api_url).open(f"{api_url}/health", timeout=timeout_s) as answer:
             return answer.status == 200
-    except (OSError, ValueError):
+    except (OSError, ValueError, HTTPException):  # the last where something else answers there, which is not HTTP
         return False
 
 
@@ -110,7 +111,7 @@ class PrefectServer:
         self._configured = os.environ.get("PREFECT_API_URL")
         self._lease: IO[str] | None = None
         self._url: str | None = self._configured
-        self._error: BaseException | None = None
+        self._error: ServerError | None = None
         self._thread = threading.Thread(target=self._start, daemon=True)
 
     def __enter__(self) -> Self:
@@ -145,8 +146,12 @@ class PrefectServer:
             with (self._home / "start.lock").open("w") as starting:
                 fcntl.flock(starting, fcntl.LOCK_EX)
                 self._url = _running(self._home) or _start(self._home)
-        except BaseException as error:  # handed over to whoever waits
+        except ServerError as error:  # handed over to whoever waits
             self._error = error
+        except Exception as error:
+            self._error = ServerError(
+                f"the local Prefect server could not be started ({type(error).__name__}: {error}); expected it to; see {str(self._home / 'server.log')!r}"
+            )
 
     @property
     def up(self) -> bool:
