@@ -24,7 +24,7 @@ from lago_skills.errors import ServerError
 from tests.conftest import ROOT
 from tests.test_deployments import ask
 from tests.test_pipeline import processes_of
-from tests.test_store import digests, project, run
+from tests.test_store_machines import digests, project, run
 
 HERE = metadata.version("prefect")
 MAJOR, MINOR = HERE.split(".")[:2]

@@ -18,7 +18,7 @@ from lago_skills.artifacts.calls import RunnerName
 from lago_skills.artifacts.folder import MANIFEST
 from tests.conftest import ROOT
 from tests.test_pipeline import processes_of
-from tests.test_store import digests, project, run
+from tests.test_store_machines import digests, project, run
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1500)]
 

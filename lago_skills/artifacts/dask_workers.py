@@ -77,8 +77,10 @@ class Children:
             while not over.wait(WATCH_EVERY_S):
                 state = self._worker.state.tasks.get(key)
                 if state is None or state.state in ("cancelled", "released", "forgotten"):
-                    stopped.set()
-                    process.end()
+                    with self._lock:
+                        if not over.is_set():  # else the process may be at another call by now
+                            stopped.set()
+                            process.end()
                     return
 
         threading.Thread(target=watch, daemon=True).start()
@@ -92,8 +94,8 @@ class Children:
         except BrokenProcessPool as error:
             raise Stopped(call.name) if stopped.is_set() else died(call) from error
         finally:
-            over.set()
             with self._lock:
+                over.set()
                 self.n_at_work -= 1
                 self.last_used = time.monotonic()
                 self._idle.append(process)

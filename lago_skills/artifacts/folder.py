@@ -161,11 +161,7 @@ def writing(folder: Path, kind: str, recipe: dict[str, Any]) -> Generator[Artifa
         DiskFull: no room; what was finished before stays valid.
     """
     started, began = datetime.now(UTC), time.monotonic()
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    sweep(folder)
-    temporary = folder.parent / f".{folder.name}.{_writer()}.tmp"
-    temporary.mkdir()
-    try:
+    with _becoming(folder) as temporary:
         writer = ArtifactWriter(temporary)
         yield writer
         names = sorted(p.relative_to(temporary).as_posix() for p in temporary.rglob("*") if p.is_file())
@@ -188,13 +184,6 @@ def writing(folder: Path, kind: str, recipe: dict[str, Any]) -> Generator[Artifa
         for name in names:
             _sync(temporary / name)
         _sync(temporary)
-        _replace(temporary, folder)
-    except OSError as error:
-        if disk_is_full(error):
-            raise _no_room(folder) from error
-        raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def receive(folder: Path, manifest: Manifest, fetch: Callable[[str, str, Path], None]) -> None:
@@ -209,11 +198,7 @@ def receive(folder: Path, manifest: Manifest, fetch: Callable[[str, str, Path], 
         ArtifactCorrupt: a file's name leads out of the folder, or its bytes are not those of the manifest.
         DiskFull: there is no room.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    sweep(folder)
-    temporary = folder.parent / f".{folder.name}.{_writer()}.tmp"
-    temporary.mkdir()
-    try:
+    with _becoming(folder) as temporary:
         for name, expected in manifest.files.items():
             path = temporary / name
             if temporary.resolve() not in path.resolve().parents:
@@ -231,20 +216,27 @@ def receive(folder: Path, manifest: Manifest, fetch: Callable[[str, str, Path], 
                 )
             _sync(path)
         write_text(temporary / MANIFEST, manifest_text(manifest))
+
+
+@contextmanager
+def _becoming(folder: Path) -> Generator[Path]:
+    """A temporary folder beside an artifact's place that takes it at the end of the block, in one rename; an error leaves what was there."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    sweep(folder)
+    temporary = folder.parent / f".{folder.name}.{_writer()}.tmp"
+    temporary.mkdir()
+    try:
+        yield temporary
         _replace(temporary, folder)
     except OSError as error:
         if disk_is_full(error):
-            raise _no_room(folder) from error
+            raise DiskFull(
+                f"the disk of {str(folder.parent)!r} is full while writing artifact {folder.name!r}; expected room for "
+                "it; free some space and run the same command again (finished stages are kept)"
+            ) from error
         raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _no_room(folder: Path) -> DiskFull:
-    return DiskFull(
-        f"the disk of {str(folder.parent)!r} is full while writing artifact {folder.name!r}; expected room for "
-        "it; free some space and run the same command again (finished stages are kept)"
-    )
 
 
 def _replace(temporary: Path, folder: Path) -> None:

@@ -91,8 +91,9 @@ class Store:
         """
         manifest = verify(folder)
         name = _artifact(root, folder, manifest.key)
-        for file in manifest.files:
-            self.push_file(folder / file)
+        for file, sha256 in manifest.files.items():
+            if not self._has(_file(sha256), (folder / file).stat().st_size):
+                self.push_file(folder / file)
         if _manifest(self._read(name), manifest.key) is None:  # not there, or cut while it was written
             self._write(name, manifest_text(manifest).encode(), anew=True)
         return manifest
