@@ -248,9 +248,8 @@ class DaskWorkers:
         if kind is not None:
             with self._lock, contextlib.suppress(Exception):
                 self._client.cancel(list(self._pending), force=True)
-        elif self._cluster is None:
-            with contextlib.suppress(Exception):
-                self._client.run(_let_go, self._topic)
+        with contextlib.suppress(Exception):  # else a worker that is to end waits for its processes until it is killed
+            self._client.run(_let_go, self._topic)
         self._client.close(timeout=5)
         if self._cluster is not None:
             self._cluster.close(timeout=5)
