@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -13,7 +14,15 @@ import numpy as np
 import pytest
 
 from lago_skills.artifacts.calls import Progress
-from lago_skills.artifacts.folder import ArtifactWriter, fingerprint, is_current, read_manifest, verify, writing
+from lago_skills.artifacts.folder import (
+    ArtifactWriter,
+    fingerprint,
+    is_current,
+    read_manifest,
+    sweep,
+    verify,
+    writing,
+)
 from lago_skills.artifacts.tensors import load_arrays, save_arrays
 from lago_skills.core import Episode
 from lago_skills.data.episodes import load_episodes, save_episodes
@@ -133,6 +142,25 @@ def test_sigkill_at_any_moment_leaves_the_old_artifact_or_the_new_one(kills: int
     make(folder)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["art", "other"]
     verify(folder)
+
+
+def test_what_a_dead_writer_leaves_is_swept_and_what_a_living_one_does_is_not(tmp_path: Path) -> None:
+    """Also of one that is dead but still has its number, as for ever in containers whose first process waits for nobody."""
+    folder = tmp_path / "art"
+    make(folder)
+    host = socket.gethostname().replace(".", "_")
+    with subprocess.Popen(["sleep", "600"]) as living, subprocess.Popen(["true"]) as dead:
+        os.waitid(os.P_PID, dead.pid, os.WEXITED | os.WNOWAIT)  # ended, and nobody has asked how
+        left = {pid: tmp_path / f".art.{host}-{pid}.{kind}" for pid, kind in ((living.pid, "old"), (dead.pid, "tmp"))}
+        for path in left.values():
+            path.mkdir()
+        sweep(folder)
+        assert left[living.pid].exists()
+        assert not left[dead.pid].exists()
+        living.kill()
+        living.wait()
+        sweep(folder)
+        assert [path.name for path in tmp_path.iterdir()] == ["art"]
 
 
 def test_episodes_round_trip_and_damage_is_refused(tmp_path: Path) -> None:

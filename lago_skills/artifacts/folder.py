@@ -251,6 +251,8 @@ def _replace(temporary: Path, folder: Path) -> None:
 def sweep(folder: Path) -> None:
     """Remove what interrupted writers of this artifact left beside it; a half-done swap is completed or undone."""
     for path in folder.parent.glob(f".{folder.name}.*.old"):
+        if _at_work(path):
+            continue  # between its two renames
         if folder.exists():
             shutil.rmtree(path, ignore_errors=True)
         else:
@@ -299,7 +301,15 @@ def _alive(pid: int) -> bool:
         return False
     except PermissionError:
         return True
-    return True
+    return not _is_zombie(pid)
+
+
+def _is_zombie(pid: int) -> bool:
+    """Whether a process is dead already and only its number is left, as for ever in containers whose first process takes no notice."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] in "ZX"
+    except (OSError, IndexError, UnicodeDecodeError):
+        return False
 
 
 def write_text(path: Path, text: str) -> None:

@@ -12,7 +12,7 @@ from typing import Self
 
 from lago_skills.artifacts.calls import Call, Turn, no_turn
 from lago_skills.artifacts.executor import Runner, in_order, returned
-from lago_skills.artifacts.folder import Manifest, fingerprint
+from lago_skills.artifacts.folder import Manifest, fingerprint, sweep
 from lago_skills.artifacts.progress import StageProgress
 from lago_skills.artifacts.store import Store
 from lago_skills.commands.stages import JUDGED, STAGES, JobAddress, inputs_of, stays_home
@@ -39,6 +39,10 @@ def pending_jobs(space: Workspace, stage: str, store: Store | None = None) -> li
         StoreError: the store cannot be read or written.
     """
     jobs = STAGES[stage](space)
+    for job in jobs:
+        sweep(
+            job.folder
+        )  # a worker that outlived its command by a moment leaves something that nobody else would look for
     pending = [job for job in jobs if not job.done]
     if store is not None:
         for job in jobs:
