@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.request
@@ -53,18 +54,14 @@ def until(what: str, look: Callable[[], Any], timeout_s: float = 240) -> Any:
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Generator[str]:
-    """The address of a PostgreSQL of its own."""
+def database() -> Generator[str]:
+    """The address of a PostgreSQL of its own. Not below pytest's folder, whose next session closes it to other users, such as PostgreSQL's."""
     if not BINARIES:
         pytest.skip("PostgreSQL is not installed (Debian: apt-get install postgresql)")
-    folder, port = tmp_path / "postgres", free_port()
+    folder, port = Path(tempfile.mkdtemp(prefix="lago-postgres-")), free_port()
     as_user: list[str] = []
-    folder.mkdir()
     if os.geteuid() == 0:  # it refuses to run as root
         shutil.chown(folder, "postgres")
-        for parent in (tmp_path, *tmp_path.parents):
-            if parent.name.startswith("pytest") or parent == tmp_path:
-                parent.chmod(0o755)
         as_user = ["runuser", "-u", "postgres", "--"]
     subprocess.run(
         [*as_user, str(BINARIES[-1] / "initdb"), "-D", str(folder / "data"), "-U", "lago", "--auth=trust"],
@@ -85,6 +82,7 @@ def database(tmp_path: Path) -> Generator[str]:
         stop = [*as_user, str(BINARIES[-1] / "pg_ctl"), "stop", "-m", "immediate", "-D", str(folder / "data")]
         subprocess.run(stop, check=False, capture_output=True, cwd="/")
         server.wait(60)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture
