@@ -7,6 +7,7 @@ from typing import Any
 
 __version__ = "0.1.0"
 _DOORS = {
+    "load": "lago_skills.guide.loaded",
     "load_bundle": "lago_skills.guide.bundle",
     "guided": "lago_skills.rl.guided",
     "adapt": "lago_skills.worlds.gym.env",

@@ -15,6 +15,7 @@ from lago_skills.commands import bench as bench_command
 from lago_skills.commands import evaluate as evaluate_command
 from lago_skills.commands import flows_options, runner_options, skills_options
 from lago_skills.commands import lineage as lineage_command
+from lago_skills.commands.bundles import options as bundle_options
 from lago_skills.commands.tables import report_table
 from lago_skills.errors import ApprovalNeeded, LagoError
 from lago_skills.experiments.registry import STUDIES, TRAINING_TABLES
@@ -58,6 +59,7 @@ def parser() -> argparse.ArgumentParser:
     plan = _add_plan(commands)
     _add_init(commands)
     skills_options.add_parser(commands)
+    bundle_options.add_parsers(commands)
     bench_command.add_parser(commands)
     approve_command.add_parser(commands)
     lineage_command.add_parser(commands)
@@ -261,6 +263,8 @@ def _run(options: argparse.Namespace, run_stages: StageRunner) -> int:
         from lago_skills.commands.skills import skills_command
 
         return skills_command(options)
+    if command in bundle_options.COMMANDS:
+        return bundle_options.run(options)
     if command == "init":
         from lago_skills.commands.init import init_command
 
