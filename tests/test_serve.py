@@ -112,15 +112,18 @@ def test_the_client_of_openpi_is_served_unchanged(served: Serving, bundle: Path)
     client = WebsocketClientPolicy("127.0.0.1", served.port)
     said: dict[str, Any] = client.get_server_metadata()
     guide = load(bundle, unfamiliar="answer")
-    assert said["bundle"] == guide.digest and said["control_hz"] == 80.0
+    assert said["bundle"] == guide.digest
+    assert said["control_hz"] == 80.0
     assert [entry["name"] for entry in said["observation"]][:3] == ["hand", "opening", "object"]
     rows = states(3)
     answer: dict[str, Any] = client.infer({"observation": rows[0].astype(np.float32), "prompt": "push"})
     np.testing.assert_allclose(answer["actions"], guide.act(rows[:1], "push"), atol=1e-5)
-    assert answer["server_timing"]["infer_ms"] > 0.0 and "prev_total_ms" not in answer["server_timing"]
+    assert answer["server_timing"]["infer_ms"] > 0.0
+    assert "prev_total_ms" not in answer["server_timing"]
     answer = client.infer({"observations": rows, "task": "push", "step_id": 7, "sent_at": time.time() - 1.0})
     np.testing.assert_allclose(answer["actions"], guide.act(rows, "push"), atol=1e-5)
-    assert answer["step_id"] == 7 and 1000.0 <= answer["age_ms"] < 5000.0
+    assert answer["step_id"] == 7
+    assert 1000.0 <= answer["age_ms"] < 5000.0
     assert answer["server_timing"]["prev_total_ms"] > 0.0
     with pytest.raises(RuntimeError, match=r"found float32 of shape \(1, 5\); expected numbers of shape \(B, 39\)"):
         client.infer({"observation": np.zeros(5, np.float32), "task": "push"})
@@ -130,14 +133,16 @@ def test_the_client_of_openpi_is_served_unchanged(served: Serving, bundle: Path)
 def test_http_answers_as_the_guide_does(served: Serving, bundle: Path) -> None:
     guide, rows = load(bundle, unfamiliar="answer"), states(5)
     status, said = served.get("/v1/bundle")
-    assert status == 200 and said["world_id"] == guide.world_id
+    assert status == 200
+    assert said["world_id"] == guide.world_id
     status, answer = served.act(observations=rows.tolist(), task="push", want=["prior", "explanation"], step_id="a")
     assert status == 200
     np.testing.assert_allclose(answer["actions"], guide.act(rows, "push"), atol=1e-5)
     prior = guide.prior(rows, "push")
     assert isinstance(prior, ActionPrior)
     np.testing.assert_allclose(answer["prior"]["means"], prior.means, atol=1e-5)
-    assert answer["step_id"] == "a" and len(answer["explanation"]) == 5
+    assert answer["step_id"] == "a"
+    assert len(answer["explanation"]) == 5
     assert [each["step"] for each in answer["explanation"]] == answer["steps"]
     binary = messages.packed({"observations": rows, "task": "push"})
     status, data = served.ask(binary, kind="application/msgpack")
@@ -145,7 +150,8 @@ def test_http_answers_as_the_guide_does(served: Serving, bundle: Path) -> None:
     np.testing.assert_allclose(messages.read(data)["actions"], answer["actions"], atol=1e-6)
     assert served.get("/healthz") == (200, b"OK\n")
     text = served.get("/metrics")[1].decode()
-    assert 'lago_requests_total{status="200",way="http"}' in text and "lago_states_total" in text
+    assert 'lago_requests_total{status="200",way="http"}' in text
+    assert "lago_states_total" in text
 
 
 def test_a_late_answer_is_not_computed(served: Serving) -> None:
@@ -155,7 +161,9 @@ def test_a_late_answer_is_not_computed(served: Serving) -> None:
     assert status == 200
     assert (answer["late"], answer["actions"], answer["step_id"]) == (True, None, 3)
     status, answer = served.act(observations=states(2).tolist(), task="push", sent_at=time.time(), max_age_ms=5000.0)
-    assert status == 200 and answer["late"] is False and len(answer["actions"]) == 2
+    assert status == 200
+    assert answer["late"] is False
+    assert len(answer["actions"]) == 2
 
 
 @pytest.mark.parametrize(
@@ -201,7 +209,8 @@ def test_bad_bodies_are_refused_in_a_sentence(served: Serving) -> None:
     assert served.get("/v1/act")[0] == 405
     assert served.get("/%2e%2e/%2e%2e/etc/passwd")[0] == 404
     status, answer = served.ask(b" " * 17_000_000)
-    assert status == 413 and "expected at most 16000000" in answer["error"]
+    assert status == 413
+    assert "expected at most 16000000" in answer["error"]
     assert served.get("/healthz") == (200, b"OK\n")
 
 
@@ -233,7 +242,8 @@ def test_bad_frames_are_refused_and_the_connection_stays(served: Serving, frame:
         socket_.recv()
         socket_.send(frame)
         said = socket_.recv(10)
-        assert isinstance(said, str) and "expected" in said
+        assert isinstance(said, str)
+        assert "expected" in said
         socket_.send("text")
         assert "binary frame" in str(socket_.recv(10))
         socket_.send(messages.packed({"observations": states(1), "task": "push"}))
@@ -247,7 +257,8 @@ def test_a_client_of_another_world_is_sent_away(served: Serving) -> None:
         assert "found a client for world mars" in str(socket_.recv(10))
         with pytest.raises(ConnectionClosed) as closed:
             socket_.recv(10)
-        assert closed.value.rcvd is not None and closed.value.rcvd.code == 1008
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1008
 
 
 def test_pages_of_other_sites_and_other_names_are_refused(served: Serving) -> None:
@@ -304,7 +315,8 @@ def test_what_does_not_start_says_why(bundle: Path, served: Serving, tmp_path: P
 def test_a_unix_socket(bundle: Path, tmp_path: Path) -> None:
     path = tmp_path / "lago.sock"
     with serving(bundle, "--unix-socket", str(path)) as running:
-        assert running.address == f"unix:{path}" and path.stat().st_mode & 0o777 == 0o600
+        assert running.address == f"unix:{path}"
+        assert path.stat().st_mode & 0o777 == 0o600
         with socket.socket(socket.AF_UNIX) as plain:
             plain.connect(str(path))
             plain.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
@@ -318,7 +330,8 @@ def test_the_remote_guide_is_a_guide(served: Serving, bundle: Path) -> None:
         assert remote.action_space == guide.guide.grounding.action_space
         for task in ("push", "reach", "reach a goal position"):
             prior, expected = remote.prior(rows, task), guide.prior(rows, task)
-            assert isinstance(prior, ActionPrior) and isinstance(expected, ActionPrior)
+            assert isinstance(prior, ActionPrior)
+            assert isinstance(expected, ActionPrior)
             np.testing.assert_allclose(prior.log_ratio(prior.mean()), expected.log_ratio(expected.mean()), atol=1e-4)
             assert prior.floor == expected.floor
         with pytest.raises(ShapeError, match=r"expected \(B, 39\)"):
@@ -388,7 +401,8 @@ def test_a_bundle_that_is_replaced_takes_over_whole(tmp_path: Path, playbooks: d
         for thread in threads:
             thread.join()
         assert not problems
-        assert {digest for digest, _ in seen} == set(expected) and len(expected) == 3
+        assert {digest for digest, _ in seen} == set(expected)
+        assert len(expected) == 3
         for digest, actions in seen:
             np.testing.assert_allclose(actions, expected[digest], atol=1e-5)
         assert running.act(observations=rows.tolist(), task="push")[0] == 200
@@ -418,7 +432,8 @@ def test_a_stop_lets_answers_finish(bundle: Path) -> None:
         time.sleep(0.1)
         running.process.send_signal(signal.SIGTERM)
         thread.join()
-        assert answers == [200] and running.process.wait(20) == 0
+        assert answers == [200]
+        assert running.process.wait(20) == 0
 
 
 def test_slow_clients_and_a_thousand_connections_disturb_nobody(served: Serving) -> None:
@@ -428,7 +443,8 @@ def test_slow_clients_and_a_thousand_connections_disturb_nobody(served: Serving)
             writer.write(b"POST /v1/act HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{")
         began = time.monotonic()
         answer = await asyncio.to_thread(served.act, observations=states(2).tolist(), task="push")
-        assert answer[0] == 200 and time.monotonic() - began < 5.0
+        assert answer[0] == 200
+        assert time.monotonic() - began < 5.0
         for _, writer in opened:
             writer.close()
 
@@ -446,4 +462,5 @@ def test_a_large_batch_does_not_hold_up_a_small_one(served: Serving) -> None:
             remote.act(states(1), "push")
             took.append(time.perf_counter() - began)
         thread.join()
-    assert len(took) > 3 and float(np.median(took)) < 0.25
+    assert len(took) > 3
+    assert float(np.median(took)) < 0.25

@@ -84,6 +84,12 @@ class Expression:
     def __neg__(self) -> Expression:
         return Expression.of("neg", self)
 
+    def __lt__(self, other: Any) -> Expression:
+        return Expression.of("<", self, symbol(other))
+
+    def __gt__(self, other: Any) -> Expression:
+        return Expression.of("<", symbol(other), self)
+
 
 def _simplified(op: str, args: tuple[Expression, ...]) -> Expression | None:
     """What adding zero and multiplying by one come to. Products with zero stay: the other factor may not be finite."""
