@@ -1,5 +1,8 @@
 """What a loaded bundle answers with is what its readable twins say: the traced grounding, the straight-line plan, the prepared decoder."""
 
+# torch leaves some types open.
+# pyright: reportUnknownMemberType=false
+
 from __future__ import annotations
 
 from dataclasses import replace
@@ -138,7 +141,8 @@ def random_book(grounding: Grounding, rng: np.random.Generator, n_steps: int = 5
             target = Target(str(rng.choice(words.anchors)), tuple(rng.normal(0.0, 0.1, words.target_size).tolist()))
         when: list[Condition] = []
         if number < n_steps - 1:
-            for place in rng.integers(0, len(words.features), rng.integers(1, 4)).tolist():
+            places: list[int] = rng.integers(0, len(words.features), rng.integers(1, 4)).tolist()
+            for place in places:
                 bound = float(np.quantile(values[:, place], rng.uniform(0.2, 0.8)))
                 when.append(Condition(words.features[place].name, "<" if rng.random() < 0.5 else ">", bound))
         steps.append(Step(f"do {number}", target, tuple(when)))

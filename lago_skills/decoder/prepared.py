@@ -146,7 +146,7 @@ def _folded(layers: tuple[Layer, ...]) -> tuple[list[Array], list[Array], Array 
     floors: list[Array] = []
     carried: Array | None = None
     for layer in layers:
-        bias = layer.bias if carried is None else layer.bias + layer.weight @ carried
+        bias = layer.bias if carried is None else (layer.bias + layer.weight @ carried).astype(np.float32)
         weights.append(_columns(layer.weight))
         floors.append((-bias).astype(np.float32))
         carried = bias

@@ -43,7 +43,7 @@ class Explanation:
     why: list[str]
     """What made this the step at work."""
     switches: list[str]
-    """What would put another step to work, the nearest first."""
+    """What would put another step to work: first what needs fewest conditions, or least distance."""
     target: list[float]
     """Where the step heads, in the anchors' unit; empty where targets mean nothing."""
     skills: list[SkillShare]
@@ -114,18 +114,20 @@ def _in_numbers(guide: LibraryGuide, retrieval: Retrieval, book: Playbook) -> li
     units = {each.name: each.unit for each in guide.grounding.vocabulary.features}
     places = {each.name: number for number, each in enumerate(guide.grounding.vocabulary.features)}
     reasons: list[Reasons] = []
-    for row, step in enumerate(retrieval.steps.tolist()):
+    at_work: list[int] = retrieval.steps.tolist()
+    for row, place_at_work in enumerate(at_work):
+        step, before = book.steps[place_at_work], book.steps[:place_at_work]
         values = {name: float(retrieval.state.values[row, place]) for name, place in places.items()}
-        why = [f"{_said(each, units)} (now {values[each.feature]:.4g})" for each in book.steps[step].when]
+        why = [f"{_said(each, units)} (now {values[each.feature]:.4g})" for each in step.when]
         if not why:
             why = ["no step before it has all its conditions"]
         switches: list[tuple[int, str]] = []
-        for number, earlier in enumerate(book.steps[:step]):
+        for number, earlier in enumerate(before):
             failing = [each for each in earlier.when if not _holds(each, values[each.feature])]
             said = " and ".join(f"{_said(each, units)} (now {values[each.feature]:.4g})" for each in failing)
             switches.append((len(failing), f"step {number + 1} once {said}"))
-        if book.steps[step].when:
-            ends = " or ".join(_said(each, units, otherwise=True) for each in book.steps[step].when)
+        if step.when:
+            ends = " or ".join(_said(each, units, otherwise=True) for each in step.when)
             switches.append((1, f"a later step once {ends}"))
         reasons.append((why, [text for _, text in sorted(switches, key=lambda each: each[0])]))
     return reasons

@@ -106,11 +106,12 @@ class PreparedPlan:
 
 
 def joined(parts: list[Decoded]) -> Decoded:
-    """Several, one after the other."""
-    priors = [each.prior for each in parts]
-    assert all(isinstance(each, ActionPrior) for each in priors)
+    """Several of continuous actions, one after the other."""
+    priors = [each.prior for each in parts if isinstance(each.prior, ActionPrior)]
     prior = ActionPrior(
-        *(np.concatenate([getattr(each, name) for each in priors]) for name in ("weights", "means", "stds")),
+        np.concatenate([each.weights for each in priors]),
+        np.concatenate([each.means for each in priors]),
+        np.concatenate([each.stds for each in priors]),
         priors[0].floor,
     )
     return Decoded(

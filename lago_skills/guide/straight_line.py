@@ -58,10 +58,14 @@ def _divide(first: float, second: float) -> float:
     )
 
 
+def _sign(value: float) -> float:
+    return math.copysign(1.0, value) if value else 0.0
+
+
 _NAMES: dict[str, Any] = {
     **{f"_{name}": getattr(math, name) for name in ("sqrt", "tanh", "exp", "log", "log1p", "sin", "cos", "atan2")},
     "_divide": _divide,
-    "_sign": lambda value: math.copysign(1.0, value) if value else 0.0,
+    "_sign": _sign,
 }
 
 

@@ -275,7 +275,8 @@ def _response(refused: Refused) -> Response:
 
 def _plain_values(value: Any) -> Any:
     if isinstance(value, np.ndarray | np.generic):
-        return value.tolist()
+        plain: Any = cast("Any", value).tolist()
+        return plain
     raise TypeError(f"cannot be sent: {type(value).__name__}")
 
 

@@ -56,7 +56,8 @@ class Service:
     """
 
     def __init__(self, path: Path, library: Path | None = None, unfamiliar: InUnfamiliar | None = None) -> None:
-        self.path, self.library, self.unfamiliar = path, library, unfamiliar
+        self.path, self.library = path, library
+        self.unfamiliar: InUnfamiliar | None = unfamiliar
         self.metrics = Metrics()
         self._guard = threading.Lock()
         self._stamp = self._look()

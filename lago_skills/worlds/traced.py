@@ -9,11 +9,12 @@ Source of the technique: operator-overloading traces as in Theano (Bergstra et a
 """
 
 # NumPy's dispatch protocols pass values of any type.
-# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false, reportUnknownParameterType=false, reportMissingParameterType=false
+# pyright: reportUnknownLambdaType=false, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false, reportUnknownParameterType=false, reportMissingParameterType=false
 
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -50,6 +51,11 @@ class Expression:
         if key not in Expression._known:
             Expression._known[key] = Expression(op, args, value, name)
         return Expression._known[key]
+
+    @staticmethod
+    def forget() -> None:
+        """Begin anew: no expression of before is the same as one that is made from now on."""
+        Expression._known = {}
 
     def __bool__(self) -> bool:
         raise Untraceable(f"a branch on {self.op}")
@@ -123,11 +129,11 @@ def symbol(value: Any) -> Expression:
 
 
 OPERATIONS: dict[str, Callable[..., Any]] = {
-    "+": lambda a, b: a + b,
-    "-": lambda a, b: a - b,
-    "*": lambda a, b: a * b,
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
     "/": lambda a, b: a / b if b else math.nan,
-    "neg": lambda a: -a,
+    "neg": operator.neg,
     "abs": abs,
     "sqrt": math.sqrt,
     "tanh": math.tanh,
@@ -156,20 +162,24 @@ def evaluate(op: str, *args: float) -> float:
     return float(OPERATIONS[op](*args))
 
 
-def _operation(op: str) -> Any:
-    n = (
-        OPERATIONS[op].__code__.co_argcount
-        if hasattr(OPERATIONS[op], "__code__")
-        else {"min": 2, "max": 2, "atan2": 2}.get(op, 1)
-    )
+def _operation(op: str, n: int = 1) -> Any:
     return np.frompyfunc(lambda *args: Expression.of(op, *map(symbol, args)), n, 1)
 
 
+def _power(base: Any, exponent: Any) -> Expression:
+    known = symbol(exponent)
+    if known.op != "const" or known.value not in (1.0, 2.0, 0.5):
+        raise Untraceable("a power that is neither a square nor a root")
+    if known.value == 0.5:
+        return Expression.of("sqrt", symbol(base))
+    return symbol(base) * base if known.value == 2.0 else symbol(base)
+
+
 _BY_UFUNC: dict[str, Any] = {
-    "add": _operation("+"),
-    "subtract": _operation("-"),
-    "multiply": _operation("*"),
-    "divide": _operation("/"),
+    "add": _operation("+", 2),
+    "subtract": _operation("-", 2),
+    "multiply": _operation("*", 2),
+    "divide": _operation("/", 2),
     "negative": _operation("neg"),
     "positive": np.frompyfunc(symbol, 1, 1),
     "absolute": _operation("abs"),
@@ -182,39 +192,29 @@ _BY_UFUNC: dict[str, Any] = {
     "log1p": _operation("log1p"),
     "sin": _operation("sin"),
     "cos": _operation("cos"),
-    "arctan2": _operation("atan2"),
+    "arctan2": _operation("atan2", 2),
     "sign": _operation("sign"),
-    "minimum": _operation("min"),
-    "maximum": _operation("max"),
-    "fmin": _operation("min"),
-    "fmax": _operation("max"),
+    "minimum": _operation("min", 2),
+    "maximum": _operation("max", 2),
+    "fmin": _operation("min", 2),
+    "fmax": _operation("max", 2),
     "clip": np.frompyfunc(
         lambda a, low, high: Expression.of("min", Expression.of("max", symbol(a), symbol(low)), symbol(high)), 3, 1
     ),
-    "less": _operation("<"),
+    "less": _operation("<", 2),
     "greater": np.frompyfunc(lambda a, b: Expression.of("<", symbol(b), symbol(a)), 2, 1),
-    "less_equal": _operation("<="),
+    "less_equal": _operation("<=", 2),
     "greater_equal": np.frompyfunc(lambda a, b: Expression.of("<=", symbol(b), symbol(a)), 2, 1),
-    "equal": _operation("=="),
-    "logical_and": _operation("and"),
-    "bitwise_and": _operation("and"),
-    "logical_or": _operation("or"),
-    "bitwise_or": _operation("or"),
+    "equal": _operation("==", 2),
+    "logical_and": _operation("and", 2),
+    "bitwise_and": _operation("and", 2),
+    "logical_or": _operation("or", 2),
+    "bitwise_or": _operation("or", 2),
     "logical_not": _operation("not"),
     "invert": _operation("not"),
+    "power": np.frompyfunc(_power, 2, 1),
+    "float_power": np.frompyfunc(_power, 2, 1),
 }
-
-
-def _power(base: Any, exponent: Any) -> Expression:
-    known = symbol(exponent)
-    if known.op != "const" or known.value not in (1.0, 2.0, 0.5):
-        raise Untraceable("a power that is neither a square nor a root")
-    if known.value == 0.5:
-        return Expression.of("sqrt", symbol(base))
-    return symbol(base) * base if known.value == 2.0 else symbol(base)
-
-
-_BY_UFUNC |= {"power": np.frompyfunc(_power, 2, 1), "float_power": np.frompyfunc(_power, 2, 1)}
 
 
 class Symbols(np.ndarray):
@@ -321,7 +321,7 @@ def traced(grounding: Grounding) -> Traced:
     Raises:
         Untraceable: it cannot be followed.
     """
-    Expression._known = {}
+    Expression.forget()
     size, target_size = grounding.observation_size, grounding.vocabulary.target_size
     try:
         state = grounding.read(_inputs("o", size))
