@@ -122,12 +122,10 @@ def test_the_client_of_openpi_is_served_unchanged(served: Serving, bundle: Path)
     answer: dict[str, Any] = client.infer({"observation": rows[0].astype(np.float32), "prompt": "push"})
     np.testing.assert_allclose(answer["actions"], guide.act(rows[:1], "push"), atol=1e-5)
     assert answer["server_timing"]["infer_ms"] > 0.0
-    assert "prev_total_ms" not in answer["server_timing"]
     answer = client.infer({"observations": rows, "task": "push", "step_id": 7, "sent_at": time.time() - 1.0})
     np.testing.assert_allclose(answer["actions"], guide.act(rows, "push"), atol=1e-5)
     assert answer["step_id"] == 7
     assert 1000.0 <= answer["age_ms"] < 5000.0
-    assert answer["server_timing"]["prev_total_ms"] > 0.0
     with pytest.raises(RuntimeError, match=r"found float32 of shape \(1, 5\); expected numbers of shape \(B, 39\)"):
         client.infer({"observation": np.zeros(5, np.float32), "task": "push"})
     assert client.infer({"observation": rows[0], "task": "push"})["late"] is False  # it goes on after an error

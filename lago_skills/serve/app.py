@@ -31,8 +31,9 @@ BODY_S = 20.0
 """How long a client may take to send one."""
 AT_ONCE_STATES, AT_ONCE_BYTES = 1024, 256_000
 """Larger questions are answered in a thread of their own, so that smaller ones need not wait."""
-REFUSED, BROKEN = 1008, 1011
-"""Codes with which a websocket is closed: not allowed, and an error of ours."""
+REFUSED = 1008
+"""With which a websocket is closed whose client may not ask."""
+TEXT_FRAME = "message: found text; expected msgpack in a binary frame; pack a map with an observation and a task"
 
 
 class Problem(BaseModel):
@@ -49,9 +50,9 @@ class Refused(Exception):
         self.status, self.sentence = status, sentence
 
 
-def application(service: Service, access: Access, most_bytes: int = MOST_BYTES) -> FastAPI:
+def application(doors: Doors) -> FastAPI:
     """The application of a service, for any ASGI server."""
-    doors = Doors(service, access, most_bytes)
+    service = doors.service
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncGenerator[None]:
@@ -97,8 +98,8 @@ async def _follow(service: Service) -> None:
 class Doors:
     """The handlers."""
 
-    def __init__(self, service: Service, access: Access, most_bytes: int) -> None:
-        self._service, self._access, self._most_bytes = service, access, most_bytes
+    def __init__(self, service: Service, access: Access, most_bytes: int = MOST_BYTES) -> None:
+        self.service, self._access, self._most_bytes = service, access, most_bytes
 
     async def health(self) -> Response:
         """Whether it serves."""
@@ -107,12 +108,12 @@ class Doors:
     async def metrics(self, request: Request) -> Response:
         """Counters."""
         self._check(request)
-        return Response(self._service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+        return Response(self.service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def bundle(self, request: Request) -> dict[str, Any]:
         """What is served: the bundle's hash, its world entry by entry, its tasks, and how it is asked."""
         self._check(request)
-        return self._service.metadata()
+        return self.service.metadata()
 
     async def act(self, request: Request) -> Response:
         """What the library would do in some states: actions, the plan's step, how familiar the states are; on request the prior and an explanation."""
@@ -132,12 +133,12 @@ class Doors:
     def _answered(self, body: bytes, kind: str, came: float) -> bytes:
         if kind == MSGPACK:
             question, rows = question_of(messages.read(body))
-            return messages.packed(self._service.answer(question, rows, came))
+            return messages.packed(self.service.answer(question, rows, came))
         try:
             question = Question.model_validate_json(body)
         except ValidationError as error:
             raise ShapeError(sentence_of(error)) from error
-        return to_json(self._service.answer(question, question.rows(), came), fallback=_plain_values)
+        return to_json(self.service.answer(question, question.rows(), came), fallback=_plain_values)
 
     async def _body(self, request: Request) -> bytes:
         stated = request.headers.get("content-length", "0")
@@ -181,44 +182,54 @@ class Doors:
             await socket.send_denial_response(_response(refused))
             return
         await socket.accept()
-        metrics = self._service.metrics
+        metrics = self.service.metrics
         metrics.connections(+1)
         try:
-            await socket.send_bytes(messages.packed(self._service.metadata()))
-            before_ms: float | None = None
+            await socket.send_bytes(messages.packed(self.service.metadata()))
             while True:
                 message = await socket.receive()
                 if message["type"] == "websocket.disconnect":
                     return
-                before_ms = await self._reply(socket, message.get("bytes"), before_ms)
+                await self._reply(socket, message.get("bytes"))
         except (WebSocketDisconnect, ConnectionError):
             return
         finally:
             metrics.connections(-1)
 
-    async def _reply(self, socket: WebSocket, data: bytes | None, before_ms: float | None) -> float:
-        """Answer one frame; says how long that took in all, milliseconds. What is wrong with a frame is said in a text frame."""
+    async def _reply(self, socket: WebSocket, data: bytes | None) -> None:
+        """Answer one frame. What is wrong with a frame is said in a text frame."""
+        if data is None:
+            reply, status = TEXT_FRAME, 422
+        elif len(data) > AT_ONCE_BYTES:
+            reply, status = await asyncio.to_thread(self.frame, data)
+        else:
+            reply, status = self.frame(data)
+        if isinstance(reply, str):
+            await socket.send_text(reply)
+        else:
+            await socket.send_bytes(reply)
+        if status == 409:
+            await socket.close(REFUSED, "another world")
+
+    def frame(self, data: bytes) -> tuple[bytes | str, int]:
+        """The reply to a binary frame, text where it is refused, and its status as HTTP has it."""
         came, began = time.time(), time.perf_counter()
-        status = "200"
+        status = 200
         try:
-            if data is None:
-                raise ShapeError(
-                    "message: found text; expected msgpack in a binary frame; pack a map with an observation and a task"
-                )
             question, rows = question_of(messages.read(data))
-            work = partial(self._service.answer, question, rows, came)
-            fields = await asyncio.to_thread(work) if len(rows) > AT_ONCE_STATES else work()
-            infer_ms = 1e3 * (time.perf_counter() - began)
-            timing = {"infer_ms": infer_ms} | ({} if before_ms is None else {"prev_total_ms": before_ms})
-            await socket.send_bytes(messages.packed({**fields, "server_timing": timing}))
+            fields = self.service.answer(question, rows, came)
+            fields["server_timing"] = {"infer_ms": 1e3 * (time.perf_counter() - began)}
+            return messages.packed(fields), status
         except LagoError as error:
-            status = str(status_of(error))
-            await socket.send_text(str(error))
-            if status == "409":
-                await socket.close(REFUSED, "another world")
-        seconds = time.perf_counter() - began
-        self._service.metrics.request("websocket", status, seconds)
-        return 1e3 * seconds
+            status = status_of(error)
+            return str(error), status
+        finally:
+            self.service.metrics.request("websocket", str(status), time.perf_counter() - began)
+
+    def at_once(self, data: bytes) -> bytes | str | None:
+        """The same for `lago_skills.serve.frames`; None where the connection is to be closed after it."""
+        reply, status = self.frame(data)
+        return None if status == 409 else reply
 
 
 class Timed:

@@ -15,7 +15,8 @@ import uvicorn
 
 from lago_skills.errors import ServiceError, StudyError
 from lago_skills.serve.access import Access, check_address
-from lago_skills.serve.app import MOST_BYTES, application
+from lago_skills.serve.app import AT_ONCE_BYTES, MOST_BYTES, Doors, application
+from lago_skills.serve.frames import answering
 from lago_skills.serve.service import Service
 
 log = logging.getLogger("lago.serve")
@@ -83,13 +84,14 @@ def serve(
         check_address(where.host, access)
     listening = _listening(where)
     address = _address(where, listening)
+    doors = Doors(service, access, most_bytes)
     config = uvicorn.Config(
-        application(service, access, most_bytes),
+        application(doors),
         log_level="warning",
         access_log=False,
         server_header=False,
         lifespan="on",
-        ws="websockets-sansio",
+        ws=answering(doors.at_once, AT_ONCE_BYTES),
         ws_max_size=most_bytes,
         ws_per_message_deflate=False,
         timeout_graceful_shutdown=STOP_S,
