@@ -154,6 +154,23 @@ def test_strange_states_are_flagged_and_not_acted_on(bundle: Path) -> None:
         load(bundle, unfamiliar="guess")  # pyright: ignore[reportArgumentType]
 
 
+@pytest.mark.filterwarnings("error")
+def test_numbers_too_large_to_compute_with_are_unfamiliar_and_nothing_else(bundle: Path) -> None:
+    rng = np.random.default_rng(7)
+    rows = rng.choice([1e200, -1e308, 1e39, -1e20, 1e-300, 5e-324, 0.0, 1.0], (300, 39))
+    for policy in ("hold", "answer"):
+        guide = load(bundle, unfamiliar=policy)
+        for part in (rows, rows[:1], rows[7:9]):
+            answer = guide.task("push").answer(part)
+            assert answer.unfamiliar.all()
+            assert np.isfinite(answer.unfamiliarity).all()
+            assert np.isfinite(answer.actions).all()
+            assert np.abs(answer.actions).max() <= 1.0
+            assert isinstance(answer.prior, ActionPrior)
+            assert np.isfinite(answer.prior.log_ratio(answer.actions)).all()
+            assert len(guide.task("push").explain(part)) == len(part)
+
+
 def rng_actions(n: int) -> np.ndarray:
     return np.random.default_rng(1).uniform(-1.0, 1.0, (n, 4))
 

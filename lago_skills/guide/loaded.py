@@ -26,13 +26,15 @@ from lago_skills.guide.bundle_file import discard, unpacked
 from lago_skills.guide.description import Json, describe, read_description, task_named
 from lago_skills.guide.explanation import Explanation, explain
 from lago_skills.guide.guides import LibraryGuide
-from lago_skills.guide.prepared_plan import PreparedPlan
+from lago_skills.guide.prepared_plan import Decoded, PreparedPlan
 from lago_skills.guide.unfamiliar import InUnfamiliar, check_policy
 from lago_skills.library import SkillLibrary
 from lago_skills.prior import ActionPrior, DiscretePrior, Prior
 from lago_skills.worlds.grounding import Grounding, identity
 from lago_skills.worlds.world import World
 
+LARGE = 1e12
+"""Observations with larger numbers are unfamiliar whatever they are: their squares do not fit. No state is said to be more unfamiliar than this."""
 MOST_STATES = 100_000
 """In one call: a batch that is larger is cut by its caller, not by the memory of this process."""
 
@@ -176,9 +178,9 @@ class TaskGuide:
         Raises:
             ShapeError: wrong observation size, or values that are not finite.
         """
-        rows = self._checked(observations)
-        retrieval, strangeness = self._guide.retrieve(rows, self.name), self._plan.decode(rows).unfamiliarity
-        return explain(self._guide, retrieval, self._guide.decode(retrieval), self.name, strangeness)
+        rows, too_large = self._checked(observations)
+        retrieval, decoded = self._guide.retrieve(rows, self.name), self._decoded(rows, too_large)
+        return explain(self._guide, retrieval, self._guide.decode(retrieval), self.name, decoded.unfamiliarity)
 
     def answer(self, observations: NDArray[Any]) -> Answer:
         """(B, S) observations -> what the library would do, and how familiar the states are.
@@ -187,8 +189,8 @@ class TaskGuide:
             ShapeError: wrong observation size, values that are not finite, or too many at once.
             UnfamiliarState: one is unlike the training's, and such states are to be refused.
         """
-        rows = self._checked(observations)
-        decoded = self._plan.decode(rows)
+        rows, too_large = self._checked(observations)
+        decoded = self._decoded(rows, too_large)
         prior, strangeness = decoded.prior, decoded.unfamiliarity
         strange = strangeness > 1.0
         if not strange.any():
@@ -201,8 +203,14 @@ class TaskGuide:
             actions = np.where(strange[:, None], np.zeros_like(actions), actions)
         return Answer(actions, prior, decoded.steps, strangeness)
 
-    def _checked(self, observations: NDArray[Any]) -> NDArray[np.float64]:
-        """(B, S) finite numbers."""
+    def _decoded(self, rows: NDArray[np.float64], too_large: NDArray[np.bool_] | None) -> Decoded:
+        decoded = self._plan.decode(rows)
+        if too_large is None:
+            return decoded
+        return replace(decoded, unfamiliarity=np.where(too_large, LARGE, np.minimum(decoded.unfamiliarity, LARGE)))
+
+    def _checked(self, observations: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.bool_] | None]:
+        """(B, S) finite numbers, cut off where they are too large to compute with; and (B,) which were, None for none."""
         rows, size = np.asarray(observations), self._size
         if rows.dtype.kind not in "fiu" or rows.ndim != 2 or rows.shape[1] != size:
             raise ShapeError(
@@ -217,9 +225,11 @@ class TaskGuide:
             raise ShapeError(
                 f"observations: found {len(rows)} of them; expected 1 to {MOST_STATES} in one call; pass them in parts"
             )
-        if not np.isfinite(rows.sum()):  # or so large that their sum is not
-            check_finite(rows, "observations")
-        return rows.astype(np.float64, copy=False)
+        rows = rows.astype(np.float64, copy=False)
+        if np.vdot(rows, rows) < LARGE**2:
+            return rows, None
+        check_finite(rows, "observations")
+        return np.clip(rows, -LARGE, LARGE), (np.abs(rows) > LARGE).any(axis=1)
 
     def _refusal(self, rows: NDArray[np.float64], strangeness: NDArray[np.float64]) -> str:
         row = int(np.argmax(strangeness))
@@ -241,10 +251,11 @@ def widened(prior: Prior, rows: NDArray[np.bool_]) -> Prior:
     """The prior with some of its rows knowing nothing: components as wide as the range of the actions, or all discrete actions alike."""
     if isinstance(prior, DiscretePrior):
         even = np.full_like(prior.log_probs, -np.log(prior.log_probs.shape[2]))
-        return replace(prior, log_probs=np.where(rows[:, None, None], even, prior.log_probs))
+        weights = np.where(rows[:, None], np.float32(1.0 / prior.weights.shape[1]), prior.weights)
+        return replace(prior, weights=weights, log_probs=np.where(rows[:, None, None], even, prior.log_probs))
     wide = rows[:, None, None]
     return ActionPrior(
-        prior.weights,
+        np.where(rows[:, None], np.float32(1.0 / prior.weights.shape[1]), prior.weights),
         np.where(wide, np.float32(0.0), prior.means),
         np.where(wide, np.float32(1.0), prior.stds),
         prior.floor,

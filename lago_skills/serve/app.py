@@ -82,11 +82,23 @@ def application(doors: Doors) -> FastAPI:
         methods=["POST"],
         response_model=Reply,
         responses=_problems(400, 401, 403, 404, 408, 409, 413, 415, 422) | {200: {"content": {MSGPACK: {}}}},
-        openapi_extra={"requestBody": {"required": True, "content": {JSON: {"schema": Question.model_json_schema()}}}},
+        openapi_extra={"requestBody": {"required": True, "content": {JSON: {"schema": question_schema(service)}}}},
     )
     app.add_api_websocket_route("/", doors.websocket)
     app.add_middleware(cast("Any", Timed), service=service)
     return app
+
+
+def question_schema(service: Service) -> dict[str, Any]:
+    """The JSON schema of a question to the bundle that is served, with an example."""
+    schema, size = Question.model_json_schema(), service.bundle.guide.grounding.observation_size
+    state = {"type": "array", "items": {"type": "number"}, "minItems": size, "maxItems": size}
+    observations = schema["properties"]["observations"]
+    observations["anyOf"] = [{"type": "array", "items": state, "minItems": 1}, state]
+    schema["examples"] = [
+        {"observations": [[0.0] * size], "task": service.bundle.tasks[0], "want": ["prior", "explanation"]}
+    ]
+    return schema
 
 
 async def _follow(service: Service) -> None:
