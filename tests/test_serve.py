@@ -466,3 +466,32 @@ def test_a_large_batch_does_not_hold_up_a_small_one(served: Serving) -> None:
         thread.join()
     assert len(took) > 3
     assert float(np.median(took)) < 0.25
+
+
+def example(*command: str) -> str:
+    """What an example prints."""
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_examples_of_clients(served: Serving, bundle: Path) -> None:
+    said = example(sys.executable, "examples/ask_as_openpi.py", "127.0.0.1", str(served.port), "push")
+    assert said.startswith(f"bundle {load(bundle).digest[:12]}, 80.0 Hz, observations of 39 numbers\naction [")
+    said = example(sys.executable, "examples/control_loop.py", str(bundle), "reach")
+    assert said.splitlines()[-1].startswith(("reach: not solved after 200 steps", "reach: solved after "))
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="Node.js is not installed (Debian: apt-get install nodejs)")
+def test_the_example_in_javascript(served: Serving) -> None:
+    said = example("node", "examples/guide.mjs", served.address, "push")
+    assert said.startswith("action [")
+    assert "familiar" in said
