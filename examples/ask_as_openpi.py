@@ -5,7 +5,7 @@ python examples/ask_as_openpi.py 127.0.0.1 8765 push-wall
 """
 
 # The client has no types.
-# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 
 from __future__ import annotations
 

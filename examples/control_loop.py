@@ -27,8 +27,9 @@ for step in range(guide.world.tasks[known.name].horizon_steps):
     if answer.unfamiliar[0]:
         print("a state that the bundle knows nothing of:", known.explain(observation[None])[0].why)
     observation, reward, terminated, truncated, _ = env.step(answer.actions[0])
-    if reward > 0 or terminated or truncated:
-        print(f"{known.name}: {'solved' if reward > 0 else 'not solved'} after {step + 1} steps")
+    solved = float(reward) > 0.0
+    if solved or terminated or truncated:
+        print(f"{known.name}: {'solved' if solved else 'not solved'} after {step + 1} steps")
         break
     time.sleep(max(0.0, period_s - (time.perf_counter() - began)))
 env.close()

@@ -178,7 +178,7 @@ def test_a_late_answer_is_not_computed(served: Serving) -> None:
         ({"observations": [[0.0] * 39], "task": "sing"}, 404, "which no task of the bundle is called"),
         ({"observations": [[0.0] * 39]}, 404, "found no task named"),
         ({"observations": [[0.0] * 39], "task": "push", "world": "mars"}, 409, "found a client for world mars"),
-        ({"observations": [[0.0] * 39], "task": "push", "wnat": []}, 422, "found wnat that cannot be used"),
+        ({"observations": [[0.0] * 39], "task": "push", "wishes": []}, 422, "found wishes that cannot be used"),
         ({"observations": [[0.0] * 39], "task": "push", "want": ["money"]}, 422, "found want.0"),
         ({"observations": [[0.0] * 39], "task": "push", "step_id": [1]}, 422, "found step_id"),
         ({}, 422, "found observations"),

@@ -229,7 +229,7 @@ class TaskGuide:
         if np.vdot(rows, rows) < LARGE**2:
             return rows, None
         check_finite(rows, "observations")
-        return np.clip(rows, -LARGE, LARGE), (np.abs(rows) > LARGE).any(axis=1)
+        return np.clip(rows, -LARGE, LARGE), np.max(np.abs(rows), axis=1) > LARGE
 
     def _refusal(self, rows: NDArray[np.float64], strangeness: NDArray[np.float64]) -> str:
         row = int(np.argmax(strangeness))

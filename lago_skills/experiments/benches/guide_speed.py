@@ -54,17 +54,19 @@ def bench(
 
     torch.set_num_threads(1)
     rows: list[Row] = []
+    name = ""
     for size in sizes:
         say(f"a library of {size:,} skills")
         library = grown(path, size)
         with library:
             guide = load(path, library=library, unfamiliar="answer")
             known = guide.task(task)
+            name = known.name
             for batch in BATCHES:
                 say(f"{batch} states at a time")
                 rows.append(_row(guide, known, states, batch) | {"size": library.n_active})
         gc.collect()
-    return rows, {"bundle": str(path), "task": known.name, "threads": 1, "rounds": ROUNDS}
+    return rows, {"bundle": str(path), "task": name, "threads": 1, "rounds": ROUNDS}
 
 
 def grown(path: Path, size: int) -> SkillLibrary:
