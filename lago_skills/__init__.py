@@ -18,4 +18,9 @@ _DOORS = {
 def __getattr__(name: str) -> Any:
     if name not in _DOORS:
         raise AttributeError(f"module 'lago_skills' has no attribute {name!r}; it has {', '.join(sorted(_DOORS))}")
-    return getattr(importlib.import_module(_DOORS[name]), name)
+    try:
+        return getattr(importlib.import_module(_DOORS[name]), name)
+    except ModuleNotFoundError as error:
+        from lago_skills.extras import missing
+
+        raise missing(error, f"lago_skills.{name}") or error from error

@@ -80,7 +80,7 @@ class Serving:
 def serving(bundle: Path, *options: str, **environment: str) -> Generator[Serving]:
     """`lago serve` at a free port."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "flows.main", "serve", str(bundle), "--port", "0", *options],
+        [sys.executable, "-m", "lago_skills.flows.main", "serve", str(bundle), "--port", "0", *options],
         env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
         stderr=subprocess.PIPE,
         text=True,
@@ -296,7 +296,7 @@ def test_a_token_is_asked_for(bundle: Path, tmp_path: Path) -> None:
 def refused(*arguments: str, **environment: str) -> str:
     """What `lago serve` says where it does not start."""
     done = subprocess.run(
-        [sys.executable, "-m", "flows.main", "serve", *arguments],
+        [sys.executable, "-m", "lago_skills.flows.main", "serve", *arguments],
         env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
         capture_output=True,
         text=True,

@@ -19,6 +19,7 @@ from lago_skills.commands.bundles import options as bundle_options
 from lago_skills.commands.tables import report_table
 from lago_skills.errors import ApprovalNeeded, LagoError
 from lago_skills.experiments.registry import STUDIES, TRAINING_TABLES
+from lago_skills.extras import missing
 from lago_skills.worlds import DEFAULT
 
 if TYPE_CHECKING:
@@ -227,10 +228,7 @@ def main(arguments: list[str], run_stages: StageRunner, flows_command: FlowsComm
         if str(folder) not in sys.path:
             sys.path.append(str(folder))
     try:
-        if options.command == "flows" and flows_command is not None:
-            flows_command(options)
-            return 0
-        return _run(options, run_stages)
+        return _explained(options, run_stages, flows_command)
     except LagoError as error:
         print(f"lago: {error}", file=sys.stderr)  # noqa: T201
         return 3 if isinstance(error, ApprovalNeeded) else 2
@@ -255,6 +253,17 @@ def main(arguments: list[str], run_stages: StageRunner, flows_command: FlowsComm
             file=sys.stderr,
         )
         return 2
+
+
+def _explained(options: argparse.Namespace, run_stages: StageRunner, flows_command: FlowsCommand | None) -> int:
+    """Run the command; a package that an extra brings and that is not here is named."""
+    try:
+        if options.command == "flows" and flows_command is not None:
+            flows_command(options)
+            return 0
+        return _run(options, run_stages)
+    except ModuleNotFoundError as error:
+        raise missing(error, f"lago {options.command}") or error from error
 
 
 def _run(options: argparse.Namespace, run_stages: StageRunner) -> int:

@@ -15,16 +15,12 @@ def serve_command(options: argparse.Namespace) -> None:
     """Serve until somebody stops it.
 
     Raises:
-        StudyError: an extra is not installed, or others could ask without a token.
+        StudyError: others could ask without a token.
     """
-    try:
-        from lago_skills.serve.access import Access
-        from lago_skills.serve.running import Where, serve
-        from lago_skills.serve.service import Service
-    except ImportError as error:
-        raise StudyError(
-            f"found no {error.name} here; expected it for lago serve; install it with: pip install 'lago-skills[serve]'"
-        ) from error
+    from lago_skills.serve.access import Access
+    from lago_skills.serve.running import Where, serve
+    from lago_skills.serve.service import Service
+
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
     logging.getLogger("lago").setLevel(logging.INFO)
     access = Access(_token(options.token_file))
