@@ -14,7 +14,7 @@ import pytest
 
 from lago_skills.extras import BROUGHT_BY
 from lago_skills.guide.bundle_file import packed
-from tests.conftest import ROOT
+from tests.conftest import ROOT, Lago
 
 CORE = (
     "numpy",
@@ -41,6 +41,9 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     work = folder / ".build"
     shutil.copytree(ROOT / "lago_skills", work / "lago_skills", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(ROOT / "flows", work / "flows", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        ROOT / "data", work / "data", ignore=shutil.ignore_patterns("__pycache__", "episodes", "libraries", "results")
+    )
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, work / name)
     build = [sys.executable, "-c", "import setuptools.build_meta as b; print(b.build_wheel('..'))"]
@@ -59,7 +62,7 @@ def python(installed: Path, code: str, cwd: Path) -> subprocess.CompletedProcess
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120, check=False)
 
 
-def lago(installed: Path, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+def bare_lago(installed: Path, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     code = f"sys.argv = ['lago', *{list(arguments)!r}]; from lago_skills.flows.main import main; main()"
     return python(installed, code, cwd)
 
@@ -100,13 +103,13 @@ def test_a_bundle_is_loaded_and_asked(installed: Path, bundle: Path, tmp_path: P
 
 def test_commands_work_or_say_which_extra_they_need(installed: Path, bundle: Path, tmp_path: Path) -> None:
     for command in (("bundle", "inspect"), ("bundle", "verify"), ("skills", "list")):
-        done = lago(installed, *command, str(bundle), cwd=tmp_path)
+        done = bare_lago(installed, *command, str(bundle), cwd=tmp_path)
         assert done.returncode == 0, done.stderr
-    done = lago(installed, "serve", str(bundle), cwd=tmp_path)
+    done = bare_lago(installed, "serve", str(bundle), cwd=tmp_path)
     assert done.returncode == 2
     assert "expected it for lago serve; install it with: pip install 'lago-skills[serve]'" in done.stderr
     for command in (("run", "demo"), ("demo",), ("bench", "guide", "--bundle", str(bundle))):
-        done = lago(installed, *command, cwd=tmp_path)
+        done = bare_lago(installed, *command, cwd=tmp_path)
         assert done.returncode == 2, done.stderr
         assert "install it with: pip install 'lago-skills[" in done.stderr
     done = python(installed, "from lago_skills import guided", tmp_path)
@@ -123,3 +126,30 @@ def test_every_package_of_an_extra_is_known_to_the_sentence() -> None:
                 continue
             known = other_names.get(name, name.replace("-", "_"))
             assert any(known in names for names in BROUGHT_BY.values()), name
+
+
+def test_a_new_project_has_the_studies_that_come_with_the_package(installed: Path, lago: Lago, tmp_path: Path) -> None:
+    """They are in the wheel, and `lago init` puts them where commands look, overwriting nothing."""
+    (shipped_files,) = installed.glob("lago_skills-*.data/data/share/lago-skills")
+    names = {path.relative_to(shipped_files).as_posix() for path in shipped_files.rglob("*") if path.is_file()}
+    assert {
+        "studies/demo.toml",
+        "transcripts/metaworld.jsonl",
+        "scenes/metaworld.json",
+        "studies/examples/cartpole.toml",
+    } <= names
+    code, _, err = lago("run", "demo")
+    assert code == 2
+    assert "put those of the package here with: lago init" in err
+    (tmp_path / "data/studies").mkdir(parents=True)
+    (tmp_path / "data/studies/kitchen.toml").write_text("mine", encoding="utf-8")
+    code, _, err = lago("init")
+    assert code == 0
+    assert "next: lago demo" in err
+    made = {path.relative_to(tmp_path / "data").as_posix() for path in (tmp_path / "data").rglob("*") if path.is_file()}
+    assert names <= made
+    assert (tmp_path / "data/studies/kitchen.toml").read_text(encoding="utf-8") == "mine"
+    assert "already" in lago("init")[2]
+    code, out, err = lago("plan", "demo", "--json")
+    assert code == 0, err
+    assert json.loads(out)["summary"]["playbooks"] == 19

@@ -177,8 +177,13 @@ def _add_data(commands: Any) -> argparse.ArgumentParser:
 
 
 def _add_init(commands: Any) -> None:
-    parser = commands.add_parser("init", help="look at a Gymnasium environment and write a commented study of it")
-    parser.add_argument("--env", required=True, help="a Gymnasium id, or the import path of a class, MODULE:CLASS")
+    parser = commands.add_parser(
+        "init",
+        help="a new project with the studies that come with the package; with --env, a commented study of an environment",
+    )
+    parser.add_argument(
+        "--env", help="a Gymnasium id, or the import path of a class, MODULE:CLASS, to look at and write a study of"
+    )
     parser.add_argument(
         "--import",
         dest="imports",
@@ -275,6 +280,11 @@ def _run(options: argparse.Namespace, run_stages: StageRunner) -> int:
     if command in bundle_options.COMMANDS:
         return bundle_options.run(options)
     if command == "init":
+        if options.env is None:
+            from lago_skills.commands.project import project_command
+
+            project_command(options.root.resolve())
+            return 0
         from lago_skills.commands.init import init_command
 
         init_command(options)
