@@ -17,7 +17,7 @@ from lago_skills.worlds.config import OwnTask
 from lago_skills.worlds.grounding import Grounding, check_actions
 from lago_skills.worlds.gym.config import GymConfig
 from lago_skills.worlds.gym.env import Adapted, EndsSparse, adapted_inside
-from lago_skills.worlds.gym.features import NamedFeatures
+from lago_skills.worlds.gym.features import NamedFeatures, named_entries
 from lago_skills.worlds.gym.look import look
 from lago_skills.worlds.gym.make import load_grounding, load_policy, make_environment, registered_spec
 from lago_skills.worlds.gym.read_spaces import read_actions, read_observations
@@ -281,9 +281,9 @@ class GymWorld(World):
         return tuple(self._own[task].observation or self.config.observation)
 
     def interface(self) -> Interface:
-        """The parts of the observation, and the ranges of the environment's own actions."""
+        """The entries of the observation, those that are features by their names; and the ranges of the environment's own actions."""
         observations, actions = self.codecs
-        entries = tuple(Entry(part.name, part.size) for part in observations.parts)
+        entries = named_entries(observations, self.config.features)
         if actions.space.discrete:
             names = tuple(Entry(f"action {number}") for number in range(actions.space.size))
             return Interface(entries, names, self.config.control_hz)
