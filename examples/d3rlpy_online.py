@@ -66,7 +66,7 @@ def main() -> None:
             observation, _, terminated, truncated, _ = env.step(algorithm.predict(observation[None])[0])
         found.append(terminated)
     share = float(np.mean(found))
-    print(f"{options.task}, {options.steps} steps: success {share:.2f} of {options.episodes} episodes")  # noqa: T201
+    print(f"{options.task}, {options.steps} steps: success {share:.2f} of {options.episodes} episodes")
 
 
 if __name__ == "__main__":

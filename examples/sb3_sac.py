@@ -58,7 +58,7 @@ def main() -> None:
     model = SAC("MlpPolicy", env, seed=0, learning_starts=min(1_000, options.steps // 2), device="cpu")
     model.learn(options.steps)  # pyright: ignore[reportUnknownMemberType]  # its callbacks are not fully typed
     share = success(model, make(options.task, guide, options.how), options.episodes)
-    print(f"{options.task}, {options.how}, {options.steps} steps: success {share:.2f} of {options.episodes} episodes")  # noqa: T201
+    print(f"{options.task}, {options.how}, {options.steps} steps: success {share:.2f} of {options.episodes} episodes")
 
 
 if __name__ == "__main__":

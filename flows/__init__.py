@@ -1,1 +1,1 @@
-"""Prefect flows: thin. The work is in plain functions of `lago_skills.stages`."""
+"""The Prefect flows of lago-skills, where Prefect looks for them; their code is `lago_skills.flows`, so that installing the package brings no other name."""

@@ -13,8 +13,16 @@ class StudyError(LagoError):
     """A study file has a misspelt key, an impossible value or an unknown task."""
 
 
+class OtherWorld(StudyError):
+    """Something was made for another environment than the one at hand."""
+
+
 class ShapeError(LagoError):
     """An array has the wrong shape, or holds NaN or infinite values."""
+
+
+class UnfamiliarState(LagoError):
+    """An observation unlike all that a bundle was made from, where such states are to be refused."""
 
 
 class DataError(LagoError):
@@ -75,6 +83,10 @@ class EnvironmentTaken(LagoError):
 
 class ServerError(LagoError):
     """The local Prefect server did not start, or the configured one does not answer."""
+
+
+class ServiceError(LagoError):
+    """A guidance service cannot be started, does not answer, or refuses."""
 
 
 class StudyBusy(LagoError):

@@ -101,7 +101,7 @@ WALKS = (
 
 def full(module: str) -> str:
     """A module's name with its root package."""
-    return module if module.startswith("flows") else f"{PACKAGE}.{module}"
+    return f"{PACKAGE}.{module}"
 
 
 def package_of(module: str) -> str:

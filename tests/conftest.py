@@ -23,7 +23,7 @@ from lago_skills.commands.stages import STAGES
 from lago_skills.core import Playbook
 from lago_skills.decoder.trained_decoder import Calibration, DecoderWeights, Layer, Linear, Novelty, SkillNetwork, Trunk
 from lago_skills.guide.bundle import write_bundle
-from lago_skills.guide.guides import RetrievalConfig
+from lago_skills.guide.retrieval import RetrievalConfig
 from lago_skills.library import NewSkill, SkillLibrary
 from lago_skills.llm.transcripts import TranscriptFile
 from lago_skills.planner import scenes

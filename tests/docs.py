@@ -41,6 +41,12 @@ def parts_by_name() -> dict[str, str]:
     }
     parts |= {
         "zero-shot": doc_tables.zero_shot_means(),
+        "serving": doc_tables.serving(
+            *(
+                json.loads((ROOT / f"data/results/{name}.json").read_text(encoding="utf-8"))
+                for name in ("guide", "serve")
+            )
+        ),
         "latent": doc_tables.latent(),
         "learners": doc_tables.learners(),
         "skills": doc_tables.skills(),

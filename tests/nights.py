@@ -21,8 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from flows.main import run_stages
 from lago_skills.commands.cli import main as lago_here
+from lago_skills.flows.main import run_stages
 from tests.conftest import ROOT
 from tests.test_pipeline import processes_of
 from tests.test_small_worlds import NUMBERS, answer, begin
@@ -32,7 +32,7 @@ CLEAN_EVERY, KILL_EVERY = 10, 3
 
 def command(root: Path, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "flows.main", *arguments],
+        [sys.executable, "-m", "lago_skills.flows.main", *arguments],
         cwd=root,
         env={**os.environ, "PYTHONPATH": str(ROOT), "PREFECT_SERVER_EVENTS_RETENTION_PERIOD": "PT600S"},
         stdout=subprocess.PIPE,

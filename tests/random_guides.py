@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from lago_skills.core import Playbook
-from lago_skills.guide.guides import LibraryGuide, RetrievalConfig
+from lago_skills.guide.guides import LibraryGuide
+from lago_skills.guide.retrieval import RetrievalConfig
 from lago_skills.library import NewSkill, SkillLibrary
 from lago_skills.worlds.metaworld.grounding import MetaWorldGrounding
 from tests.conftest import random_decoder

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from flows.main import run_stages
 from lago_skills.artifacts.executor import Runner
 from lago_skills.commands.approve import WAITING_FILE
 from lago_skills.commands.cli import main
 from lago_skills.commands.stage_run import run_here
 from lago_skills.errors import ApprovalNeeded, ApprovalOutdated, ArtifactCorrupt, PlanError
+from lago_skills.flows.main import run_stages
 from lago_skills.stages import approval, plan
 from lago_skills.stages.lineage import Lineage
 from lago_skills.stages.plan_edits import record_edit, text_of

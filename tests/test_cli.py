@@ -28,7 +28,7 @@ def test_help_and_import_are_quick() -> None:
     """Half a second each; the best of three, since test machines are noisy."""
     for code in (
         "import lago_skills",
-        "from flows.main import main; import sys; sys.argv = ['lago', '--help']; main()",
+        "from lago_skills.flows.main import main; import sys; sys.argv = ['lago', '--help']; main()",
     ):
         times: list[float] = []
         for _ in range(3):

@@ -139,7 +139,7 @@ def test_a_deployed_study_waits_for_approval_and_shows_what_it_made(api: str, tm
     env = {**environment(), "PREFECT_API_URL": api, "PREFECT_HOME": str(tmp_path / "prefect")}
     with (tmp_path / "serve.log").open("w") as log:
         serving = subprocess.Popen(
-            [sys.executable, "-m", "flows.main", "flows", "serve", "small", "--cron", "0 2 * * *"],
+            [sys.executable, "-m", "lago_skills.flows.main", "flows", "serve", "small", "--cron", "0 2 * * *"],
             cwd=root,
             env=env,
             stdout=log,
@@ -225,7 +225,7 @@ def test_a_worker_runs_what_was_deployed_and_the_server_tells_of_failures_and_tr
 
     prefect("work-pool", "create", "lago", "--type", "process")
     prefect("--no-prompt", "deploy", "--all")
-    watch = [sys.executable, "-m", "flows.main", "flows", "watch", "--webhook", webhook]
+    watch = [sys.executable, "-m", "lago_skills.flows.main", "flows", "watch", "--webhook", webhook]
     for _ in range(2):
         subprocess.run(watch, cwd=root, env=env, check=True, timeout=120)
     assert len(ask(f"{api}/automations/filter", {})) == 2
@@ -260,7 +260,7 @@ def test_a_study_is_served_on_the_projects_own_server(tmp_path: Path) -> None:
     log = tmp_path / "serve.log"
     with log.open("w") as stream:
         serving = subprocess.Popen(
-            [sys.executable, "-m", "flows.main", "flows", "serve", "small", "--cron", "0 2 * * *"],
+            [sys.executable, "-m", "lago_skills.flows.main", "flows", "serve", "small", "--cron", "0 2 * * *"],
             cwd=root,
             env=environment(),
             stdout=stream,

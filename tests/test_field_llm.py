@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from flows.local_server.server import unusable_proxies
 from lago_skills.commands.cli import main
+from lago_skills.flows.local_server.server import unusable_proxies
 from lago_skills.llm import asker, live
 from tests.asking import FIELD, KEY, MODULES, STEPS, Field, ask_here, imported, no_stages
 from tests.conftest import ROOT

@@ -15,7 +15,8 @@ from lago_skills.core import ActionSpace, Playbook, Step, Target
 from lago_skills.decoder.trained_decoder import DecoderWeights
 from lago_skills.errors import ArtifactCorrupt, LibraryConflict, ShapeError, StudyError
 from lago_skills.guide.bundle import load_bundle, write_bundle
-from lago_skills.guide.guides import LibraryGuide, NullGuide, RetrievalConfig
+from lago_skills.guide.guides import LibraryGuide, NullGuide
+from lago_skills.guide.retrieval import RetrievalConfig
 from lago_skills.rl.world_problem import world_problem
 from lago_skills.worlds.metaworld.grounding import MetaWorldGrounding
 from lago_skills.worlds.metaworld.tasks import find_task

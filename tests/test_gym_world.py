@@ -229,6 +229,19 @@ def test_features_and_anchors_are_what_the_file_names() -> None:
     assert grounding.action_space == ActionSpace(3)
 
 
+def test_the_interface_names_entries_by_their_features() -> None:
+    """What is a feature by itself has its name, unit and range; what is not, the name of its part; sizes sum to the whole."""
+    said = arm().interface().as_json(arm().grounding.action_space)
+    entries = {entry["start"]: (entry["name"], entry["size"]) for entry in said["observation"]}
+    assert sum(size for _, size in entries.values()) == arm().grounding.observation_size
+    by_index = [(name, feature) for name, feature in arm().config.features.items() if feature.index is not None]
+    assert by_index
+    for name, feature in by_index:
+        (entry,) = (each for each in said["observation"] if each["name"] == name)
+        assert (entry["unit"], entry["low"], entry["high"]) == (feature.unit, *feature.range)
+    assert "from [-0.5" in said["action"]["entries"][0]["meaning"]
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [

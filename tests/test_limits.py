@@ -11,8 +11,8 @@ from functools import partial
 
 import pytest
 
-from flows import limits
-from flows.limits import Places
+from lago_skills.flows import limits
+from lago_skills.flows.limits import Places
 
 
 class Server:

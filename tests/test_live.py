@@ -53,7 +53,7 @@ def workspace(folder: Path, url: str, n_tasks: int = 2, **settings: Any) -> Work
 
 
 def lago(folder: Path, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "flows.main", "--root", str(folder), *arguments]
+    command = [sys.executable, "-m", "lago_skills.flows.main", "--root", str(folder), *arguments]
     return subprocess.run(command, text=True, capture_output=True, timeout=120, check=False, **options)
 
 
@@ -326,7 +326,7 @@ def test_no_model_is_one_sentence(tmp_path: Path) -> None:
 
 
 def start(folder: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "flows.main", "--root", str(folder), "plan", "cart", "--live"]
+    command = [sys.executable, "-m", "lago_skills.flows.main", "--root", str(folder), "plan", "cart", "--live"]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
 
 

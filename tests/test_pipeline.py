@@ -51,7 +51,7 @@ batch_size = 32
 
 
 def lago(root: Path, *arguments: str, wrapper: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
-    command = [*wrapper, sys.executable, "-m", "flows.main", *arguments]
+    command = [*wrapper, sys.executable, "-m", "lago_skills.flows.main", *arguments]
     return subprocess.run(command, cwd=root, env=environment(), capture_output=True, text=True, check=False)
 
 
@@ -101,7 +101,7 @@ def kill_when_started(root: Path, folder: Path) -> bool:
 
     Whether the signal came in time: a stage of a few milliseconds can be over before it is seen.
     """
-    command = [sys.executable, "-m", "flows.main", "run", "small"]
+    command = [sys.executable, "-m", "lago_skills.flows.main", "run", "small"]
     unmeasured = {name: value for name, value in environment().items() if not name.startswith("COVERAGE")}
     with subprocess.Popen(
         command, cwd=root, env=unmeasured, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -246,7 +246,7 @@ def test_a_stage_refuses_inputs_of_another_form_of_the_study(finished: Path) -> 
 @pytest.mark.long
 def test_ctrl_c_is_one_sentence_and_leaves_nothing_half_done(tmp_path: Path) -> None:
     root = new_root(tmp_path / "p")
-    command = [sys.executable, "-m", "flows.main", "collect", "small"]
+    command = [sys.executable, "-m", "lago_skills.flows.main", "collect", "small"]
     with subprocess.Popen(
         command,
         cwd=root,
@@ -313,7 +313,7 @@ def test_two_commands_on_one_study_are_one_too_many(tmp_path: Path) -> None:
 
 def test_a_configured_server_that_does_not_answer_is_one_sentence(tmp_path: Path) -> None:
     root = new_root(tmp_path / "p")
-    command = [sys.executable, "-m", "flows.main", "collect", "small"]
+    command = [sys.executable, "-m", "lago_skills.flows.main", "collect", "small"]
     env = {**environment(), "PREFECT_API_URL": "http://127.0.0.1:9/api"}
     result = subprocess.run(command, cwd=root, env=env, capture_output=True, text=True, check=False)
     assert result.returncode == 2

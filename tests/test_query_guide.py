@@ -15,7 +15,8 @@ from lago_skills.artifacts.folder import verify, writing
 from lago_skills.core import Playbook
 from lago_skills.errors import ArtifactCorrupt, StudyError
 from lago_skills.guide.bundle import QUERY_FILE, RETRIEVAL_FILE, load_bundle, write_bundle
-from lago_skills.guide.guides import LibraryGuide, RetrievalConfig, between
+from lago_skills.guide.guides import LibraryGuide
+from lago_skills.guide.retrieval import RetrievalConfig, between
 from lago_skills.library import NewSkill, SkillLibrary
 from lago_skills.query.query_network import LearnedQuery
 from lago_skills.stages import build, collect, plan, pretrain, query, segment

@@ -19,8 +19,8 @@ from typing import Any
 
 import pytest
 
-from flows.local_server.server import PrefectServer, healthy
 from lago_skills.errors import ServerError
+from lago_skills.flows.local_server.server import PrefectServer, healthy
 from tests.conftest import ROOT
 from tests.test_deployments import ask
 from tests.test_pipeline import processes_of
@@ -91,7 +91,7 @@ def test_a_server_of_this_version_or_a_later_one_will_do(
 
 
 def begun(root: Path, *arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "flows.main", "--root", str(root), "run", "plane", *arguments]
+    command = [sys.executable, "-m", "lago_skills.flows.main", "--root", str(root), "run", "plane", *arguments]
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(command, cwd=root, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 

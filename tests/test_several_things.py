@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from lago_skills.artifacts.tensors import load_arrays
 from lago_skills.core import Neighbors, Playbook, Step
-from lago_skills.guide.guides import without
+from lago_skills.guide.retrieval import without
 from lago_skills.words.alignment import LEAST_STEPS, most_likely
 from lago_skills.words.ends import ENDS_FILE, Ends
 from lago_skills.words.geometry import Floats

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flows.main import run_stages
 from lago_skills.artifacts.folder import file_hash
 from lago_skills.artifacts.tensors import save_arrays
 from lago_skills.commands.cli import main
 from lago_skills.experiments.benches import library_speed
+from lago_skills.flows.main import run_stages
 from lago_skills.library import NewSkill, SkillLibrary
 from lago_skills.text.embed import embed
 from tests.conftest import random_decoder

@@ -57,7 +57,7 @@ def made_at(root: Path) -> dict[str, str]:
 
 
 def begun(root: Path, *arguments: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "flows.main", "--root", str(root), "run", "plane", *arguments]
+    command = [sys.executable, "-m", "lago_skills.flows.main", "--root", str(root), "run", "plane", *arguments]
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     silent = subprocess.DEVNULL
     return subprocess.Popen(command, cwd=root, env=env, stdout=silent, stderr=silent, start_new_session=True)

@@ -17,7 +17,6 @@ from pathlib import Path
 
 import pytest
 
-from flows.main import run_stages
 from lago_skills.artifacts.executor import Runner
 from lago_skills.artifacts.folder import MANIFEST, read_manifest
 from lago_skills.artifacts.store import Store
@@ -25,6 +24,7 @@ from lago_skills.commands.cli import main as lago_here
 from lago_skills.commands.stages import STAGES
 from lago_skills.experiments.measuring import Work, measure
 from lago_skills.experiments.tables.zero_shot import ZeroShot
+from lago_skills.flows.main import run_stages
 from lago_skills.stages.elsewhere import COPIES
 from lago_skills.stages.workspace import open_workspace
 from tests.conftest import ROOT
@@ -47,7 +47,7 @@ def lago(root: Path, *arguments: str) -> int:
 
 def run(root: Path, *arguments: str) -> None:
     """`lago` as a command of its own, so that its modules are those of this project folder."""
-    command = [sys.executable, "-m", "flows.main", "--root", str(root), *arguments]
+    command = [sys.executable, "-m", "lago_skills.flows.main", "--root", str(root), *arguments]
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=root.parent, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -21,7 +21,8 @@ from lago_skills.decoder.trained_decoder import DecoderWeights
 from lago_skills.errors import ArtifactCorrupt, DataError, PlanError, StudyError
 from lago_skills.experiments.baselines.controllers import act
 from lago_skills.guide.bundle import load_bundle, write_bundle
-from lago_skills.guide.guides import LibraryGuide, RetrievalConfig
+from lago_skills.guide.guides import LibraryGuide
+from lago_skills.guide.retrieval import RetrievalConfig
 from lago_skills.library import NewSkill, SkillLibrary
 from lago_skills.planner.ask import Planner
 from lago_skills.planner.lint import lint_words_form

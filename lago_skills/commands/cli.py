@@ -15,9 +15,11 @@ from lago_skills.commands import bench as bench_command
 from lago_skills.commands import evaluate as evaluate_command
 from lago_skills.commands import flows_options, runner_options, skills_options
 from lago_skills.commands import lineage as lineage_command
+from lago_skills.commands.bundles import options as bundle_options
 from lago_skills.commands.tables import report_table
 from lago_skills.errors import ApprovalNeeded, LagoError
 from lago_skills.experiments.registry import STUDIES, TRAINING_TABLES
+from lago_skills.extras import missing
 from lago_skills.worlds import DEFAULT
 
 if TYPE_CHECKING:
@@ -58,6 +60,7 @@ def parser() -> argparse.ArgumentParser:
     plan = _add_plan(commands)
     _add_init(commands)
     skills_options.add_parser(commands)
+    bundle_options.add_parsers(commands)
     bench_command.add_parser(commands)
     approve_command.add_parser(commands)
     lineage_command.add_parser(commands)
@@ -174,8 +177,13 @@ def _add_data(commands: Any) -> argparse.ArgumentParser:
 
 
 def _add_init(commands: Any) -> None:
-    parser = commands.add_parser("init", help="look at a Gymnasium environment and write a commented study of it")
-    parser.add_argument("--env", required=True, help="a Gymnasium id, or the import path of a class, MODULE:CLASS")
+    parser = commands.add_parser(
+        "init",
+        help="a new project with the studies that come with the package; with --env, a commented study of an environment",
+    )
+    parser.add_argument(
+        "--env", help="a Gymnasium id, or the import path of a class, MODULE:CLASS, to look at and write a study of"
+    )
     parser.add_argument(
         "--import",
         dest="imports",
@@ -225,10 +233,7 @@ def main(arguments: list[str], run_stages: StageRunner, flows_command: FlowsComm
         if str(folder) not in sys.path:
             sys.path.append(str(folder))
     try:
-        if options.command == "flows" and flows_command is not None:
-            flows_command(options)
-            return 0
-        return _run(options, run_stages)
+        return _explained(options, run_stages, flows_command)
     except LagoError as error:
         print(f"lago: {error}", file=sys.stderr)  # noqa: T201
         return 3 if isinstance(error, ApprovalNeeded) else 2
@@ -255,13 +260,31 @@ def main(arguments: list[str], run_stages: StageRunner, flows_command: FlowsComm
         return 2
 
 
+def _explained(options: argparse.Namespace, run_stages: StageRunner, flows_command: FlowsCommand | None) -> int:
+    """Run the command; a package that an extra brings and that is not here is named."""
+    try:
+        if options.command == "flows" and flows_command is not None:
+            flows_command(options)
+            return 0
+        return _run(options, run_stages)
+    except ModuleNotFoundError as error:
+        raise missing(error, f"lago {options.command}") or error from error
+
+
 def _run(options: argparse.Namespace, run_stages: StageRunner) -> int:
     command = str(options.command)
     if command == "skills":
         from lago_skills.commands.skills import skills_command
 
         return skills_command(options)
+    if command in bundle_options.COMMANDS:
+        return bundle_options.run(options)
     if command == "init":
+        if options.env is None:
+            from lago_skills.commands.project import project_command
+
+            project_command(options.root.resolve())
+            return 0
         from lago_skills.commands.init import init_command
 
         init_command(options)

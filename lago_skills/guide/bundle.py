@@ -18,7 +18,9 @@ from lago_skills.artifacts.tensors import load_arrays, save_arrays
 from lago_skills.core import Playbook
 from lago_skills.decoder.trained_decoder import Decoder, load_decoder
 from lago_skills.errors import ArtifactCorrupt, PlanError, StudyError
-from lago_skills.guide.guides import LibraryGuide, RetrievalConfig
+from lago_skills.guide.description import describe, write_description
+from lago_skills.guide.guides import LibraryGuide
+from lago_skills.guide.retrieval import RetrievalConfig
 from lago_skills.library import SkillLibrary
 from lago_skills.library.exchange import copy, open_any
 from lago_skills.playbook import read_playbook, write_playbook
@@ -62,6 +64,7 @@ def write_bundle(
     (folder / RETRIEVAL_FILE).write_text(json.dumps(asdict(config)) + "\n", encoding="utf-8")
     made_for = {**identity(world.grounding), "world": world.spec()}
     (folder / GROUNDING_FILE).write_text(json.dumps(made_for) + "\n", encoding="utf-8")
+    write_description(folder, describe(world, playbooks))
     if ends is not None:
         ends.save(folder)
     if learned is not None:
@@ -80,6 +83,11 @@ def load_bundle(folder: Path, library: SkillLibrary | None = None, grounding: Gr
         StudyError: it was made for another environment.
     """
     verify(folder)
+    return guide_in(folder, library, grounding)
+
+
+def guide_in(folder: Path, library: SkillLibrary | None = None, grounding: Grounding | None = None) -> LibraryGuide:
+    """As `load_bundle`, of a folder whose hashes have been checked."""
     grounding = _grounding(folder, grounding)
     try:
         books: dict[str, dict[str, Any]] = _read(folder / PLAYBOOKS_FILE)
@@ -103,18 +111,32 @@ def load_bundle(folder: Path, library: SkillLibrary | None = None, grounding: Gr
 
 def _grounding(folder: Path, grounding: Grounding | None) -> Grounding:
     """The grounding asked for, if the bundle was made for such a one; or that of the bundle's own world."""
-    made_for = _read(folder / GROUNDING_FILE) if (folder / GROUNDING_FILE).is_file() else {}
+    made_for = _made_for(folder)
     if grounding is None:
-        spec = made_for.get("world", {"use": DEFAULT})
-        if spec["use"] == "own":
-            raise StudyError(
-                f"bundle {str(folder)!r}: found one made for an environment that a study file describes; expected its grounding beside "
-                "it; pass grounding=load_study(PATH).grounding"
-            )
-        grounding = find_world(**spec).grounding
+        grounding = bundle_world(folder).grounding
     if made_for:  # bundles of before they said so load as they did
         check_identity(f"bundle {str(folder)!r}", made_for, grounding)
     return grounding
+
+
+def bundle_world(folder: Path) -> World:
+    """The world that a bundle was made for.
+
+    Raises:
+        StudyError: it is one of somebody's own, which the bundle does not hold, or it cannot be made here.
+    """
+    spec = _made_for(folder).get("world", {"use": DEFAULT})
+    if spec["use"] == "own":
+        raise StudyError(
+            f"bundle {str(folder)!r}: found one made for an environment that a study file describes; expected its grounding beside "
+            "it; pass grounding=load_study(PATH).grounding"
+        )
+    return find_world(**spec)
+
+
+def _made_for(folder: Path) -> dict[str, Any]:
+    path = folder / GROUNDING_FILE
+    return _read(path) if path.is_file() else {}
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol, cast
+import threading
+from dataclasses import replace
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from lago_skills.core import ActionSpace, Neighbors, Playbook
 from lago_skills.decoder.trained_decoder import Decoder, DiscreteDecoderWeights
 from lago_skills.errors import LibraryConflict, StudyError
+from lago_skills.guide.retrieval import Answers, LookedUp, Retrieval, RetrievalConfig, between, paces, without
 from lago_skills.library import SkillLibrary
 from lago_skills.playbook import CompiledPlaybook
 from lago_skills.prior import Prior, uninformed
@@ -19,8 +21,6 @@ from lago_skills.words.ends import Ends
 from lago_skills.words.order import Ordered, in_order
 from lago_skills.words.words_plan import WordsPlan
 from lago_skills.worlds.grounding import AnchoredState, Grounding, State, anchored, check_actions, goals
-
-QueryMode = Literal["playbook", "learned", "blend"]
 
 
 class Guide(Protocol):
@@ -40,49 +40,6 @@ class NullGuide:
     def prior(self, observations: NDArray[Any], task: str) -> Prior:
         """A prior that knows nothing."""
         return uninformed(len(observations), self.action_space)
-
-
-@dataclass(frozen=True)
-class RetrievalConfig:
-    """How neighbours become a mixture."""
-
-    k: int = 4
-    """Skills retrieved per state."""
-    temperature: float = 0.5
-    """Softmax temperature over inner products: lower trusts the nearest skill more."""
-    floor: float = 0.02
-    """Share of uniform in the prior."""
-    query: QueryMode = "playbook"
-    """What skills are looked up with: the latent of the playbook's active step, the learned query of state and task, or a blend
-    of both. With a learned query alone, the playbook only says where to head: of its steps, the one whose words are most
-    like the query counts."""
-    blend: float = 0.5
-    """Share of the learned query in the blend; 1 looks skills up by the learned query and heads where the active step does."""
-    correct_plans: bool = True
-    """Whether a plan in words is brought into the order that demonstrations show: steps that are missing, misplaced or about another thing."""
-    support_weight: float = 0.0
-    """Weights are multiplied by (demonstrated steps of the skill) ** this; 0 is off. A skill without any counts as one step."""
-
-
-@dataclass(frozen=True)
-class Retrieval:
-    """What was looked up for a batch: to explain a prior, and to draw it."""
-
-    state: State  # what the B observations say
-    queries: NDArray[np.float32]  # (B, Z) what skills were looked up with
-    steps: NDArray[np.int64]  # (B,) playbook step: the active one, or the one that a learned query is most like
-    targets: NDArray[np.float64]  # (B, D) where the step heads
-    neighbors: Neighbors
-    weights: NDArray[np.float32]  # (B, K)
-    latents: NDArray[np.float32]  # (B, K, Z) of the neighbours
-    subjects: NDArray[np.int64] | None = None  # (B, 2) anchors that are thing and place, where the plan is in words
-    paces: NDArray[np.float32] | None = None  # (B,) of the plans, where one is not 1
-
-    def inputs(self) -> NDArray[np.float32]:
-        """(B, I) what the decoder sees: towards the target, and of a plan in words what its step is about."""
-        if self.subjects is None:
-            return self.state.inputs(self.targets)
-        return cast("AnchoredState", self.state).subject_inputs(self.targets, self.subjects)
 
 
 class LibraryGuide:
@@ -131,10 +88,8 @@ class LibraryGuide:
                 f"found guide.query = {self.config.query!r} and no query network; expected one in the bundle; build it again with "
                 "that setting, or look skills up by the playbook"
             )
-        self._looked_up_at = -1
-        self._support: dict[int, float] = {}  # log of demonstrated steps, by skill
-        self._neighbors_of_steps: dict[str, tuple[Neighbors, NDArray[np.float32], NDArray[np.float32]]] = {}
-        self._follow()
+        self._guard = threading.Lock()
+        self._looked_up = self._look_up()
 
     @property
     def books(self) -> dict[str, Playbook]:
@@ -224,16 +179,20 @@ class LibraryGuide:
         shown = np.stack([ends.supported(anchors.index(step.about[0])) for step in book.steps])
         return np.where(shown, 0.0, -np.inf).astype(np.float32)
 
-    def _follow(self) -> None:
-        """Look the steps' neighbours up again (they do not depend on the state) when the library has changed: an edit shows within a quarter of a second."""
+    @property
+    def of_steps(self) -> LookedUp:
+        """What answers the steps of the plans, whatever the state: looked up again when the library has changed, all of it at once."""
+        if self.library.change != self._looked_up.change:
+            with self._guard:
+                if self.library.change != self._looked_up.change:
+                    self._looked_up = self._look_up()
+        return self._looked_up
+
+    def _look_up(self) -> LookedUp:
         change = self.library.change
-        if change != self._looked_up_at:
-            self._support = {}
-            self._neighbors_of_steps = {
-                name: self._lookup(latents, self._excluded(name)) for name, latents in self.step_latents.items()
-            }
-            self._meant = {name: self._skill_weights(*self._neighbors_of_steps[name][:2]) for name in self.words}
-            self._looked_up_at = change
+        answers = {name: self._lookup(latents, self._excluded(name)) for name, latents in self.step_latents.items()}
+        meant = {name: self._skill_weights(answers[name].neighbors, answers[name].weights) for name in self.words}
+        return LookedUp(change, answers, meant)
 
     def _excluded(self, task: str) -> list[frozenset[int]] | None:
         """Of each step, the skills that were shown, but never with its thing; None where things have no names."""
@@ -244,10 +203,8 @@ class LibraryGuide:
         skills = {skill.id: numbers.get(self.label(skill.id)) for skill in self.library.list()}
         return [frozenset(i for i, number in skills.items() if number is not None and not row[number]) for row in shown]
 
-    def _lookup(
-        self, latents: NDArray[np.float32], excluded: list[frozenset[int]] | None = None
-    ) -> tuple[Neighbors, NDArray[np.float32], NDArray[np.float32]]:
-        """(B, Z) -> neighbours, mixture weights (B, K), and the neighbours' latents (B, K, Z); of each row some skills may be excluded.
+    def _lookup(self, latents: NDArray[np.float32], excluded: list[frozenset[int]] | None = None) -> Answers:
+        """(B, Z) -> the skills that answer each row; of each some may be excluded.
 
         Where nothing but excluded skills are enabled, they answer after all.
         """
@@ -266,16 +223,13 @@ class LibraryGuide:
         logits -= logits.max(axis=1, keepdims=True)
         weights = np.exp(logits)
         weights = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
-        return neighbors, weights, self.library.latents(neighbors.ids)
+        return Answers(neighbors, weights, self.library.latents(neighbors.ids))
 
     def _log_support(self, ids: NDArray[np.int64]) -> NDArray[np.float64]:
-        """(B, K) skill ids -> logarithms of their demonstrated steps, read once per change of the library."""
+        """(B, K) skill ids -> logarithms of their demonstrated steps."""
         unique, places = np.unique(ids, return_inverse=True)
-        for number in unique.tolist():
-            if number >= 0 and number not in self._support:
-                steps = self.library.get(number).support.get("steps", 0.0)
-                self._support[number] = float(np.log(max(steps, 1.0)))
-        return np.array([self._support.get(number, 0.0) for number in unique.tolist()])[places].reshape(ids.shape)
+        known = [self.library.get(n).support.get("steps", 0.0) if n >= 0 else 1.0 for n in unique.tolist()]
+        return np.log(np.maximum(known, 1.0))[places].reshape(ids.shape)
 
     def _skill_weights(self, neighbors: Neighbors, weights: NDArray[np.float32]) -> NDArray[np.float64]:
         """(n_steps, n_skills) how much each demonstrated skill says of what a step's words mean."""
@@ -295,8 +249,8 @@ class LibraryGuide:
 
     def neighbors(self, task: str) -> tuple[Neighbors, NDArray[np.float32]]:
         """Neighbours of each step of a task's playbook, and their (n_steps, K) weights."""
-        self._follow()
-        return self._neighbors_of_steps[task][:2]
+        answers = self.of_steps.answers[task]
+        return answers.neighbors, answers.weights
 
     def retrieve(self, observations: NDArray[Any], task: str) -> Retrieval:
         """Which step is active in each state, where it heads, and which skills answer it.
@@ -316,47 +270,51 @@ class LibraryGuide:
         steps = book.active(state.values)
         if self.config.query == "playbook":
             queries = self.step_latents[task][steps]
-            self._follow()
-            of_steps, weights, latents = self._neighbors_of_steps[task]
-            neighbors, weights, latents = (
-                Neighbors(of_steps.ids[steps], of_steps.scores[steps]),
-                weights[steps],
-                latents[steps],
-            )
+            answers = self.of_steps.answers[task].of(steps)
         else:
-            self._follow()
             queries = self._learned(state, task)
             if self.config.query == "blend":
                 queries = between(self.step_latents[task][steps], queries, self.config.blend)
             else:
                 steps = book.answering(state.values, queries @ self.step_latents[task].T)
-            neighbors, weights, latents = self._lookup(queries)
+            answers = self._lookup(queries)
         targets = book.targets(steps, state.anchors)
         return Retrieval(
-            state, queries, steps, targets, neighbors, weights, latents, paces=_paces(book.playbook, len(steps))
+            state,
+            queries,
+            steps,
+            targets,
+            answers.neighbors,
+            answers.weights,
+            answers.latents,
+            paces=paces(book.playbook, len(steps)),
         )
 
     def _retrieve_words(self, observations: NDArray[Any], task: str) -> Retrieval:
         plan, state = self.words[task], anchored(self.grounding).read(np.asarray(observations, np.float64))
-        steps, targets = self.read_words(state, task)
-        neighbors, weights, latents = self._neighbors_of_steps[task]
+        looked_up = self.of_steps
+        reading = plan.read(state, looked_up.meant[task])
+        steps, answers = reading.steps, looked_up.answers[task].of(reading.steps)
         return Retrieval(
             state,
             self.step_latents[task][steps],
             steps,
-            targets,
-            Neighbors(neighbors.ids[steps], neighbors.scores[steps]),
-            weights[steps],
-            latents[steps],
+            reading.targets,
+            answers.neighbors,
+            answers.weights,
+            answers.latents,
             plan.subjects[steps],
-            _paces(plan.playbook, len(steps)),
+            paces(plan.playbook, len(steps)),
         )
 
     def read_words(self, state: AnchoredState, task: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """B states -> (B,) active steps of a plan in words, and (B, D) where they head."""
-        self._follow()
-        reading = self.words[task].read(state, self._meant[task])
+        reading = self.words[task].read(state, self.of_steps.meant[task])
         return reading.steps, reading.targets
+
+    def apart(self, state: AnchoredState, task: str) -> NDArray[np.float64]:
+        """B states -> (B, n_steps) how far each is from where each step of a plan in words may begin, see `WordsPlan.apart`."""
+        return self.words[task].apart(state, self.of_steps.meant[task])
 
     def _learned(self, state: State, task: str) -> NDArray[np.float32]:
         assert self.learned is not None  # refused at construction
@@ -377,24 +335,3 @@ class LibraryGuide:
         if retrieval.paces is not None:
             components = components.paced(retrieval.paces)
         return components.flat(retrieval.weights, self.config.floor)
-
-
-def _paces(book: Playbook, n_states: int) -> NDArray[np.float32] | None:
-    return None if book.pace == 1.0 else np.full(n_states, book.pace, np.float32)
-
-
-def without(neighbors: Neighbors, excluded: list[frozenset[int]], k: int) -> Neighbors:
-    """The k best of each row that are not excluded; where all are, the k best."""
-    ids, scores = np.full((len(neighbors.ids), k), -1, np.int64), np.full((len(neighbors.ids), k), -np.inf, np.float32)
-    for row, known in enumerate(neighbors.ids):
-        good = [place for place, skill in enumerate(known.tolist()) if skill >= 0 and skill not in excluded[row]]
-        chosen = (good or list(range(len(known))))[:k]
-        ids[row, : len(chosen)], scores[row, : len(chosen)] = known[chosen], neighbors.scores[row, chosen]
-    return Neighbors(ids, scores)
-
-
-def between(plans: NDArray[np.float32], learned: NDArray[np.float32], share: float) -> NDArray[np.float32]:
-    """(B, Z) unit latents between two of them; the plan's where they cancel out."""
-    mixed = (1.0 - share) * plans + share * learned
-    norms = np.linalg.norm(mixed, axis=1, keepdims=True)
-    return np.where(norms > 1e-6, mixed / np.maximum(norms, 1e-6), plans).astype(np.float32)

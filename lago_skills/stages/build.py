@@ -18,7 +18,9 @@ from lago_skills.core import Playbook, Segment, Skill
 from lago_skills.decoder.dataset import segment_inputs
 from lago_skills.decoder.trained_decoder import Decoder
 from lago_skills.guide.bundle import LIBRARY_DIR, load_bundle, write_bundle
-from lago_skills.guide.guides import LibraryGuide, RetrievalConfig
+from lago_skills.guide.description import DESCRIPTION_FILE
+from lago_skills.guide.guides import LibraryGuide
+from lago_skills.guide.retrieval import RetrievalConfig
 from lago_skills.library import NewSkill, SkillLibrary
 from lago_skills.library.exchange import fingerprint
 from lago_skills.library.storage.sqlite_file import STORE_FILE
@@ -55,7 +57,8 @@ def jobs(space: Workspace) -> list[Job]:
             settings = retrieval(study.guide)
             world = study.load_world()
             write_bundle(writer.path, decoder, library, shown.books, latents, settings, learned, world, shown.ends)
-            _describe(writer, library, shown.books)
+            writer.uncounted.add(DESCRIPTION_FILE)  # it says what the others say, for readers
+            summarise(writer, library, shown.books)
             progress(1, f"{library.n_active} skills, {len(shown.books)} playbooks")
 
     recipe = {
@@ -73,7 +76,7 @@ def jobs(space: Workspace) -> list[Job]:
     return [Job("build", "bundle", space.artifact("bundle"), recipe, 1, "bundles", make)]
 
 
-def _describe(writer: ArtifactWriter, library: SkillLibrary, books: dict[str, Playbook]) -> None:
+def summarise(writer: ArtifactWriter, library: SkillLibrary, books: dict[str, Playbook]) -> None:
     """The summary of a bundle, and what the digest of its copy of the library is made from."""
     for path in (writer.path / LIBRARY_DIR).rglob("*"):  # the copy's own name and times are not what it says
         writer.content[path.relative_to(writer.path).as_posix()] = ""

@@ -32,8 +32,8 @@ def study_path(name: str, root: Path) -> Path:
         return inside[name]
     known = sorted({*(each.stem for each in (root / STUDIES_DIR).glob("*.toml")), *inside})
     raise StudyError(
-        f"no study {name!r} (looked for {str(path)!r}); expected one of {known} or the path of a TOML file; name one of them, or write one of an environment of your "
-        "own with: lago init --env ID"
+        f"no study {name!r} (looked for {str(path)!r}); expected one of {known} or the path of a TOML file; name one of them, put those of the package here "
+        "with: lago init, or write one of an environment of your own with: lago init --env ID"
     )
 
 

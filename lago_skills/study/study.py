@@ -168,7 +168,7 @@ class Study(Section):
         """What artifacts depend on of the environment that this study describes, for their recipes; empty where a registered world is named."""
         if (gym := self.gym) is None:
             return {}
-        described = gym.model_dump(mode="json", exclude={"about", "nouns"}, exclude_defaults=True)
+        described = gym.model_dump(mode="json", exclude={"about", "nouns", "control_hz"}, exclude_defaults=True)
         own = [
             each.model_dump(mode="json", exclude={"sentence"} if each.reset_options else {"sentence", "reset_options"})
             for each in self.tasks.own

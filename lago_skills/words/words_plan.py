@@ -72,6 +72,23 @@ class WordsPlan:
             targets[rows] = self._target(k, located[k], weights)[rows]
         return Reading(steps, targets[:, : self.grounding.vocabulary.target_size])
 
+    def apart(self, state: AnchoredState, weights: Floats) -> Floats:
+        """(B, n_steps) how far each state is from where each step may begin, in the step's tolerance: at most 1 where it may.
+
+        Infinite for steps that are about another thing than the part of the plan that is at work.
+        """
+        located = self.locate(state)
+        if not self._parts:
+            return self._distances(state, located, weights)
+        apart = np.full((len(state.anchors), len(located)), np.inf)
+        at_work, let_go = self._several.at_work(located, weights, self.subjects, state.hand, _drift(state))
+        for number, part in enumerate(self._parts):
+            rows, own = (at_work == number) & (let_go < 0), self._several.own_steps(number)
+            if rows.any():
+                apart[rows, own] = part.apart(state, weights[own])[rows]
+        apart[np.flatnonzero(let_go >= 0), let_go[let_go >= 0]] = 0.0
+        return apart
+
     def _read_parts(self, state: AnchoredState, located: list[Located], weights: Floats) -> Reading:
         """Each state by the part that is at work in it."""
         at_work, let_go = self._several.at_work(located, weights, self.subjects, state.hand, _drift(state))

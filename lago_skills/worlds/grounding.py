@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lago_skills.core import ActionSpace, Relation, Vocabulary
-from lago_skills.errors import StudyError
+from lago_skills.errors import OtherWorld, StudyError
 
 GOAL = "goal"
 """The anchor of that name is where a task wants things: what learners see is told towards it."""
@@ -261,13 +261,13 @@ def check_identity(what: str, made_for: dict[str, Any], grounding: Grounding) ->
     """Refuse what was made for another environment; `found` is the `identity` of the one it was made for.
 
     Raises:
-        StudyError: it differs.
+        OtherWorld: it differs.
     """
     expected = {"discrete": False, **identity(grounding)}
     for name, value in expected.items():
         given = made_for.get(name, False if name == "discrete" else None)
         if given != value:
-            raise StudyError(
+            raise OtherWorld(
                 f"{what} was made for another environment: found {name} {given!r}; expected {value!r}; take a bundle that was "
                 "made for this environment"
             )

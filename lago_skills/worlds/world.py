@@ -17,6 +17,7 @@ from lago_skills.core import Task
 from lago_skills.errors import StudyError
 from lago_skills.worlds.grounding import Grounding
 from lago_skills.worlds.imports import imported
+from lago_skills.worlds.interface import Interface, unnamed
 from lago_skills.worlds.success import EpisodeSoFar as EpisodeSoFar
 
 if TYPE_CHECKING:
@@ -123,6 +124,10 @@ class World(Protocol):
         """The entries that a task's observation is made of, where the environment gives a dictionary."""
         return ()
 
+    def interface(self) -> Interface:
+        """Names, units and ranges of observations and actions, for whoever drives a controller by a bundle; by default their sizes alone."""
+        return unnamed(self.grounding.observation_size, self.grounding.action_space)
+
     def parts(self, task: str) -> tuple[str, ...]:
         """Of a task that asks for several things: the tasks that ask for one each, in order; by default itself alone."""
         return (task,)
@@ -138,6 +143,12 @@ class World(Protocol):
     def provenance(self, task: str) -> Provenance:
         """What an exported dataset says of a task's environment."""
         return Provenance(f"demonstrator of world {self.name!r}")
+
+
+def interface_of(world: World) -> Interface:
+    """`World.interface`, or its default for a class that does not inherit it."""
+    own = getattr(world, "interface", None)
+    return unnamed(world.grounding.observation_size, world.grounding.action_space) if own is None else own()
 
 
 def find_tasks(world: World, names: list[str]) -> tuple[Task, ...]:

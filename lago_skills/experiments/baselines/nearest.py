@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from lago_skills.decoder.steps import LabelledSteps
 from lago_skills.experiments.baselines.cloning_policies import LEAST_STD
-from lago_skills.guide.guides import LibraryGuide, Retrieval
+from lago_skills.guide.guides import LibraryGuide
+from lago_skills.guide.retrieval import Retrieval
 from lago_skills.prior import ActionPrior
 
 LEAST_SPREAD = 0.05

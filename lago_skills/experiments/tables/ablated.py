@@ -17,7 +17,8 @@ from lago_skills.experiments.cells import Say
 from lago_skills.experiments.replicate import Replicate
 from lago_skills.experiments.tables import opposites
 from lago_skills.experiments.tables.variants import DEFAULT, VARIANTS, RawGrounding, Variant
-from lago_skills.guide.guides import LibraryGuide, RetrievalConfig
+from lago_skills.guide.guides import LibraryGuide
+from lago_skills.guide.retrieval import RetrievalConfig
 from lago_skills.query.query_network import LearnedQuery
 from lago_skills.stages import build, pretrain, query
 from lago_skills.stages.job import digest

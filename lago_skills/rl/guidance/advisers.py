@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from lago_skills.core import Neighbors
 from lago_skills.errors import ShapeError, StudyError
-from lago_skills.guide.guides import LibraryGuide, Retrieval
+from lago_skills.guide.guides import LibraryGuide
+from lago_skills.guide.retrieval import Retrieval
 from lago_skills.prior import Prior
 from lago_skills.worlds.grounding import State
 

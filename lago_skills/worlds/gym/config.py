@@ -110,6 +110,8 @@ class GymConfig(_Section):
     """Smallest and largest action, where the action space has no finite bounds, or wider ones than make sense."""
     flatten_actions: bool = False
     """Whether several discrete actions are numbered as one, and a dictionary of boxes is joined."""
+    control_hz: float | None = Field(default=None, gt=0)
+    """Control steps a second, for whoever drives a controller by what is learned here."""
     instances: int | None = Field(default=None, ge=1)
     """How many environments may be open at once; with 1, training and evaluation take turns."""
     observation_size: int = Field(default=0, ge=0)

@@ -14,6 +14,7 @@ from lago_skills.core import ActionSpace, Feature, Vocabulary, check_observation
 from lago_skills.errors import StudyError
 from lago_skills.worlds.grounding import Grounding, Nouns
 from lago_skills.worlds.gym.spaces import ObservationCodec
+from lago_skills.worlds.interface import Entry
 
 if TYPE_CHECKING:
     from lago_skills.worlds.gym.config import FeatureConfig
@@ -54,6 +55,37 @@ def places(reference: Reference, observations: ObservationCodec, where: str) -> 
             f"found {where} = {reference!r}, and {len(inside)} numbers there; expected entries from 0 to {len(inside) - 1}; correct it"
         )
     return np.array(inside[start:stop], np.int64)
+
+
+def named_entries(observations: ObservationCodec, features: Mapping[str, FeatureConfig]) -> tuple[Entry, ...]:
+    """What each number of the observation is: by the feature that is this number, where there is one, else by its part."""
+    by_place: dict[int, tuple[str, FeatureConfig]] = {}
+    for name, feature in features.items():
+        if feature.index is not None or feature.key is not None:
+            reference = feature.index if feature.key is None else feature.key
+            if feature.key is not None and feature.index is not None:
+                reference = f"{feature.key}[{feature.index}]"
+            assert reference is not None
+            (place, *_) = places(reference, observations, name).tolist()
+            by_place.setdefault(place, (name, feature))
+    entries: list[Entry] = []
+    start = 0
+    for part in observations.parts:
+        run = 0
+        for place in range(start, start + part.size):
+            known = by_place.get(place)
+            if known is None:
+                run += 1
+                continue
+            if run:
+                entries.append(Entry(part.name, run))
+            name, feature = known
+            entries.append(Entry(name, 1, feature.unit, *feature.range, feature.sentence))
+            run = 0
+        if run:
+            entries.append(Entry(part.name, run))
+        start += part.size
+    return tuple(entries)
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,12 @@ from lago_skills.worlds.config import OwnTask
 from lago_skills.worlds.grounding import Grounding, check_actions
 from lago_skills.worlds.gym.config import GymConfig
 from lago_skills.worlds.gym.env import Adapted, EndsSparse, adapted_inside
-from lago_skills.worlds.gym.features import NamedFeatures
+from lago_skills.worlds.gym.features import NamedFeatures, named_entries
 from lago_skills.worlds.gym.look import look
 from lago_skills.worlds.gym.make import load_grounding, load_policy, make_environment, registered_spec
 from lago_skills.worlds.gym.read_spaces import read_actions, read_observations
 from lago_skills.worlds.gym.spaces import ActionCodec, ObservationCodec, flat_observation
+from lago_skills.worlds.interface import Entry, Interface
 from lago_skills.worlds.success import FORMS, EpisodeSoFar, SuccessRule, success_rule
 from lago_skills.worlds.world import Demonstrator, Env, Provenance, World
 
@@ -278,6 +279,23 @@ class GymWorld(World):
     def observation_parts(self, task: str) -> tuple[str, ...]:
         """The entries that a task's observation is made of, in order."""
         return tuple(self._own[task].observation or self.config.observation)
+
+    def interface(self) -> Interface:
+        """The entries of the observation, those that are features by their names; and the ranges of the environment's own actions."""
+        observations, actions = self.codecs
+        entries = named_entries(observations, self.config.features)
+        if actions.space.discrete:
+            names = tuple(Entry(f"action {number}") for number in range(actions.space.size))
+            return Interface(entries, names, self.config.control_hz)
+        low, high = actions.bounds()
+        sizes = actions.keys or ((("action", 1),) * actions.space.size)
+        said: list[Entry] = []
+        at = 0
+        for name, size in sizes:
+            ends = f"from {low[at : at + size].tolist()} to {high[at : at + size].tolist()} in the environment"
+            said.append(Entry(name, size, "", -1.0, 1.0, ends))
+            at += size
+        return Interface(entries, tuple(said), self.config.control_hz)
 
     def demonstrator(self, task: str) -> Demonstrator | None:
         """The policy that the study names, for environments whose observation is flat already.

@@ -13,13 +13,34 @@ from numpy.typing import NDArray
 from lago_skills.core import Task
 from lago_skills.errors import StudyError
 from lago_skills.worlds.grounding import Grounding
+from lago_skills.worlds.interface import Entry, Interface
 from lago_skills.worlds.kitchen.grounding import KitchenGrounding
+from lago_skills.worlds.kitchen.kinematics import FULL_SPEED, STEP_S
 from lago_skills.worlds.kitchen.subtasks import CLOSE_ENOUGH, SEPARATOR, SUBTASKS, subtasks_of
 from lago_skills.worlds.kitchen.tasks import GROUPS, KITCHEN_TASKS
 from lago_skills.worlds.offscreen import prepare_rendering
 from lago_skills.worlds.world import Demonstrator, Env, EpisodeSoFar, Provenance, World, find_tasks
 
 PACKAGE = "gymnasium-robotics"
+INTERFACE = Interface(
+    (
+        Entry("arm", 7, "rad", meaning="its joints, from the base to the wrist"),
+        Entry("fingers", 2, "m", meaning="how far each is open"),
+        Entry("arm_speed", 7, "rad/s"),
+        Entry("fingers_speed", 2, "m/s"),
+        Entry(
+            "things",
+            21,
+            meaning="joints of burners, switch, cabinets and microwave; place and quaternion of the kettle",
+        ),
+        Entry("things_speed", 20, meaning="their velocities"),
+    ),
+    (
+        Entry("arm", 7, f"{FULL_SPEED:g} rad/s", -1.0, 1.0, "velocities of its joints"),
+        Entry("fingers", 2, "", -1.0, 1.0, "velocities of the fingers: 1 opens, -1 closes"),
+    ),
+    1.0 / STEP_S,
+)
 
 
 class KitchenWorld(World):
@@ -98,6 +119,10 @@ class KitchenWorld(World):
         left = np.stack([each.distance(np.asarray(observations, np.float64)) >= CLOSE_ENOUGH for each in subtasks])
         left[-1] = True
         return [subtasks[int(number)].id for number in left.argmax(axis=0)]
+
+    def interface(self) -> Interface:
+        """Joints and velocities."""
+        return INTERFACE
 
     def provenance(self, task: str) -> Provenance:
         """The package and this demonstrator."""

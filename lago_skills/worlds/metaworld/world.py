@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, cast, get_args
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from lago_skills.core import Episode, Task
 from lago_skills.errors import StudyError
 from lago_skills.worlds.grounding import Grounding
+from lago_skills.worlds.interface import Entry, Interface
 from lago_skills.worlds.metaworld.grounding import MetaWorldGrounding
 from lago_skills.worlds.metaworld.tasks import GROUPS, METAWORLD_TASKS, expand
 from lago_skills.worlds.rollouts import record
@@ -19,6 +21,29 @@ from lago_skills.worlds.world import Demonstrator, EpisodeSoFar, Provenance, Wor
 
 if TYPE_CHECKING:
     from lago_skills.worlds.metaworld.env import MetaWorldEnv
+
+CONTROL_HZ = 80.0
+"""Five simulator steps of 2.5 ms are a control step."""
+_THINGS = (
+    Entry("hand", 3, "m", meaning="4.5 cm above the point between the finger tips: x to the right, y forward, z up"),
+    Entry("opening", 1, "0-1", 0.0, 1.0, "of the fingers: 1 is fully open"),
+    Entry("object", 3, "m", meaning="place of the thing the task is about"),
+    Entry("object_turn", 4, meaning="its quaternion"),
+    Entry("object2", 3, "m", meaning="place of the second thing; zeros where there is none"),
+    Entry("object2_turn", 4, meaning="its quaternion"),
+)
+INTERFACE = Interface(
+    (
+        *_THINGS,
+        *(replace(each, name=f"{each.name}_before", meaning="the same a control step earlier") for each in _THINGS),
+        Entry("goal", 3, "m", meaning="where the task wants the object, or the gripper"),
+    ),
+    (
+        Entry("move", 3, "cm/step", -1.0, 1.0, "of the hand, along x, y and z"),
+        Entry("fingers", 1, "", -1.0, 1.0, "1 closes them, -1 opens them"),
+    ),
+    CONTROL_HZ,
+)
 
 
 class MetaWorld(World):
@@ -69,6 +94,10 @@ class MetaWorld(World):
 
         (known,) = self.find([task])
         return scripted(known)
+
+    def interface(self) -> Interface:
+        """The 39 numbers of the observation and the four of the action."""
+        return INTERFACE
 
     def provenance(self, task: str) -> Provenance:
         """The package and its policies."""

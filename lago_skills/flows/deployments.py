@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit
 
-from flows.local_server.server import PrefectServer
 from lago_skills.commands.runner_options import runner_of
 from lago_skills.commands.stage_run import say
 from lago_skills.errors import StudyError
+from lago_skills.flows.local_server.server import PrefectServer
 from lago_skills.study import load_study, study_path
 
 HTTP = ("http", "https")
@@ -68,7 +68,7 @@ def _check(root: Path, options: argparse.Namespace) -> None:
 def _serve(root: Path, options: argparse.Namespace) -> None:
     from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
 
-    from flows.pipeline import pipeline
+    from lago_skills.flows.pipeline import pipeline
 
     runner = runner_of(options)
     path = study_path(options.study, root).resolve()
@@ -93,7 +93,7 @@ def _serve(root: Path, options: argparse.Namespace) -> None:
 
 
 def _watch(root: Path, options: argparse.Namespace) -> None:
-    from flows.automations import watch
+    from lago_skills.flows.automations import watch
 
     for name in watch(options.webhook):
         say(f"automation set up: {name}")

@@ -1,4 +1,4 @@
-"""Runs beside the project's Prefect server and stops it when no command holds the lease any more. See `flows.local_server.server`."""
+"""Runs beside the project's Prefect server and stops it when no command holds the lease any more. See `lago_skills.flows.local_server.server`."""
 
 from __future__ import annotations
 

@@ -218,7 +218,7 @@ def _start(home: Path) -> str:
     url = f"http://127.0.0.1:{port}/api"
     with (home / "server.log").open("w") as log:
         guard = subprocess.Popen(
-            [sys.executable, "-m", "flows.local_server.guard", str(home), str(port)],
+            [sys.executable, "-m", "lago_skills.flows.local_server.guard", str(home), str(port)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

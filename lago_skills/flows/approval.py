@@ -18,11 +18,11 @@ from prefect.input import RunInput
 from prefect.runtime import flow_run
 from pydantic import Field
 
-from flows.shown import key
 from lago_skills.artifacts.folder import write_text
 from lago_skills.commands.approve import WAITING_FILE
 from lago_skills.commands.stage_run import run_here, say
 from lago_skills.errors import ApprovalNeeded, ApprovalOutdated
+from lago_skills.flows.shown import key
 from lago_skills.stages import approval
 from lago_skills.stages.approval import Held, Verdict
 from lago_skills.stages.workspace import Workspace

@@ -16,15 +16,15 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows import limits, shown
-from flows.approval import wait_for_approval
-from flows.cancelling import interrupted_if_cancelled
-from flows.local_server.server import CORES
 from lago_skills.artifacts.calls import Call
 from lago_skills.artifacts.executor import Runner, returned
 from lago_skills.artifacts.folder import Manifest
 from lago_skills.commands.stage_run import StageRun
 from lago_skills.commands.stages import STAGES, require_earlier, require_success
+from lago_skills.flows import limits, shown
+from lago_skills.flows.approval import wait_for_approval
+from lago_skills.flows.cancelling import interrupted_if_cancelled
+from lago_skills.flows.local_server.server import CORES
 from lago_skills.stages.workspace import Workspace, exclusive, open_workspace
 from lago_skills.study import study_path
 

@@ -6,11 +6,11 @@ import os
 import time
 from collections.abc import Callable, Sequence
 
-from flows.local_server.server import PrefectServer, loopback_works
 from lago_skills.artifacts.executor import Runner
 from lago_skills.commands.stage_run import StageRun, fetch_earlier, pending_jobs, run_here, say
 from lago_skills.commands.stages import STAGES, require_earlier, require_success
 from lago_skills.errors import ServerError
+from lago_skills.flows.local_server.server import PrefectServer, loopback_works
 from lago_skills.stages.workspace import Workspace, exclusive
 
 QUICK = ("plan", "build")
@@ -101,7 +101,7 @@ def _as_flow(address: str, begun: StageRun, flow: Callable[[], object]) -> None:
     say(f"Prefect: {address.removesuffix('/api')}")
     from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
-    from flows.running import attach
+    from lago_skills.flows.running import attach
 
     attach(begun)
     try:

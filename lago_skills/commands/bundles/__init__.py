@@ -1,0 +1,1 @@
+"""`lago bundle`, `lago guide`, `lago serve`: what leaves the project and guides somewhere else."""
