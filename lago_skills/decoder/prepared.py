@@ -110,9 +110,7 @@ class PreparedDecoder:
         logits, means, logstd = out[..., :m], out[..., m : m + n], out[..., m + n :]
         if self._skip is not None:
             means += states[..., : len(self._skip)] @ self._skip
-        logits -= logits.max(axis=-1, keepdims=True)
-        weights = np.exp(logits)
-        weights /= weights.sum(axis=-1, keepdims=True)
+        weights = _softmax(logits)
         np.maximum(logstd, MIN_LOGSTD, out=logstd)
         np.minimum(logstd, MAX_LOGSTD, out=logstd)
         logstd += theta
@@ -122,6 +120,20 @@ class PreparedDecoder:
         np.maximum(logstd, MIN_LOGSTD, out=logstd)
         np.minimum(logstd, MAX_LOGSTD, out=logstd)
         return _Decoded(weights, np.tanh(means), np.exp(logstd), np.asarray(distances))
+
+
+def _softmax(logits: Array) -> Array:
+    """(..., M) -> (..., M), sum to 1: column by column, since NumPy reduces short last axes slowly."""
+    columns = [logits[..., m] for m in range(logits.shape[-1])]
+    largest = columns[0]
+    for column in columns[1:]:
+        largest = np.maximum(largest, column)
+    weights = np.exp(logits - largest[..., None])
+    total = weights[..., 0]
+    for m in range(1, len(columns)):
+        total = total + weights[..., m]
+    weights /= total[..., None]
+    return weights
 
 
 def can_prepare(decoder: Any) -> bool:

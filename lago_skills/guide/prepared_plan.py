@@ -15,7 +15,7 @@ from lago_skills.decoder.prepared import PreparedDecoder, can_prepare
 from lago_skills.guide.guides import LibraryGuide
 from lago_skills.guide.retrieval import LookedUp
 from lago_skills.guide.straight_line import Program, straight_line
-from lago_skills.guide.unfamiliar import FAR, OUTSIDE, unfamiliarity
+from lago_skills.guide.unfamiliar import Ranges, unfamiliarity
 from lago_skills.prior import ActionPrior, Prior
 
 STATE_BY_STATE = 4
@@ -46,7 +46,7 @@ class PreparedPlan:
     def __init__(self, guide: LibraryGuide, task: str) -> None:
         self._guide, self._task = guide, task
         book = guide.books[task]
-        self._pace = book.pace
+        self._pace, self._ranges = book.pace, Ranges(guide.grounding, book)
         fixed = guide.config.query == "playbook" and can_prepare(guide.decoder)
         self._program: Program | None = None
         if fixed and book.form == "numbers":
@@ -71,19 +71,27 @@ class PreparedPlan:
             prepared = self._prepared = self._prepare(looked_up)
         if self._program is not None and len(rows) <= STATE_BY_STATE:
             return self._state_by_state(self._program, prepared, rows)
-        retrieval = self._guide.retrieve(rows, self._task)
-        inputs = retrieval.inputs()
-        components, distances = prepared.decoder.decode(inputs, retrieval.steps)
-        strange = unfamiliarity(distances, self._guide.grounding, self._guide.books[self._task], retrieval.state.values)
-        prior = self._mixture(components, prepared.weights[retrieval.steps])
-        return Decoded(prior, retrieval.steps, strange)
+        steps, inputs, outside = self._read(rows)
+        components, distances = prepared.decoder.decode(inputs, steps)
+        return Decoded(self._mixture(components, prepared.weights[steps]), steps, unfamiliarity(distances, outside))
+
+    def _read(self, rows: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float64]]:
+        """(B, S) -> active steps (B,), decoder inputs (B, I), by how many ranges compared features are outside (B,)."""
+        plan = self._guide.playbooks.get(self._task)
+        if plan is None:  # in words, which compare nothing
+            retrieval = self._guide.retrieve(rows, self._task)
+            return retrieval.steps, retrieval.inputs(), np.zeros(len(rows))
+        state = self._guide.grounding.read(rows)
+        values = state.values
+        steps = plan.active(values)
+        return steps, state.inputs(plan.targets(steps, state.anchors)), self._ranges.outside(values)
 
     def _state_by_state(self, program: Program, prepared: _Prepared, rows: NDArray[np.float64]) -> Decoded:
         decoded: list[Decoded] = []
         for row in rows.tolist():
             step, inputs, outside = program(row)
             components, distances = prepared.decoder.decode_one(inputs, step)
-            strange = np.maximum(distances.astype(np.float64) / FAR, outside / OUTSIDE)
+            strange = unfamiliarity(distances, outside)
             prior = self._mixture(components, prepared.weights[step : step + 1])
             if len(rows) == 1:
                 return Decoded(prior, np.array([step]), strange)
@@ -101,8 +109,8 @@ class PreparedPlan:
         distances = network.novelty.distance(network.standardise(retrieval.inputs())) / np.maximum(
             network.novelty.near, 1e-9
         )
-        strange = unfamiliarity(distances, self._guide.grounding, self._guide.books[self._task], retrieval.state.values)
-        return Decoded(self._guide.decode(retrieval), retrieval.steps, strange)
+        outside = self._ranges.outside(retrieval.state.values)
+        return Decoded(self._guide.decode(retrieval), retrieval.steps, unfamiliarity(distances, outside))
 
 
 def joined(parts: list[Decoded]) -> Decoded:

@@ -20,25 +20,35 @@ OUTSIDE = 1.0
 """And where a named feature leaves its declared range by more than so many times that range."""
 
 
-def unfamiliarity(distances: NDArray[Any], grounding: Grounding, book: Playbook, values: Floats) -> Floats:
+class Ranges:
+    """Declared ranges of the features that a plan compares; those without a finite range do not count."""
+
+    def __init__(self, grounding: Grounding, book: Playbook) -> None:
+        compared = {condition.feature for step in book.steps for condition in step.when}
+        features = [
+            (place, each)
+            for place, each in enumerate(grounding.vocabulary.features)
+            if each.name in compared and np.isfinite(each.high - each.low) and each.high > each.low
+        ]
+        self._places = np.array([place for place, _ in features], np.int64)
+        self._middle = np.array([0.5 * (each.low + each.high) for _, each in features])
+        self._inverse_spans = np.array([1.0 / (each.high - each.low) for _, each in features])
+
+    def outside(self, values: Floats) -> Floats:
+        """(B, F) -> (B,) by how many of its ranges the worst of the features is outside, 0 where none is."""
+        if not len(self._places):
+            return np.zeros(len(values))
+        shares = np.abs(values[:, self._places] - self._middle) * self._inverse_spans
+        return np.maximum(shares.max(axis=1) - 0.5, 0.0)
+
+
+def unfamiliarity(distances: NDArray[Any], outside: Any) -> Floats:
     """(B,) how unlike the training's states those of a batch are: beyond 1 they are unfamiliar.
 
     The greater of two shares: of `FAR`, how far the decoder's inputs are from all that it was trained on (B,), in units of the distance of nine in ten
-    held-out ones; of `OUTSIDE`, how far a feature (B, F) that the plan compares is out of its declared range.
+    held-out ones; of `OUTSIDE`, by how many of its ranges a feature that the plan compares is out of it (B,).
     """
-    return np.maximum(distances.astype(np.float64) / FAR, _outside(grounding, book, values) / OUTSIDE)
-
-
-def _outside(grounding: Grounding, book: Playbook, values: Floats) -> Floats:
-    """(B, F) -> (B,) by how many of its ranges the worst of the compared features is outside; those without a finite range do not count."""
-    compared = {condition.feature for step in book.steps for condition in step.when}
-    beyond = np.zeros(len(values))
-    for number, feature in enumerate(grounding.vocabulary.features):
-        span = feature.high - feature.low
-        if feature.name in compared and np.isfinite(span) and span > 0.0:
-            column = values[:, number]
-            beyond = np.maximum(beyond, np.maximum(feature.low - column, column - feature.high) / span)
-    return beyond
+    return np.maximum(distances.astype(np.float64) / FAR, outside / OUTSIDE)
 
 
 def check_policy(policy: str, actions: ActionSpace) -> InUnfamiliar:
