@@ -48,11 +48,13 @@ class Explanation:
     """Where the step heads, in the anchors' unit; empty where targets mean nothing."""
     skills: list[SkillShare]
     action: list[float] | int
-    """What the guide does: the mean of the mixture, or the most probable discrete action."""
+    """What is done: by the library the mean of the mixture, or the most probable discrete action."""
     spread: list[float]
     """Of continuous actions, the standard deviation of the mixture; of discrete ones, how probable each is."""
     unfamiliarity: float
     """How unlike the training's states this one is: beyond 1 it is unfamiliar."""
+    leader: str = "library"
+    """Who acts: the library, or the training run whose policy does; steps and skills are then those of its prior."""
 
     def as_json(self) -> dict[str, Any]:
         """Its fields."""

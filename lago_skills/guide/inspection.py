@@ -33,7 +33,7 @@ def inspected(path: Path) -> Looked:
     """
     with closing(load(path)) as guide:
         said, skills = guide.description, guide.guide.library.list()
-        rows = [_task_row(task) for task in said["tasks"]]
+        rows = [_task_row(task) | {"leader": _leader(guide, task["id"])} for task in said["tasks"]]
         summary = _summary(guide, skills)
         lines = [
             f"bundle {guide.digest[:SHOWN_CHARS]}: {len(rows)} tasks, {len(skills)} skills, world {said['world']}",
@@ -84,9 +84,14 @@ def _task_row(task: Json) -> Json:
     }
 
 
+def _leader(guide: BundleGuide, task: str) -> str:
+    policy = guide.policies.get(task)
+    return "library" if policy is None else policy.name
+
+
 def _task_lines(row: Json) -> list[str]:
     more = f" and {row['plans'] - 1} more" if row["plans"] > 1 else ""
-    head = f"  {row['task']}: {row['sentence']} (plan in {row['form']}{more}, by {row['model']}, answer {row['answer'][:SHOWN_CHARS]})"
+    head = f"  {row['task']}: {row['sentence']} (plan in {row['form']}{more}, by {row['model']}, answer {row['answer'][:SHOWN_CHARS]}; led by {row['leader']})"
     return [head, *(f"    {number}. {step}" for number, step in enumerate(row["steps"], 1))]
 
 

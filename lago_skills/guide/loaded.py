@@ -26,11 +26,12 @@ from lago_skills.guide.bundle_file import discard, unpacked
 from lago_skills.guide.description import Json, describe, read_description, task_named
 from lago_skills.guide.explanation import Explanation, explain
 from lago_skills.guide.guides import LibraryGuide
+from lago_skills.guide.learned_policy import LearnedPolicy, load_policies
 from lago_skills.guide.prepared_plan import Decoded, PreparedPlan
 from lago_skills.guide.unfamiliar import InUnfamiliar, check_policy
 from lago_skills.library import SkillLibrary
 from lago_skills.prior import ActionPrior, DiscretePrior, Prior
-from lago_skills.worlds.grounding import Grounding, identity
+from lago_skills.worlds.grounding import Grounding, goals, identity
 from lago_skills.worlds.world import World
 
 LARGE = 1e12
@@ -51,6 +52,8 @@ class Answer:
     """(B,) of the plan, from 0."""
     unfamiliarity: NDArray[np.float64]
     """(B,) how unlike the training's states these are."""
+    leader: str
+    """Who acts: `library`, or the training run whose policy does."""
 
     @property
     def unfamiliar(self) -> NDArray[np.bool_]:
@@ -94,7 +97,7 @@ class BundleGuide:
     ) -> None:
         self.folder, self.digest, self.guide, self.world = folder, digest, guide, world
         self.actions: ActionSpace = guide.grounding.action_space
-        self._tasks: dict[str, TaskGuide] = {}
+        self._tasks: dict[tuple[str, bool], TaskGuide] = {}
         default = "answer" if self.actions.discrete else "hold"
         self.unfamiliar: InUnfamiliar = check_policy(unfamiliar or default, self.actions)
 
@@ -125,20 +128,29 @@ class BundleGuide:
         """Ids of the tasks that it has plans of."""
         return tuple(sorted({book.task_id for book in self.guide.books.values()}))
 
-    def task(self, words: str | None = None) -> TaskGuide:
+    @cached_property
+    def policies(self) -> dict[str, LearnedPolicy]:
+        """What was trained, by task: it leads there."""
+        return load_policies(self.folder, self.guide.grounding.vocabulary)
+
+    def task(self, words: str | None = None, *, library_alone: bool = False) -> TaskGuide:
         """The guide of one task: by its id, its sentence or a recorded wording. Without words, of the only one.
+
+        Where the bundle has a trained policy of the task, that leads, unless the `library_alone` is wanted.
 
         Raises:
             StudyError: no task is called so, or several are.
         """
         if words is None:
             if len(self.tasks) == 1:
-                return self.task(self.tasks[0])
+                return self.task(self.tasks[0], library_alone=library_alone)
             raise StudyError(f"found no task named; expected one of {list(self.tasks)}; name one")
         name = words if words in self.guide.books else task_named(self.description, words)
-        if name not in self._tasks:
-            self._tasks[name] = TaskGuide(self, name)
-        return self._tasks[name]
+        policy = None if library_alone else self.policies.get(name)
+        key = (name, policy is not None)
+        if key not in self._tasks:
+            self._tasks[key] = TaskGuide(self, name, policy)
+        return self._tasks[key]
 
     def prior(self, observations: NDArray[Any], task: str | None = None) -> Prior:
         """(B, S) observations of a task -> prior; as `TaskGuide.prior`."""
@@ -156,9 +168,10 @@ class BundleGuide:
 class TaskGuide:
     """What a bundle knows of one task."""
 
-    def __init__(self, bundle: BundleGuide, task: str) -> None:
-        self.bundle, self.name = bundle, task
-        self._guide, self._plan = bundle.guide, PreparedPlan(bundle.guide, task)
+    def __init__(self, bundle: BundleGuide, task: str, policy: LearnedPolicy | None = None) -> None:
+        self.bundle, self.name, self.policy = bundle, task, policy
+        self._guide = bundle.guide if policy is None else bundle.guide.with_steps(policy.plan, policy.latents)
+        self._plan = PreparedPlan(self._guide, task)
         self._size = bundle.guide.grounding.observation_size
 
     def prior(self, observations: NDArray[Any]) -> Prior:
@@ -180,7 +193,15 @@ class TaskGuide:
         """
         rows, too_large = self._checked(observations)
         retrieval, decoded = self._guide.retrieve(rows, self.name), self._decoded(rows, too_large)
-        return explain(self._guide, retrieval, self._guide.decode(retrieval), self.name, decoded.unfamiliarity)
+        prior = self._guide.decode(retrieval)
+        explained = explain(self._guide, retrieval, prior, self.name, decoded.unfamiliarity)
+        if self.policy is None:
+            return explained
+        actions: list[Any] = self._acts(rows, prior).tolist()
+        return [
+            replace(each, action=action, leader=self.policy.name)
+            for each, action in zip(explained, actions, strict=True)
+        ]
 
     def answer(self, observations: NDArray[Any]) -> Answer:
         """(B, S) observations -> what the library would do, and how familiar the states are.
@@ -193,15 +214,22 @@ class TaskGuide:
         decoded = self._decoded(rows, too_large)
         prior, strangeness = decoded.prior, decoded.unfamiliarity
         strange = strangeness > 1.0
+        leader = "library" if self.policy is None else self.policy.name
         if not strange.any():
-            return Answer(prior.greedy(), prior, decoded.steps, strangeness)
+            return Answer(self._acts(rows, prior), prior, decoded.steps, strangeness, leader)
         policy = self.bundle.unfamiliar
         if policy == "refuse":
             raise UnfamiliarState(self._refusal(rows, strangeness))
-        actions, prior = prior.greedy(), widened(prior, strange)
+        actions, prior = self._acts(rows, prior), widened(prior, strange)
         if policy == "hold":
             actions = np.where(strange[:, None], np.zeros_like(actions), actions)
-        return Answer(actions, prior, decoded.steps, strangeness)
+        return Answer(actions, prior, decoded.steps, strangeness, leader)
+
+    def _acts(self, rows: NDArray[np.float64], prior: Prior) -> NDArray[Any]:
+        if self.policy is None:
+            return prior.greedy()
+        state = self._guide.grounding.read(rows)
+        return self.policy.act(state.inputs(goals(self._guide.grounding, state)), prior)
 
     def _decoded(self, rows: NDArray[np.float64], too_large: NDArray[np.bool_] | None) -> Decoded:
         decoded = self._plan.decode(rows)

@@ -77,6 +77,9 @@ class Reply(BaseModel):
     )
     unfamiliar: list[bool] = Field(description="(B,) whether they are")
     task: str
+    leader: str | None = Field(
+        description="who acts: the library, or a training run whose policy does; null where the answer is late"
+    )
     bundle: str = Field(description="hash of the bundle that answered")
     step_id: int | str | None = None
     age_ms: float = Field(description="since sent_at, or since the question came")
@@ -168,6 +171,7 @@ def reply_fields(
         "unfamiliarity": np.zeros(n_states) if answer is None else answer.unfamiliarity,
         "unfamiliar": np.zeros(n_states, np.bool_) if answer is None else answer.unfamiliar,
         "task": task,
+        "leader": None if answer is None else answer.leader,
         "bundle": digest,
         "step_id": question.step_id,
         "age_ms": age_ms,

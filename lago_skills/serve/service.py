@@ -30,7 +30,7 @@ class Held:
         self.n_users = 0
         self.replaced = False
         self._tasks: dict[str | None, TaskGuide] = {}
-        _ = bundle.description  # read now: its folder may be another's later
+        _ = bundle.description, bundle.policies  # read now: its folder may be another's later
 
     def task(self, words: str | None) -> TaskGuide:
         """The guide of a task.
@@ -91,6 +91,7 @@ class Service:
     def metadata(self) -> dict[str, Any]:
         """The first frame of a websocket, and `GET /v1/bundle`: what the bundle says of itself, its hash, and how it is asked."""
         bundle = self.bundle
+        policies = bundle.policies
         return {
             **bundle.description,
             "bundle": bundle.digest,
@@ -98,6 +99,7 @@ class Service:
             "unfamiliar": bundle.unfamiliar,
             "tasks": [
                 {name: task[name] for name in ("id", "sentence", "horizon_steps", "wordings")}
+                | {"leader": policies[task["id"]].name if task["id"] in policies else "library"}
                 for task in bundle.description["tasks"]
             ],
             "ask": "a map with observations (B, S), task, and perhaps world, step_id, sent_at, max_age_ms, want (prior, explanation)",

@@ -29,6 +29,7 @@ from lago_skills.study import Study, TrainConfig
 from lago_skills.worlds.grounding import Grounding
 
 if TYPE_CHECKING:
+    from lago_skills.guide.guides import LibraryGuide
     from lago_skills.rl.loop import TrainResult
     from lago_skills.rl.plans.training import BestPlan
     from lago_skills.rl.problem import Problem
@@ -94,17 +95,23 @@ def problem(study: Study, run: TrainingRun, guide: AnyGuide | None) -> Problem:
 
 def problem_of(space: Workspace, run: TrainingRun) -> Problem:
     """What a finished run has learned, with the advice that it took: of the plan that it followed."""
-    folder = space.artifact("runs", run.name)
-    if not is_advised(run):
-        return problem(space.study, run, None)
-    plans = portfolios.plans_of(space, run.task)
+    return problem(space.study, run, guide_of(space, run)[0] if is_advised(run) else None)
+
+
+def guide_of(space: Workspace, run: TrainingRun) -> tuple[LibraryGuide, str]:
+    """What an advised, finished run was guided by, which follows the plan that the run came to; and the name of the plan that it began with.
+
+    Raises:
+        ArtifactMissing: the run is not finished, or a bundle is gone.
+        StudyError: there is no such plan any more.
+    """
+    folder, plans = space.artifact("runs", run.name), portfolios.plans_of(space, run.task)
     name = verify(folder).summary.get("plan", plans[0].name)
     guide = portfolios.plan_named(plans, run.task, name).guide
     if (folder / PLAN_FILE).exists():
         written = json.loads((folder / PLAN_FILE).read_text(encoding="utf-8"))
-        found = read_playbook(written, space.study.grounding.vocabulary)
-        guide = guide.with_steps(found)
-    return problem(space.study, run, guide)
+        guide = guide.with_steps(read_playbook(written, space.study.grounding.vocabulary))
+    return guide, name
 
 
 def _write_plan(writer: ArtifactWriter, run: TrainingRun, best: BestPlan) -> None:

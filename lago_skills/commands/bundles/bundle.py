@@ -36,7 +36,7 @@ def _make(options: argparse.Namespace) -> None:
     root = options.root.resolve()
     file = study_path(options.what, root)
     space = Workspace(root, file.resolve(), load_study(file))
-    made = make(space, options.to or Path(f"{space.study.name}.zip"))
+    made = make(space, options.to or Path(f"{space.study.name}.zip"), trained=options.trained)
     summary = {
         "bundle": made.digest,
         "path": str(made.path),
@@ -48,7 +48,12 @@ def _make(options: argparse.Namespace) -> None:
     _show(
         [summary],
         summary,
-        [line, f"look into it: lago bundle inspect {made.path}", f"serve it: lago serve {made.path}"],
+        [
+            line,
+            *(f"{task}: led by the policy of {run}" for task, run in made.policies.items()),
+            f"look into it: lago bundle inspect {made.path}",
+            f"serve it: lago serve {made.path}",
+        ],
         as_json=options.json,
     )
 

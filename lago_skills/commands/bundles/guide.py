@@ -70,7 +70,8 @@ def _lines(number: int, each: Explanation, n: int) -> list[str]:
         lines.append(f"  heads for {_numbers(each.target)}")
     lines += [f"  {share.weight:6.1%}  {share.id}  {share.sentence}  {_numbers(share.action)}" for share in each.skills]
     acts = _numbers(each.action) if isinstance(each.action, list) else str(each.action)
-    lines.append(f"  action {acts}, spread {_numbers(each.spread)}")
+    by = "" if each.leader == "library" else f" by the policy of {each.leader}"
+    lines.append(f"  action{by} {acts}, spread {_numbers(each.spread)}")
     familiar = "unfamiliar" if each.unfamiliarity > 1.0 else "familiar"
     lines.append(f"  {familiar} (unfamiliarity {each.unfamiliarity:.2f}; beyond 1 nothing is known)")
     return lines

@@ -38,7 +38,7 @@ def _bundle(commands: Any) -> None:
     parser: argparse.ArgumentParser = commands.add_parser(
         "bundle",
         help="what a robot loads: make it of a study, inspect, verify, compare",
-        usage="lago bundle make STUDY [--to PATH]\n       lago bundle {inspect,verify} BUNDLE\n       lago bundle diff BUNDLE BUNDLE",
+        usage="lago bundle make STUDY [--trained] [--to PATH]\n       lago bundle {inspect,verify} BUNDLE\n       lago bundle diff BUNDLE BUNDLE",
     )
     parser.add_argument("action", choices=("make", "inspect", "verify", "diff"))
     parser.add_argument("what", help="with make a study, else a bundle: a folder, or the one file that make writes")
@@ -47,6 +47,11 @@ def _bundle(commands: Any) -> None:
         "--to",
         type=Path,
         help="with make: where to write it; a name that ends in .zip is one file (default: STUDY.zip)",
+    )
+    parser.add_argument(
+        "--trained",
+        action="store_true",
+        help="with make: put the best finished run of each trained task into it; it leads there",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object, nothing else, on standard output")
 
