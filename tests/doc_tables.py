@@ -385,11 +385,11 @@ def speed(results: list[dict[str, Any]]) -> str:
 def serving(guide: dict[str, Any], serve: dict[str, Any]) -> str:
     """One prior of a bundle, and the same through a service, in Markdown."""
     lines = [
-        "| skills | states at once | p50, us | p99, us | states/s | torch eager, p50, us | ratio | matrix products alone, share |",
-        "|---|---|---|---|---|---|---|---|",
+        "| skills | states at once | p50, us | p99, us | states/s | with ONNX Runtime, states/s | torch eager, p50, us | ratio | matrix products alone, share |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     lines += [
-        f"| {row['size']:,} | {row['batch']} | {row['p50_us']:.0f} | {row['p99_us']:.0f} | {row['per_s']:,} | {row['peer_p50_us']:.0f} | {row['ratio']:.1f} | {row['share_of_products']:.2f} |"
+        f"| {row['size']:,} | {row['batch']} | {row['p50_us']:.0f} | {row['p99_us']:.0f} | {row['per_s']:,} | {row['onnx_per_s']:,} | {row['peer_p50_us']:.0f} | {row['ratio']:.1f} | {row['share_of_products']:.2f} |"
         for row in guide["rows"]
     ]
     lines += [

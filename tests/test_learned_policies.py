@@ -1,5 +1,8 @@
 """What was trained leaves the project in a bundle: its policy in NumPy is the agent in torch, and it leads where it is loaded."""
 
+# torch leaves some types open.
+# pyright: reportUnknownMemberType=false
+
 from __future__ import annotations
 
 import json

@@ -249,14 +249,18 @@ def _replace(temporary: Path, folder: Path) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what interrupted writers of this artifact left beside it; a half-done swap is completed or undone."""
+    """Remove what interrupted writers of this artifact left beside it; a half-done swap is completed or undone. For whoever alone may write it now."""
     for path in folder.parent.glob(f".{folder.name}.*.old"):
-        if _at_work(path):
-            continue  # between its two renames
-        if folder.exists():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
+        if not folder.exists():
             path.rename(folder)
+    remove_abandoned(folder)
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Remove what interrupted writers of this artifact left beside it, as far as nobody may be at it: for anybody, at any time."""
+    if folder.exists():
+        for path in folder.parent.glob(f".{folder.name}.*.old"):
+            shutil.rmtree(path, ignore_errors=True)
     for path in folder.parent.glob(f".{folder.name}.*.tmp"):
         if not _at_work(path):
             shutil.rmtree(path, ignore_errors=True)

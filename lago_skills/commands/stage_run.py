@@ -12,7 +12,7 @@ from typing import Self
 
 from lago_skills.artifacts.calls import Call, Turn, no_turn
 from lago_skills.artifacts.executor import Runner, in_order, returned
-from lago_skills.artifacts.folder import Manifest, fingerprint, sweep
+from lago_skills.artifacts.folder import Manifest, fingerprint, remove_abandoned
 from lago_skills.artifacts.progress import StageProgress
 from lago_skills.artifacts.store import Store
 from lago_skills.commands.stages import JUDGED, STAGES, JobAddress, inputs_of, stays_home
@@ -40,9 +40,7 @@ def pending_jobs(space: Workspace, stage: str, store: Store | None = None) -> li
     """
     jobs = STAGES[stage](space)
     for job in jobs:
-        sweep(
-            job.folder
-        )  # a worker that outlived its command by a moment leaves something that nobody else would look for
+        remove_abandoned(job.folder)  # of workers that outlived their command by a moment nobody else would look
     pending = [job for job in jobs if not job.done]
     if store is not None:
         for job in jobs:

@@ -27,7 +27,7 @@ from lago_skills.guide.description import Json, describe, read_description, task
 from lago_skills.guide.explanation import Explanation, explain
 from lago_skills.guide.guides import LibraryGuide
 from lago_skills.guide.learned_policy import LearnedPolicy, load_policies
-from lago_skills.guide.prepared_plan import Decoded, PreparedPlan
+from lago_skills.guide.prepared_plan import Decoded, Engine, PreparedPlan
 from lago_skills.guide.unfamiliar import InUnfamiliar, check_policy
 from lago_skills.library import SkillLibrary
 from lago_skills.prior import ActionPrior, DiscretePrior, Prior
@@ -67,6 +67,7 @@ def load(
     library: SkillLibrary | None = None,
     grounding: Grounding | None = None,
     unfamiliar: InUnfamiliar | None = None,
+    engine: Engine = "numpy",
 ) -> BundleGuide:
     """The guide in a bundle: a folder, or the one file that `lago bundle make` writes.
 
@@ -75,6 +76,7 @@ def load(
         library: one of the same decoder that is followed as it changes, instead of the bundle's frozen copy.
         grounding: for a bundle of an environment whose grounding is a class of one's own.
         unfamiliar: what is done in states unlike the training's, see `InUnfamiliar`; by default `hold`, and for discrete actions `answer`.
+        engine: `onnx` answers batches by ONNX Runtime, where a task can be written as a graph; the rest as with `numpy`.
 
     Raises:
         ArtifactMissing: there is no bundle.
@@ -86,15 +88,22 @@ def load(
     manifest = verify(folder)
     world = None if grounding is not None else bundle_world(folder)
     guide = guide_in(folder, library, grounding or (world.grounding if world is not None else None))
-    return BundleGuide(folder, manifest.digest, guide, world, unfamiliar)
+    return BundleGuide(folder, manifest.digest, guide, world, unfamiliar, engine)
 
 
 class BundleGuide:
     """All tasks of a bundle. A `Guide`, and more; see `load`."""
 
     def __init__(
-        self, folder: Path, digest: str, guide: LibraryGuide, world: World | None, unfamiliar: InUnfamiliar | None
+        self,
+        folder: Path,
+        digest: str,
+        guide: LibraryGuide,
+        world: World | None,
+        unfamiliar: InUnfamiliar | None,
+        engine: Engine = "numpy",
     ) -> None:
+        self.engine: Engine = engine
         self.folder, self.digest, self.guide, self.world = folder, digest, guide, world
         self.actions: ActionSpace = guide.grounding.action_space
         self._tasks: dict[tuple[str, bool], TaskGuide] = {}
@@ -171,7 +180,7 @@ class TaskGuide:
     def __init__(self, bundle: BundleGuide, task: str, policy: LearnedPolicy | None = None) -> None:
         self.bundle, self.name, self.policy = bundle, task, policy
         self._guide = bundle.guide if policy is None else bundle.guide.with_steps(policy.plan, policy.latents)
-        self._plan = PreparedPlan(self._guide, task)
+        self._plan = PreparedPlan(self._guide, task, bundle.engine)
         self._size = bundle.guide.grounding.observation_size
 
     def prior(self, observations: NDArray[Any]) -> Prior:

@@ -6,7 +6,7 @@ Its readable twin is `LibraryGuide.retrieve` and `decode`, which learners use an
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,11 @@ from lago_skills.guide.straight_line import Program, straight_line
 from lago_skills.guide.unfamiliar import Ranges, unfamiliarity
 from lago_skills.prior import ActionPrior, Prior
 
+if TYPE_CHECKING:
+    from lago_skills.guide.graph_runtime import GraphRuntime
+
+Engine = Literal["numpy", "onnx"]
+"""What computes: NumPy, or for batches ONNX Runtime (the extra `onnx`)."""
 STATE_BY_STATE = 4
 """Batches of at most so many states are read by the straight-line program."""
 
@@ -38,13 +43,15 @@ class _Prepared:
     looked_up: LookedUp
     decoder: PreparedDecoder
     weights: NDArray[np.float32]  # (n_steps, K)
+    graph: GraphRuntime | None
+    """What answers batches, where ONNX Runtime is wanted."""
 
 
 class PreparedPlan:
     """The plan of one task of a guide. Follows the guide's library; safe to use from several threads."""
 
-    def __init__(self, guide: LibraryGuide, task: str) -> None:
-        self._guide, self._task = guide, task
+    def __init__(self, guide: LibraryGuide, task: str, engine: Engine = "numpy") -> None:
+        self._guide, self._task, self._engine = guide, task, engine
         book = guide.books[task]
         self._pace, self._ranges = book.pace, Ranges(guide.grounding, book)
         fixed = guide.config.query == "playbook" and can_prepare(guide.decoder)
@@ -55,7 +62,13 @@ class PreparedPlan:
 
     def _prepare(self, looked_up: LookedUp) -> _Prepared:
         answers = looked_up.answers[self._task]
-        return _Prepared(looked_up, PreparedDecoder(self._guide.decoder, answers.latents), answers.weights)  # pyright: ignore[reportArgumentType]
+        decoder = PreparedDecoder(self._guide.decoder, answers.latents)  # pyright: ignore[reportArgumentType]
+        graph = None
+        if self._engine == "onnx" and self._program is not None:  # else it cannot be followed
+            from lago_skills.guide.graph_runtime import GraphRuntime
+
+            graph = GraphRuntime(self._guide, self._task)
+        return _Prepared(looked_up, decoder, answers.weights, graph)
 
     def decode(self, rows: NDArray[np.float64]) -> Decoded:
         """(B, S) finite observations -> their prior.
@@ -71,6 +84,8 @@ class PreparedPlan:
             prepared = self._prepared = self._prepare(looked_up)
         if self._program is not None and len(rows) <= STATE_BY_STATE:
             return self._state_by_state(self._program, prepared, rows)
+        if prepared.graph is not None:
+            return Decoded(*prepared.graph.decode(rows))
         steps, inputs, outside = self._read(rows)
         components, distances = prepared.decoder.decode(inputs, steps)
         return Decoded(self._mixture(components, prepared.weights[steps]), steps, unfamiliarity(distances, outside))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +15,15 @@ if TYPE_CHECKING:
 
 
 def bundle_command(options: argparse.Namespace) -> int:
-    """`lago bundle make|inspect|verify|diff`; 1 where a comparison finds differences."""
+    """`lago bundle make|inspect|verify|diff|onnx`; 1 where a comparison finds differences."""
     if options.action == "make":
         _make(options)
         return 0
     if options.action == "diff":
         return _diff(options)
+    if options.action == "onnx":
+        _onnx(options)
+        return 0
     from lago_skills.guide.inspection import inspected, verified
 
     path = Path(options.what)
@@ -56,6 +60,20 @@ def _make(options: argparse.Namespace) -> None:
         ],
         as_json=options.json,
     )
+
+
+def _onnx(options: argparse.Namespace) -> None:
+    from lago_skills.guide.loaded import load
+    from lago_skills.guide.onnx_export import export
+
+    with closing(load(Path(options.what))) as guide:
+        task = guide.task(options.task, library_alone=True).name
+        path = options.to or Path(f"{task}.onnx")
+        export(guide, task, path)
+        size, digest = path.stat().st_size, guide.digest
+    line = f"{path}: task {task} of bundle {digest[:12]}, {size / 1e6:.2f} MB; observation in, action, prior, step and unfamiliarity out"
+    summary = {"task": task, "path": str(path), "bytes": size, "bundle": digest}
+    _show([summary], summary, [line], as_json=options.json)
 
 
 def _diff(options: argparse.Namespace) -> int:

@@ -37,17 +37,18 @@ def run(options: argparse.Namespace) -> int:
 def _bundle(commands: Any) -> None:
     parser: argparse.ArgumentParser = commands.add_parser(
         "bundle",
-        help="what a robot loads: make it of a study, inspect, verify, compare",
-        usage="lago bundle make STUDY [--trained] [--to PATH]\n       lago bundle {inspect,verify} BUNDLE\n       lago bundle diff BUNDLE BUNDLE",
+        help="what a robot loads: make it of a study, inspect, verify, compare, write as ONNX",
+        usage="lago bundle make STUDY [--trained] [--to PATH]\n       lago bundle {inspect,verify} BUNDLE\n       lago bundle diff BUNDLE BUNDLE\n       lago bundle onnx BUNDLE --task TASK [--to FILE]",
     )
-    parser.add_argument("action", choices=("make", "inspect", "verify", "diff"))
+    parser.add_argument("action", choices=("make", "inspect", "verify", "diff", "onnx"))
     parser.add_argument("what", help="with make a study, else a bundle: a folder, or the one file that make writes")
     parser.add_argument("other", nargs="?", type=Path, help="with diff: the later bundle")
     parser.add_argument(
         "--to",
         type=Path,
-        help="with make: where to write it; a name that ends in .zip is one file (default: STUDY.zip)",
+        help="with make: where to write it; a name that ends in .zip is one file (default: STUDY.zip); with onnx: the file (default: TASK.onnx)",
     )
+    parser.add_argument("--task", help="with onnx: id of a task, its sentence, or a recorded wording")
     parser.add_argument(
         "--trained",
         action="store_true",

@@ -96,15 +96,18 @@ def _row(guide: BundleGuide, task: TaskGuide, states: NDArray[np.float64], batch
         )
     batches = [np.ascontiguousarray(states[i : i + batch]) for i in range(0, len(states) - batch + 1, batch)]
     peer, products = TorchPeer(guide.guide, task.name), Products(guide.guide, task.name, batch)
+    graph = BundleGuide(guide.folder, guide.digest, guide.guide, guide.world, "answer", "onnx").task(task.name).answer
     ours, theirs, alone = list[NDArray[np.float64]](), list[NDArray[np.float64]](), list[NDArray[np.float64]]()
-    for call in (task.answer, peer, products):
+    graphs = list[NDArray[np.float64]]()
+    for call in (task.answer, peer, products, graph):
         _times(call, batches, 100)
     for _ in range(ROUNDS):
+        graphs.append(_times(graph, batches, CALLS[batch]))
         theirs.append(_times(peer, batches, CALLS[batch] // 4))
         ours.append(_times(task.answer, batches, CALLS[batch]))
         alone.append(_times(products, batches, CALLS[batch]))
-    p50, peer_p50, bare_p50 = (
-        float(np.median([np.median(each) for each in rounds])) for rounds in (ours, theirs, alone)
+    p50, peer_p50, bare_p50, graph_p50 = (
+        float(np.median([np.median(each) for each in rounds])) for rounds in (ours, theirs, alone, graphs)
     )
     return {
         "size": 0,
@@ -116,6 +119,8 @@ def _row(guide: BundleGuide, task: TaskGuide, states: NDArray[np.float64], batch
         "ratio": round(peer_p50 / p50, 2),
         "products_p50_us": round(1e6 * bare_p50, 1),
         "share_of_products": round(bare_p50 / p50, 2),
+        "onnx_p50_us": round(1e6 * graph_p50, 1),
+        "onnx_per_s": round(batch / graph_p50),
     }
 
 
