@@ -64,9 +64,7 @@ def test_spoiled_frames(served: Serving) -> None:
             if isinstance(reply, str) and "found a client for world" in reply:
                 connection = None
         except ConnectionClosed as closed:
-            assert closed.rcvd is not None and closed.rcvd.code == 1008, (
-                closed
-            )  # sent away, as a client of another world is
+            outcomes[f"closed {closed.rcvd.code if closed.rcvd else 0}"] += 1
             connection = None
     assert {*outcomes} <= {"refused", "answered", "closed 1008"}  # sent away, as a client of another world is
     assert outcomes["refused"] > N_QUESTIONS // 10
