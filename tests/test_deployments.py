@@ -213,7 +213,6 @@ def test_a_worker_runs_what_was_deployed_and_the_server_tells_of_failures_and_tr
     root, (webhook, notes) = tmp_path / "p", heard
     small_project(root)
     shutil.copy(ROOT / "prefect.yaml", root)
-    (root / "flows").symlink_to(ROOT / "flows")
     text = (root / "prefect.yaml").read_text().replace("study: demo", "study: small")
     (root / "prefect.yaml").write_text(text)
     study = root / "data/studies/small.toml"

@@ -43,7 +43,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(
         ROOT / "data", work / "data", ignore=shutil.ignore_patterns("__pycache__", "episodes", "libraries", "results")
     )
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "README.md", "LICENSE", "prefect.yaml"):
         shutil.copy(ROOT / name, work / name)
     build = [sys.executable, "-c", "import setuptools.build_meta as b; print(b.build_wheel('..'))"]
     subprocess.run(build, cwd=work, check=True, capture_output=True, timeout=120)
@@ -147,7 +147,11 @@ def test_a_new_project_has_the_studies_that_come_with_the_package(installed: Pat
     assert code == 0
     assert "next: lago demo" in err
     made = {path.relative_to(tmp_path / "data").as_posix() for path in (tmp_path / "data").rglob("*") if path.is_file()}
-    assert names <= made
+    assert names - {"prefect.yaml"} <= made
+    assert "prefect.yaml" in names
+    assert (tmp_path / "prefect.yaml").read_text(encoding="utf-8") == (ROOT / "prefect.yaml").read_text(
+        encoding="utf-8"
+    )
     assert (tmp_path / "data/studies/kitchen.toml").read_text(encoding="utf-8") == "mine"
     assert "already" in lago("init")[2]
     code, out, err = lago("plan", "demo", "--json")

@@ -11,6 +11,7 @@ import lago_skills
 from lago_skills.errors import StudyError
 
 FOLDERS = ("studies", "transcripts", "scenes", "lint", "motions")
+DEPLOYMENTS = "prefect.yaml"
 
 
 def shipped() -> Path:
@@ -38,6 +39,10 @@ def project(root: Path) -> list[Path]:
         StudyError: the package's own files cannot be found.
     """
     source, made = shipped(), list[Path]()
+    for path in (source / DEPLOYMENTS, source.parent / DEPLOYMENTS):  # of an installation, or of a clone
+        if path.is_file() and not (root / DEPLOYMENTS).exists():
+            shutil.copyfile(path, root / DEPLOYMENTS)
+            made.append(root / DEPLOYMENTS)
     for folder in FOLDERS:
         for path in sorted((source / folder).rglob("*")):
             place = root / "data" / path.relative_to(source)
