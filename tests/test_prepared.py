@@ -191,6 +191,54 @@ def test_a_grounding_that_branches_is_used_as_it_is() -> None:
         traced(KitchenGrounding())
 
 
+class Everything(NamedFeatures):
+    """A grounding that does to its numbers what NumPy can do to them and a trace can follow."""
+
+    def read(self, observations: Any) -> Any:
+        state = super().read(observations)
+        x = observations[:, :4]
+
+        class Read:
+            anchors = state.anchors
+            values: Any = np.stack(
+                [
+                    np.where(x[:, 0] > x[:, 1], np.minimum(x[:, 2], 0.3), np.maximum(x[:, 3], -0.2)),
+                    np.abs(np.clip(-x[:, 0], -0.5, 0.5)) + np.sign(x[:, 1]),
+                    np.arctan2(x[:, 0], x[:, 1]) * np.cos(x[:, 2]) / (1.0 + np.exp(-np.sin(x[:, 3]))),
+                ],
+                axis=1,
+            )
+
+            def inputs(self, targets: Any) -> Any:
+                near = targets - state.anchors[:, 0]
+                both = np.logical_and(x[:, 0] <= 0.0, ~(x[:, 1] >= 0.1)) | (x[:, 2] < x[:, 3])
+                length = np.linalg.norm(near, axis=1, keepdims=True)
+                parts = [near, length**2, np.log(1.0 + length), np.square(x), np.log1p(np.abs(x)), 2.0 / (3.0 + x**2)]
+                chosen = np.where(both, near[:, 0], 1.0)[:, None]
+                return np.concatenate([*parts, chosen, x.sum(axis=1, keepdims=True) - 1.0], axis=1).astype(np.float32)
+
+        return Read()
+
+
+def test_all_that_a_trace_can_follow_is_what_numpy_says() -> None:
+    kinds = named_features()
+    grounding = Everything.__new__(Everything)
+    grounding.__dict__.update(kinds.__dict__)
+    rng = np.random.default_rng(6)
+    rows = rng.normal(0.0, 0.7, (300, 8))
+    rows[:40] = rng.integers(-1, 2, (40, 8))
+    for _ in range(10):
+        book = random_book(grounding, rng)
+        program = straight_line(book, grounding)
+        assert program is not None
+        state = grounding.read(rows)
+        steps = CompiledPlaybook(book, grounding.vocabulary).active(state.values)
+        targets = CompiledPlaybook(book, grounding.vocabulary).targets(steps, state.anchors)
+        answers = [program(row) for row in rows.tolist()]
+        assert [each[0] for each in answers] == steps.tolist()
+        np.testing.assert_allclose([each[1] for each in answers], state.inputs(targets), rtol=1e-5, atol=1e-5)
+
+
 def test_what_cannot_be_followed_says_so() -> None:
     row = symbols(np.array([traced(MetaWorldGrounding()).values[0]] * 3, object))
     for what in (

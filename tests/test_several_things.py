@@ -172,6 +172,21 @@ def test_the_first_part_that_is_not_done_is_at_work() -> None:
     ]  # all is done: the last thing is let go of
 
 
+def test_only_steps_of_the_part_at_work_are_near() -> None:
+    """How far a state is from where steps may begin: the one at work may, those of other things are infinitely far."""
+    observations = np.stack(
+        [_observation(), _observation("microwave"), _observation("microwave", "kettle", "light-switch")]
+    )
+    state = GROUNDING.read(observations)
+    apart, steps = PLAN.apart(state, WEIGHTS), PLAN.read(state, WEIGHTS).steps.tolist()
+    for row, step in enumerate(steps):
+        assert apart[row, step] <= 1.0
+        near = np.flatnonzero(np.isfinite(apart[row])).tolist()
+        assert step in near
+        assert max(near) - min(near) < 5
+    assert len({*steps}) == 3
+
+
 def test_a_hand_that_is_still_at_a_thing_lets_go_of_it_first() -> None:
     """The arm's joints are those of a hand at the kettle on its burner, and then of one that has drawn back."""
     at_kettle = _observation("microwave", "kettle")

@@ -22,6 +22,7 @@ from lago_skills.errors import ArtifactCorrupt, DataError, PlanError, StudyError
 from lago_skills.experiments.baselines.controllers import act
 from lago_skills.guide.bundle import load_bundle, write_bundle
 from lago_skills.guide.guides import LibraryGuide
+from lago_skills.guide.loaded import load
 from lago_skills.guide.retrieval import RetrievalConfig
 from lago_skills.library import NewSkill, SkillLibrary
 from lago_skills.planner.ask import Planner
@@ -317,6 +318,40 @@ def test_a_bundle_keeps_what_words_mean(ends: Ends, episodes: list[Any], tmp_pat
         LibraryGuide(
             GROUNDING, decoder, library, {"push": PUSH}, latents, replace(config, query="learned"), _NOT_NONE, ends
         )
+
+
+def test_a_loaded_bundle_explains_a_plan_in_words(ends: Ends, episodes: list[Any], tmp_path: Path) -> None:
+    """The step at work may begin, no later one may, and how far those are is said, the nearest first."""
+    latents, library = in_words(ends)
+    n_inputs = GROUNDING.read(np.zeros((1, 39))).subject_inputs(np.zeros((1, 3)), np.array([[1, -1]])).shape[1]
+    with writing(tmp_path / "bundle", "build", {"test": 1}) as writer:
+        write_bundle(
+            writer.path,
+            random_decoder(inputs=n_inputs),
+            library,
+            {"push": PUSH},
+            latents,
+            RetrievalConfig(k=2),
+            ends=ends,
+        )
+    loaded = load(tmp_path / "bundle", unfamiliar="answer")
+    task, observations = loaded.task("push"), episodes[0].observations[::5].astype(np.float64)
+    answer, expected = task.answer(observations), loaded.guide.prior(observations, "push")
+    np.testing.assert_allclose(answer.actions, expected.greedy(), atol=1e-5)
+    apart = loaded.guide.apart(anchored(loaded.guide.grounding).read(observations), "push")
+    for row, each in enumerate(task.explain(observations)):
+        step = each.step - 1
+        assert step == answer.steps[row]
+        assert each.sentence == PUSH.steps[step].sentence
+        assert step == 0 or apart[row, step] <= 1.0
+        assert (apart[row, step + 1 :] > 1.0).all()
+        assert len(each.why) == 1
+        later = [text for text in each.switches if "within 1 tolerance" in text]
+        assert len(later) == len(PUSH.steps) - 1 - step
+        if later:
+            nearest = int(np.argmin(apart[row, step + 1 :])) + step + 2
+            assert later[0].startswith(f"step {nearest} once")
+        assert (step > 0) == any("more than 1 tolerance away" in text for text in each.switches)
 
 
 _NOT_NONE: Any = object()
