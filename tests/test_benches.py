@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,9 @@ import pytest
 
 from lago_skills.commands.bundles import bench
 from lago_skills.experiments.benches import guide_speed, serve_speed
-from tests.conftest import Lago
+from tests.conftest import ROOT, Lago
 from tests.test_bundles import states
+from tests.test_pipeline import STUDY
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +47,6 @@ def test_one_prior_beside_torch_its_products_and_onnx(lago: Lago, bundle: Path) 
 
 def test_the_bill_counts_tokens_of_the_recorded_answer(bundle: Path) -> None:
     from lago_skills.guide.loaded import load
-    from tests.conftest import ROOT
 
     key = load(bundle).guide.books["push"].transcript_key
     tokens = bench.tokens_of(ROOT, key)
@@ -80,3 +81,20 @@ def test_the_service_beside_a_bare_server(lago: Lago, bundle: Path) -> None:
         assert 0.0 < row["p50_us"] <= row["p99_us"]
         assert row["per_s"] > 0
         assert row["over_peer_us"] == pytest.approx(row["p50_us"] - row["peer_p50_us"], abs=0.2)
+
+
+@pytest.mark.slow
+def test_what_a_decoder_costs_as_demonstrations_grow(lago: Lago, tmp_path: Path) -> None:
+    small = STUDY.replace("n_updates = 1200", "n_updates = 30").replace('seen = ["ten"]', 'seen = ["reach", "push"]')
+    for name in ("transcripts", "scenes"):
+        shutil.copytree(ROOT / "data" / name, tmp_path / "data" / name)
+    (tmp_path / "data/studies").mkdir()
+    (tmp_path / "data/studies/small.toml").write_text(small, encoding="utf-8")
+    code, out, err = lago("bench", "decoder", "--study", "small", "--demos", "1,2", "--json")
+    assert code == 0, err
+    shown = json.loads(out)
+    one, two = shown["rows"]
+    assert (one["demos"], two["demos"]) == (1, 2)
+    assert 0 < one["steps"] < two["steps"]
+    assert one["total_s"] >= one["train_s"] > 0.0
+    assert (shown["summary"]["study"], shown["summary"]["tasks"]) == ("small", 2)

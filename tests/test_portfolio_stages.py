@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lago_skills.commands.cli import main
 from lago_skills.core import Playbook
 from lago_skills.errors import ArtifactCorrupt, ArtifactMissing, LagoError, PlanError, StudyError
 from lago_skills.guide.guides import LibraryGuide
@@ -268,7 +269,7 @@ def test_the_numbers_of_a_plan_are_searched_and_what_is_found_is_learned_from(se
 
 
 def test_a_run_that_searched_is_followed_again_with_the_numbers_that_it_found(
-    several: Path, monkeypatch: pytest.MonkeyPatch
+    several: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     space = workspace(several, "found", "")
     shutil.copytree(several / "checkpoints/other/bundle", space.artifact("bundle"))
@@ -300,8 +301,13 @@ def test_a_run_that_searched_is_followed_again_with_the_numbers_that_it_found(
     found = found_plans.found_by(space, "reach", None)
     assert found.run == training_run.name
     assert "search: worth 0.00 before, 1.00 after" in found.how
-    version = found_plans.record(found, "reach")
-    assert version is not None
+    adopt = ["--root", str(several), "plan", "adopt", "reach", "--study", "found"]
+    assert main(adopt, lambda space, stages, runner: None) == 0
+    said = capsys.readouterr()
+    assert "recorded in study 'found'; to follow it: lago build found" in said.err
+    assert "[search (2)]" in said.out
+    assert main(adopt, lambda space, stages, runner: None) == 0
+    assert "follows this plan already; nothing is recorded" in capsys.readouterr().err
     of_task = plan.plans(space)["reach"]
     assert of_task.chosen is not None
     assert of_task.book == replace(
@@ -319,3 +325,13 @@ def test_a_run_that_kept_to_its_plan_has_nothing_to_adopt(several: Path) -> None
         found_plans.found_by(space, "reach", None)
     with pytest.raises(PlanError, match="found --run 'nowhere', but there is no such finished run"):
         found_plans.found_by(space, "reach", "nowhere")
+
+
+def test_other_plans_of_a_task_are_shown_with_their_ways(capsys: pytest.CaptureFixture[str]) -> None:
+    show = ["--root", str(ROOT), "plan", "show", "handle-pull", "--study", "frontier-numbers"]
+    assert main(show, lambda space, stages, runner: None) == 0
+    said = capsys.readouterr().out
+    assert "other plans: claude, recorded by hand" in said
+    for number in range(1, 6):
+        assert f"\nplan {number}: " in said
+    assert said.count("heads for ") > 10

@@ -196,7 +196,7 @@ class Everything(NamedFeatures):
 
     def read(self, observations: Any) -> Any:
         state = super().read(observations)
-        x = observations[:, :4]
+        x: Any = observations[:, :4]
 
         class Read:
             anchors = state.anchors
