@@ -1,7 +1,7 @@
 """What a loaded bundle answers with is what its readable twins say: the traced grounding, the straight-line plan, the prepared decoder."""
 
 # torch leaves some types open.
-# pyright: reportUnknownMemberType=false
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 
 from __future__ import annotations
 
