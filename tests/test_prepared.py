@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from lago_skills.core import ActionSpace, Condition, Playbook, Step, Target
-from lago_skills.decoder.prepared import PreparedDecoder, can_prepare
+from lago_skills.decoder.prepared import PreparedDecoder, PreparedWeights, can_prepare
 from lago_skills.decoder.trained_decoder import Calibration, DecoderWeights, Layer, Linear, Novelty, SkillNetwork, Trunk
 from lago_skills.guide.prepared_plan import PreparedPlan
 from lago_skills.guide.straight_line import straight_line
@@ -64,7 +64,7 @@ def test_a_prepared_decoder_says_what_the_decoder_says(film: bool, skip: bool, d
     decoder = random_network(rng, 9, film=film, skip=skip, depth=depth)
     assert can_prepare(decoder)
     latents = rng.normal(size=(4, K, Z)).astype(np.float32)
-    prepared = PreparedDecoder(decoder, latents)
+    prepared = PreparedDecoder(PreparedWeights(decoder), latents)
     inputs = rng.normal(size=(50, 9)).astype(np.float32) * rng.choice([0.3, 1.0, 10.0], (50, 1)).astype(np.float32)
     rows = rng.integers(0, 4, 50)
     expected = decoder.decode(inputs, latents[rows])
@@ -115,7 +115,7 @@ def test_it_is_equal_to_torch() -> None:
     inputs = rng.normal(size=(200, 9)).astype(np.float32)
     rows = rng.integers(0, 4, 200)
     means, stds = torch_twin(decoder, inputs, latents[rows])
-    components, _ = PreparedDecoder(decoder, latents).decode(inputs, rows)
+    components, _ = PreparedDecoder(PreparedWeights(decoder), latents).decode(inputs, rows)
     np.testing.assert_allclose(components.means, means.numpy(), atol=1e-5)
     np.testing.assert_allclose(components.stds, stds.numpy(), atol=1e-5)
 

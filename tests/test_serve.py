@@ -12,6 +12,7 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -324,6 +325,38 @@ def test_a_unix_socket(bundle: Path, tmp_path: Path) -> None:
             plain.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             assert plain.recv(1000).startswith(b"HTTP/1.1 200")
     assert not path.exists()
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="OpenSSL is not installed")
+def test_over_tls_with_a_certificate_of_ones_own(bundle: Path, tmp_path: Path) -> None:
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+    command = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-days",
+        "2",
+        "-keyout",
+        str(key),
+        "-out",
+        str(certificate),
+    ]
+    subprocess.run([*command, *names], check=True, capture_output=True)
+    with serving(bundle, "--tls-certificate", str(certificate), "--tls-key", str(key)) as running:
+        assert running.address.startswith("https://127.0.0.1:")
+        with RemoteGuide(running.address, certificate=certificate) as guide:
+            assert guide.act(states(2), "push").shape == (2, 4)
+        trusted = ssl.create_default_context(cafile=str(certificate))
+        connection = http.client.HTTPSConnection("127.0.0.1", running.port, timeout=30, context=trusted)
+        connection.request("GET", "/healthz")
+        assert connection.getresponse().status == 200
+        connection.close()
+        with pytest.raises(ServiceError, match=r"has a certificate that is not trusted .*CERTIFICATE_VERIFY_FAILED"):
+            RemoteGuide(running.address)
 
 
 def test_the_remote_guide_is_a_guide(served: Serving, bundle: Path) -> None:

@@ -27,39 +27,56 @@ class _Decoded:
     distances: Array  # (n,)
 
 
-class PreparedDecoder:
-    """A decoder of continuous actions for N rows of K latents each. Safe to use from several threads.
+class PreparedWeights:
+    """What of a prepared decoder does not depend on latents: one for all tasks of a guide.
 
     Args:
         decoder: see `can_prepare`.
-        latents: (N, K, Z).
     """
 
-    def __init__(self, decoder: DecoderWeights, latents: NDArray[np.float32]) -> None:
+    def __init__(self, decoder: DecoderWeights) -> None:
         network, first, rest = (
             decoder.network,
             decoder.network.trunks[0].layers[0],
             decoder.network.trunks[0].layers[1:],
         )
+        self.decoder = decoder
+        self.mean, self.inverse = network.input_mean, (1.0 / network.input_std).astype(np.float32)
+        # Products of a state with the first layer and with the centres of the training's states.
+        self.entry = _columns(first.weight, 2.0 * network.novelty.centres)
+        self.lengths = np.sum(network.novelty.centres**2, axis=1)
+        self.near = float(max(network.novelty.near[0], 1e-9)) * float(np.sqrt(network.input_size))
+        self.slope = np.float32(network.novelty.slope[0])
+        self.layers, self.floors, carried = _folded(rest)
+        heads = np.concatenate([decoder.mixture.weight, decoder.mean.weight, decoder.logstd.weight])
+        biases = np.concatenate([decoder.mixture.bias, decoder.mean.bias, decoder.logstd.bias])
+        self.heads, self.head_bias = _columns(heads), biases if carried is None else biases + heads @ carried
+        self.skip = None if decoder.skip is None else _columns(np.tile(decoder.skip, (decoder.n_components, 1)))
+
+
+class PreparedDecoder:
+    """A decoder of continuous actions for N rows of K latents each. Safe to use from several threads.
+
+    Args:
+        weights: of the decoder.
+        latents: (N, K, Z).
+    """
+
+    def __init__(self, weights: PreparedWeights, latents: NDArray[np.float32]) -> None:
+        decoder = weights.decoder
+        network, first = decoder.network, decoder.network.trunks[0].layers[0]
         self._shape = (decoder.n_components, decoder.action_size)
         self._hidden_size = len(first.bias)
-        self._mean, self._inverse = network.input_mean, (1.0 / network.input_std).astype(np.float32)
-        # Products of a state with the first layer and with the centres of the training's states.
-        self._entry = _columns(first.weight, 2.0 * network.novelty.centres)
-        self._lengths = np.sum(network.novelty.centres**2, axis=1)
-        self._near = float(max(network.novelty.near[0], 1e-9)) * float(np.sqrt(network.input_size))
-        self._slope = np.float32(network.novelty.slope[0])
+        self._mean, self._inverse, self._entry = weights.mean, weights.inverse, weights.entry
+        self._lengths, self._near, self._slope = weights.lengths, weights.near, weights.slope
+        self._weights, self._floors = weights.layers, weights.floors
+        self._heads, self._head_bias, self._skip = weights.heads, weights.head_bias, weights.skip
         self._scale = 1.0 + latents @ first.scale.T if first.scale.shape[1] else None  # (N, K, H)
         offset = np.broadcast_to(first.bias, (*latents.shape[:2], len(first.bias)))
         offset = offset if self._scale is None else offset * self._scale
         self._offset = np.ascontiguousarray(offset + latents @ first.shift.T, np.float32)  # (N, K, H)
-        self._weights, self._floors, carried = _folded(rest)
-        heads = np.concatenate([decoder.mixture.weight, decoder.mean.weight, decoder.logstd.weight])
-        biases = np.concatenate([decoder.mixture.bias, decoder.mean.bias, decoder.logstd.bias])
-        self._heads, self._head_bias = _columns(heads), biases if carried is None else biases + heads @ carried
         theta = network.calibration(latents)  # (N, K, A)
         self._theta = np.tile(theta, (1, 1, decoder.n_components)).astype(np.float32)  # (N, K, M * A)
-        self._skip = None if decoder.skip is None else _columns(np.tile(decoder.skip, (decoder.n_components, 1)))
 
     def decode(self, inputs: NDArray[Any], rows: NDArray[np.int64]) -> tuple[Components, Array]:
         """(B, I) inputs, decoded with the latents of (B,) rows -> components (B, K, M, A), and (B,) distances from the training's states.

@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 
 from lago_skills.artifacts.folder import fingerprint, verify
 from lago_skills.core import ActionSpace, check_finite
+from lago_skills.decoder.prepared import PreparedWeights, can_prepare
+from lago_skills.decoder.trained_decoder import DecoderWeights
 from lago_skills.errors import ShapeError, StudyError, UnfamiliarState
 from lago_skills.guide.bundle import bundle_world, guide_in
 from lago_skills.guide.bundle_file import discard, unpacked
@@ -124,6 +126,7 @@ class BundleGuide:
 
     def close(self) -> None:
         """Close its library, and remove what was unpacked for it."""
+        self._tasks.clear()
         self.guide.library.close()
         discard(self.folder)
 
@@ -136,6 +139,12 @@ class BundleGuide:
     def tasks(self) -> tuple[str, ...]:
         """Ids of the tasks that it has plans of."""
         return tuple(sorted({book.task_id for book in self.guide.books.values()}))
+
+    @cached_property
+    def weights(self) -> PreparedWeights | None:
+        """Of its decoder, for all tasks; None where nothing can be prepared."""
+        decoder = self.guide.decoder
+        return PreparedWeights(decoder) if isinstance(decoder, DecoderWeights) and can_prepare(decoder) else None
 
     @cached_property
     def policies(self) -> dict[str, LearnedPolicy]:
@@ -180,7 +189,7 @@ class TaskGuide:
     def __init__(self, bundle: BundleGuide, task: str, policy: LearnedPolicy | None = None) -> None:
         self.bundle, self.name, self.policy = bundle, task, policy
         self._guide = bundle.guide if policy is None else bundle.guide.with_steps(policy.plan, policy.latents)
-        self._plan = PreparedPlan(self._guide, task, bundle.engine)
+        self._plan = PreparedPlan(self._guide, task, bundle.engine, bundle.weights)
         self._size = bundle.guide.grounding.observation_size
 
     def prior(self, observations: NDArray[Any]) -> Prior:

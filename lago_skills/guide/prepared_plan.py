@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from lago_skills.decoder.prepared import PreparedDecoder, can_prepare
+from lago_skills.decoder.prepared import PreparedDecoder, PreparedWeights, can_prepare
 from lago_skills.guide.guides import LibraryGuide
 from lago_skills.guide.retrieval import LookedUp
 from lago_skills.guide.straight_line import Program, straight_line
@@ -50,11 +50,16 @@ class _Prepared:
 class PreparedPlan:
     """The plan of one task of a guide. Follows the guide's library; safe to use from several threads."""
 
-    def __init__(self, guide: LibraryGuide, task: str, engine: Engine = "numpy") -> None:
+    def __init__(
+        self, guide: LibraryGuide, task: str, engine: Engine = "numpy", weights: PreparedWeights | None = None
+    ) -> None:
         self._guide, self._task, self._engine = guide, task, engine
         book = guide.books[task]
         self._pace, self._ranges = book.pace, Ranges(guide.grounding, book)
         fixed = guide.config.query == "playbook" and can_prepare(guide.decoder)
+        if fixed and weights is None:
+            weights = PreparedWeights(guide.decoder)  # pyright: ignore[reportArgumentType]  (can_prepare has seen to it)
+        self._weights = weights
         self._program: Program | None = None
         if fixed and book.form == "numbers":
             self._program = straight_line(book, guide.grounding)
@@ -62,7 +67,8 @@ class PreparedPlan:
 
     def _prepare(self, looked_up: LookedUp) -> _Prepared:
         answers = looked_up.answers[self._task]
-        decoder = PreparedDecoder(self._guide.decoder, answers.latents)  # pyright: ignore[reportArgumentType]
+        assert self._weights is not None  # only of what can be prepared
+        decoder = PreparedDecoder(self._weights, answers.latents)
         graph = None
         if self._engine == "onnx" and self._program is not None:  # else it cannot be followed
             from lago_skills.guide.graph_runtime import GraphRuntime

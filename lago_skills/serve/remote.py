@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import ssl
 import threading
 import time
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -28,6 +30,7 @@ class RemoteGuide:
         token: where the service asks for one.
         timeout_s: how long an answer, or a service that is just being started again, is waited for.
         world_id: refuse a bundle of another world than this one.
+        certificate: PEM file of who is trusted, of a service with a certificate of one's own.
 
     Raises:
         ServiceError: nobody answers there, or not to this token.
@@ -35,11 +38,19 @@ class RemoteGuide:
     """
 
     def __init__(
-        self, address: str, token: str | None = None, timeout_s: float = 10.0, world_id: str | None = None
+        self,
+        address: str,
+        token: str | None = None,
+        timeout_s: float = 10.0,
+        world_id: str | None = None,
+        certificate: Path | None = None,
     ) -> None:
         self.address = address.replace("http", "ws", 1) if address.startswith("http") else address
         self._headers = {"Authorization": f"Bearer {token}"} if token else None
         self._timeout_s = timeout_s
+        self._trusted = None
+        if self.address.startswith("wss"):
+            self._trusted = ssl.create_default_context(cafile=None if certificate is None else str(certificate))
         self._guard = threading.Lock()
         self._connection, self.metadata = self._connect()
         self._world_id = world_id or str(self.metadata["world_id"])
@@ -102,11 +113,17 @@ class RemoteGuide:
                     max_size=None,
                     additional_headers=self._headers,
                     open_timeout=self._timeout_s,
+                    ssl=self._trusted,
                 )
                 return connection, messages.read(_bytes(connection.recv(self._timeout_s)))
             except (InvalidHandshake, InvalidURI) as error:
                 raise ServiceError(
                     f"the service at {self.address} did not open a websocket ({error}); expected that of lago serve; see to the address and the token"
+                ) from error
+            except ssl.SSLError as error:
+                raise ServiceError(
+                    f"the service at {self.address} has a certificate that is not trusted ({error}); expected one of a known authority, or the file of one's own as "
+                    "certificate=...; pass it"
                 ) from error
             except (OSError, TimeoutError, ConnectionClosed) as error:
                 if time.monotonic() > deadline:

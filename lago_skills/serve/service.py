@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
 import time
@@ -168,6 +169,8 @@ class Service:
         self._stamp = stamp
         if unused:
             old.bundle.close()
+        del old
+        gc.collect()  # arrays in cycles are few objects and many bytes: Python would not come by for long
         self.metrics.serves(new.digest)
         log.info("serving bundle %s", new.digest[:12])
         return True
