@@ -12,7 +12,7 @@ os.environ["COLUMNS"] = "100"
 
 from lago_skills.commands.cli import parser
 from lago_skills.experiments.tables.specs import SPECS
-from tests import doc_frontier, doc_kitchen, doc_tables
+from tests import doc_frontier, doc_kitchen, doc_serving, doc_tables
 from tests.conftest import ROOT
 
 README_BYTES = 10_000
@@ -41,7 +41,7 @@ def parts_by_name() -> dict[str, str]:
     }
     parts |= {
         "zero-shot": doc_tables.zero_shot_means(),
-        "serving": doc_tables.serving(
+        "serving": doc_serving.serving(
             *(
                 json.loads((ROOT / f"data/results/{name}.json").read_text(encoding="utf-8"))
                 for name in ("guide", "serve")

@@ -18,7 +18,7 @@ import numpy as np
 from lago_skills.artifacts.folder import writing
 from lago_skills.guide.loaded import load
 from lago_skills.serve.remote import RemoteGuide
-from tests.test_serve import Serving, serving
+from tests.served import Serving, serving
 
 SAY_EVERY_S, REPLACE_EVERY_S = 30.0, 10.0
 

@@ -15,8 +15,8 @@ from lago_skills.guide.guides import Guide, NullGuide
 from lago_skills.guide.loaded import load
 from lago_skills.prior import ActionPrior
 from lago_skills.serve.remote import RemoteGuide
+from tests.served import serving
 from tests.test_bundles import states
-from tests.test_serve import serving
 
 KINDS = ("null", "library", "bundle", "remote")
 

@@ -5,20 +5,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import http.client
 import json
 import os
 import shutil
-import signal
 import socket
 import ssl
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,81 +23,16 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from lago_skills.artifacts.folder import writing
-from lago_skills.core import Playbook
 from lago_skills.errors import OtherWorld, ServiceError, ShapeError, StudyError
-from lago_skills.guide.bundle import write_bundle
-from lago_skills.guide.bundle_file import packed
 from lago_skills.guide.loaded import load
-from lago_skills.guide.retrieval import RetrievalConfig
 from lago_skills.prior import ActionPrior
 from lago_skills.serve import messages
 from lago_skills.serve.remote import RemoteGuide
-from tests.conftest import ROOT, random_decoder
-from tests.random_guides import library, unit
+from tests.conftest import ROOT
+from tests.served import Serving, serving
 from tests.test_bundles import states
 
 TOKEN = "a-token-of-some-length"
-
-
-class Serving:
-    """A service that runs."""
-
-    def __init__(self, process: subprocess.Popen[str], address: str) -> None:
-        self.process, self.address = process, address
-        self.log: list[str] = []
-        self.port = int(address.rpartition(":")[2]) if ":" in address and not address.startswith("unix") else 0
-
-    def ask(self, body: bytes, path: str = "/v1/act", **headers: str) -> tuple[int, Any]:
-        """Status and content of a POST."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
-        kind = headers.pop("kind", "application/json")
-        connection.request("POST", path, body, {"Content-Type": kind, **headers})
-        return self._read(connection)
-
-    def get(self, path: str, **headers: str) -> tuple[int, Any]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
-        connection.request("GET", path, headers=headers)
-        return self._read(connection)
-
-    @staticmethod
-    def _read(connection: http.client.HTTPConnection) -> tuple[int, Any]:
-        answer = connection.getresponse()
-        data = answer.read()
-        connection.close()
-        if answer.headers.get_content_type() == "application/json":
-            return answer.status, json.loads(data)
-        return answer.status, data
-
-    def act(self, **fields: Any) -> tuple[int, Any]:
-        return self.ask(json.dumps(fields).encode())
-
-
-@contextmanager
-def serving(bundle: Path, *options: str, **environment: str) -> Generator[Serving]:
-    """`lago serve` at a free port."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "lago_skills.flows.main", "serve", str(bundle), "--port", "0", *options],
-        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stderr is not None
-    try:
-        said = process.stderr.readline()
-        assert said.startswith("serving "), said + process.stderr.read()
-        running = Serving(process, said.split()[-1])
-        reader = threading.Thread(target=lambda: running.log.extend(process.stderr or ()), daemon=True)
-        reader.start()
-        yield running
-        process.terminate()
-        process.wait(20)
-        reader.join(20)
-        assert not any("Traceback" in line for line in running.log), "".join(running.log)
-    finally:
-        process.kill()
-        process.wait()
-        process.stderr.close()
 
 
 @pytest.fixture(scope="module")
@@ -379,126 +310,6 @@ def test_the_remote_guide_is_a_guide(served: Serving, bundle: Path) -> None:
         RemoteGuide(served.address, world_id="mars")
     with pytest.raises(ServiceError, match="found no service at ws://127"):
         RemoteGuide("http://127.0.0.1:9", timeout_s=0.3)
-
-
-def other_bundle(folder: Path, playbooks: dict[str, Playbook], seed: int) -> None:
-    """A bundle of the same world with other weights, put where one may be already."""
-    rng = np.random.default_rng(seed)
-    book = {"push": playbooks["push"]}
-    latents = {"push": unit(rng, len(playbooks["push"].steps))}
-    with writing(folder, "build", {"seed": seed}) as writer:
-        write_bundle(writer.path, random_decoder(seed), library(seed=seed), book, latents, RetrievalConfig())
-
-
-def until(what: Callable[[], bool], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def test_a_bundle_that_is_replaced_takes_over_whole(tmp_path: Path, playbooks: dict[str, Playbook]) -> None:
-    """Clients that ask all the while get answers of one bundle or the other, by its name, and no error."""
-    folder = tmp_path / "bundle"
-    other_bundle(folder, playbooks, 0)
-    rows = states(4)
-    expected = {}
-    with serving(folder, "--unfamiliar", "answer") as running:
-        first = load(folder, unfamiliar="answer")
-        expected[first.digest] = first.act(rows, "push")
-        seen: list[tuple[str, np.ndarray]] = []
-        problems: list[BaseException] = []
-        stop = threading.Event()
-
-        def ask() -> None:
-            try:
-                with RemoteGuide(running.address) as remote:
-                    while not stop.is_set():
-                        answer = remote.ask(rows, "push")
-                        seen.append((answer["bundle"], answer["actions"]))
-            except BaseException as problem:
-                problems.append(problem)
-
-        threads = [threading.Thread(target=ask) for _ in range(3)]
-        for thread in threads:
-            thread.start()
-        for seed in (1, 2):
-            other_bundle(folder, playbooks, seed)
-            new = load(folder, unfamiliar="answer")
-            expected[new.digest] = new.act(rows, "push")
-            until(lambda digest=new.digest: running.get("/v1/bundle")[1]["bundle"] == digest)
-        (folder / "retrieval.json").write_text("{}", encoding="utf-8")  # damaged: the one before is served on
-        os.utime(folder / "manifest.json")
-        until(lambda: b"lago_reloads_refused_total 1.0" in running.get("/metrics")[1])
-        shutil.rmtree(folder)
-        time.sleep(1.2)
-        stop.set()
-        for thread in threads:
-            thread.join()
-        assert not problems
-        assert {digest for digest, _ in seen} == set(expected)
-        assert len(expected) == 3
-        for digest, actions in seen:
-            np.testing.assert_allclose(actions, expected[digest], atol=1e-5)
-        assert running.act(observations=rows.tolist(), task="push")[0] == 200
-
-
-def test_a_file_that_is_replaced_by_one_of_another_world_is_refused(
-    tmp_path: Path, playbooks: dict[str, Playbook], bundle: Path
-) -> None:
-    other_bundle(tmp_path / "bundle", playbooks, 0)
-    file = packed(tmp_path / "bundle", tmp_path / "robot.zip")
-    with serving(file) as running:
-        before = running.get("/v1/bundle")[1]["bundle"]
-        packed(bundle, tmp_path / "next.zip").replace(file)
-        until(lambda: running.get("/v1/bundle")[1]["bundle"] != before)
-        file.write_bytes(b"PK\x03\x04 cut")
-        until(lambda: b"lago_reloads_refused_total 1.0" in running.get("/metrics")[1])
-        assert running.get("/v1/bundle")[0] == 200
-
-
-def test_a_stop_lets_answers_finish(bundle: Path) -> None:
-    with serving(bundle) as running:
-        rows = states(20_000)
-        body = messages.packed({"observations": rows, "task": "push"})
-        answers: list[int] = []
-        thread = threading.Thread(target=lambda: answers.append(running.ask(body, kind="application/msgpack")[0]))
-        thread.start()
-        time.sleep(0.1)
-        running.process.send_signal(signal.SIGTERM)
-        thread.join()
-        assert answers == [200]
-        assert running.process.wait(20) == 0
-
-
-def test_slow_clients_and_a_thousand_connections_disturb_nobody(served: Serving) -> None:
-    async def crowd() -> None:
-        opened = [await asyncio.open_connection("127.0.0.1", served.port) for _ in range(1000)]
-        for _, writer in opened[:20]:  # half a request each, and nothing more
-            writer.write(b"POST /v1/act HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{")
-        began = time.monotonic()
-        answer = await asyncio.to_thread(served.act, observations=states(2).tolist(), task="push")
-        assert answer[0] == 200
-        assert time.monotonic() - began < 5.0
-        for _, writer in opened:
-            writer.close()
-
-    asyncio.run(crowd())
-
-
-def test_a_large_batch_does_not_hold_up_a_small_one(served: Serving) -> None:
-    large = messages.packed({"observations": states(40_000).astype(np.float32), "task": "push"})
-    thread = threading.Thread(target=lambda: served.ask(large, kind="application/msgpack"))
-    took: list[float] = []
-    with RemoteGuide(served.address) as remote:
-        thread.start()
-        while thread.is_alive():
-            began = time.perf_counter()
-            remote.act(states(1), "push")
-            took.append(time.perf_counter() - began)
-        thread.join()
-    assert len(took) > 3
-    assert float(np.median(took)) < 0.25
 
 
 def example(*command: str) -> str:

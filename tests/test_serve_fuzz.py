@@ -15,8 +15,8 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from lago_skills.serve import messages
+from tests.served import Serving, serving
 from tests.test_bundles import states
-from tests.test_serve import Serving, serving
 
 N_QUESTIONS = 1500
 QUESTIONS = (

@@ -39,7 +39,7 @@ class Access:
                 return None
             return (
                 401,
-                "found no valid token; expected it in the Authorization header; send 'Authorization: Bearer TOKEN'",
+                "found no valid token; expected it in the Authorization header, after Bearer or Api-Key; send it there",
             )
         if not on_this_machine(_host(f"//{headers.get('host', 'localhost')}")):
             return (

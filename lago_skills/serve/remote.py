@@ -21,6 +21,9 @@ from lago_skills.guide.description import task_named
 from lago_skills.prior import ActionPrior, DiscretePrior, Prior
 from lago_skills.serve import messages
 
+OPEN_S = 3.0
+"""How long one attempt to open a connection may take; over TLS one was seen to stall now and then on a busy machine, and the next to work."""
+
 
 class RemoteGuide:
     """A `Guide` behind `lago serve`. Safe to call from several threads, one question at a time.
@@ -112,7 +115,7 @@ class RemoteGuide:
                     compression=None,
                     max_size=None,
                     additional_headers=self._headers,
-                    open_timeout=self._timeout_s,
+                    open_timeout=min(OPEN_S, self._timeout_s),
                     ssl=self._trusted,
                 )
                 return connection, messages.read(_bytes(connection.recv(self._timeout_s)))
