@@ -8,10 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lago_skills.artifacts.tensors import save_arrays
 from lago_skills.errors import ArtifactCorrupt, PlanError, ShapeError
 from lago_skills.llm.transcripts import Request, TranscriptFile, answered
 from lago_skills.planner.wordings import NONE, Wordings, check_wordings, read_wordings, wordings_requests
-from lago_skills.text.matcher import WordingMatcher, train_matcher, variants
+from lago_skills.text.matcher import WordingMatcher
+from lago_skills.text.matcher_training import train_matcher, variants
+from lago_skills.text.sentence_model import SentenceModel
 from lago_skills.worlds.metaworld.tasks import expand
 from tests.conftest import ROOT
 
@@ -122,13 +125,47 @@ def test_probabilities_add_up_and_leave_room_for_none(small: WordingMatcher) -> 
 
 
 def test_a_saved_matcher_answers_alike(small: WordingMatcher, tmp_path: Path) -> None:
-    small.save(tmp_path)
-    again = WordingMatcher.load(tmp_path, small.tasks)
+    small.save(tmp_path / "m")
+    again = WordingMatcher.load(tmp_path / "m")
     asked = ["open that drawer please", "close it", "sing a song"]
     np.testing.assert_allclose(again.probabilities(asked), small.probabilities(asked), atol=5e-3)
     assert again.threshold == small.threshold
-    with pytest.raises(ArtifactCorrupt, match="holds 2 tasks; expected 1"):
-        WordingMatcher.load(tmp_path, ("one",))
+    assert again.tasks == small.tasks
+    assert (tmp_path / "m").stat().st_size < 600_000  # in bundles, and in the package
+    save_arrays({"prototypes": np.zeros((3, 384), np.float32)}, tmp_path / "n")
+    with pytest.raises(ArtifactCorrupt, match="is no matcher"):
+        WordingMatcher.load(tmp_path / "n")
+
+
+def test_among_some_tasks_those_alone_are_named(small: WordingMatcher) -> None:
+    (both,) = small.match(["please open that drawer"])
+    (one,) = small.match(["please open that drawer"], ["drawer-close"])
+    assert both.nearest == "drawer-open"
+    assert (one.nearest, one.runner_up) == ("drawer-close", "drawer-close")
+    assert one.task is None
+    assert one.score == pytest.approx(both.runner_up_score)
+
+
+def test_the_sentence_model_in_numpy_is_the_one_in_torch() -> None:
+    import torch
+
+    from lago_skills.text.embed import TextEncoder, embed
+
+    asked = ["open that drawer please", "", "öffne die Schublade", "push the puck " * 40, "Close it."]
+    np.testing.assert_allclose(SentenceModel()(asked[:3]), embed(asked[:3]), atol=2e-6)
+    encoder = TextEncoder()
+    np.testing.assert_allclose(SentenceModel()(asked), encoder(asked).detach().numpy(), atol=2e-6)
+    torch.manual_seed(0)
+    matrices = encoder.adapt(3, n_frozen=4)
+    assert len(matrices) == 2 * 2 * 6  # two layers of six dense ones
+    with torch.no_grad():
+        for matrix in matrices:
+            matrix.normal_(0.0, 0.05)
+        expected = encoder(asked).numpy()
+    changed = SentenceModel(encoder.changes())(asked)
+    np.testing.assert_allclose(changed, expected, atol=2e-6)
+    assert np.abs(changed - SentenceModel()(asked)).max() > 0.01
+    assert SentenceModel()([]).shape == (0, 384)
 
 
 def test_too_few_wordings_are_refused() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import lago_skills
 from lago_skills.errors import StudyError
 
-FOLDERS = ("studies", "transcripts", "scenes", "lint", "motions")
+FOLDERS = ("studies", "transcripts", "scenes", "lint", "matchers", "motions")
 DEPLOYMENTS = "prefect.yaml"
 
 

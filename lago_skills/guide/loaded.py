@@ -23,6 +23,7 @@ from lago_skills.core import ActionSpace, check_finite
 from lago_skills.decoder.prepared import PreparedWeights, can_prepare
 from lago_skills.decoder.trained_decoder import DecoderWeights
 from lago_skills.errors import ShapeError, StudyError, UnfamiliarState
+from lago_skills.guide.any_words import task_meant
 from lago_skills.guide.bundle import bundle_world, guide_in
 from lago_skills.guide.bundle_file import discard, unpacked
 from lago_skills.guide.description import Json, describe, read_description, task_named
@@ -151,24 +152,34 @@ class BundleGuide:
         """What was trained, by task: it leads there."""
         return load_policies(self.folder, self.guide.grounding.vocabulary)
 
-    def task(self, words: str | None = None, *, library_alone: bool = False) -> TaskGuide:
+    def task(self, words: str | None = None, *, library_alone: bool = False, any_words: bool = True) -> TaskGuide:
         """The guide of one task: by its id, its sentence or a recorded wording. Without words, of the only one.
 
-        Where the bundle has a trained policy of the task, that leads, unless the `library_alone` is wanted.
+        Where the bundle has a trained policy of the task, that leads, unless the `library_alone` is wanted. A sentence that
+        nobody has recorded is matched by a sentence model (extra `text`, a third of a second), if `any_words` may be used.
 
         Raises:
-            StudyError: no task is called so, or several are.
+            StudyError: no task is called so, or several are; or the sentence is near to none, or a package is missing.
         """
         if words is None:
             if len(self.tasks) == 1:
                 return self.task(self.tasks[0], library_alone=library_alone)
             raise StudyError(f"found no task named; expected one of {list(self.tasks)}; name one")
-        name = words if words in self.guide.books else task_named(self.description, words)
+        name = words if words in self.guide.books else self._named(words, any_words)
         policy = None if library_alone else self.policies.get(name)
         key = (name, policy is not None)
         if key not in self._tasks:
             self._tasks[key] = TaskGuide(self, name, policy)
         return self._tasks[key]
+
+    def _named(self, words: str, any_words: bool) -> str:
+        try:
+            return task_named(self.description, words)
+        except StudyError:
+            task = task_meant(self.folder, words, self.tasks) if any_words else None
+            if task is None:
+                raise
+            return task
 
     def prior(self, observations: NDArray[Any], task: str | None = None) -> Prior:
         """(B, S) observations of a task -> prior; as `TaskGuide.prior`."""

