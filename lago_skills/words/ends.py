@@ -52,6 +52,53 @@ HAND_SLACK = (0.1, 0.02)
 
 
 @dataclass(frozen=True)
+class Average:
+    """A kernel average over n entries of one word, of some retrieved skills."""
+
+    lie: Floats  # (n, 4)
+    spread: Floats  # (3,)
+    share: Floats  # (n,)
+    column: Floats  # (n, 3)
+    other_thing: Floats | None  # (n,), what being about another thing counts for, where things have names
+
+    def __call__(self, lie: Floats) -> Floats:
+        """(B, 4) lies of the anchors -> (B, 3) offsets; zeros of no entry."""
+        if not len(self.lie):
+            return np.zeros((len(lie), 3))
+        apart: Floats = (((lie[:, None, :3] - self.lie[None, :, :3]) / self.spread) ** 2).sum(axis=2)
+        apart = apart + OTHER_LIE * (lie[:, None, 3] != self.lie[None, :, 3])
+        if self.other_thing is not None:
+            apart = apart + self.other_thing
+        near = np.exp(-0.5 * (apart - apart.min(axis=1, keepdims=True))) * self.share  # (B, n)
+        averages = near @ self.column / near.sum(axis=1, keepdims=True)
+        # Without a place there is no direction but up, unless the frame is always the same.
+        return averages if self.other_thing is not None else averages * np.where(lie[:, 3:] > 0, 1.0, (0.0, 0.0, 1.0))
+
+
+class Averages:
+    """The averages of a plan's steps, for the weights that were asked with last: those of a library that does not change. Safe to use from several threads.
+
+    An array of weights is known by its identity: it is not to be changed in place.
+    """
+
+    def __init__(self, ends: Ends) -> None:
+        self._ends = ends
+        self._known: tuple[Floats | None, dict[tuple[Any, ...], Average]] = (None, {})
+
+    def __call__(self, which: Which, word: str, k: int, weights: Floats, *, by_thing: bool, thing: int) -> Average:
+        """Of step k, with (n_steps, n_skills) weights; see `Ends.average`."""
+        of, known = self._known
+        if of is not weights:
+            known = {}
+            self._known = weights, known
+        key = (which, word, k, by_thing, thing)
+        average = known.get(key)
+        if average is None:
+            average = known[key] = self._ends.average(which, word, weights[k], by_thing=by_thing, thing=thing)
+        return average
+
+
+@dataclass(frozen=True)
 class Ends:
     """All demonstrated ends. N entries, H numbers of the hand."""
 
@@ -97,20 +144,16 @@ class Ends:
 
         Where anchors are named things, `thing` is the number of the one that the step is about.
         """
+        return self.average(which, word, weights, by_thing=by_thing, thing=thing)(lie)
+
+    def average(self, which: Which, word: str, weights: Floats, *, by_thing: bool, thing: int = -1) -> Average:
+        """What of `offsets` does not depend on the lie of the anchors."""
         rows = np.flatnonzero(self.word == self.number(word))
-        if not len(rows):
-            return np.zeros((len(lie), 3))
         own = weights[self.skill[rows]] * (self.by_thing[rows] == by_thing)
         share = (weights[self.skill[rows]] + LEAST_WEIGHT) * np.where(self.by_thing[rows] == by_thing, 1.0, OTHER_MOVER)
-        spread = LIE_STD * (1.0 if own.max() > OWN_SHARE else WIDER)
-        apart: Floats = (((lie[:, None, :3] - self.lie[None, rows, :3]) / spread) ** 2).sum(axis=2)
-        apart = apart + OTHER_LIE * (lie[:, None, 3] != self.lie[None, rows, 3])
-        if len(self.thing):
-            apart = apart + OTHER_THING * (self.thing[rows] != thing)
-        near = np.exp(-0.5 * (apart - apart.min(axis=1, keepdims=True))) * share  # (B, n)
-        averages = near @ self.column(which)[rows] / near.sum(axis=1, keepdims=True)
-        # Without a place there is no direction but up, unless the frame is always the same.
-        return averages if len(self.thing) else averages * np.where(lie[:, 3:] > 0, 1.0, (0.0, 0.0, 1.0))
+        spread = LIE_STD * (1.0 if len(own) and own.max() > OWN_SHARE else WIDER)
+        other = OTHER_THING * (self.thing[rows] != thing) if len(self.thing) else None
+        return Average(self.lie[rows], spread, share, self.column(which)[rows], other)
 
     def way(self, word: str, weights: Floats, thing: int) -> tuple[float, float]:
         """How far the thing was from its place when steps that bring it there began and when they ended, metres, the mean over demonstrations.

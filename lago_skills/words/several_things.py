@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lago_skills.core import Step
-from lago_skills.words.ends import HAND_SLACK, Ends
+from lago_skills.words.ends import HAND_SLACK, Averages, Ends
 from lago_skills.words.geometry import Floats, Located, relation_of
 from lago_skills.words.order import parts
 
@@ -27,7 +27,7 @@ class SeveralThings:
     """The parts of a plan in words."""
 
     def __init__(self, steps: Sequence[Step], ends: Ends) -> None:
-        self._ends = ends
+        self._ends, self._averages = ends, Averages(ends)
         self._relations = [relation_of(step) for step in steps]
         self.parts = parts(steps, ends.order)
         self._moves = [self._last(part, "at") for part in self.parts]
@@ -89,7 +89,7 @@ class SeveralThings:
     def _clear(self, release: int, at: Located, weights: Floats, subjects: NDArray[np.int64]) -> Floats:
         """(B, 3) where the effector was from a thing when demonstrations of letting go ended."""
         thing = int(subjects[release, 0])
-        return self._ends.offsets("ended", "clear", at.key, weights[release], by_thing=False, thing=thing)
+        return self._averages("ended", "clear", release, weights, by_thing=False, thing=thing)(at.key)
 
     def _near(
         self, release: int, located: list[Located], weights: Floats, subjects: NDArray[np.int64]

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lago_skills.core import Playbook
-from lago_skills.words.ends import HAND_SLACK, SLACK_M, TOLERANCE_M, Ends, Which
+from lago_skills.words.ends import HAND_SLACK, SLACK_M, TOLERANCE_M, Averages, Ends, Which
 from lago_skills.words.geometry import (
     Floats,
     Located,
@@ -52,7 +52,9 @@ class WordsPlan:
         self.subjects = np.array([subjects_of(step, names) for step in playbook.steps])  # (n_steps, 2)
         self._named = grounding.vocabulary.named_things
         self._several = SeveralThings(playbook.steps, ends)
+        self._averages = Averages(ends)
         self._parts: list[WordsPlan] = []
+        self._of_parts: tuple[Floats | None, list[Floats]] = (None, [])
         if self._several.applies and not of_one_thing:
             for number in range(len(self._several.parts)):
                 own = replace(playbook, steps=playbook.steps[self._several.own_steps(number)])
@@ -60,7 +62,9 @@ class WordsPlan:
 
     def read(self, state: AnchoredState, weights: Floats) -> Reading:
         """B states and (n_steps, n_skills) weights of the retrieved skills -> active steps and their targets."""
-        located = self.locate(state)
+        return self._read(state, self.locate(state), weights)
+
+    def _read(self, state: AnchoredState, located: list[Located], weights: Floats) -> Reading:
         if self._parts:
             return self._read_parts(state, located, weights)
         distances = self._distances(state, located, weights)
@@ -85,7 +89,7 @@ class WordsPlan:
         for number, part in enumerate(self._parts):
             rows, own = (at_work == number) & (let_go < 0), self._several.own_steps(number)
             if rows.any():
-                apart[rows, own] = part.apart(state, weights[own])[rows]
+                apart[rows, own] = part.apart(state, self._of_part(number, weights))[rows]
         apart[np.flatnonzero(let_go >= 0), let_go[let_go >= 0]] = 0.0
         return apart
 
@@ -96,13 +100,21 @@ class WordsPlan:
         for number, part in enumerate(self._parts):
             rows, own = (at_work == number) & (let_go < 0), self._several.own_steps(number)
             if rows.any():
-                reading = part.read(state, weights[own])
+                reading = part._read(state, located[own], self._of_part(number, weights))
                 steps[rows], targets[rows] = own.start + reading.steps[rows], reading.targets[rows]
         released: list[int] = np.unique(let_go[let_go >= 0]).tolist()
         for k in released:
             rows = let_go == k
             targets[rows] = self._target(k, located[k], weights)[rows, : targets.shape[1]]
         return Reading(steps, targets)
+
+    def _of_part(self, number: int, weights: Floats) -> Floats:
+        """The weights of a part's own steps, the same array for the same weights."""
+        of, known = self._of_parts
+        if of is not weights:
+            known = [weights[self._several.own_steps(each)] for each in range(len(self._parts))]
+            self._of_parts = weights, known
+        return known[number]
 
     def _target(self, k: int, at: Located, weights: Floats) -> Floats:
         """(B, 3) where the acting point heads: so that the mover comes to the learned offset.
@@ -124,7 +136,7 @@ class WordsPlan:
         if known.word == "raised":
             return np.repeat([[0.0, 0.0, self.ends.raised]], len(at.key), axis=0)
         thing = int(self.subjects[k, 0])
-        offsets = self.ends.offsets(which, known.word, at.key, weights[k], by_thing=known.mover == "thing", thing=thing)
+        offsets = self._averages(which, known.word, k, weights, by_thing=known.mover == "thing", thing=thing)(at.key)
         # Beside a place means at its height: what is learned of hands that come beside things tells how far.
         beside = known.of == "place" and known.word == "behind" and not self._named
         return offsets * (1.0, 0.0, 0.0) if beside else offsets
@@ -178,7 +190,7 @@ class WordsPlan:
         if known.word != "at" or not self.ends.knows("at", by_thing=True):
             return otherwise
         thing = int(self.subjects[k, 0])
-        offsets = self.ends.offsets("contact", "at", at.key, weights[k], by_thing=True, thing=thing)
+        offsets = self._averages("contact", "at", k, weights, by_thing=True, thing=thing)(at.key)
         return at.thing + from_frame(offsets, at.along)
 
     def _hand_ready(self, k: int, hand: Floats) -> NDArray[np.bool_]:

@@ -120,14 +120,14 @@ class KitchenState:
         up = np.cross(right, ahead)
         return np.arctan2((fingers * up).sum(axis=1), (fingers * right).sum(axis=1))
 
-    @property
+    @cached_property
     def anchors(self) -> NDArray[np.float64]:
         """(B, 15, 3) gripper, handles and where they shall be."""
         place, _ = self._hand
         goals = np.broadcast_to(GOALS, (len(place), *GOALS.shape))
         return np.concatenate([place[:, None], self._handles, goals], axis=1)
 
-    @property
+    @cached_property
     def moved(self) -> NDArray[np.float64]:
         """(B, 15) metres that each anchor moved in the last control step, by the velocities of the joints."""
         objects = self._rows[:, OBJECTS].copy()
@@ -137,7 +137,7 @@ class KitchenState:
         things = np.linalg.norm(self._handles - handles(objects), axis=2)
         return np.concatenate([hand[:, None], things, np.zeros_like(things)], axis=1)
 
-    @property
+    @cached_property
     def drift(self) -> NDArray[np.float64]:
         """(B, 3) metres that the gripper moved in the last control step, by the velocities of its joints."""
         before = self._rows[:, :N_JOINTS] - STEP_S * self._rows[:, 9 : 9 + N_JOINTS]

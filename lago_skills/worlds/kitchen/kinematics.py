@@ -41,15 +41,18 @@ def _turn(quaternion: tuple[float, float, float, float]) -> NDArray[np.float64]:
     return Rotation.from_quat(quaternion, scalar_first=True).as_matrix()
 
 
+_BASE_PLACE, _BASE_TURN = np.array(BASE[0]), _turn(BASE[1])
+_LINKS = [(np.array(place), _turn(quaternion)) for place, quaternion in LINKS]
+_TIP_PLACE, _TIP_TURN = np.array(TIP[0]), _turn(TIP[1])
+
+
 def gripper(joints: NDArray[np.float64]) -> tuple[Points, NDArray[np.float64]]:
     """Place (N, 3) and axes (N, 3, 3), as columns, of the gripper's tip for (N, 7) joint angles."""
-    n = len(joints)
-    places = np.broadcast_to(np.array(BASE[0]), (n, 3)).copy()
-    axes = np.broadcast_to(_turn(BASE[1]), (n, 3, 3))
-    for number, (place, quaternion) in enumerate(LINKS):
-        places = places + axes @ np.array(place)
-        axes = axes @ _turn(quaternion) @ _about_z(joints[:, number])
-    return places + axes @ np.array(TIP[0]), axes @ _turn(TIP[1])
+    places, axes = _BASE_PLACE, _BASE_TURN
+    for number, (place, turn) in enumerate(_LINKS):
+        places = places + axes @ place
+        axes = axes @ turn @ _about_z(joints[:, number])
+    return places + axes @ _TIP_PLACE, axes @ _TIP_TURN
 
 
 def jacobian(joints: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -107,18 +110,18 @@ _HINGE, _HINGE_HANDLE = np.array([-0.224, 0.710, 2.600]), np.array([-0.302, -0.1
 _LIGHT, _LIGHT_HANDLE = np.array([-0.400, 0.691, 2.280]), np.array([0.0315, -0.075, 0.0])
 _MICROWAVE, _MICROWAVE_TURN = np.array([-0.85, 0.725, 1.6]), _turn((0.9888, 0.0, 0.0, 0.1494))
 _MICROWAVE_HINGE, _MICROWAVE_HANDLE = np.array([-0.345, -0.176, 0.192]), np.array([0.475, -0.108, 0.0])
-_KETTLE_HANDLE = np.array([0.0, 0.0, 0.259])
+KETTLE_HANDLE_M = 0.259
+"""Above the kettle's place, along its own axis."""
 
 
 def handles(objects: NDArray[np.float64]) -> NDArray[np.float64]:
     """(N, 7, 3) places of the `HANDLES` for (N, 21) joints of the objects: what a gripper pushes or holds."""
     kettle = objects[:, KETTLE]
-    turn = Rotation.from_quat(kettle[:, 3:], scalar_first=True)
     door = _MICROWAVE_HINGE + _about_z(objects[:, MICROWAVE]) @ _MICROWAVE_HANDLE
     return np.stack(
         [
             _MICROWAVE + door @ _MICROWAVE_TURN.T,
-            kettle[:, :3] + turn.apply(_KETTLE_HANDLE),
+            kettle[:, :3] + KETTLE_HANDLE_M * _upwards(kettle[:, 3:]),
             KNOBS["bottom_knob"] + _edge(objects[:, BOTTOM_KNOB]),
             KNOBS["top_knob"] + _edge(objects[:, TOP_KNOB]),
             _LIGHT + _about_z(objects[:, LIGHT]) @ _LIGHT_HANDLE,
@@ -134,4 +137,14 @@ def _edge(angles: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _about_z(angles: NDArray[np.float64]) -> NDArray[np.float64]:
-    return Rotation.from_rotvec(angles[:, None] * np.array([0.0, 0.0, 1.0])).as_matrix()
+    """(N, 3, 3) turns by (N,) radians."""
+    cos, sin = np.cos(angles), np.sin(angles)
+    zeros, ones = np.zeros_like(cos), np.ones_like(cos)
+    rows = (np.stack(row, axis=1) for row in ((cos, -sin, zeros), (sin, cos, zeros), (zeros, zeros, ones)))
+    return np.stack(list(rows), axis=1)
+
+
+def _upwards(quaternions: NDArray[np.float64]) -> Points:
+    """(N, 3) the third axis of what is turned by (N, 4) quaternions (w, x, y, z) of any length but 0."""
+    w, x, y, z = (quaternions / np.linalg.norm(quaternions, axis=1, keepdims=True)).T
+    return np.stack([2.0 * (x * z + w * y), 2.0 * (y * z - w * x), 1.0 - 2.0 * (x * x + y * y)], axis=1)
