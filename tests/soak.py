@@ -1,6 +1,7 @@
 """A service under mixed load for a while: `python -m tests.soak BUNDLE MINUTES` prints its memory each half minute, and what went wrong.
 
-Clients ask one state, batches, explanations and nonsense over websocket and HTTP; the bundle is replaced every ten seconds.
+Clients ask one state, batches, explanations and nonsense over websocket and HTTP; the bundle is replaced every ten seconds, and the skill library that is
+served beside it is edited every three.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ import numpy as np
 
 from lago_skills.artifacts.folder import writing
 from lago_skills.guide.loaded import load
+from lago_skills.library import SkillLibrary
+from lago_skills.library.exchange import copy
 from lago_skills.serve.remote import RemoteGuide
 from tests.served import Serving, serving
 
-SAY_EVERY_S, REPLACE_EVERY_S = 30.0, 10.0
+SAY_EVERY_S, REPLACE_EVERY_S, EDIT_EVERY_S = 30.0, 10.0, 3.0
 
 
 def resident_mb(pid: int) -> float:
@@ -60,15 +63,28 @@ def load_service(
                 problems.append(repr(problem))
 
 
+def edit(library: SkillLibrary, stop: threading.Event, counts: list[int]) -> None:
+    """One skill after the other is disabled and enabled, until it is time to stop."""
+    skills = library.list()
+    while not stop.wait(EDIT_EVERY_S):
+        skill = skills[counts[1] // 2 % len(skills)]
+        (library.enable if counts[1] % 2 else library.disable)(skill.id)
+        counts[1] += 1
+
+
 def main(bundle: Path, minutes: float) -> None:
     known = load(bundle)
     size, tasks = known.guide.grounding.observation_size, list(known.tasks)
-    counts, problems, stop = [0], list[str](), threading.Event()
+    counts, problems, stop = [0, 0], list[str](), threading.Event()  # states, edits
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "bundle"
         replaced(bundle, folder, 0)
-        with serving(folder, "--unfamiliar", "answer") as running:
-            clients = [
+        copy(known.guide.library, Path(scratch) / "library")
+        library = SkillLibrary.open(Path(scratch) / "library", "write")
+        followed = ("--library", str(Path(scratch) / "library"))
+        with library, serving(folder, "--unfamiliar", "answer", *followed) as running:
+            clients = [threading.Thread(target=edit, args=(library, stop, counts))]
+            clients += [
                 threading.Thread(target=load_service, args=(running, size, tasks, stop, counts, problems))
                 for _ in range(3)
             ]
@@ -84,7 +100,7 @@ def main(bundle: Path, minutes: float) -> None:
                     said = passed
                     memory.append(round(resident_mb(running.process.pid), 1))
                     print(
-                        f"{passed:6.0f} s  {memory[-1]:6.1f} MB  {counts[0]:,} states  {number} bundles  {len(problems)} problems",
+                        f"{passed:6.0f} s  {memory[-1]:6.1f} MB  {counts[0]:,} states  {number} bundles  {counts[1]} edits  {len(problems)} problems",
                         flush=True,
                     )
             stop.set()
@@ -95,6 +111,7 @@ def main(bundle: Path, minutes: float) -> None:
             {
                 "states": counts[0],
                 "bundles": number,
+                "edits": counts[1],
                 "memory_mb": memory,
                 "problems": problems[:5],
                 "n_problems": len(problems),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 import threading
 import zipfile
 from contextlib import closing
@@ -17,6 +18,7 @@ import lago_skills
 from lago_skills.artifacts.folder import writing
 from lago_skills.core import Playbook
 from lago_skills.errors import ArtifactCorrupt, ArtifactMissing, FormatTooNew, ShapeError, StudyError, UnfamiliarState
+from lago_skills.guide.any_words import MATCHER_FILE
 from lago_skills.guide.bundle import load_bundle, write_bundle
 from lago_skills.guide.bundle_file import packed
 from lago_skills.guide.description import DESCRIPTION_FILE, read_description
@@ -25,7 +27,7 @@ from lago_skills.guide.retrieval import RetrievalConfig
 from lago_skills.prior import ActionPrior
 from lago_skills.worlds.kitchen.world import INTERFACE as KITCHEN
 from lago_skills.worlds.metaworld.world import INTERFACE
-from tests.conftest import Lago, random_decoder
+from tests.conftest import ROOT, Lago, random_decoder
 from tests.random_guides import library, unit
 
 
@@ -88,11 +90,31 @@ def test_a_task_is_known_by_id_sentence_and_recorded_wording(bundle: Path, tmp_p
         guide.act(states(2))
 
 
-def rewrite(bundle: Path, folder: Path, said: dict[str, Any]) -> None:
+def test_a_task_is_known_by_any_words_where_the_bundle_has_a_matcher(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = read_description(bundle)
+    assert said is not None
+    rewrite(bundle, tmp_path / "bundle", said, matcher=ROOT / "data" / "matchers" / "metaworld" / MATCHER_FILE)
+    guide = load(tmp_path / "bundle")
+    assert guide.task("would you be so kind and shove the puck over to the mark").name == "push"
+    with pytest.raises(StudyError, match=r"no task of the bundle is near to; the nearest is .*name the task by its id"):
+        guide.task("what time is it in Lisbon")
+    with pytest.raises(StudyError, match="no task of the bundle is called"):
+        guide.task("would you be so kind and shove the puck over to the mark", any_words=False)
+    monkeypatch.setitem(sys.modules, "tokenizers", None)
+    with pytest.raises(StudyError, match=r"expected it for a task in words .*pip install 'lago-skills\[text\]'"):
+        guide.task("shove the puck over to the mark, if you please")
+    assert guide.task("push").name == "push"
+
+
+def rewrite(bundle: Path, folder: Path, said: dict[str, Any], matcher: Path | None = None) -> None:
     """A copy of a bundle that says something else of itself."""
     with writing(folder, "build", {"test": 2}) as writer:
         shutil.copytree(bundle, writer.path, dirs_exist_ok=True, ignore=shutil.ignore_patterns("manifest.json"))
         (writer.path / DESCRIPTION_FILE).write_text(json.dumps(said), encoding="utf-8")
+        if matcher is not None:
+            shutil.copyfile(matcher, writer.path / MATCHER_FILE)
 
 
 def test_an_answer_is_what_the_guide_of_the_bundle_says(bundle: Path, guide: BundleGuide) -> None:

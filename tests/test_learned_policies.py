@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from lago_skills.artifacts.folder import read_manifest
 from lago_skills.core import Playbook, Step, Target
 from lago_skills.guide.learned_policy import LearnedPolicy, PolicyFacts, load_policies, save_policies
 from lago_skills.guide.loaded import load
@@ -177,6 +178,9 @@ def test_the_best_run_leads_where_its_bundle_is_loaded(
     code, out, _ = lago("bundle", "inspect", str(tmp_path / "own.zip"))
     assert code == 0
     assert f"led by {run.name}" in out
+    for task_id in seen.split():  # down to the demonstrations
+        digest = read_manifest(space.episodes(task_id)).digest  # pyright: ignore[reportOptionalMemberAccess]
+        assert f"{task_id}: {space.study.collect.episodes_per_task} episodes, {digest[:12]}" in out
 
 
 def test_without_a_finished_run_there_is_nothing_to_take(lago: Lago, tmp_path: Path) -> None:

@@ -17,8 +17,20 @@ FORMAT = 1
 Json = dict[str, Any]
 
 
-def describe(world: World, books: Mapping[str, Playbook], wordings: Mapping[str, Sequence[str]] | None = None) -> Json:
-    """The description of a bundle for a world with these plans; `wordings` are other sentences by which people ask for a task, by its id."""
+def describe(
+    world: World,
+    books: Mapping[str, Playbook],
+    wordings: Mapping[str, Sequence[str]] | None = None,
+    demonstrations: Sequence[Json] = (),
+) -> Json:
+    """The description of a bundle for a world with these plans.
+
+    Args:
+        world: that it was made for.
+        books: by name.
+        wordings: other sentences by which people ask for a task, by its id.
+        demonstrations: what its skills were learned from: `task`, `episodes`, `steps`, `digest` of the artifact with the episodes, and its `recipe`.
+    """
     grounding = world.grounding
     return {
         "format": FORMAT,
@@ -28,6 +40,7 @@ def describe(world: World, books: Mapping[str, Playbook], wordings: Mapping[str,
         "features": [_feature(each) for each in grounding.vocabulary.features],
         "anchors": {"names": list(grounding.vocabulary.anchors), "unit": grounding.vocabulary.unit},
         "tasks": [_task(world, name, books, wordings or {}) for name in sorted({b.task_id for b in books.values()})],
+        "demonstrations": list(demonstrations),
     }
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from lago_skills.artifacts.folder import Manifest, verify
 from lago_skills.core import Skill
 from lago_skills.errors import LibraryDamaged
+from lago_skills.guide.any_words import MATCHER_FILE
 from lago_skills.guide.bundle import library_folder
 from lago_skills.guide.bundle_file import discard, unpacked
 from lago_skills.guide.description import Json
@@ -50,6 +51,14 @@ def inspected(path: Path) -> Looked:
                 f"  {each.name}  {each.sentence}  (shown in {', '.join(each.provenance.get('tasks', []))})"
                 for each in skills
             ),
+            *(["demonstrations:"] if said.get("demonstrations") else []),
+            *(
+                f"  {each['task']}: {each['episodes']} episodes, {each['digest'][:SHOWN_CHARS]}"
+                for each in said.get("demonstrations", [])
+            ),
+            "tasks are known by any words that mean them (with the extra text)"
+            if (guide.folder / MATCHER_FILE).is_file()
+            else "tasks are known by their ids, sentences and recorded wordings",
         ]
         return rows, summary, lines
 
@@ -66,6 +75,8 @@ def _summary(guide: BundleGuide, skills: list[Skill]) -> Json:
         "control_hz": said["control_hz"],
         "success": said["success"],
         "skills": [{"id": each.name, "sentence": each.sentence, **each.provenance, **each.support} for each in skills],
+        "demonstrations": said.get("demonstrations", []),
+        "any_words": (guide.folder / MATCHER_FILE).is_file(),
         "made_from": {name: made_from[name] for name in ("decoder", "segments", "playbooks") if name in made_from},
     }
 

@@ -7,6 +7,7 @@ import tempfile
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lago_skills.artifacts.folder import MANIFEST, read_manifest, verify, writing
 from lago_skills.artifacts.tensors import load_arrays
@@ -74,7 +75,8 @@ def _written(space: Workspace, built: Path, folder: Path, policies: dict[str, Le
         shutil.copytree(built, writer.path, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MANIFEST))
         guide = load_bundle(built, grounding=grounding)
         with closing(guide.library):
-            write_description(writer.path, describe(space.study.load_world(), guide.books, _wordings(space)))
+            said = describe(space.world, guide.books, _wordings(space), _demonstrations(space))
+            write_description(writer.path, said)
             if (matcher := trained(space)) is not None:
                 shutil.copyfile(matcher, writer.path / MATCHER_FILE)
             writer.uncounted |= {DESCRIPTION_FILE, MATCHER_FILE}  # so that its digest is that of the built one
@@ -92,6 +94,22 @@ def _wordings(space: Workspace) -> dict[str, list[str]]:
     tasks = space.study.all_tasks
     known = read_wordings(TranscriptFile(space.transcripts), tasks)
     return {name: texts for name, texts in known.texts.items() if name != NONE}
+
+
+def _demonstrations(space: Workspace) -> list[dict[str, Any]]:
+    """What the study's skills were learned from; without what is no longer there."""
+    known = {task: read_manifest(folder) for task, folder in space.collected.items()}
+    return [
+        {
+            "task": task,
+            "episodes": manifest.summary.get("episodes"),
+            "steps": manifest.summary.get("steps"),
+            "digest": manifest.digest,
+            "recipe": manifest.recipe,
+        }
+        for task, manifest in known.items()
+        if manifest is not None
+    ]
 
 
 def best_policies(space: Workspace) -> dict[str, LearnedPolicy]:

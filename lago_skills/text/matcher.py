@@ -22,10 +22,11 @@ from lago_skills.text.sentence_model import LowRank, SentenceModel
 
 SCALE = 20.0
 """Of cosines to prototypes before the softmax."""
-LEAST_PROBABILITY = 1 / 3
-"""No playbook is near below this, whatever the few sentences kept back say."""
+NEAR = 1 / 3
+"""A playbook is near where its task is at least so probable. (Fitting this to sentences kept back from training needs more of them that fit no task
+than there are: of 60 a tenth.)"""
 MATCHER_FILE = "matcher.safetensors"
-PROTOTYPES, THRESHOLD, TASKS = "prototypes", "threshold", "tasks"
+PROTOTYPES, TASKS = "prototypes", "tasks"
 DOWN, UP = ".down", ".up"
 
 
@@ -43,27 +44,24 @@ class Match:
 
 
 class WordingMatcher:
-    """A sentence model, a prototype (384,) per task and one for sentences that fit none, and the threshold below which none is near."""
+    """A sentence model, a prototype (384,) per task and one for sentences that fit none."""
 
     def __init__(
         self,
         tasks: tuple[str, ...],
         changes: Mapping[str, LowRank],
         prototypes: NDArray[np.float32],
-        threshold: float,
     ) -> None:
         """Args:
         tasks: ids.
         changes: of the sentence model's weights.
         prototypes: (n_tasks + 1, 384), unit rows; the last is that of no task.
-        threshold: probability, 0 to 1.
 
         Raises:
             ModuleNotFoundError: the sentence model is not installed.
             ArtifactCorrupt: what is installed is another one.
         """
         self.tasks = tasks
-        self.threshold = max(threshold, LEAST_PROBABILITY)
         self._changes = dict(changes)
         self._prototypes = prototypes
         self._model = SentenceModel(changes)
@@ -85,17 +83,17 @@ class WordingMatcher:
             order = np.argsort(-row, kind="stable")
             first, second = int(order[0]), int(order[min(1, len(order) - 1)])
             nearest, runner_up = self.tasks[columns[first]], self.tasks[columns[second]]
-            near = nearest if row[first] >= self.threshold else None
+            near = nearest if row[first] >= NEAR else None
             matches.append(Match(near, nearest, float(row[first]), runner_up, float(row[second])))
         return matches
 
     def save(self, path: Path) -> None:
-        """Write tasks, changes, prototypes and threshold; half precision is enough for them."""
+        """Write tasks, changes and prototypes; half precision is enough for them."""
         halves = {f"{name}{DOWN}": down.astype(np.float16) for name, (down, _) in self._changes.items()}
         halves |= {f"{name}{UP}": up.astype(np.float16) for name, (_, up) in self._changes.items()}
         halves[PROTOTYPES] = self._prototypes.astype(np.float16)
         tasks = np.frombuffer("\n".join(self.tasks).encode(), np.uint8)
-        save_arrays({**halves, THRESHOLD: np.array([self.threshold]), TASKS: tasks}, path)
+        save_arrays({**halves, TASKS: tasks}, path)
 
     @staticmethod
     def load(path: Path) -> WordingMatcher:
@@ -108,11 +106,11 @@ class WordingMatcher:
         arrays = load_arrays(path)
         try:
             tasks = tuple(arrays.pop(TASKS).tobytes().decode().split("\n"))
-            prototypes, threshold = arrays.pop(PROTOTYPES).astype(np.float32), float(arrays.pop(THRESHOLD)[0])
+            prototypes = arrays.pop(PROTOTYPES).astype(np.float32)
             names = [name.removesuffix(DOWN) for name in arrays if name.endswith(DOWN)]
             changes = {n: (arrays[n + DOWN].astype(np.float32), arrays[n + UP].astype(np.float32)) for n in names}
         except (KeyError, UnicodeDecodeError) as error:
             raise ArtifactCorrupt(
                 f"{str(path)!r} is no matcher ({error}); expected what training one writes; delete it and train again (lago plan find)"
             ) from error
-        return WordingMatcher(tasks, changes, prototypes, threshold)
+        return WordingMatcher(tasks, changes, prototypes)

@@ -18,16 +18,14 @@ from numpy.typing import NDArray
 
 from lago_skills.errors import ShapeError
 from lago_skills.text.embed import TextEncoder
-from lago_skills.text.matcher import LEAST_PROBABILITY, SCALE, WordingMatcher
+from lago_skills.text.matcher import SCALE, WordingMatcher
 
 N_UPDATES, BATCH, LABEL_SMOOTHING = 1200, 32, 0.1
-CHANGE_RATE, PROTOTYPE_RATE = 2e-3, 1e-2
-RANK = 8
+CHANGE_RATE, PROTOTYPE_RATE = 4e-3, 1e-2
+RANK = 16
 FROZEN_LAYERS = 2
 """Word vectors and so many of the six layers stay as they are: as good as training all, in two thirds of the time."""
 N_VARIANTS = 6
-CALIBRATION_EVERY, CALIBRATION_FIRST = 10, 5
-"""Every so many wordings of a task, starting with this one, are kept back to find the threshold."""
 OPENINGS = (
     "Please",
     "Hey,",
@@ -57,9 +55,6 @@ def train_matcher(
     seed: int = 0,
 ) -> WordingMatcher:
     """Train on the wordings of each task and on sentences that fit none; `report(updates, note)` now and then.
-
-    The threshold is where, among sentences kept back from training, as many that fit no task are let in as wordings are
-    turned away.
 
     Raises:
         ShapeError: fewer than two wordings of a task, or no unrelated sentence.
@@ -91,7 +86,7 @@ def _trained(
     import torch
 
     torch.manual_seed(seed)
-    training, held_back = _split([*wordings.values(), unrelated])
+    training = [*wordings.values(), unrelated]
     encoder = TextEncoder()
     prototypes = torch.nn.Parameter(_first_prototypes(encoder, training))
     changed = encoder.adapt(RANK, FROZEN_LAYERS)
@@ -124,15 +119,7 @@ def _trained(
         for mean, p in zip(averaged, parameters, strict=True):
             p.copy_(mean)
     unit = torch.nn.functional.normalize(prototypes.detach(), dim=-1).numpy().astype(np.float32)
-    matcher = WordingMatcher(tuple(wordings), encoder.changes(), unit, 0.0)
-    matcher.threshold = max(_threshold(matcher, held_back), LEAST_PROBABILITY)
-    return matcher
-
-
-def _split(groups: list[list[str]]) -> tuple[list[list[str]], list[list[str]]]:
-    """Texts to train on and texts to find the threshold with, of each group."""
-    back = [texts[CALIBRATION_FIRST::CALIBRATION_EVERY] if len(texts) > CALIBRATION_FIRST else [] for texts in groups]
-    return [[t for t in texts if t not in away] for texts, away in zip(groups, back, strict=True)], back
+    return WordingMatcher(tuple(wordings), encoder.changes(), unit)
 
 
 def _first_prototypes(encoder: TextEncoder, groups: list[list[str]]) -> Any:
@@ -176,16 +163,6 @@ def _spoken(forms: list[str], same_task: list[list[str]], rng: np.random.Generat
     if rng.random() < BARE_SHARE:
         text = text.lower().rstrip(".!?")
     return text
-
-
-def _threshold(matcher: WordingMatcher, held_back: list[list[str]]) -> float:
-    """Where the two error rates meet."""
-    right = matcher.probabilities([text for texts in held_back[:-1] for text in texts] or ["-"])[:, :-1].max(axis=1)
-    wrong = matcher.probabilities(held_back[-1] or ["-"])[:, :-1].max(axis=1)
-    candidates = np.sort(np.concatenate([right, wrong]))
-    turned_away = np.searchsorted(np.sort(right), candidates, side="left") / len(right)
-    let_in = 1.0 - np.searchsorted(np.sort(wrong), candidates, side="left") / len(wrong)
-    return float(candidates[int(np.argmin(np.maximum(turned_away, let_in)))])
 
 
 def variants(texts: list[str], terms: tuple[tuple[str, ...], ...], n: int, seed: int = 0) -> list[str]:

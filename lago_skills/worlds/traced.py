@@ -212,6 +212,7 @@ _BY_UFUNC: dict[str, Any] = {
     "bitwise_or": _operation("or", 2),
     "logical_not": _operation("not"),
     "invert": _operation("not"),
+    "matmul": np.matmul,
     "power": np.frompyfunc(_power, 2, 1),
     "float_power": np.frompyfunc(_power, 2, 1),
 }
@@ -223,6 +224,11 @@ class Symbols(np.ndarray):
     def astype(self, *args: Any, **kwargs: Any) -> Any:
         """Itself: expressions have no precision."""
         return self
+
+    def mean(self, axis: Any = None, *, keepdims: bool = False, **kwargs: Any) -> Any:
+        """The sum through the number of what is summed: NumPy's own divides in place."""
+        total = self.sum(axis=axis, keepdims=keepdims)
+        return total / (self.size / np.size(total))
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
         """Record an operation."""
@@ -297,6 +303,7 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "where": _where,
     "norm": _norm,
     "clip": _clip,
+    "mean": lambda a, axis=None, keepdims=False, **kwargs: symbols(a).mean(axis, keepdims=keepdims),
     "zeros_like": lambda a, **kwargs: np.zeros(np.shape(a)),
     "ones_like": lambda a, **kwargs: np.ones(np.shape(a)),
     "full_like": _full_like,

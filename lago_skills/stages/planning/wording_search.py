@@ -18,7 +18,7 @@ from lago_skills.llm.transcripts import TranscriptFile
 from lago_skills.planner.wordings import NONE, check_wordings, read_wordings
 from lago_skills.stages.job import Job
 from lago_skills.stages.workspace import Workspace
-from lago_skills.text.matcher import MATCHER_FILE, WordingMatcher
+from lago_skills.text.matcher import MATCHER_FILE, NEAR, WordingMatcher
 
 VERSION, N_UPDATES = 2, 1200
 
@@ -50,7 +50,6 @@ def job(space: Workspace) -> Job:
         writer.summary = {
             "tasks": len(texts),
             "wordings": sum(map(len, texts.values())),
-            "threshold": trained.threshold,
         }
 
     recipe: dict[str, Any] = {
@@ -97,4 +96,4 @@ def find(space: Workspace, sentences: list[str], say: Callable[[str], None]) -> 
     known = matcher(job(space), say)
     matches = known.match(sentences, [task.id for task in space.study.all_tasks])
     rows = [{"sentence": text, **asdict(match)} for text, match in zip(sentences, matches, strict=True)]
-    return [{**row, "threshold": known.threshold} for row in rows]
+    return [{**row, "threshold": NEAR} for row in rows]

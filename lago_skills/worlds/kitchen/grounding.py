@@ -86,7 +86,7 @@ class KitchenState:
     """A batch of observations: nine joints of the robot, their velocities, the joints of the objects and theirs."""
 
     def __init__(self, observations: NDArray[Any]) -> None:
-        self._rows = np.asarray(observations, np.float64)
+        self._rows = observations.astype(np.float64, copy=False)
 
     @cached_property
     def _hand(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
