@@ -26,7 +26,7 @@ class Components:
         """The mixture over all K * M components, given (B, K) weights of the latents."""
         batch, action_size = len(self.means), self.means.shape[3]
         return ActionPrior(
-            weights=(weights[:, :, None] * self.weights).reshape(batch, -1).astype(np.float32),
+            weights=(weights[:, :, None] * self.weights).reshape(batch, -1).astype(np.float32, copy=False),
             means=self.means.reshape(batch, -1, action_size),
             stds=self.stds.reshape(batch, -1, action_size),
             floor=floor,
@@ -90,7 +90,8 @@ class ActionPrior:
 
     def mean(self) -> NDArray[np.float32]:
         """(B, A) mean action of the mixture, in [-1, 1] whatever rounding makes of it."""
-        return np.clip(np.einsum("bk,bka->ba", self.weights, self.means), -1.0, 1.0)
+        mean = np.einsum("bk,bka->ba", self.weights, self.means)
+        return np.minimum(np.maximum(mean, -1.0), 1.0)
 
     def greedy(self) -> NDArray[np.float32]:
         """(B, A) what a guide does by itself: the mean."""

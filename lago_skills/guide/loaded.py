@@ -131,7 +131,7 @@ class BundleGuide:
         self.guide.library.close()
         discard(self.folder)
 
-    @property
+    @cached_property
     def world_id(self) -> str:
         """Fingerprint of what another environment must have in common with the bundle's: sizes, actions, features and anchors."""
         return fingerprint(identity(self.guide.grounding))

@@ -9,6 +9,7 @@ Format: https://github.com/Physical-Intelligence/openpi, `openpi_client/msgpack_
 
 from __future__ import annotations
 
+import math
 from typing import Any, cast
 
 import msgpack
@@ -69,7 +70,7 @@ def _read_array(entry: dict[bytes, Any]) -> NDArray[Any]:
     sizes = [
         size for size in cast("list[Any]", shape) if isinstance(size, int) and not isinstance(size, bool) and size >= 0
     ]
-    n_bytes = int(np.prod([1, *sizes], dtype=object)) * dtype.itemsize
+    n_bytes = math.prod(sizes) * dtype.itemsize
     if len(sizes) != len(cast("list[Any]", shape)) or len(sizes) > 4 or n_bytes != len(data):
         raise ShapeError(
             f"message: found an array of shape {shape} and dtype {dtype} in {len(data)} bytes; expected {n_bytes}; send the array whole"

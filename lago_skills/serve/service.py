@@ -31,7 +31,7 @@ class Held:
         self.n_users = 0
         self.replaced = False
         self._tasks: dict[str | None, TaskGuide] = {}
-        _ = bundle.description, bundle.policies  # read now: its folder may be another's later
+        _ = bundle.description, bundle.policies, bundle.world_id  # read now: its folder may be another's later
 
     def task(self, words: str | None) -> TaskGuide:
         """The guide of a task.
