@@ -13,7 +13,7 @@ import lago_skills
 from lago_skills.commands import approve as approve_command
 from lago_skills.commands import bench as bench_command
 from lago_skills.commands import evaluate as evaluate_command
-from lago_skills.commands import flows_options, runner_options, skills_options
+from lago_skills.commands import flows_options, grow_options, runner_options, skills_options
 from lago_skills.commands import lineage as lineage_command
 from lago_skills.commands.bundles import options as bundle_options
 from lago_skills.commands.tables import report_table
@@ -60,6 +60,7 @@ def parser() -> argparse.ArgumentParser:
     plan = _add_plan(commands)
     _add_init(commands)
     skills_options.add_parser(commands)
+    grow_options.add_parser(commands)
     bundle_options.add_parsers(commands)
     bench_command.add_parser(commands)
     approve_command.add_parser(commands)
@@ -309,6 +310,10 @@ def _run_study(options: argparse.Namespace, command: str, run_stages: StageRunne
     if command == "approve":
         approve_command.approve_command(space, options)
         return 0
+    if command == "grow":
+        from lago_skills.commands.grow import grow_command
+
+        return grow_command(space, options)
     if command == "lineage":
         lineage_command.lineage_command(space, options)
         return 0

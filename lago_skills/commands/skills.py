@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lago_skills.commands.latents import behaviour_of, decoder_of, encode_sentence
+from lago_skills.commands.versions import rollback
 from lago_skills.core import Skill, skill_name
 from lago_skills.errors import LibraryConflict, LibraryDamaged, ShapeError
 from lago_skills.guide.bundle import DECODER_FILE, library_folder
@@ -396,4 +397,5 @@ ACTIONS: dict[str, Callable[[argparse.Namespace], Answer]] = {
     "copy": _copy,
     "import": _import,
     "diff": _diff,
+    "rollback": rollback,
 }

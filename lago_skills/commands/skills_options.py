@@ -91,3 +91,4 @@ def _keeping(action: Action) -> None:
         action(name, text).add_argument("to", type=Path, metavar="FOLDER")
     action("import", "add the records of an export").add_argument("source", type=Path, metavar="FOLDER")
     action("diff", "what differs between two libraries").add_argument("other", metavar="OTHER")
+    action("rollback", "put an earlier version of a study's grown library in use").add_argument("number", type=int)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from lago_skills.artifacts.folder import verify
 from lago_skills.artifacts.tensors import load_arrays, save_arrays
-from lago_skills.core import Playbook
+from lago_skills.core import Playbook, Vocabulary
 from lago_skills.decoder.trained_decoder import Decoder, load_decoder
 from lago_skills.errors import ArtifactCorrupt, PlanError, StudyError
 from lago_skills.guide.description import describe, write_description
@@ -106,6 +106,21 @@ def guide_in(folder: Path, library: SkillLibrary | None = None, grounding: Groun
         raise ArtifactCorrupt(
             f"bundle {str(folder)!r} cannot be read ({error}); expected the files that the build stage writes; "
             "delete the folder and build again (lago build STUDY)"
+        ) from error
+
+
+def read_plans(folder: Path, vocabulary: Vocabulary) -> dict[str, Playbook]:
+    """The plans of a bundle as they were put into it, before a guide brings them into the order that demonstrations show.
+
+    Raises:
+        ArtifactCorrupt: they cannot be read.
+    """
+    try:
+        books: dict[str, dict[str, Any]] = _read(folder / PLAYBOOKS_FILE)
+        return {name: read_playbook(entry, vocabulary) for name, entry in books.items()}
+    except (OSError, ValueError, KeyError, TypeError, PlanError) as error:
+        raise ArtifactCorrupt(
+            f"plans of bundle {str(folder)!r} cannot be read ({error}); expected those that the build stage writes; delete the folder and build again"
         ) from error
 
 

@@ -53,7 +53,7 @@ def jobs(space: Workspace) -> list[Job]:
             decoder_name = file_hash(space.library / DECODER_FILE)
             update(library, shown.segments, decoder, decoder_name, shown.embeddings)
             library.compact()
-            latents = _step_latents(shown.books, decoder, shown.embeddings)
+            latents = step_latents(shown.books, decoder, shown.embeddings)
             settings = retrieval(study.guide)
             world = study.load_world()
             write_bundle(writer.path, decoder, library, shown.books, latents, settings, learned, world, shown.ends)
@@ -141,13 +141,14 @@ def assemble(
     """
     skills = _demonstrated(shown.segments, decoder, shown.embeddings).values()
     library = SkillLibrary.in_memory(decoder.latent_size, skills)
-    latents = _step_latents(shown.books, decoder, shown.embeddings)
+    latents = step_latents(shown.books, decoder, shown.embeddings)
     return LibraryGuide(shown.grounding, decoder, library, shown.books, latents, config, learned, shown.ends)
 
 
-def _step_latents(
+def step_latents(
     books: dict[str, Playbook], decoder: Decoder, embeddings: dict[str, NDArray[np.float32]]
 ) -> dict[str, NDArray[np.float32]]:
+    """By plan, (n_steps, Z) what its steps are looked up with."""
     return {
         name: decoder.latents(np.stack([embeddings[step.sentence] for step in book.steps]))
         for name, book in books.items()

@@ -12,9 +12,9 @@ from typing import Any
 from lago_skills.artifacts.folder import MANIFEST, read_manifest, verify, writing
 from lago_skills.artifacts.tensors import load_arrays
 from lago_skills.errors import ArtifactMissing, StudyError
+from lago_skills.guide.any_words import MATCHER_FILE
 from lago_skills.guide.bundle import load_bundle
 from lago_skills.guide.bundle_file import packed
-from lago_skills.guide.any_words import MATCHER_FILE
 from lago_skills.guide.description import DESCRIPTION_FILE, describe, write_description
 from lago_skills.guide.learned_policy import LearnedPolicy, PolicyFacts, save_policies
 from lago_skills.llm.transcripts import TranscriptFile

@@ -52,10 +52,12 @@ class WordingMatcher:
         changes: Mapping[str, LowRank],
         prototypes: NDArray[np.float32],
     ) -> None:
-        """Args:
-        tasks: ids.
-        changes: of the sentence model's weights.
-        prototypes: (n_tasks + 1, 384), unit rows; the last is that of no task.
+        """A matcher of what training came to.
+
+        Args:
+            tasks: ids.
+            changes: of the sentence model's weights.
+            prototypes: (n_tasks + 1, 384), unit rows; the last is that of no task.
 
         Raises:
             ModuleNotFoundError: the sentence model is not installed.

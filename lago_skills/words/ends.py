@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -182,6 +183,32 @@ class Ends:
     def column(self, which: Which) -> Floats:
         """(N, 3) offsets of one kind."""
         return {"heads": self.heads, "ended": self.ended, "contact": self.contact}[which]
+
+    def joined(self, other: Ends, books: Iterable[Playbook]) -> Ends:
+        """With the entries of more demonstrations after its own; `books` are the plans that all of them follow, in their order.
+
+        What was learned of a skill's tolerance and of hands that hold stays as it is; the other's counts where this one knows nothing.
+        """
+        skills = tuple(dict.fromkeys((*self.skills, *other.skills)))
+        words = tuple(dict.fromkeys((*self.words, *other.words)))
+        skill = np.array([skills.index(each) for each in other.skills], np.int64)[other.skill]
+        word = np.array([words.index(each) for each in other.words], np.int64)[other.word]
+        columns = ("by_thing", "lie", "fitted", "heads", "ended", "contact", "thing")
+        arrays: dict[str, Any] = {name: np.concatenate([getattr(self, name), getattr(other, name)]) for name in columns}
+        known = dict(zip(other.skills, other.tolerance, strict=True)) | dict(
+            zip(self.skills, self.tolerance, strict=True)
+        )
+        return Ends(
+            skills,
+            words,
+            skill=np.concatenate([self.skill, skill]),
+            word=np.concatenate([self.word, word]),
+            tolerance=np.array([known[each] for each in skills]),
+            held=np.where(np.isfinite(self.held), self.held, other.held),
+            order=Order.of(books),
+            held_thing=np.where(np.isnan(self.held_thing), other.held_thing, self.held_thing),
+            **arrays,
+        )
 
     def save(self, folder: Path) -> None:
         """Write arrays as safetensors and names as JSON."""

@@ -1,0 +1,155 @@
+"""`lago grow STUDY`: a task more, or episodes more; versions listed, accepted, gone back to."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from lago_skills.artifacts.folder import read_manifest, verify
+from lago_skills.commands import plan_asking
+from lago_skills.commands.versions import print_versions
+from lago_skills.core import Task
+from lago_skills.data.config import SourceConfig
+from lago_skills.data.episodes import EPISODES_FILE, load_episodes
+from lago_skills.data.read_source import read
+from lago_skills.data.sources import Sizes, episodes_of
+from lago_skills.errors import DataError, StudyError
+from lago_skills.grow.growth import Growth, Settings, Source
+from lago_skills.grow.versions import Version, Versions
+from lago_skills.stages import train
+from lago_skills.stages.workspace import Workspace, exclusive
+
+
+def grow_command(space: Workspace, options: argparse.Namespace) -> int:
+    """Do what the options say; the exit code is 3 where the new version waits for a person.
+
+    Raises:
+        LagoError: what is wrong; nothing has changed then.
+    """
+    if options.list:
+        print_versions(Versions(space.artifact("grown")), as_json=bool(options.json))
+        return 0
+    if options.use is not None:
+        with exclusive(space):
+            version = Versions(space.artifact("grown")).use(options.use)
+        _say(f"version {version.number} is in use: {version.folder}")
+        return 0
+    task = _task(space, options.task)
+    asked = with_task(space, task)
+    if options.export is not None:
+        plan_asking.export(asked, options)
+        return 0
+    if options.import_ is not None:
+        plan_asking.import_answers(asked, options)
+        return 0
+    if options.live:
+        plan_asking.ask_all(asked, options)
+    with exclusive(space):
+        sources = [*(_of_file(space, task, path, options.success) for path in options.data)]
+        sources += _of_runs(space, task) if options.from_runs else []
+        settings = Settings(
+            margin=options.margin,
+            episodes=options.episodes,
+            episodes_again=options.episodes_again,
+            refresh=options.refresh,
+        )
+        version = Growth(space, task, settings, _say).run(sources)
+    return _told(version, as_json=bool(options.json))
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+
+def _task(space: Workspace, name: str | None) -> Task:
+    """The task of the study's world with an id, or with exactly this sentence.
+
+    Raises:
+        StudyError: there is none.
+    """
+    tasks = space.world.tasks
+    if name is None:
+        raise StudyError(
+            "found no task to grow by; expected --task with an id of the study's world; add it, or look at versions with --list"
+        )
+    by_sentence = [task for task in tasks.values() if task.sentence.casefold() == name.casefold()]
+    if name not in tasks and len(by_sentence) != 1:
+        raise StudyError(
+            f"world {space.world.name!r}: found task {name!r}; expected the id or the sentence of one of {sorted(tasks)}; correct --task, or add the task to the world"
+        )
+    return tasks[name] if name in tasks else by_sentence[0]
+
+
+def with_task(space: Workspace, task: Task) -> Workspace:
+    """The study as if the task were one of its undemonstrated ones, for questions to a language model."""
+    study = space.study
+    if task in study.all_tasks:
+        return space
+    tasks = study.tasks.model_copy(update={"unseen": [*study.tasks.unseen, task.id]})
+    return replace(space, study=study.model_copy(update={"tasks": tasks}))
+
+
+def _of_file(space: Workspace, task: Task, path: Path, success: str) -> Source:
+    """Successful episodes of a file or the folder of a dataset.
+
+    Raises:
+        DataError: it cannot be used, or none succeeded.
+    """
+    config = SourceConfig(path=str(path), task=task.id, success=success, rewards="sparse")
+    world = space.world
+    sizes = Sizes(world.grounding.observation_size, world.grounding.action_space, world.action_codec())
+    every = episodes_of(read(config, space.root), config, task.id, sizes)
+    good = [episode for episode in every if episode.success]
+    if not good:
+        raise DataError(
+            f"{str(path)!r}: found {len(every)} episodes of {task.id!r}, none of which succeeded (rule: {success}); expected some; say how an episode shows that it "
+            "succeeded with --success"
+        )
+    return Source(str(path), good, left_out=len(every) - len(good))
+
+
+def _of_runs(space: Workspace, task: Task) -> list[Source]:
+    """What finished training runs of the task have learned to do: their successful episodes.
+
+    Raises:
+        DataError: no run has any.
+    """
+    found: list[Source] = []
+    for run in train.training_runs(space.study):
+        folder = space.artifact("runs", run.name)
+        if run.task.id == task.id and read_manifest(folder) is not None:
+            verify(folder)
+            if (folder / EPISODES_FILE).is_file():
+                found.append(Source(run.name, load_episodes(folder / EPISODES_FILE), online=True))
+    if not found:
+        raise DataError(
+            f"task {task.id!r}: found no successful episodes of finished training runs; expected some for --from-runs; run: lago train {space.argument}, with the task in "
+            "train.tasks"
+        )
+    return found
+
+
+def _told(version: Version, *, as_json: bool) -> int:
+    """Print what came of it."""
+    growth = version.growth
+    held = version.verdict == "held"
+    if as_json:
+        rows: list[dict[str, Any]] = growth["spots"]
+        summary = {name: value for name, value in growth.items() if name != "spots"}
+        print(json.dumps({"rows": rows, "summary": {**summary, "folder": str(version.folder)}}))  # noqa: T201
+        return 3 if held else 0
+    print(  # noqa: T201
+        f"version {version.number}: {growth['skills']} skills, {growth['task']} {growth['success']:.2f} (library alone, {growth['episodes']} episodes), "
+        f"{len(growth['spots'])} old tasks played with both versions, {growth['seconds']:.0f} s"
+    )
+    for spot in growth["spots"]:
+        print(f"  {spot['task']}: {spot['before']:.2f} -> {spot['after']:.2f} of {spot['episodes']}")  # noqa: T201
+    if held:
+        print(f"held: {growth['reason']}; use it all the same with: lago grow STUDY --use {version.number}")  # noqa: T201
+        return 3
+    print(f"in use: {version.folder.parent / 'current'}; back with: lago skills rollback STUDY {growth['before']}")  # noqa: T201
+    return 0

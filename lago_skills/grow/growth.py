@@ -1,0 +1,368 @@
+"""One step of growth: a task with its plan, perhaps with episodes of it, becomes the next version of a study's library.
+
+    plan (recorded) -> skills for its steps -> episodes cut, labelled, checked -> decoder refreshed where it has something to learn
+    -> library and bundle -> what changed -> old tasks that it may have touched, played with both versions -> in use, or held
+
+Nothing that is there is touched before the last step, which turns a link; see `lago_skills.grow.versions`.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Callable, Sequence, Set
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lago_skills.artifacts.folder import file_hash, verify, writing
+from lago_skills.core import Episode, Playbook, Segment, Task
+from lago_skills.decoder.trained_decoder import Decoder
+from lago_skills.errors import ArtifactMissing, DataError, StudyError, TranscriptMissing
+from lago_skills.grow import material
+from lago_skills.grow.checks import check, unlike_the_others
+from lago_skills.grow.comparing import CHANGED_ACTIONS, Spot, changes, played, spot_checked, touched
+from lago_skills.grow.skills import grown_library, matched
+from lago_skills.grow.versions import GROWTH_FILE, Verdict, Version, Versions
+from lago_skills.guide.bundle import DECODER_FILE, load_bundle, write_bundle
+from lago_skills.guide.description import DESCRIPTION_FILE
+from lago_skills.guide.guides import LibraryGuide
+from lago_skills.library import SkillLibrary
+from lago_skills.stages import build, plan, segment
+from lago_skills.stages.segment import Labelled
+from lago_skills.stages.workspace import Workspace
+
+VERSION = 1
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How growth decides."""
+
+    margin: float = 0.05
+    """An old task may do worse by so much, in success shares, before the version is held for a person."""
+    episodes: int = 20
+    """Of each old task that may be touched, and of the new one, with each version."""
+    episodes_again: int = 100
+    """Of a task that seems to fall by more than the margin: these count."""
+    refresh: str = "auto"
+    """Whether the decoder is trained anew: `auto` where it has something to learn, `always`, `never`."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Episodes of a task, and where they come from."""
+
+    name: str
+    """A file, or the name of a training run."""
+    episodes: list[Episode]
+    """Those that succeeded."""
+    online: bool = False
+    """Whether they were learned online."""
+    left_out: int = 0
+    """Episodes that did not succeed."""
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What was taken in."""
+
+    shown: Labelled
+    segments: list[Segment]
+    """The new ones among them."""
+    sources: list[dict[str, Any]]
+    numbers: tuple[int, ...] = ()
+    """Which of the episodes that were given, in their order."""
+    unknown: tuple[str, ...] = ()
+    """Sentences that the library had never seen done."""
+    asks_for_refresh: bool = False
+
+
+def first_version(space: Workspace, versions: Versions) -> Version:
+    """Version 0: what the study's stages built.
+
+    Raises:
+        ArtifactMissing: they have not run.
+        ArtifactCorrupt: something of it is damaged.
+        StudyError: the study looks skills up by a learned query, which nothing here trains anew.
+    """
+    if space.study.guide.query != "playbook":
+        raise StudyError(
+            f"study {space.study.name!r}: found guide.query = {space.study.guide.query!r}; expected 'playbook' for a library that grows; set that, or build anew"
+        )
+    bundle = space.artifact("bundle")
+    if not bundle.is_dir():
+        raise ArtifactMissing(
+            f"study {space.study.name!r}: found no bundle to grow; expected a built one; run: lago run {space.argument}"
+        )
+    shown = segment.labelled(space)
+    guide = load_bundle(bundle, grounding=space.study.grounding)
+    with closing(guide.library):
+        growth = {"number": 0, "verdict": "built", "from": verify(bundle).digest, "skills": guide.library.n_active}
+        _write(space, versions.next_folder(), guide, shown, build.probes(shown), growth, None)
+    return versions.use(0)
+
+
+class Growth:
+    """One step.
+
+    Args:
+        space: the study.
+        task: of its world.
+        settings: how it decides.
+        say: hears what is done.
+    """
+
+    def __init__(self, space: Workspace, task: Task, settings: Settings, say: Say) -> None:
+        self.space, self.task, self.settings, self.say = space, task, settings, say
+        self.versions = Versions(space.artifact("grown"))
+        self.before = self.versions.current or first_version(space, self.versions)
+        self.number = int(self.versions.next_folder().name)
+
+    @cached_property
+    def shown(self) -> Labelled:
+        """What the version in use was made from."""
+        return material.load(self.before.folder, self.space.study)
+
+    def run(self, sources: Sequence[Source]) -> Version:
+        """Take in the task and episodes of it; the new version is in use afterwards, unless it is held.
+
+        Raises:
+            TranscriptMissing: nobody has answered the task's request yet.
+            PlanError: the answer is no valid plan.
+            StudyError: the task is there already, and there are no episodes.
+            DataError: none of the episodes does what the plan says.
+        """
+        began = time.monotonic()
+        plans = self._plans()
+        if not plans and not sources:
+            raise StudyError(
+                f"found task {self.task.id!r}, which version {self.before.number} has a plan of already, and no episodes; expected something new; add --data or "
+                "--from-runs"
+            )
+        planned = material.with_plans(self.shown, plans)
+        old = load_bundle(self.before.folder, grounding=self.space.study.grounding)
+        with closing(old.library):
+            steps = matched(old, planned.books[self.task.id], planned.embeddings)
+            for each in steps:
+                self.say(each.line())
+            taken, decoder = self._learned(planned, sources, old.decoder)
+            growth: dict[str, Any] = {
+                "number": self.number,
+                "before": self.before.number,
+                "task": self.task.id,
+                "sentence": self.task.sentence,
+                "plans": {name: {"model": b.model, "answer": b.transcript_key} for name, b in plans.items()},
+                "steps": [asdict(each) for each in steps],
+                "sources": taken.sources,
+                "refreshed": decoder is not old.decoder,
+            }
+            with tempfile.TemporaryDirectory(prefix="lago-grow-") as scratch:
+                library = self._library(old, Path(scratch), decoder, taken)
+                with library:
+                    new = _guide(self.space, decoder, library, taken.shown)
+                    growth |= self._compared(old, new, taken.shown)
+                    growth |= {"skills": library.n_active, "seconds": round(time.monotonic() - began, 1)}
+                    probes = material.load_probes(self.before.folder)
+                    folder = self.versions.next_folder()
+                    _write(self.space, folder, new, taken.shown, probes, growth, self.before)
+        return self.versions.get(self.number) if growth["verdict"] == "held" else self.versions.use(self.number)
+
+    def _plans(self) -> dict[str, Playbook]:
+        """The plans of the task that the version in use does not have."""
+        if any(book.task_id == self.task.id for book in self.shown.books.values()):
+            return {}
+        study = self.space.study
+        maker = plan.planner(self.space)
+        try:
+            books = maker.playbooks(plan.demonstrated(study), (self.task,))
+        except TranscriptMissing as error:
+            name = self.space.argument
+            raise TranscriptMissing(
+                f"no answer is recorded for the plan of task {self.task.id!r}; expected one, since nothing is asked here; ask a language model with: lago grow {name} --task {self.task.id} "
+                f"--live, or lago grow {name} --task {self.task.id} --export requests.jsonl, then the same with --import responses.jsonl --model NAME"
+            ) from error
+        known = maker.plans(plan.demonstrated(study), (self.task,))[self.task.id]
+        for finding in known.chosen.findings if known.chosen else ():
+            self.say(f"lint: {finding.kind}: {finding.line()}")
+        return {self.task.id: books[self.task.id]}
+
+    def _learned(self, planned: Labelled, sources: Sequence[Source], old: Decoder) -> tuple[Taken, Decoder]:
+        """Episodes that do what the plan says, and the decoder that the new version has."""
+        taken = self._taken(planned, sources, old, frozenset())
+        decoder = self._decoder(taken, old)
+        if decoder is old or not taken.unknown:
+            return taken, decoder
+        first = len(planned.episodes.get(self.task.id, []))
+        wrong = unlike_the_others(taken.shown, self.task.id, first, decoder)
+        if not wrong:
+            return taken, decoder
+        taken = self._taken(planned, sources, old, frozenset(taken.numbers[number - first] for number in wrong))
+        return taken, self._decoder(taken, old)
+
+    def _taken(self, planned: Labelled, sources: Sequence[Source], decoder: Decoder, without: frozenset[int]) -> Taken:
+        """Episodes that do what the plan says, as far as this decoder knows, `without` some that are known not to.
+
+        Raises:
+            DataError: there are episodes, and none of them does.
+        """
+        if not sources:
+            return Taken(planned, [], [])
+        task, rng = self.task.id, np.random.default_rng(self.space.study.seed)
+        episodes = [episode for source in sources for episode in source.episodes]
+        first = len(planned.episodes.get(task, []))
+        checked = check(planned, material.with_episodes(planned, task, episodes, self.space.study), task, decoder, rng)
+        refused = without | {number - first for number in checked.refused}
+        numbers = [number for number in range(len(episodes)) if number not in refused]
+        rows = _counted(sources, refused)
+        for row in rows:
+            self.say(
+                f"{row['name']}: {row['accepted']} episodes taken, {row['refused']} refused, whose actions their sentences do not explain, {row['left_out']} without success"
+            )
+        if not numbers:
+            raise DataError(
+                f"task {task!r}: found {len(episodes)} successful episodes in {', '.join(s.name for s in sources)}, of which none does what its plan says; expected some; "
+                "look at the plan (lago plan show) and at the episodes, and leave out what succeeded by accident"
+            )
+        shown = material.with_episodes(planned, task, [episodes[number] for number in numbers], self.space.study)
+        new = [each for each in shown.segments if each.task_id == task and each.episode >= first]
+        return Taken(shown, new, rows, tuple(numbers), checked.unknown, checked.new_to_decoder)
+
+    def _decoder(self, taken: Taken, old: Decoder) -> Decoder:
+        """The decoder that the new version has: trained anew on all that was shown so far, where it has something to learn."""
+        wanted = self.settings.refresh
+        if wanted == "never" or not (taken.segments and (wanted == "always" or taken.asks_for_refresh)):
+            return old
+        from lago_skills.decoder.pretrain import pretrain
+        from lago_skills.stages.planning.phrases import phrases
+
+        study = self.space.study
+        config = study.decoder.of_actions(study.grounding.action_space)
+        words = None
+        if config.uses_phrases:
+            tasks = (*study.all_tasks, *(() if self.task in study.all_tasks else (self.task,)))
+            words = phrases(taken.shown.skills, self.space.transcripts, tasks, study.grounding.synonyms)
+        self.say(f"the decoder is trained anew on {sum(map(len, taken.shown.episodes.values()))} episodes")
+        steps = taken.shown.steps(config, study.weighting)
+        decoder, _ = pretrain(steps, config, study.seed, lambda update, m: None, words)
+        return decoder
+
+    def _library(self, old: LibraryGuide, folder: Path, decoder: Decoder, taken: Taken) -> SkillLibrary:
+        decoder.save(folder / DECODER_FILE)
+        name = file_hash(folder / DECODER_FILE) if decoder is not old.decoder else old.library.decoder
+        note = {
+            "version": self.number,
+            "task": self.task.id,
+            "from": [row["name"] for row in taken.sources],
+            "learned": sorted({row["learned"] for row in taken.sources}),
+        }
+        return grown_library(
+            old.library, folder / "library", decoder, name, taken.segments, taken.shown.embeddings, note
+        )
+
+    def _compared(self, old: LibraryGuide, new: LibraryGuide, shown: Labelled) -> dict[str, Any]:
+        """What changed, how the old tasks that it may touch do, and what follows from that."""
+        embeddings = {sentence: shown.embeddings[sentence] for sentence in self.shown.skills}
+        by_skill = dict.fromkeys(embeddings, 0.0)
+        if new.decoder is not old.decoder:
+            by_skill = changes(old.decoder, new.decoder, embeddings, material.load_probes(self.before.folder))
+        changed = {sentence for sentence, value in by_skill.items() if value > CHANGED_ACTIONS}
+        names = [name for name in touched(old, new, changed) if name != self.task.id]
+        self.say(f"{len(changed)} of {len(by_skill)} skills changed; {len(names)} old tasks may be touched by that")
+        world = self.space.world
+        spots = spot_checked(world, world.find(names), old, new, self.settings.episodes, self.say)
+        spots = self._again(spots, old, new)
+        fallen = [spot for spot in spots if spot.fall > self.settings.margin + 1e-9]
+        success = played(world, self.task, new, self.settings.episodes)
+        self.say(f"{self.task.id}: {success:.2f} of {self.settings.episodes} episodes, the library alone")
+        verdict: Verdict = "held" if fallen else "accepted"
+        reasons = [f"{spot.task} falls from {spot.before:.2f} to {spot.after:.2f}" for spot in fallen]
+        return {
+            "changed": {sentence: round(by_skill[sentence], 4) for sentence in sorted(changed)},
+            "touched": names,
+            "spots": [asdict(spot) | {"fall": round(spot.fall, 4)} for spot in spots],
+            "success": success,
+            "episodes": self.settings.episodes,
+            "verdict": verdict,
+            "reason": "; ".join(reasons),
+        }
+
+    def _again(self, spots: list[Spot], old: LibraryGuide, new: LibraryGuide) -> list[Spot]:
+        """Tasks that seem to fall, played in more episodes."""
+        unsure = [spot.task for spot in spots if spot.fall > self.settings.margin + 1e-9]
+        if not unsure or self.settings.episodes_again <= self.settings.episodes:
+            return spots
+        world = self.space.world
+        more = spot_checked(world, world.find(unsure), old, new, self.settings.episodes_again, self.say)
+        known = {spot.task: spot for spot in more}
+        return [known.get(spot.task, spot) for spot in spots]
+
+
+def _counted(sources: Sequence[Source], refused: Set[int]) -> list[dict[str, Any]]:
+    """What became of each source's episodes; those refused by their numbers among all."""
+    rows, start = list[dict[str, Any]](), 0
+    for source in sources:
+        stop = start + len(source.episodes)
+        n_refused = sum(start <= number < stop for number in refused)
+        rows.append(
+            {
+                "name": source.name,
+                "learned": "online" if source.online else "demonstrated",
+                "episodes": len(source.episodes),
+                "accepted": len(source.episodes) - n_refused,
+                "refused": n_refused,
+                "left_out": source.left_out,
+            }
+        )
+        start = stop
+    return rows
+
+
+def _guide(space: Workspace, decoder: Decoder, library: SkillLibrary, shown: Labelled) -> LibraryGuide:
+    latents = build.step_latents(shown.books, decoder, shown.embeddings)
+    return LibraryGuide(
+        shown.grounding, decoder, library, shown.books, latents, build.retrieval(space.study.guide), None, shown.ends
+    )
+
+
+def _write(
+    space: Workspace,
+    folder: Path,
+    guide: LibraryGuide,
+    shown: Labelled,
+    probes: NDArray[np.float32],
+    growth: dict[str, Any],
+    before: Version | None,
+) -> None:
+    """A version's folder: a bundle, and what the next one is made from."""
+    recipe = {
+        "stage": "grow",
+        "version": VERSION,
+        "before": None if before is None else verify(before.folder).digest,
+        "growth": {name: growth[name] for name in ("number", "task", "sources", "from") if name in growth},
+    }
+    with writing(folder, "grow", recipe) as writer:
+        write_bundle(
+            writer.path,
+            guide.decoder,
+            guide.library,
+            shown.books,
+            build.step_latents(shown.books, guide.decoder, shown.embeddings),
+            guide.config,
+            None,
+            space.study.load_world(),
+            shown.ends,
+        )
+        writer.uncounted |= {DESCRIPTION_FILE, GROWTH_FILE}
+        build.summarise(writer, guide.library, shown.books)
+        material.save(shown, probes, writer.path, None if before is None else before.folder)
+        text = json.dumps(growth, indent=1, ensure_ascii=False) + "\n"
+        (writer.path / GROWTH_FILE).write_text(text, encoding="utf-8")
+        writer.summary |= {name: growth[name] for name in ("number", "task", "verdict") if name in growth}

@@ -1,0 +1,217 @@
+"""A built library takes in a task and episodes, on a small world: what is taken, what is refused, what changed, and the way back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import lago_skills
+from lago_skills.artifacts.folder import verify
+from lago_skills.core import Episode
+from lago_skills.data.episodes import save_episodes
+from lago_skills.errors import ArtifactCorrupt
+from lago_skills.grow.versions import Versions
+from lago_skills.library import SkillLibrary
+from lago_skills.stages import collect
+from lago_skills.stages.workspace import Workspace, open_workspace
+from lago_skills.worlds.rollouts import record
+from tests.conftest import Lago
+from tests.small_worlds import PlaneWorld
+from tests.test_small_worlds import GO, NUMBERS, WORDS, answer, begin
+
+pytestmark = pytest.mark.slow
+BUILT = ("collect", "plan", "segment", "pretrain", "build")
+Answers = dict[str, list[dict[str, Any]]]
+
+
+def built(lago: Lago, folder: Path, form: str, answers: Answers) -> Workspace:
+    """A study of one shown task and one that is not, up to its bundle."""
+    path = begin(folder, "plane", "PlaneWorld", form, seen="visit", unseen="fetch-south", algorithms="ppo")
+    code, _, err = lago("plan", "plane", "--scenes")
+    assert code == 0, err
+    answer(lago, folder, "plane", answers)
+    for stage in BUILT:
+        code, _, err = lago(stage, "plane")
+        assert code == 0, (stage, err)
+    return open_workspace(folder, path)
+
+
+def answered(lago: Lago, folder: Path, task: str, answers: Answers) -> None:
+    """Ask for the plan of a task that is not in the study, and record the answer."""
+    code, _, err = lago("grow", "plane", "--task", task, "--export", str(folder / "r.jsonl"))
+    assert code == 0, err
+    (line,) = (folder / "r.jsonl").read_text().splitlines()
+    request = json.loads(line)
+    assert PlaneWorld().tasks[task].sentence in request["body"]["messages"][0]["content"]
+    body = {"choices": [{"message": {"content": json.dumps({"steps": answers[task]})}}]}
+    (folder / "a.jsonl").write_text(json.dumps({"custom_id": request["custom_id"], "response": {"body": body}}))
+    code, _, err = lago("grow", "plane", "--task", task, "--import", str(folder / "a.jsonl"), "--model", "test")
+    assert code == 0, err
+
+
+def shown(task: str, n: int, first: int = 50_000) -> list[Episode]:
+    world = PlaneWorld()
+    act = world.demonstrator(task)
+    return [record(world.make(task), act, task, first + i, 0.1, world) for i in range(n)]
+
+
+def at_random(task: str, n: int) -> list[Episode]:
+    """Episodes that act at random and are said to have succeeded."""
+    rng, world = np.random.default_rng(0), PlaneWorld()
+
+    def act(observation: np.ndarray) -> Any:
+        return rng.integers(5)
+
+    every = [record(world.make(task), act, task, 60_000 + i, 0.0, world) for i in range(n)]
+    return [replace(each, success=True, terminated=True, truncated=False) for each in every]
+
+
+def bytes_of(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+@pytest.mark.parametrize(("form", "answers"), [("numbers", NUMBERS), ("words", WORDS)])
+def test_a_plan_alone_and_then_episodes_make_versions_and_rollback_goes_back(
+    lago: Lago, tmp_path: Path, form: str, answers: Answers
+) -> None:
+    space = built(lago, tmp_path, form, answers)
+    before = bytes_of(space.artifact("bundle"))
+    code, _, err = lago("grow", "plane", "--task", "fetch")
+    assert code == 2
+    assert "lago grow plane --task fetch --export requests.jsonl, then the same with --import" in err
+    answered(lago, tmp_path, "fetch", answers)
+    code, out, err = lago("grow", "plane", "--task", "fetch", "--episodes", "10", "--json")
+    assert code == 0, err
+    grown = json.loads(out)
+    assert grown["summary"]["verdict"] == "accepted"
+    assert (grown["summary"]["number"], grown["summary"]["before"]) == (1, 0)
+    assert not grown["summary"]["refreshed"]
+    assert grown["rows"] == []  # nothing that the old task looks up has changed, so it is not played again
+    assert bytes_of(space.artifact("bundle")) == before
+    guide = lago_skills.load(space.artifact("grown", "current"), grounding=space.study.grounding, unfamiliar="answer")
+    assert set(guide.tasks) == {"visit", "fetch", "fetch-south"}
+
+    save_episodes(tmp_path / "fetch.npz", [*shown("fetch", 8), *at_random("fetch", 4)])
+    code, out, err = lago(
+        "grow", "plane", "--task", "fetch", "--data", str(tmp_path / "fetch.npz"), "--episodes", "10", "--json"
+    )
+    assert code == 0, err
+    summary = json.loads(out)["summary"]
+    (source,) = summary["sources"]
+    assert source["learned"] == "demonstrated"
+    assert summary["refreshed"]
+    assert summary["success"] >= 0.8
+    assert [row["task"] for row in json.loads(out)["rows"]] == summary["touched"]
+    assert source["refused"] >= 4  # of which four act at random
+    assert source["accepted"] >= 6
+    came_of_it(lago, space, form)
+
+
+def came_of_it(lago: Lago, space: Workspace, form: str) -> None:
+    """Three versions, the last in use; each may be gone back to."""
+    versions = Versions(space.artifact("grown"))
+    assert [each.number for each in versions.all()] == [0, 1, 2]
+    assert versions.current is not None
+    assert versions.current.number == 2
+    code, out, _ = lago("grow", "plane", "--list")
+    assert code == 0
+    assert [line[0] for line in out.splitlines()] == [" ", " ", "*"]
+    story(lago, versions.current.folder, form)
+    assert lago("skills", "rollback", "plane", "0")[0] == 0
+    assert versions.current.number == 0
+    code, _, err = lago("skills", "rollback", "plane", "7")
+    assert code == 2
+    assert "found no version 7" in err
+    for each in versions.all():
+        verify(each.folder)
+
+
+def story(lago: Lago, folder: Path, form: str) -> None:
+    """The skill that was learned from the new episodes tells where it comes from."""
+    sentence = GO if form == "numbers" else "drive with the thing to the place, until the thing has come to the place"
+    with SkillLibrary.open(folder / "library", "frozen") as library:
+        (skill,) = [each for each in library.list() if each.sentence == sentence]
+    assert skill.provenance["by"] == "grow"
+    assert skill.provenance["tasks"] == ["fetch"]
+    (note,) = skill.provenance["grown"]
+    assert (note["version"], note["task"], note["learned"]) == (2, "fetch", ["demonstrated"])
+    assert note["segments"] == skill.support["segments"] > 0
+    code, out, _ = lago("skills", "history", str(folder), skill.name)
+    assert code == 0
+    assert "grow" in out
+
+
+def test_what_cannot_be_grown_is_refused_and_nothing_changes(
+    lago: Lago, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space = built(lago, tmp_path, "numbers", NUMBERS)
+    refused: list[tuple[tuple[str, ...], str]] = [
+        (("--task", "fly"), "found task 'fly'; expected the id or the sentence of one of ['fetch'"),
+        ((), "found no task to grow by; expected --task"),
+        (("--task", "visit"), "which version 0 has a plan of already, and no episodes"),
+        (("--task", "visit", "--data", str(tmp_path / "no.npz")), "found no data at"),
+        (("--task", "visit", "--from-runs"), "found no successful episodes of finished training runs"),
+        (("--use", "3"), "found no version 3"),
+    ]
+    for arguments, message in refused:
+        code, _, err = lago("grow", "plane", *arguments)
+        assert (code, message in err) == (2, True), err
+    save_episodes(tmp_path / "bad.npz", at_random("visit", 6))
+    code, _, err = lago("grow", "plane", "--task", "visit", "--data", str(tmp_path / "bad.npz"))
+    assert code == 2
+    assert "of which none does what its plan says" in err
+    versions = Versions(space.artifact("grown"))
+    assert [each.number for each in versions.all()] == [0]
+    collected = collect.load(space.collected)["visit"]
+    save_episodes(tmp_path / "more.npz", shown("visit", 4))
+
+    def broken(*args: Any, **kwargs: Any) -> Any:
+        raise OSError(28, "No space left on device")
+
+    before = bytes_of(space.artifact("grown"))
+    monkeypatch.setattr("lago_skills.grow.growth.material.save", broken)
+    code, _, err = lago("grow", "plane", "--task", "visit", "--data", str(tmp_path / "more.npz"), "--refresh", "always")
+    assert code == 2
+    assert "disk" in err
+    assert bytes_of(space.artifact("grown")) == before
+    assert len(collect.load(space.collected)["visit"]) == len(collected)
+
+
+def test_a_version_that_makes_an_old_task_worse_is_held_until_somebody_says_so(
+    lago: Lago, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space = built(lago, tmp_path, "numbers", NUMBERS)
+    answered(lago, tmp_path, "fetch", NUMBERS)
+    save_episodes(tmp_path / "fetch.npz", shown("fetch", 4))
+
+    def spoilt(real: Callable[..., Any]) -> Callable[..., Any]:
+        def trained(steps: Any, *args: Any, **kwargs: Any) -> Any:  # on actions that say nothing
+            rng = np.random.default_rng(0)
+            return real(replace(steps, variant_actions=rng.permutation(steps.variant_actions)), *args, **kwargs)
+
+        return trained
+
+    from lago_skills.decoder import pretrain
+
+    monkeypatch.setattr(pretrain, "pretrain", spoilt(pretrain.pretrain))
+    arguments = ("--task", "fetch", "--data", str(tmp_path / "fetch.npz"), "--episodes", "10", "--episodes-again", "20")
+    code, out, err = lago("grow", "plane", *arguments)
+    assert code == 3, err
+    assert "held: visit falls from" in out
+    versions = Versions(space.artifact("grown"))
+    assert versions.current is not None
+    assert (versions.current.number, versions.get(1).verdict) == (0, "held")
+    spot = versions.get(1).growth["spots"][0]
+    assert (spot["task"], spot["episodes"]) == ("visit", 20)
+    assert lago("grow", "plane", "--use", "1")[0] == 0
+    assert versions.current.number == 1
+    (versions.get(0).folder / "decoder.safetensors").write_bytes(b"")
+    with pytest.raises(ArtifactCorrupt, match="has hash"):
+        versions.use(0)
+    assert versions.current.number == 1
