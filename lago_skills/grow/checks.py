@@ -97,6 +97,6 @@ def check(before: Labelled, after: Labelled, task: str, decoder: Decoder, rng: n
     kept = [value for n, of in values.items() if n not in refused for value in of.tolist()]
     of_task = [s.skill for s in after.segments if s.task_id == task and s.episode >= first]
     unknown = tuple(skill for skill in dict.fromkeys(of_task) if skill not in known)
-    drawn = sorted(rng.choice(len(before.segments), min(100, len(before.segments)), replace=False).tolist())
+    drawn: list[int] = sorted(rng.choice(len(before.segments), min(100, len(before.segments)), replace=False).tolist())
     usual = float(np.quantile(scores(before, [before.segments[i] for i in drawn], drawn, decoder), AS_WELL_AS))
     return Checked(tuple(refused), unknown, bool(unknown) or any(value < usual for value in kept))

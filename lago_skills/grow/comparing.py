@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from lago_skills.core import Task
 from lago_skills.decoder.trained_decoder import Decoder
 from lago_skills.guide.guides import LibraryGuide
-from lago_skills.worlds.rollouts import EpisodeResult, rollouts
+from lago_skills.worlds.rollouts import rollouts
 from lago_skills.worlds.seeds import SPOT_SEED
 from lago_skills.worlds.world import World
 
@@ -91,21 +91,14 @@ def spot_checked(
     """Play tasks with both versions from the same start states, which nothing else is measured in."""
     spots: list[Spot] = []
     for number, task in enumerate(tasks, start=1):
-        shares = [_success(_played(world, task, guide, n_episodes)) for guide in (before, after)]
-        spots.append(Spot(task.id, *shares, n_episodes))
-        say(f"spot check {number} of {len(tasks)}: {task.id} {shares[0]:.2f} -> {shares[1]:.2f}")
+        one, other = (played(world, task, guide, n_episodes) for guide in (before, after))
+        spots.append(Spot(task.id, one, other, n_episodes))
+        say(f"spot check {number} of {len(tasks)}: {task.id} {one:.2f} -> {other:.2f}")
     return spots
 
 
 def played(world: World, task: Task, guide: LibraryGuide, n_episodes: int) -> float:
     """Success at any step of the library alone, from start states that nothing else is measured in."""
-    return _success(_played(world, task, guide, n_episodes))
-
-
-def _success(results: list[EpisodeResult]) -> float:
-    return round(float(np.mean([each.success for each in results])), 4)
-
-
-def _played(world: World, task: Task, guide: LibraryGuide, n_episodes: int) -> list[EpisodeResult]:
     seeds = [SPOT_SEED + i for i in range(n_episodes)]
-    return rollouts(world, task, lambda states: guide.prior(states, task.id).greedy(), seeds, lambda n: None)
+    results = rollouts(world, task, lambda states: guide.prior(states, task.id).greedy(), seeds, lambda n: None)
+    return round(float(np.mean([each.success for each in results])), 4)
