@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -141,6 +142,9 @@ def test_bad_bodies_are_refused_in_a_sentence(served: Serving) -> None:
     assert served.ask(b"{}", kind="application/x-pickle")[0] == 415
     assert served.ask(b"{}", path="/v1/../etc/passwd")[0] == 404
     assert served.get("/v1/act")[0] == 405
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", served.port)) as connection:
+        connection.request("GET", "/v1/act")
+        assert connection.getresponse().headers["Allow"] == "POST"
     assert served.get("/%2e%2e/%2e%2e/etc/passwd")[0] == 404
     status, answer = served.ask(b" " * 17_000_000)
     assert status == 413

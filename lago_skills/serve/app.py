@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, cast
@@ -282,17 +282,21 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
-    status = cast("HTTPException", error).status_code
+    problem = cast("HTTPException", error)
+    status = problem.status_code
     said = {404: f"found no {request.url.path!r}", 405: f"found {request.method} {request.url.path!r}"}
     return _response(
         Refused(
             status, f"{said.get(status, 'found a bad request')}; expected one of the paths of /openapi.json; correct it"
-        )
+        ),
+        problem.headers,
     )
 
 
-def _response(refused: Refused) -> Response:
-    headers = {"WWW-Authenticate": "Bearer"} if refused.status == 401 else None
+def _response(refused: Refused, headers: Mapping[str, str] | None = None) -> Response:
+    """An error in a sentence; with the headers that HTTP wants beside it, such as which methods are allowed."""
+    if refused.status == 401:
+        headers = {"WWW-Authenticate": "Bearer"}
     return Response(to_json({"error": refused.sentence}), refused.status, headers, JSON)
 
 
