@@ -1,0 +1,13 @@
+"""Ball push, where Gymnasium finds it."""
+
+from __future__ import annotations
+
+from gymnasium.envs.registration import register, registry
+
+ENV_ID = "lago/BallPush-v0"
+
+
+def register_environments() -> None:
+    """Make `gymnasium.make("lago/BallPush-v0")` work; a second time does nothing."""
+    if ENV_ID not in registry:
+        register(ENV_ID, entry_point="lago_skills.worlds.ball_push.env:BallPush")
