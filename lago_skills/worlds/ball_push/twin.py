@@ -44,7 +44,7 @@ SOFT_S, IMPEDANCE, IMPEDANCE_AT, IMPEDANCE_WIDTH = 0.02, 0.95, 0.9, 0.001
 """MuJoCo's default `solref` and `solimp`."""
 DAMPED = 2.0 / (IMPEDANCE * SOFT_S)
 STIFF = 1.0 / (IMPEDANCE * SOFT_S) ** 2
-N_ROUNDS = 4
+N_ROUNDS = 3
 """How often the touching pairs of a time step are solved for."""
 SHARED = 0.6
 """How much of its solution a pair takes over in a round where a ball touches several things."""
