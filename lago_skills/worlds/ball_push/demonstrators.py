@@ -24,7 +24,9 @@ from lago_skills.worlds.ball_push.potential import potential
 AXIS_M, DIAGONAL_M = 0.247, 0.277
 """How far a push moves a ball that is free."""
 _ACTIONS = np.arange(N_ACTIONS)
-_WAYS: Floats = PUSHES / np.hypot(PUSHES[:, 0], PUSHES[:, 1])[:, None] * np.array([AXIS_M] * 4 + [DIAGONAL_M] * 4)[:, None]
+_WAYS: Floats = (
+    PUSHES / np.hypot(PUSHES[:, 0], PUSHES[:, 1])[:, None] * np.array([AXIS_M] * 4 + [DIAGONAL_M] * 4)[:, None]
+)
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,9 @@ def plan(positions: Floats, goal: Goal, search: Search | None = None) -> int:
     best, best_action = np.inf, 0
     for depth in range(search.depth):
         n = len(places)
-        after, moving = twin.push(np.repeat(places, N_ACTIONS, axis=0), np.tile(_ACTIONS, n), np.repeat(speeds, N_ACTIONS, axis=0))
+        after, moving = twin.push(
+            np.repeat(places, N_ACTIONS, axis=0), np.tile(_ACTIONS, n), np.repeat(speeds, N_ACTIONS, axis=0)
+        )
         begun = first if depth == 0 else np.repeat(first, N_ACTIONS)
         left = potential(after, goal)
         order = np.argsort(left, kind="stable")[: search.width]

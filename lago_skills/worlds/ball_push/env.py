@@ -105,7 +105,9 @@ class BallPush(gymnasium.Env[NDArray[np.float64], np.int64]):
         super().reset(seed=seed)
         given = options or {}
         if unknown := sorted(set(given) - set(RESET_OPTIONS)):
-            raise ValueError(f"found reset options {unknown}; expected some of {', '.join(RESET_OPTIONS)}; correct them")
+            raise ValueError(
+                f"found reset options {unknown}; expected some of {', '.join(RESET_OPTIONS)}; correct them"
+            )
         goal = self._own_goal(given["goal"]) if "goal" in given else self._fixed_goal
         positions = _positions(given["positions"]) if "positions" in given else None
         self._start(positions, goal)
@@ -119,7 +121,9 @@ class BallPush(gymnasium.Env[NDArray[np.float64], np.int64]):
         known = goal if isinstance(goal, Goal) else goal_of(goal)
         kind = "pair" if self.level == "rephrased" else self.level
         if known.kind != kind:
-            raise ValueError(f"found a goal of kind {known.kind!r} at level {self.level!r}; expected one of kind {kind!r}; correct one of them")
+            raise ValueError(
+                f"found a goal of kind {known.kind!r} at level {self.level!r}; expected one of kind {kind!r}; correct one of them"
+            )
         return known
 
     def _start(self, positions: Floats | None, goal: Goal | None) -> None:
@@ -142,7 +146,9 @@ class BallPush(gymnasium.Env[NDArray[np.float64], np.int64]):
             ValueError: the action is not one of the forty.
         """
         if not self.action_space.contains(np.int64(action)):
-            raise ValueError(f"found action {action!r}; expected 0 to {N_ACTIONS - 1}, 8 * ball + direction; correct it")
+            raise ValueError(
+                f"found action {action!r}; expected 0 to {N_ACTIONS - 1}, 8 * ball + direction; correct it"
+            )
         number = int(action)
         before = self.scene.positions
         behind = None if self._behind is None else self._behind[number // 8]

@@ -116,7 +116,9 @@ class Goal:
             ValueError: it has several parts.
         """
         if len(self.parts) != 1:
-            raise ValueError(f"found a goal of {len(self.parts)} parts; expected one, which labels can say; use its vector")
+            raise ValueError(
+                f"found a goal of {len(self.parts)} parts; expected one, which labels can say; use its vector"
+            )
         (part,) = self.parts
         return (*(1 if ball == part.moved else 2 * (ball == part.reference) for ball in range(N_BALLS)), part.how)
 

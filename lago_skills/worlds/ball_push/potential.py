@@ -57,7 +57,9 @@ def _pair(positions: Floats, part: Part) -> Floats:
     ball, reference = positions[:, part.moved], positions[:, part.reference]
     others = np.delete(positions, [part.moved, part.reference], axis=1)  # (N, 3, 2)
     to = np.clip(reference[:, None] + _SHIFTS, *REACH)  # (N, 25, 2)
-    beside = np.concatenate([to[:, :, None] + _offsets(part.how), _closest(ball[:, None], to, part.how)[:, :, None]], axis=2)
+    beside = np.concatenate(
+        [to[:, :, None] + _offsets(part.how), _closest(ball[:, None], to, part.how)[:, :, None]], axis=2
+    )
     inside = ((beside >= REACH[0] - 1e-9) & (beside <= REACH[1] + 1e-9)).all(axis=3)  # (N, 25, 11)
     free = inside & _free(beside, others) & _free(to, others)[:, :, None]
     cost = _length(reference[:, None] - to)[:, :, None] + _length(ball[:, None, None] - beside)

@@ -141,5 +141,3 @@ class Scene:
         self.data.qacc_warmstart[:] = 0.0
         self.data.time = 0.0
         mujoco.mj_step(self.model, self.data, physics_steps)
-
-

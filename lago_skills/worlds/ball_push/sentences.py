@@ -108,7 +108,12 @@ _EASY_FORMS = (
     "Take the {a} ball and move it {to}.",
     "Nudge the {a} ball a little {to}.",
 )
-_EASY_WAYS = (("backward", "to the back"), ("to the left", "leftward"), ("forward", "ahead"), ("to the right", "rightward"))
+_EASY_WAYS = (
+    ("backward", "to the back"),
+    ("to the left", "leftward"),
+    ("forward", "ahead"),
+    ("to the right", "rightward"),
+)
 EASY: tuple[tuple[str, ...], ...] = tuple(
     tuple(form.replace("{to}", ways[number % 2]) for number, form in enumerate(_EASY_FORMS)) for ways in _EASY_WAYS
 )
@@ -179,7 +184,9 @@ def sentences(level: str, goal: Goal) -> tuple[str, ...]:
     """
     kind = "pair" if level == "rephrased" else level
     if kind != goal.kind:
-        raise ValueError(f"found level {level!r} and a goal of kind {goal.kind!r}; expected one of kind {kind!r}; correct one of them")
+        raise ValueError(
+            f"found level {level!r} and a goal of kind {goal.kind!r}; expected one of kind {kind!r}; correct one of them"
+        )
     if level == "line-up":
         return LINE_UP
     if level == "gather":

@@ -53,7 +53,10 @@ N_BODIES = N_BALLS + 2
 """Of a table: balls, pusher, and what never moves."""
 FIXED = N_BALLS + 1
 
-_FIRST, _SECOND = (np.append(each, extra) for each, extra in zip(np.triu_indices(N_BALLS, 1), (np.arange(N_BALLS), np.full(N_BALLS, PUSHER)), strict=True))
+_FIRST, _SECOND = (
+    np.append(each, extra)
+    for each, extra in zip(np.triu_indices(N_BALLS, 1), (np.arange(N_BALLS), np.full(N_BALLS, PUSHER)), strict=True)
+)
 _TOUCH = np.where(_SECOND == PUSHER, RADIUS + PUSHER_RADIUS, DIAMETER)
 _INVERSE = np.array([1.0 / BALL_INERTIA] * N_BALLS + [1.0 / PUSHER_INERTIA, 0.0])
 _INVERSE_AT_REST = np.array([1.0 / BALL_INERTIA] * N_BALLS + [1.0 / pusher_mass(), 0.0])
