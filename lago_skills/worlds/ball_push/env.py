@@ -16,9 +16,8 @@ from lago_skills.worlds.ball_push.balls import COLOURS, N_ACTIONS, N_BALLS, Floa
 from lago_skills.worlds.ball_push.drawing import LEVELS, draw_goal
 from lago_skills.worlds.ball_push.goals import GOAL_SIZE, Goal, goal_of, moved_there, pushes_there
 from lago_skills.worlds.ball_push.layouts import draw_layout
-from lago_skills.worlds.ball_push.scene import Scene
 from lago_skills.worlds.ball_push.sentences import draw_sentence
-from lago_skills.worlds.offscreen import Camera
+from lago_skills.worlds.offscreen import Camera, prepare_rendering
 
 HORIZON_STEPS = 50
 SUCCESS_REWARD, PROGRESS_SCALE = 100.0, 10.0
@@ -89,6 +88,10 @@ class BallPush(gymnasium.Env[NDArray[np.float64], np.int64]):
             low, high = np.append(low, np.zeros(GOAL_SIZE)), np.append(high, np.ones(GOAL_SIZE))
         self.observation_space = gymnasium.spaces.Box(low, high, dtype=np.float64)
         self.action_space = gymnasium.spaces.Discrete(N_ACTIONS)
+        if render_mode is not None:
+            prepare_rendering()
+        from lago_skills.worlds.ball_push.scene import Scene  # MuJoCo chooses how to draw when it is imported
+
         self.scene = Scene()
         self._camera: Camera | None = None
         self._behind: Floats | None = None
@@ -132,9 +135,7 @@ class BallPush(gymnasium.Env[NDArray[np.float64], np.int64]):
             self.scene.place(draw_layout(self.np_random) if positions is None else positions)
             if self.settle:
                 self.scene.wait(SETTLE_STEPS)
-            self.goal = goal
-            if goal is None:
-                self.goal = draw_goal(self.level, self.np_random, feasible_only=self.feasible_only)
+            self.goal = goal or draw_goal(self.level, self.np_random, feasible_only=self.feasible_only)
             fixed = positions is not None and (goal is not None or self.level in ("gather", "line-up"))
             if fixed or not self.exclude_true or not self.goal.holds(self.scene.positions):
                 return

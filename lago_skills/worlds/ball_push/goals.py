@@ -158,14 +158,9 @@ def goal_of(data: Mapping[str, Any]) -> Goal:
 
 
 def _part(named: Any) -> Part:
-    data = cast("Mapping[str, Any]", named) if isinstance(named, Mapping) else {}
-    moved, how, reference = data.get("moved"), data.get("how"), data.get("reference")
-    if (
-        not set(data) <= {"moved", "how", "reference"}
-        or moved not in COLOURS
-        or how not in HOWS
-        or not (reference is None or reference in COLOURS)
-    ):
+    data = dict(cast("Mapping[str, Any]", named)) if isinstance(named, Mapping) else {}
+    moved, how, reference = (data.pop(name, None) for name in ("moved", "how", "reference"))
+    if data or moved not in COLOURS or how not in HOWS or not (reference is None or reference in COLOURS):
         raise ValueError(
             f"found a part of a goal {named!r}; expected moved and reference among {', '.join(COLOURS)}, and how among {', '.join(HOWS)}; correct it"
         )
@@ -194,9 +189,8 @@ class Decoded:
 
     def next_part(self, positions: Floats) -> NDArray[np.int64]:
         """(B, 5, 2) positions -> (B,) number of the first part that does not hold; of the last one where all do."""
-        last = np.maximum((self.moved >= 0).sum(axis=1) - 1, 0)
-        done = self.done(positions)
-        return np.where(done.all(axis=1), last, np.argmin(done, axis=1))
+        last, done = np.maximum((self.moved >= 0).sum(axis=1) - 1, 0), self.done(positions)
+        return np.asarray(np.where(done.all(axis=1), last, np.argmin(done, axis=1)), np.int64)
 
 
 def decoded(vectors: Floats) -> Decoded:
@@ -205,7 +199,8 @@ def decoded(vectors: Floats) -> Decoded:
 
     def numbers(start: int, stop: int) -> NDArray[np.int64]:
         part = rows[:, :, start:stop]
-        return np.where(part.max(axis=2) > 0.5, part.argmax(axis=2), -1)
+        given: NDArray[np.bool_] = part.max(axis=2) > 0.5
+        return np.asarray(np.where(given, part.argmax(axis=2), -1), np.int64)
 
     return Decoded(numbers(0, N_BALLS), numbers(2 * N_BALLS, PART_SIZE), numbers(N_BALLS, 2 * N_BALLS))
 
@@ -229,7 +224,7 @@ def side_of(ways: Floats) -> NDArray[np.int64]:
     behind = (y > 0.0) & (x <= y) & (x > -y)
     left = (x < 0.0) & (y <= -x) & (y > x)
     front = (y < 0.0) & (x >= y) & (x < -y)
-    return np.select([behind, left, front], [0, 1, 2], 3)
+    return np.asarray(np.select([behind, left, front], [0, 1, 2], 3), np.int64)
 
 
 # Easy goals: one push -----------------------------------------------------------------------------------------------

@@ -32,7 +32,7 @@ def draw_layout(rng: np.random.Generator) -> Floats:
 
 def _place(others: list[Floats], rng: np.random.Generator) -> Floats | None:
     for _ in range(N_TRIES):
-        ball: Floats = rng.uniform(*PLACED)
+        ball = np.asarray(rng.uniform(PLACED[0], PLACED[1]), np.float64)
         if all(_apart(ball - other) for other in others):
             return ball
     return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lago_skills.worlds.ball_push.balls import N_BALLS, REACH, SIDE_VECTORS, Floats
 from lago_skills.worlds.ball_push.goals import GREEN, Goal, Part, related
@@ -29,7 +30,7 @@ OFF_CENTRE = 0.5
 """What a metre of the green ball's way to the middle counts for, where balls shall gather."""
 _ROOM: Floats = REACH + np.array([[0.18], [-0.18]])
 """(2, 2) where a ball has room for four others around it."""
-_ROW_X = np.linspace(REACH[0, 0], REACH[1, 0], N_BALLS)
+_ROW_X: Floats = np.asarray(np.linspace(float(REACH[0, 0]), float(REACH[1, 0]), N_BALLS), np.float64)
 _ZIGZAG_Y = 0.0605
 """Five balls do not fit between the walls in a straight row: every other one is so far above the middle, and the rest below it."""
 
@@ -37,7 +38,8 @@ _ZIGZAG_Y = 0.0605
 def _slots() -> Floats:
     """(M, 5, 2) places of rows that fit."""
     zigzag = _ZIGZAG_Y * np.array([1.0, -1.0, 1.0, -1.0, 1.0])
-    heights = np.linspace(REACH[0, 1] + _ZIGZAG_Y, REACH[1, 1] - _ZIGZAG_Y, 9)
+    low, high = float(REACH[0, 1]) + _ZIGZAG_Y, float(REACH[1, 1]) - _ZIGZAG_Y
+    heights = [low + (high - low) * share / 8 for share in range(9)]
     return np.array([np.stack([_ROW_X, y + sign * zigzag], axis=1) for y in heights for sign in (1.0, -1.0)])
 
 
@@ -85,7 +87,7 @@ def _closest(ball: Floats, to: Floats, side: int) -> Floats:
     return to + radius[..., None] * np.stack([np.cos(angle), np.sin(angle)], axis=-1)
 
 
-def _free(places: Floats, others: Floats) -> Floats:
+def _free(places: Floats, others: Floats) -> NDArray[np.bool_]:
     """(N, ..., 2) places, (N, 3, 2) balls in the way -> (N, ...) whether none is."""
     free = np.ones(places.shape[:-1], np.bool_)
     for number in range(others.shape[1]):

@@ -1,5 +1,8 @@
 """Ball push, where Gymnasium finds it."""
 
+# Gymnasium leaves a type of `register` open.
+# pyright: reportUnknownVariableType=false
+
 from __future__ import annotations
 
 from gymnasium.envs.registration import register, registry

@@ -11,7 +11,6 @@ from functools import cache
 from typing import Any
 
 import mujoco as _mujoco
-import numpy as np
 
 from lago_skills.worlds.ball_push.balls import (
     ARMATURE,
