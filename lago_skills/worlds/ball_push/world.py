@@ -68,13 +68,14 @@ class BallPushWorld(World):
                 prepare_rendering()
             from lago_skills.worlds.ball_push.by_role import ByRole
             from lago_skills.worlds.ball_push.env import BallPush
+
+            level, goal = GOALS[known.id]
+            mode = "rgb_array" if rendered else None
+            env = BallPush(level, reward=reward, goal=goal, observe_goal=True, render_mode=mode)
         except ImportError as error:
             raise StudyError(
                 f"world {self.name!r}: found no {PACKAGE} here ({error}); expected it; install it with: pip install 'lago-skills[ball-push]'"
             ) from error
-        level, goal = GOALS[known.id]
-        mode = "rgb_array" if rendered else None
-        env = BallPush(level, reward=reward, goal=goal, observe_goal=True, render_mode=mode)
         return cast("Env", ByRole(env) if self.by_role else env)
 
     def success(self, so_far: EpisodeSoFar) -> bool:
