@@ -51,7 +51,7 @@ def test_there_is_a_task_for_each_pair_and_a_sample_of_the_rest() -> None:
     assert (world.tasks["purple-left"].horizon_steps, world.tasks["gather"].horizon_steps) == (1, 50)
     assert {world.tasks[name].parts for name in world.groups["three"]} == {3}
     again = find_world(**find_world("ball-push", by_role=False, demonstrator="rule").spec())
-    assert again.spec() == {"use": "ball-push", "by_role": False, "demonstrator": "rule"}
+    assert again.spec() == {"use": "ball-push", "by_role": False, "side_told": True, "demonstrator": "rule"}
     with pytest.raises(StudyError, match="found task 'red-left-red'; expected one of"):
         world.make("red-left-red")
     with pytest.raises(StudyError, match="found reward 'dense'; expected one of sparse, progress"):
@@ -127,10 +127,15 @@ def test_a_decoder_sees_the_same_whichever_balls_are_named() -> None:
     swapped = LAYOUT[[3, 1, 0, 4, 2]]  # red lies where purple did, cyan where green did
     shown = BallPushGrounding()
     here, there = (shown.read(row).inputs(no_targets(1)) for row in (seen(PURPLE_LEFT_GREEN), seen(other, swapped)))
-    heading = here.shape[1] - 8  # what is wanted: no other ball is in it
-    near = [slice(0, 27), slice(heading, None)]
-    for part in near:
-        np.testing.assert_allclose(here[:, part], there[:, part], atol=1e-6)
+    others = slice(23, 47)  # where balls lie that neither goal names, in the order of their colours
+    for row in (here, there):
+        row[:, others] = 0.0
+    np.testing.assert_allclose(here, there, atol=1e-6)
+    untold = BallPushGrounding(side_told=False)
+    same = Goal("pair", (Part(3, 0, 2),))  # another side
+    sides = [untold.read(seen(goal)).inputs(no_targets(1)) for goal in (PURPLE_LEFT_GREEN, same)]
+    np.testing.assert_array_equal(sides[0], sides[1])
+    assert sides[0].shape[1] == here.shape[1] - 10
     numbered = BallPushGrounding(by_role=False)
     assert numbered.read(seen(other, swapped)).inputs(no_targets(1)).shape[1] == here.shape[1] + 25
 

@@ -97,8 +97,8 @@ def _features() -> tuple[Feature, ...]:
 class BallPushState:
     """A batch of observations with goals, seen from the first part of each that does not hold."""
 
-    def __init__(self, observations: NDArray[Any], *, numbered: bool) -> None:
-        self._numbered = numbered
+    def __init__(self, observations: NDArray[Any], *, numbered: bool, side_told: bool) -> None:
+        self._numbered, self._side_told = numbered, side_told
         self._rows = np.arange(len(observations))
         self._goals = goals_in(observations)
         positions = positions_in(observations)
@@ -170,7 +170,6 @@ class BallPushState:
         near = [_shown(others - each).reshape(len(others), -1) for each in (moved, self._reference[:, None])]
         length = np.linalg.norm(way, axis=1, keepdims=True)
         columns = [
-            _shown(self._to_place),
             _shown(way),
             (length - DIAMETER) * 4.0,
             np.tanh((length - PAIR_DISTANCE) / 0.05),
@@ -180,10 +179,11 @@ class BallPushState:
                 for each in (_rooms(self._moved), _rooms(self._reference))
             ),
             *near,
-            np.eye(len(HOWS))[self._how],
             self._named[:, None],
             self._left[:, None] - 1.0,
         ]
+        if self._side_told:
+            columns += [_shown(self._to_place), np.eye(len(HOWS))[self._how]]
         if self._numbered:
             columns.append(np.eye(N_BALLS)[self._order].reshape(len(self._rows), -1))
         return np.concatenate(columns, axis=1).astype(np.float32)
@@ -232,6 +232,7 @@ class BallPushGrounding(Grounding):
     Args:
         by_role: whether the environment numbers balls by their roles, as `ByRole` does. Where it does not, a decoder is also told which number plays which role,
             since actions are numbered by colours then.
+        side_told: whether a decoder is told on which side of the reference the ball is wanted. Where it is not, only a skill's sentence says so.
     """
 
     observation_size = N_OBSERVED
@@ -247,8 +248,8 @@ A ball that touches a wall can be pushed along it and off it. Where there is no 
     synonyms = (("ball", "sphere", "orb"), ("wall", "edge of the table"), ("push", "move", "shove"))
     nouns = Nouns(agent="pusher", effector="pusher", remark="A ball is 26 cm across.")
 
-    def __init__(self, *, by_role: bool = True) -> None:
-        self.by_role = by_role
+    def __init__(self, *, by_role: bool = True, side_told: bool = True) -> None:
+        self.by_role, self.side_told = by_role, side_told
 
     def read(self, observations: NDArray[Any]) -> BallPushState:
         """(B, 74) observations -> what they say.
@@ -257,4 +258,4 @@ A ball that touches a wall can be pushed along it and off it. Where there is no 
             ShapeError: wrong observation size, values that are not finite, or no goal.
         """
         check_observations(observations, self.observation_size)
-        return BallPushState(observations, numbered=not self.by_role)
+        return BallPushState(observations, numbered=not self.by_role, side_told=self.side_told)

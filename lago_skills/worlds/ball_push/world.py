@@ -35,6 +35,7 @@ class BallPushWorld(World):
     Args:
         by_role: whether balls, in observations and actions alike, are numbered by the role that the goal gives them: the ball to be moved, its reference, the others.
             A skill then serves whichever balls are named. Else they are numbered by their colours, as published benchmarks have it.
+        side_told: whether a decoder is told on which side of the reference the ball is wanted; else only a skill's sentence says so.
         demonstrator: `planner` looks ahead with the planar twin; `rule` knows only how far a push goes.
 
     Raises:
@@ -46,13 +47,13 @@ class BallPushWorld(World):
     tasks: Mapping[str, Task] = BALL_PUSH_TASKS
     plays_on = True
 
-    def __init__(self, *, by_role: bool = True, demonstrator: str = "planner") -> None:
+    def __init__(self, *, by_role: bool = True, side_told: bool = True, demonstrator: str = "planner") -> None:
         if demonstrator not in DEMONSTRATORS:
             raise StudyError(
                 f"world {self.name!r}: found demonstrator = {demonstrator!r}; expected one of {', '.join(DEMONSTRATORS)}; correct it"
             )
-        self.by_role, self._demonstrator = by_role, demonstrator
-        self.grounding: Grounding = BallPushGrounding(by_role=by_role)
+        self.by_role, self.side_told, self._demonstrator = by_role, side_told, demonstrator
+        self.grounding: Grounding = BallPushGrounding(by_role=by_role, side_told=side_told)
 
     def make(self, task: str, *, reward: str = "sparse", rendered: bool = False) -> Env:
         """An environment of a task's goal.
@@ -140,5 +141,6 @@ class BallPushWorld(World):
         return Provenance(f"{self._demonstrator} of lago_skills.worlds.ball_push", (requirement,))
 
     def spec(self) -> dict[str, Any]:
-        """Its registered name, and how balls are numbered."""
-        return {"use": self.name, "by_role": self.by_role, "demonstrator": self._demonstrator}
+        """Its registered name and settings."""
+        settings = {"by_role": self.by_role, "side_told": self.side_told, "demonstrator": self._demonstrator}
+        return {"use": self.name, **settings}
