@@ -199,23 +199,28 @@ def _shown(ways: Floats) -> Floats:
     return np.concatenate([2.0 * ways, np.tanh(ways / 0.1)], axis=-1)
 
 
-_ORDERS = np.array([[0, 1, *rest] for rest in permutations(range(2, N_BALLS))])
-"""(6, 5) in which the three balls that are not in question may be numbered; the first is as they were."""
+class Renumbered:
+    """Balls are alike: numbered otherwise, a demonstration is as good.
 
+    Args:
+        n_kept: how many roles keep their numbers: 2 where the ball to be moved and its reference always have the same.
+    """
 
-class OthersRenumbered:
-    """The balls that are not in question are alike: numbered otherwise, a demonstration is as good."""
+    def __init__(self, n_kept: int) -> None:
+        kept = range(n_kept)
+        self.orders = np.array([[*kept, *rest] for rest in permutations(range(n_kept, N_BALLS))])
+        """(n, 5) orders of roles; the first is as they were."""
 
     def draw(self, n: int, rng: np.random.Generator) -> NDArray[np.float64]:
         """(n,) numbers of orders."""
-        return rng.integers(len(_ORDERS), size=n).astype(np.float64)
+        return rng.integers(len(self.orders), size=n).astype(np.float64)
 
     def apply(
         self, observations: NDArray[Any], targets: NDArray[Any], actions: NDArray[Any], parameters: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float32]]:
         """(B, S) observations and (B, 1) numbers of actions, renumbered; targets stay."""
         by_role = roles(observations)  # (B, 5) numbers, moved and reference first
-        drawn = _ORDERS[parameters.astype(np.int64)]
+        drawn = self.orders[parameters.astype(np.int64)]
         takes = np.take_along_axis(by_role, drawn, axis=1)
         rows = np.arange(len(observations))[:, None]
         orders, places = np.empty_like(by_role), np.empty_like(by_role)
@@ -244,12 +249,12 @@ Centres of balls can be at x -0.47..0.47 and y -0.17..0.57. A goal says how one 
 each a quarter of the circle, with centres nearer than 0.391; or near it (0.325), or in one row to its right. Where a goal has several parts, features are about the first that does not hold.
 Every control step pushes one ball, whichever, in one of eight directions, for 0.4 s: about 0.25 m if nothing is in the way, and always so far. Balls that are hit move too, and roll on a little.
 A ball that touches a wall can be pushed along it and off it. Where there is no room on the wanted side of the reference, the reference has to be pushed away from the wall first."""
-    variation = OthersRenumbered()
     synonyms = (("ball", "sphere", "orb"), ("wall", "edge of the table"), ("push", "move", "shove"))
     nouns = Nouns(agent="pusher", effector="pusher", remark="A ball is 26 cm across.")
 
-    def __init__(self, *, by_role: bool = True, side_told: bool = True) -> None:
+    def __init__(self, *, by_role: bool = False, side_told: bool = True) -> None:
         self.by_role, self.side_told = by_role, side_told
+        self.variation = Renumbered(2 if by_role else 0)
 
     def read(self, observations: NDArray[Any]) -> BallPushState:
         """(B, 74) observations -> what they say.

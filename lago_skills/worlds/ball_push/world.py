@@ -1,4 +1,4 @@
-"""Ball push as a world: a task for each goal, balls numbered by the roles that the goal gives them."""
+"""Ball push as a world: a task for each goal, which observations hold beside the balls."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ class BallPushWorld(World):
 
     Args:
         by_role: whether balls, in observations and actions alike, are numbered by the role that the goal gives them: the ball to be moved, its reference, the others.
-            A skill then serves whichever balls are named. Else they are numbered by their colours, as published benchmarks have it.
+            Whoever learns from them then need not find out that balls are alike. Else they are numbered by their colours, as published benchmarks have it, and
+            demonstrations are varied by renumbering them.
         side_told: whether a decoder is told on which side of the reference the ball is wanted; else only a skill's sentence says so.
         demonstrator: `planner` looks ahead with the planar twin; `rule` knows only how far a push goes.
 
@@ -47,7 +48,7 @@ class BallPushWorld(World):
     tasks: Mapping[str, Task] = BALL_PUSH_TASKS
     plays_on = True
 
-    def __init__(self, *, by_role: bool = True, side_told: bool = True, demonstrator: str = "planner") -> None:
+    def __init__(self, *, by_role: bool = False, side_told: bool = True, demonstrator: str = "planner") -> None:
         if demonstrator not in DEMONSTRATORS:
             raise StudyError(
                 f"world {self.name!r}: found demonstrator = {demonstrator!r}; expected one of {', '.join(DEMONSTRATORS)}; correct it"
