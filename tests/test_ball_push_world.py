@@ -166,19 +166,21 @@ def by_role_start(task: str) -> NDArray[np.float64]:
     return BallPushWorld(by_role=True).make(task).reset(seed=0)[0]
 
 
-def test_other_balls_may_be_numbered_otherwise() -> None:
-    variation, grounding = Renumbered(2), BallPushGrounding()
-    row = by_role_start("purple-left-green")[None]
-    rows, actions = np.repeat(row, 6, axis=0), np.array([[action_of(ball, 5)] for ball in (0, 1, 2, 3, 4, 4)])
-    varied, _, renumbered = variation.apply(rows, no_targets(6), actions, np.arange(6.0))
-    np.testing.assert_array_equal(varied[0], row[0])
+@pytest.mark.parametrize(("n_kept", "n_orders"), [(2, 6), (0, 120)])
+def test_balls_numbered_otherwise_are_the_same_demonstration(n_kept: int, n_orders: int) -> None:
+    variation, grounding = Renumbered(n_kept), BallPushGrounding(by_role=True)
+    rows = np.repeat(seen(PURPLE_LEFT_GREEN), n_orders, axis=0)
+    actions = (np.arange(n_orders) * 7 % N_ACTIONS)[:, None]
+    varied, _, renumbered = variation.apply(rows, no_targets(n_orders), actions, np.arange(float(n_orders)))
+    np.testing.assert_array_equal(varied[0], rows[0])
     for before, action, after, number in zip(rows, actions[:, 0], varied, renumbered[:, 0].astype(int), strict=True):
         assert number % 8 == action % 8
         np.testing.assert_array_equal(after[:10].reshape(5, 2)[number // 8], before[:10].reshape(5, 2)[action // 8])
-        np.testing.assert_array_equal(after[10:], before[10:])  # the goal names the first two
-    assert len({tuple(each) for each in varied}) == 6
+    assert len({tuple(each) for each in varied}) == n_orders
+    assert len({tuple(each[10:]) for each in varied}) == (1 if n_kept else 20)  # which balls the goal names
     values = grounding.read(varied).values
-    np.testing.assert_allclose(values, np.repeat(values[:1], 6, axis=0), atol=1e-12)
+    np.testing.assert_allclose(values, np.repeat(values[:1], n_orders, axis=0), atol=1e-12)
+    assert set(variation.draw(2000, np.random.default_rng(0)).tolist()) == set(range(n_orders))
 
 
 def test_without_mujoco_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
