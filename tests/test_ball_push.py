@@ -232,6 +232,8 @@ def test_wrong_settings_say_what_was_expected() -> None:
         env.reset(options={"start": 1})
     with pytest.raises(ValueError, match=r"found positions of shape \(2,\)"):
         env.reset(options={"positions": [0.0, 1.0]})
+    with pytest.raises(ValueError, match=r"found the cyan ball at .*; expected all between the walls"):
+        env.reset(options={"positions": np.append(SPREAD[:4], [[0.0, 0.8]], axis=0)})
     env.reset(seed=0, options={"sentence": "red to blue's left"})
     assert env.sentence == "red to blue's left"
     with pytest.raises(ValueError, match="found action 40; expected 0 to 39"):

@@ -10,6 +10,10 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
+ENV_ID = "lago/BallPush-v0"
+HORIZON_STEPS = 50
+"""Pushes of an episode, unless it is solved before."""
+
 COLOURS = ("red", "blue", "green", "purple", "cyan")
 """Balls, by number."""
 N_BALLS = len(COLOURS)

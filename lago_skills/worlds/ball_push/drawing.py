@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import cache
-from itertools import combinations
 
 import numpy as np
 
@@ -82,9 +81,3 @@ def _rings() -> frozenset[tuple[int, int, int]]:
     first, second = np.nonzero(fits)
     third = side_of(both[fits])
     return frozenset(zip(sides[first].tolist(), sides[second].tolist(), third.tolist(), strict=True))
-
-
-def all_feasible(n_parts: int) -> list[Goal]:
-    """All goals of two or three pairs that can hold at once, each set of pairs once."""
-    kind = "two" if n_parts == 2 else "three"
-    return [Goal(kind, parts) for parts in combinations(PAIRS, n_parts) if feasible(parts)]

@@ -12,14 +12,13 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
-from lago_skills.worlds.ball_push.balls import COLOURS, N_ACTIONS, N_BALLS, Floats
+from lago_skills.worlds.ball_push.balls import COLOURS, HORIZON_STEPS, N_ACTIONS, N_BALLS, N_DIRECTIONS, WALLS, Floats
 from lago_skills.worlds.ball_push.drawing import LEVELS, draw_goal
 from lago_skills.worlds.ball_push.goals import GOAL_SIZE, Goal, goal_of, moved_there, pushes_there
 from lago_skills.worlds.ball_push.layouts import draw_layout
 from lago_skills.worlds.ball_push.sentences import draw_sentence
 from lago_skills.worlds.offscreen import Camera, prepare_rendering
 
-HORIZON_STEPS = 50
 SUCCESS_REWARD, PROGRESS_SCALE = 100.0, 10.0
 """What success is worth where progress is rewarded, and what a metre or a part is."""
 SETTLE_STEPS = 100
@@ -103,7 +102,7 @@ class BallPush(gymnasium.Env[NDArray[np.float64], np.int64]):
         """Begin an episode; the same seed gives the same start, goal and sentence.
 
         Raises:
-            ValueError: another option than those of the class, positions that are not (5, 2) finite numbers, or a goal of another level.
+            ValueError: another option than those of the class, positions that are not (5, 2) finite numbers between the walls, or a goal of another level.
         """
         super().reset(seed=seed)
         given = options or {}
@@ -152,7 +151,7 @@ class BallPush(gymnasium.Env[NDArray[np.float64], np.int64]):
             )
         number = int(action)
         before = self.scene.positions
-        behind = None if self._behind is None else self._behind[number // 8]
+        behind = None if self._behind is None else self._behind[number // N_DIRECTIONS]
         self.scene.push(number, behind)
         self._behind = None
         self.n_steps += 1
@@ -197,7 +196,7 @@ class BallPush(gymnasium.Env[NDArray[np.float64], np.int64]):
             self._camera = None
 
     def _observation(self) -> NDArray[np.float64]:
-        flat = np.clip(self.scene.positions.reshape(-1), -1.0, 1.0)
+        flat = self.scene.positions.reshape(-1)
         return np.append(flat, self.goal.vector) if self.observe_goal else flat
 
     def _info(self, *, success: bool) -> dict[str, Any]:
@@ -220,5 +219,13 @@ def _positions(given: Any) -> Floats:
     if positions.shape != (N_BALLS, 2) or not np.isfinite(positions).all():
         raise ValueError(
             f"found positions of shape {positions.shape}; expected (5, 2) finite metres, x and y of {', '.join(COLOURS)}; correct them"
+        )
+    if beyond := [
+        COLOURS[ball]
+        for ball in range(N_BALLS)
+        if (positions[ball] < WALLS[0]).any() or (positions[ball] > WALLS[1]).any()
+    ]:
+        raise ValueError(
+            f"found the {beyond[0]} ball at {positions[COLOURS.index(beyond[0])].tolist()}; expected all between the walls, x from -0.6 to 0.6 and y from -0.3 to 0.7; correct it"
         )
     return positions

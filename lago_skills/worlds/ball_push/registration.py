@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from gymnasium.envs.registration import register, registry
 
-ENV_ID = "lago/BallPush-v0"
+from lago_skills.worlds.ball_push.balls import ENV_ID
 
 
 def register_environments() -> None:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from lago_skills.core import Task
-from lago_skills.worlds.ball_push.balls import COLOURS
+from lago_skills.worlds.ball_push.balls import COLOURS, ENV_ID, HORIZON_STEPS
 from lago_skills.worlds.ball_push.drawing import MOVES, PAIRS, draw_goal
 from lago_skills.worlds.ball_push.goals import GATHER, HOWS, LINE_UP, Goal, Part
 from lago_skills.worlds.ball_push.sentences import sentences
 
-ENV_ID = "lago/BallPush-v0"
-HORIZON_STEPS = 50
 SEPARATOR = "."
 """Between the parts of a task's id: `red-left-blue.green-behind-cyan`."""
 N_SAMPLED, SEED = 20, 11
