@@ -87,32 +87,36 @@ def test_gathering_and_lining_up_have_their_limits() -> None:
 
 
 @pytest.mark.parametrize(
-    ("level", "goal", "layout"),
+    ("level", "goal", "layout", "keeps", "breaks"),
     [
-        ("pair", RED_LEFT_BLUE, [[0.0, 0.1], [0.33, 0.1], [-0.4, 0.5], [0.4, 0.5], [-0.4, -0.1]]),
-        ("two", Goal("two", (Part(RED, LEFT, BLUE), Part(GREEN, BEHIND, PURPLE))), [[0.0, 0.0], [0.33, 0.0], [-0.4, 0.5], [-0.4, 0.2], [0.4, 0.5]]),
+        ("pair", RED_LEFT_BLUE, [[0.0, 0.1], [0.33, 0.1], [-0.4, 0.5], [0.4, 0.5], [-0.4, -0.1]], 0, 2),
+        ("two", Goal("two", (Part(RED, LEFT, BLUE), Part(GREEN, BEHIND, PURPLE))), [[0.0, 0.0], [0.33, 0.0], [-0.4, 0.5], [-0.4, 0.2], [0.4, 0.5]], 16, 2),
         (
             "three",
             Goal("three", (Part(RED, LEFT, BLUE), Part(GREEN, BEHIND, PURPLE), Part(CYAN, BEHIND, BLUE))),
             [[0.0, 0.0], [0.33, 0.0], [-0.4, 0.5], [-0.4, 0.2], [0.33, 0.32]],
+            16,
+            2,
         ),
-        ("gather", GATHER, RING),
-        ("line-up", LINE_UP, ROW),
+        ("gather", GATHER, RING, 3, 0),
+        ("line-up", LINE_UP, ROW, 2, 1),
     ],
 )  # fmt: skip
-def test_an_episode_ends_when_its_goal_holds(level: str, goal: Goal, layout: Any) -> None:
-    """From a layout in which it does, and from one in which it does not."""
-    env = made(level, goal=goal, reward="progress")
-    layout = np.asarray(layout, np.float64)
-    assert goal.holds(layout)
-    _, info = env.reset(seed=0, options={"positions": layout})
-    assert info["parts_done"] == len(goal.parts)
-    _, info = env.reset(seed=0, options={"positions": SPREAD})
-    assert info["goal"] == goal.as_json()
+def test_an_episode_ends_at_the_first_push_after_which_its_goal_holds(
+    level: str, goal: Goal, layout: Any, keeps: int, breaks: int
+) -> None:
+    """From a layout in which it does, a push after which it still does, and one after which it no longer does."""
+    assert goal.holds(np.asarray(layout, np.float64))
     assert not goal.holds(SPREAD)
-    _, reward, terminated, truncated, info = env.step(IDLE)
-    assert (terminated, truncated, info["success"]) == (False, False, False)
-    assert abs(reward) <= 10.0 * len(goal.parts)
+    env = made(level, goal=goal, reward="progress")
+    for action, holds in ((keeps, True), (breaks, False)):
+        _, info = env.reset(seed=0, options={"positions": layout})
+        assert (info["goal"], info["parts_done"]) == (goal.as_json(), len(goal.parts))
+        observation, reward, terminated, truncated, info = env.step(action)
+        assert (terminated, truncated, info["success"]) == (holds, False, holds)
+        assert goal.holds(observation.reshape(5, 2)) == holds
+        assert (info["parts_done"] == len(goal.parts)) == holds
+        assert reward == 100.0 if holds else reward < 0.0
 
 
 def test_a_push_that_makes_a_goal_true_ends_the_episode_with_its_reward() -> None:
