@@ -58,7 +58,7 @@ def test_a_registered_world_is_found_and_can_be_made_again() -> None:
 @pytest.mark.parametrize(
     ("use", "said"),
     [
-        ("mars", r"found world\.use = 'mars'; expected one of gym, kitchen, metaworld, or the import path"),
+        ("mars", r"found world\.use = 'mars'; expected one of ball-push, gym, kitchen, metaworld, or the import path"),
         ("no_such_module:World", r"cannot be made \(ModuleNotFoundError"),
         ("tests.test_worlds:NoSuchClass", r"cannot be made \(AttributeError"),
         ("tests.test_worlds:Broken", r"cannot be made \(OSError: no licence\)"),
