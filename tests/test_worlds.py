@@ -55,6 +55,20 @@ def test_a_registered_world_is_found_and_can_be_made_again() -> None:
     assert find_world("lago_skills.worlds.metaworld.world:MetaWorld").name == DEFAULT
 
 
+def test_a_world_is_made_with_the_settings_of_a_study(tmp_path: Path) -> None:
+    text = 'name = "balls"\n[world]\nuse = "ball-push"\n[world.settings]\nside_told = false\n[tasks]\nseen = ["four"]\n'
+    path = tmp_path / "balls.toml"
+    path.write_text(text)
+    study = load_study(path)
+    world = study.load_world()
+    assert world.spec()["side_told"] is False
+    assert find_world(**world.spec()).spec() == world.spec()
+    assert study.world_recipe() == {"world": {"use": "ball-push", "settings": {"side_told": False}}}
+    path.write_text(text.replace("side_told", "side_tod"))
+    with pytest.raises(StudyError, match=r"cannot be made \(TypeError.*'side_tod'.*made from \['side_tod'\]"):
+        load_study(path).load_world()
+
+
 @pytest.mark.parametrize(
     ("use", "said"),
     [

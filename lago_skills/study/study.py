@@ -162,12 +162,18 @@ class Study(Section):
     def _world(self) -> World:
         if (gym := self.gym) is not None:
             return GymWorld(self.name, self.tasks.own, gym)
-        return find_world(self.world.use, **({"own": self.own_tasks} if self.tasks.own else {}))
+        settings = self._settings
+        return find_world(self.world.use, **settings, **({"own": self.own_tasks} if self.tasks.own else {}))
+
+    @property
+    def _settings(self) -> dict[str, bool | int | float | str]:
+        """Of a world that is named."""
+        return self.world.settings if isinstance(self.world, WorldConfig) else {}
 
     def world_recipe(self, task: Task | None = None) -> dict[str, Any]:
-        """What artifacts depend on of the environment that this study describes, for their recipes; empty where a registered world is named."""
+        """What artifacts depend on of the environment that this study describes, for their recipes; empty where a world is named and has no settings."""
         if (gym := self.gym) is None:
-            return {}
+            return {"world": {"use": self.world.use, "settings": self._settings}} if self._settings else {}
         described = gym.model_dump(mode="json", exclude={"about", "nouns", "control_hz"}, exclude_defaults=True)
         own = [
             each.model_dump(mode="json", exclude={"sentence"} if each.reset_options else {"sentence", "reset_options"})

@@ -16,7 +16,9 @@ class WorldConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     use: str = DEFAULT
-    """A registered name, or the import path of a class that is made without arguments, such as `my_lab.arm:ArmWorld`."""
+    """A registered name, or the import path of a class, such as `my_lab.arm:ArmWorld`."""
+    settings: dict[str, bool | int | float | str] = Field(default_factory=dict[str, bool | int | float | str])
+    """What it is made with: keyword arguments of its class. Its `spec()` must say them too, so that a bundle makes it again."""
 
 
 class OwnTask(BaseModel):
