@@ -126,4 +126,4 @@ def _erf(values: Array) -> Array:
     total = np.float32(1.061405429)
     for coefficient in (-1.453152027, 1.421413741, -0.284496736, 0.254829592):
         total = total * t + np.float32(coefficient)
-    return np.sign(values) * (np.float32(1.0) - total * t * np.exp(-size * size))
+    return np.asarray(np.sign(values) * (np.float32(1.0) - total * t * np.exp(-size * size)), np.float32)

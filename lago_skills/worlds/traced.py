@@ -225,7 +225,7 @@ class Symbols(np.ndarray):
         """Itself: expressions have no precision."""
         return self
 
-    def mean(self, axis: Any = None, *, keepdims: bool = False, **kwargs: Any) -> Any:
+    def mean(self, axis: Any = None, *, keepdims: Any = False, **kwargs: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The sum through the number of what is summed: NumPy's own divides in place."""
         total = self.sum(axis=axis, keepdims=keepdims)
         return total / (self.size / np.size(total))

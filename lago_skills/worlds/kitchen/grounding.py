@@ -120,16 +120,24 @@ class KitchenState:
         up = np.cross(right, ahead)
         return np.arctan2((fingers * up).sum(axis=1), (fingers * right).sum(axis=1))
 
-    @cached_property
+    @property
     def anchors(self) -> NDArray[np.float64]:
         """(B, 15, 3) gripper, handles and where they shall be."""
+        return self._anchors
+
+    @cached_property
+    def _anchors(self) -> NDArray[np.float64]:
         place, _ = self._hand
         goals = np.broadcast_to(GOALS, (len(place), *GOALS.shape))
         return np.concatenate([place[:, None], self._handles, goals], axis=1)
 
-    @cached_property
+    @property
     def moved(self) -> NDArray[np.float64]:
         """(B, 15) metres that each anchor moved in the last control step, by the velocities of the joints."""
+        return self._moved
+
+    @cached_property
+    def _moved(self) -> NDArray[np.float64]:
         objects = self._rows[:, OBJECTS].copy()
         speeds = self._rows[:, SPEEDS]
         objects[:, :17] -= STEP_S * speeds[:, :17]  # the turn of the kettle is left as it is
