@@ -23,7 +23,7 @@ from lago_skills.guide.prepared_plan import PreparedPlan
 from lago_skills.guide.retrieval import RetrievalConfig
 from lago_skills.library import NewSkill, SkillLibrary
 from lago_skills.prior import ActionPrior
-from lago_skills.worlds.kitchen.grounding import KitchenGrounding
+from lago_skills.worlds.metaworld.grounding import MetaWorldGrounding
 from tests.conftest import Lago
 from tests.random_guides import library, random_guide, unit
 from tests.test_bundles import states
@@ -97,9 +97,16 @@ def replaced_actions() -> Any:
     return grounding
 
 
+class Branching(MetaWorldGrounding):
+    """Asks a number whether it is positive, which a symbol cannot say."""
+
+    def read(self, observations: Any) -> Any:
+        return super().read(observations if observations[0, 0] > 0.0 else -observations)
+
+
 def test_what_cannot_be_a_graph_is_refused_with_what_to_do(playbooks: dict[str, Playbook]) -> None:
     guide = random_guide(playbooks)
-    guide.grounding = KitchenGrounding()
+    guide.grounding = Branching()
     with pytest.raises(StudyError, match=r"found a grounding that cannot be followed .* or serve the bundle instead"):
         model_of(guide, "push")
     guide.playbooks.clear()
@@ -111,7 +118,6 @@ def test_onnx_as_an_engine_says_the_same_and_follows_the_library(playbooks: dict
     books = {"push": playbooks["push"]}
     rng = np.random.default_rng(1)
     own = library()
-    from lago_skills.worlds.metaworld.grounding import MetaWorldGrounding
     from tests.conftest import random_decoder
 
     latents = {"push": unit(rng, len(books["push"].steps))}

@@ -187,8 +187,17 @@ def test_a_grounding_that_branches_is_used_as_it_is() -> None:
         traced(Branching())
     assert straight_line(book, Branching()) is None
     assert straight_line(book, Wrong()) is None
-    with pytest.raises(Untraceable):
-        traced(KitchenGrounding())
+
+
+def test_the_kitchens_arm_is_followed_through_its_matrices() -> None:
+    """Products of matrices, turns and means: what a forward model of joints is written with."""
+    grounding, rng = KitchenGrounding(), np.random.default_rng(0)
+    program = straight_line(random_book(grounding, rng), grounding)  # which compares them
+    assert program is not None
+    assert (
+        len(program(rng.normal(size=59).tolist())[1])
+        == grounding.read(np.zeros((1, 59))).inputs(np.zeros((1, 3))).shape[1]
+    )
 
 
 class Everything(NamedFeatures):

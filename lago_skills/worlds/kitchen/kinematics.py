@@ -145,6 +145,6 @@ def _about_z(angles: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _upwards(quaternions: NDArray[np.float64]) -> Points:
-    """(N, 3) the third axis of what is turned by (N, 4) quaternions (w, x, y, z) of any length but 0."""
-    w, x, y, z = (quaternions / np.linalg.norm(quaternions, axis=1, keepdims=True)).T
+    """(N, 3) the third axis of what is turned by (N, 4) quaternions (w, x, y, z) of any length; those of no length turn nothing."""
+    w, x, y, z = (quaternions / np.maximum(np.linalg.norm(quaternions, axis=1, keepdims=True), 1e-12)).T
     return np.stack([2.0 * (x * z + w * y), 2.0 * (y * z - w * x), 1.0 - 2.0 * (x * x + y * y)], axis=1)
