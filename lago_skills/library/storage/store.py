@@ -355,6 +355,12 @@ class SkillStore:
             ).fetchall()
         return [Change(*entry) for entry in stored]
 
+    def __del__(self) -> None:
+        """Whoever lets a library go without closing it leaves no open file; from Python 3.13 on SQLite's connection would warn of that."""
+        connection = getattr(self, "connection", None)
+        if connection is not None:
+            connection.close()
+
     def close(self) -> None:
         """Close the connection; the last one out merges the log."""
         with self.guard:
