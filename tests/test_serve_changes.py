@@ -53,6 +53,28 @@ def until(what: Callable[[], bool], seconds: float = 20.0) -> None:
         time.sleep(0.05)
 
 
+def test_a_link_to_versions_is_followed_and_each_answer_is_of_one(
+    tmp_path: Path, playbooks: dict[str, Playbook]
+) -> None:
+    """As `lago grow` keeps them: folders that are never changed, and a link that is turned."""
+    versions = tmp_path / "grown"
+    for number in (0, 1):
+        other_bundle(versions / f"000{number}", playbooks, number)
+    current = versions / "current"
+    current.symlink_to("0000")
+    guide = load(current, unfamiliar="answer")
+    digests = [load(versions / f"000{number}").digest for number in (0, 1)]
+    with serving(current, "--unfamiliar", "answer") as running, RemoteGuide(running.address) as remote:
+        assert remote.ask(states(1), "push")["bundle"] == digests[0]
+        for number in (1, 0, 1):
+            turned = versions / ".turned"
+            turned.symlink_to(f"000{number}")
+            turned.replace(current)
+            until(lambda wanted=digests[number]: remote.ask(states(1), "push")["bundle"] == wanted)
+    assert guide.digest == digests[0]
+    assert guide.folder == (versions / "0000").resolve()  # not the link, which points elsewhere now
+
+
 def test_a_bundle_that_is_replaced_takes_over_whole(tmp_path: Path, playbooks: dict[str, Playbook]) -> None:
     """Clients that ask all the while get answers of one bundle or the other, by its name, and no error."""
     folder = tmp_path / "bundle"

@@ -40,14 +40,14 @@ def packed(folder: Path, path: Path) -> Path:
 
 
 def unpacked(path: Path) -> Path:
-    """The folder of a bundle; of one that is a file, a temporary one that is gone when this process ends.
+    """The folder of a bundle; of one that is a file, a temporary one that is gone when this process ends; of a link, where it points to now.
 
     Raises:
         ArtifactMissing: there is nothing at the path.
         ArtifactCorrupt: the file is no bundle, or names files outside its folder.
     """
     if path.is_dir():
-        return path
+        return path.resolve() if path.is_symlink() else path  # a link may be turned while the bundle is read
     if not path.is_file():
         raise ArtifactMissing(
             f"found no bundle at {str(path)!r}; expected a folder or a file that lago build or lago bundle make writes; correct the path"
