@@ -14,7 +14,7 @@ import pytest
 import lago_skills
 from lago_skills.artifacts.folder import verify
 from lago_skills.core import Episode
-from lago_skills.data.episodes import save_episodes
+from lago_skills.data.episodes import load_episodes, save_episodes
 from lago_skills.errors import ArtifactCorrupt
 from lago_skills.grow.versions import Versions
 from lago_skills.library import SkillLibrary
@@ -97,7 +97,8 @@ def test_a_plan_alone_and_then_episodes_make_versions_and_rollback_goes_back(
     guide = lago_skills.load(space.artifact("grown", "current"), grounding=space.study.grounding, unfamiliar="answer")
     assert set(guide.tasks) == {"visit", "fetch", "fetch-south"}
 
-    save_episodes(tmp_path / "fetch.npz", [*shown("fetch", 8), *at_random("fetch", 4)])
+    good = shown("fetch", 8)
+    save_episodes(tmp_path / "fetch.npz", [*good, *at_random("fetch", 4), good[0]])
     code, out, err = lago(
         "grow", "plane", "--task", "fetch", "--data", str(tmp_path / "fetch.npz"), "--episodes", "10", "--json"
     )
@@ -108,6 +109,7 @@ def test_a_plan_alone_and_then_episodes_make_versions_and_rollback_goes_back(
     assert summary["refreshed"]
     assert summary["success"] >= 0.8
     assert [row["task"] for row in json.loads(out)["rows"]] == summary["touched"]
+    assert source["repeated"] == 1
     assert source["refused"] >= 4  # of which four act at random
     assert source["accepted"] >= 6
     came_of_it(lago, space, form)
@@ -116,6 +118,12 @@ def test_a_plan_alone_and_then_episodes_make_versions_and_rollback_goes_back(
 def came_of_it(lago: Lago, space: Workspace, form: str) -> None:
     """Three versions, the last in use; each may be gone back to."""
     versions = Versions(space.artifact("grown"))
+    assert versions.current is not None
+    taken = load_episodes(versions.current.folder / "episodes" / "fetch.npz")
+    save_episodes(space.root / "again.npz", taken)
+    code, _, err = lago("grow", "plane", "--task", "fetch", "--data", str(space.root / "again.npz"))
+    assert code == 2
+    assert f"{len(taken)} episodes that it has already" in err
     assert [each.number for each in versions.all()] == [0, 1, 2]
     assert versions.current is not None
     assert versions.current.number == 2

@@ -18,7 +18,8 @@ from lago_skills.data.episodes import EPISODES_FILE, load_episodes
 from lago_skills.data.read_source import read
 from lago_skills.data.sources import Sizes, episodes_of
 from lago_skills.errors import DataError, StudyError
-from lago_skills.grow.growth import Growth, Settings, Source
+from lago_skills.grow.growth import Growth, Settings
+from lago_skills.grow.sources import Source
 from lago_skills.grow.versions import Version, Versions
 from lago_skills.stages import train
 from lago_skills.stages.workspace import Workspace, exclusive

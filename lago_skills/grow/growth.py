@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -22,16 +22,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lago_skills.artifacts.folder import file_hash, verify, writing
-from lago_skills.core import Episode, Playbook, Segment, Task
+from lago_skills.core import Playbook, Segment, Task
 from lago_skills.decoder.trained_decoder import Decoder
 from lago_skills.errors import ArtifactMissing, DataError, StudyError, TranscriptMissing
 from lago_skills.grow import material
 from lago_skills.grow.checks import check, unlike_the_others
 from lago_skills.grow.comparing import CHANGED_ACTIONS, Spot, changes, played, spot_checked, touched
 from lago_skills.grow.skills import grown_library, matched
+from lago_skills.grow.sources import Source, counted, only_new
 from lago_skills.grow.versions import GROWTH_FILE, Verdict, Version, Versions
 from lago_skills.guide.bundle import DECODER_FILE, load_bundle, write_bundle
-from lago_skills.guide.description import DESCRIPTION_FILE
+from lago_skills.guide.description import DESCRIPTION_FILE, plain
 from lago_skills.guide.guides import LibraryGuide
 from lago_skills.library import SkillLibrary
 from lago_skills.stages import build, plan, segment
@@ -54,20 +55,6 @@ class Settings:
     """Of a task that seems to fall by more than the margin: these count."""
     refresh: str = "auto"
     """Whether the decoder is trained anew: `auto` where it has something to learn, `always`, `never`."""
-
-
-@dataclass(frozen=True)
-class Source:
-    """Episodes of a task, and where they come from."""
-
-    name: str
-    """A file, or the name of a training run."""
-    episodes: list[Episode]
-    """Those that succeeded."""
-    online: bool = False
-    """Whether they were learned online."""
-    left_out: int = 0
-    """Episodes that did not succeed."""
 
 
 @dataclass(frozen=True)
@@ -137,16 +124,19 @@ class Growth:
         Raises:
             TranscriptMissing: nobody has answered the task's request yet.
             PlanError: the answer is no valid plan.
-            StudyError: the task is there already, and there are no episodes.
+            StudyError: the task is there already, and there are no new episodes.
             DataError: none of the episodes does what the plan says.
         """
         began = time.monotonic()
         plans = self._plans()
-        if not plans and not sources:
+        sources = only_new(sources, self.shown.episodes.get(self.task.id, []))
+        if not plans and not any(source.episodes for source in sources):
+            known = sum(source.repeated for source in sources)
             raise StudyError(
-                f"found task {self.task.id!r}, which version {self.before.number} has a plan of already, and no episodes; expected something new; add --data or "
-                "--from-runs"
+                f"found task {self.task.id!r}, which version {self.before.number} has a plan of already, and {f'{known} episodes that it has already' if known else 'no episodes'}; "
+                "expected something new; add other --data, or --from-runs"
             )
+        self._say_namesakes()
         planned = material.with_plans(self.shown, plans)
         old = load_bundle(self.before.folder, grounding=self.space.study.grounding)
         with closing(old.library):
@@ -174,6 +164,13 @@ class Growth:
                     folder = self.versions.next_folder()
                     _write(self.space, folder, new, taken.shown, probes, growth, self.before)
         return self.versions.get(self.number) if growth["verdict"] == "held" else self.versions.use(self.number)
+
+    def _say_namesakes(self) -> None:
+        """Other tasks of the library that are asked for in the same words."""
+        tasks, own = self.space.world.tasks, plain(self.task.sentence)
+        others = {book.task_id for book in self.shown.books.values()} - {self.task.id}
+        for name in sorted(each for each in others if each in tasks and plain(tasks[each].sentence) == own):
+            self.say(f"task {name!r} has the same sentence: each of the two is known by its id alone")
 
     def _plans(self) -> dict[str, Playbook]:
         """The plans of the task that the version in use does not have."""
@@ -213,18 +210,18 @@ class Growth:
         Raises:
             DataError: there are episodes, and none of them does.
         """
-        if not sources:
-            return Taken(planned, [], [])
+        if not any(source.episodes for source in sources):
+            return Taken(planned, [], counted(sources, frozenset()))
         task, rng = self.task.id, np.random.default_rng(self.space.study.seed)
         episodes = [episode for source in sources for episode in source.episodes]
         first = len(planned.episodes.get(task, []))
         checked = check(planned, material.with_episodes(planned, task, episodes, self.space.study), task, decoder, rng)
         refused = without | {number - first for number in checked.refused}
         numbers = [number for number in range(len(episodes)) if number not in refused]
-        rows = _counted(sources, refused)
+        rows = counted(sources, refused)
         for row in rows:
             self.say(
-                f"{row['name']}: {row['accepted']} episodes taken, {row['refused']} refused, whose actions their sentences do not explain, {row['left_out']} without success"
+                f"{row['name']}: {row['accepted']} episodes taken, {row['refused']} refused, whose actions their sentences do not explain, {row['left_out']} without success, {row['repeated']} repeated"
             )
         if not numbers:
             raise DataError(
@@ -303,26 +300,6 @@ class Growth:
         more = spot_checked(world, world.find(unsure), old, new, self.settings.episodes_again, self.say)
         known = {spot.task: spot for spot in more}
         return [known.get(spot.task, spot) for spot in spots]
-
-
-def _counted(sources: Sequence[Source], refused: Set[int]) -> list[dict[str, Any]]:
-    """What became of each source's episodes; those refused by their numbers among all."""
-    rows, start = list[dict[str, Any]](), 0
-    for source in sources:
-        stop = start + len(source.episodes)
-        n_refused = sum(start <= number < stop for number in refused)
-        rows.append(
-            {
-                "name": source.name,
-                "learned": "online" if source.online else "demonstrated",
-                "episodes": len(source.episodes),
-                "accepted": len(source.episodes) - n_refused,
-                "refused": n_refused,
-                "left_out": source.left_out,
-            }
-        )
-        start = stop
-    return rows
 
 
 def _guide(space: Workspace, decoder: Decoder, library: SkillLibrary, shown: Labelled) -> LibraryGuide:
