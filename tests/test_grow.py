@@ -23,7 +23,7 @@ from lago_skills.stages.workspace import Workspace, open_workspace
 from lago_skills.worlds.rollouts import record
 from tests.conftest import Lago
 from tests.small_worlds import PlaneWorld
-from tests.test_small_worlds import GO, NUMBERS, WORDS, answer, begin
+from tests.test_small_worlds import DIAL, GO, NUMBERS, WORDS, answer, begin
 
 pytestmark = pytest.mark.slow
 BUILT = ("collect", "plan", "segment", "pretrain", "build")
@@ -223,3 +223,30 @@ def test_a_version_that_makes_an_old_task_worse_is_held_until_somebody_says_so(
     with pytest.raises(ArtifactCorrupt, match="has hash"):
         versions.use(0)
     assert versions.current.number == 1
+
+
+def test_a_task_is_guided_learned_harvested_and_grown_by_in_one_command(lago: Lago, tmp_path: Path) -> None:
+    path = begin(tmp_path, "dial", "DialWorld", "numbers", seen="raise", unseen="set", algorithms="guided-sac")
+    code, _, err = lago("plan", "dial", "--scenes")
+    assert code == 0, err
+    answer(lago, tmp_path, "dial", DIAL)
+    for stage in BUILT:
+        code, _, err = lago(stage, "dial")
+        assert code == 0, (stage, err)
+    space = open_workspace(tmp_path, path)
+    tasks = ("--task", "raise", "--task", "set")
+    code, out, err = lago("grow", "dial", *tasks, "--learn", "400", "--episodes", "5", "--json")
+    assert code == 0, err
+    versions = Versions(space.artifact("grown"))
+    summary = json.loads(out)["summary"]
+    assert summary["versions"] == [each.number for each in versions.all()][1:]
+    (source,) = versions.get(1).growth["sources"]
+    assert (source["name"], source["learned"]) == ("guided-sac, 400 steps with version 0", "online")
+    assert source["accepted"] > 0
+    assert source["accepted"] + source["refused"] == source["episodes"]
+    with SkillLibrary.open(versions.get(1).folder / "library", "frozen") as library:
+        notes = [note for skill in library.list() for note in skill.provenance.get("grown", [])]
+    assert {(note["version"], note["task"], *note["learned"]) for note in notes} == {(1, "raise", "online")}
+    code, _, err = lago("grow", "dial", "--task", "raise", "--learn", "1")
+    assert code == 2
+    assert "found no success in 1 steps of guided learning" in err

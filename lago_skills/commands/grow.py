@@ -18,9 +18,10 @@ from lago_skills.data.episodes import EPISODES_FILE, load_episodes
 from lago_skills.data.read_source import read
 from lago_skills.data.sources import Sizes, episodes_of
 from lago_skills.errors import DataError, StudyError
-from lago_skills.grow.growth import Growth, Settings
+from lago_skills.grow.growth import Growth, Settings, first_version
 from lago_skills.grow.sources import Source
 from lago_skills.grow.versions import Version, Versions
+from lago_skills.guide.bundle import read_plans
 from lago_skills.stages import train
 from lago_skills.stages.workspace import Workspace, exclusive
 
@@ -39,44 +40,73 @@ def grow_command(space: Workspace, options: argparse.Namespace) -> int:
             version = Versions(space.artifact("grown")).use(options.use)
         _say(f"version {version.number} is in use: {version.folder}")
         return 0
-    task = _task(space, options.task)
-    asked = with_task(space, task)
-    if options.export is not None:
-        plan_asking.export(asked, options)
-        return 0
-    if options.import_ is not None:
-        plan_asking.import_answers(asked, options)
+    if options.export is not None or options.import_ is not None:
+        asked = with_tasks(space, _tasks(space, options.task))
+        (plan_asking.export if options.export is not None else plan_asking.import_answers)(asked, options)
         return 0
     if options.live:
-        plan_asking.ask_all(asked, options)
+        plan_asking.ask_all(with_tasks(space, _tasks(space, options.task)), options)
     with exclusive(space):
-        sources = [*(_of_file(space, task, path, options.success) for path in options.data)]
-        sources += _of_runs(space, task) if options.from_runs else []
-        settings = Settings(
-            margin=options.margin,
-            episodes=options.episodes,
-            episodes_again=options.episodes_again,
-            refresh=options.refresh,
-        )
-        version = Growth(space, task, settings, _say).run(sources)
-    return _told(version, as_json=bool(options.json))
+        versions = [version for task in _tasks(space, options.task) for version in _grown(space, task, options)]
+    return _told(versions, as_json=bool(options.json))
+
+
+def _grown(space: Workspace, task: Task, options: argparse.Namespace) -> list[Version]:
+    """The versions that a task makes: of its plan and data, and of what was learned online with that."""
+    settings = Settings(
+        margin=options.margin, episodes=options.episodes, episodes_again=options.episodes_again, refresh=options.refresh
+    )
+    sources = [*(_of_file(space, task, path, options.success) for path in options.data)]
+    sources += _of_runs(space, task) if options.from_runs else []
+    versions, known = list[Version](), Versions(space.artifact("grown"))
+    current = known.current or first_version(space, known)
+    if sources or not options.learn or not _has_plan(current, space, task):
+        current = Growth(space, task, settings, _say).run(sources)
+        versions.append(current)
+    if not options.learn or current.verdict == "held":
+        return versions
+    from lago_skills.grow.learning import learned
+
+    try:
+        source = learned(space, task, current, options.learn, _say)
+        versions.append(Growth(space, task, settings, _say).run([source]))
+    except (DataError, StudyError) as error:
+        if not versions:
+            raise
+        _say(f"nothing of that is taken in: {error}")
+    return versions
+
+
+def _has_plan(version: Version, space: Workspace, task: Task) -> bool:
+    return any(
+        book.task_id == task.id for book in read_plans(version.folder, space.study.grounding.vocabulary).values()
+    )
 
 
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)  # noqa: T201
 
 
-def _task(space: Workspace, name: str | None) -> Task:
+def _tasks(space: Workspace, names: list[str]) -> list[Task]:
+    """Tasks in the order in which they are named.
+
+    Raises:
+        StudyError: none is named, or one is unknown.
+    """
+    if not names:
+        raise StudyError(
+            "found no task to grow by; expected --task with an id of the study's world; add it, or look at versions with --list"
+        )
+    return [_task(space, name) for name in names]
+
+
+def _task(space: Workspace, name: str) -> Task:
     """The task of the study's world with an id, or with exactly this sentence.
 
     Raises:
         StudyError: there is none.
     """
     tasks = space.world.tasks
-    if name is None:
-        raise StudyError(
-            "found no task to grow by; expected --task with an id of the study's world; add it, or look at versions with --list"
-        )
     by_sentence = [task for task in tasks.values() if task.sentence.casefold() == name.casefold()]
     if name not in tasks and len(by_sentence) != 1:
         raise StudyError(
@@ -85,13 +115,12 @@ def _task(space: Workspace, name: str | None) -> Task:
     return tasks[name] if name in tasks else by_sentence[0]
 
 
-def with_task(space: Workspace, task: Task) -> Workspace:
-    """The study as if the task were one of its undemonstrated ones, for questions to a language model."""
+def with_tasks(space: Workspace, tasks: list[Task]) -> Workspace:
+    """The study as if these were among its undemonstrated tasks, for questions to a language model."""
     study = space.study
-    if task in study.all_tasks:
-        return space
-    tasks = study.tasks.model_copy(update={"unseen": [*study.tasks.unseen, task.id]})
-    return replace(space, study=study.model_copy(update={"tasks": tasks}))
+    new = [task.id for task in tasks if task not in study.all_tasks]
+    named = study.tasks.model_copy(update={"unseen": [*study.tasks.unseen, *new]})
+    return replace(space, study=study.model_copy(update={"tasks": named})) if new else space
 
 
 def _of_file(space: Workspace, task: Task, path: Path, success: str) -> Source:
@@ -134,23 +163,28 @@ def _of_runs(space: Workspace, task: Task) -> list[Source]:
     return found
 
 
-def _told(version: Version, *, as_json: bool) -> int:
-    """Print what came of it."""
-    growth = version.growth
-    held = version.verdict == "held"
+def _told(versions: list[Version], *, as_json: bool) -> int:
+    """Print what came of it; the exit code."""
+    held = [version for version in versions if version.verdict == "held"]
     if as_json:
-        rows: list[dict[str, Any]] = growth["spots"]
-        summary = {name: value for name, value in growth.items() if name != "spots"}
-        print(json.dumps({"rows": rows, "summary": {**summary, "folder": str(version.folder)}}))  # noqa: T201
+        rows: list[dict[str, Any]] = [
+            {"version": each.number, **spot} for each in versions for spot in each.growth["spots"]
+        ]
+        summary = {name: value for name, value in versions[-1].growth.items() if name != "spots"}
+        more = {"versions": [each.number for each in versions], "folder": str(versions[-1].folder)}
+        print(json.dumps({"rows": rows, "summary": {**summary, **more}}))  # noqa: T201
         return 3 if held else 0
-    print(  # noqa: T201
-        f"version {version.number}: {growth['skills']} skills, {growth['task']} {growth['success']:.2f} (library alone, {growth['episodes']} episodes), "
-        f"{len(growth['spots'])} old tasks played with both versions, {growth['seconds']:.0f} s"
-    )
-    for spot in growth["spots"]:
-        print(f"  {spot['task']}: {spot['before']:.2f} -> {spot['after']:.2f} of {spot['episodes']}")  # noqa: T201
-    if held:
-        print(f"held: {growth['reason']}; use it all the same with: lago grow STUDY --use {version.number}")  # noqa: T201
-        return 3
-    print(f"in use: {version.folder.parent / 'current'}; back with: lago skills rollback STUDY {growth['before']}")  # noqa: T201
-    return 0
+    for version in versions:
+        growth = version.growth
+        print(  # noqa: T201
+            f"version {version.number}: {growth['skills']} skills, {growth['task']} {growth['success']:.2f} (library alone, {growth['episodes']} episodes), "
+            f"{len(growth['spots'])} old tasks played with both versions, {growth['seconds']:.0f} s"
+        )
+        for spot in growth["spots"]:
+            print(f"  {spot['task']}: {spot['before']:.2f} -> {spot['after']:.2f} of {spot['episodes']}")  # noqa: T201
+        if version in held:
+            print(f"held: {growth['reason']}; use it all the same with: lago grow STUDY --use {version.number}")  # noqa: T201
+        else:
+            folder, before = version.folder.parent / "current", growth["before"]
+            print(f"in use: {folder}; back with: lago skills rollback STUDY {before}")  # noqa: T201
+    return 3 if held else 0

@@ -12,10 +12,15 @@ def add_parser(commands: Any) -> None:
     parser: argparse.ArgumentParser = commands.add_parser(
         "grow",
         help="a built library takes in a task more, or episodes of one; versions, and the way back",
-        usage="lago grow STUDY --task TASK [--data FILE ...] [--from-runs]\n       lago grow STUDY --list | --use NUMBER",
+        usage="lago grow STUDY --task TASK [--data FILE ...] [--from-runs] [--learn STEPS]\n       lago grow STUDY --list | --use NUMBER",
     )
     parser.add_argument("study")
-    parser.add_argument("--task", help="id or sentence of a task of the study's world")
+    parser.add_argument(
+        "--task",
+        action="append",
+        default=[],
+        help="id or sentence of a task of the study's world; may be repeated: one after the other",
+    )
     parser.add_argument(
         "--data",
         type=Path,
@@ -29,6 +34,13 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument(
         "--from-runs", action="store_true", help="successful episodes of the study's finished training runs of the task"
+    )
+    parser.add_argument(
+        "--learn",
+        type=int,
+        default=0,
+        metavar="STEPS",
+        help="then learn the task online with the new version's advice, and grow by what succeeded",
     )
     parser.add_argument(
         "--refresh",
