@@ -120,6 +120,8 @@ def came_of_it(lago: Lago, space: Workspace, form: str) -> None:
     versions = Versions(space.artifact("grown"))
     assert versions.current is not None
     taken = load_episodes(versions.current.folder / "episodes" / "fetch.npz")
+    good = {each.observations.astype(np.float32).tobytes() for each in shown("fetch", 8)}
+    assert {each.observations.astype(np.float32).tobytes() for each in taken} <= good  # none that acts at random
     save_episodes(space.root / "again.npz", taken)
     code, _, err = lago("grow", "plane", "--task", "fetch", "--data", str(space.root / "again.npz"))
     assert code == 2
