@@ -18,19 +18,20 @@ import lago_skills.worlds.ball_push  # noqa: F401  # pyright: ignore[reportUnuse
 from lago_skills.worlds.ball_push.balls import N_ACTIONS, PUSHES, action_name, action_of
 from lago_skills.worlds.ball_push.drawing import LEVELS, PAIRS
 from lago_skills.worlds.ball_push.env import BallPush
-from lago_skills.worlds.ball_push.goals import Goal, Part
+from lago_skills.worlds.ball_push.goals import Goal
 from lago_skills.worlds.ball_push.layouts import draw_layout, overlaps_wall
 from lago_skills.worlds.ball_push.scene import Scene
+from tests.ball_scenes import (
+    BLUE,
+    CYAN,
+    GREEN,
+    IDLE,
+    PURPLE,
+    RED,
+    RED_LEFT_BLUE,
+    SPREAD,
+)
 
-RED, BLUE, GREEN, PURPLE, CYAN = range(5)
-BEHIND, LEFT, FRONT, RIGHT = range(4)
-SPREAD = np.array([[0.0, 0.2], [-0.45, 0.55], [0.45, 0.55], [-0.45, -0.15], [0.45, -0.15]])
-"""Red in the open, the others in the corners."""
-ROW = np.array([[-0.46, 0.14], [-0.23, 0.26], [0.0, 0.14], [0.23, 0.26], [0.46, 0.14]])
-RING = np.array([[0.0, 0.5], [-0.3, 0.2], [0.0, 0.2], [0.3, 0.2], [0.0, -0.1]])
-"""Green in the middle."""
-RED_LEFT_BLUE = Goal("pair", (Part(RED, LEFT, BLUE),))
-IDLE = action_of(RED, 1)
 DRAWS = """
 import gymnasium
 env = gymnasium.make("lago_skills.worlds.ball_push:lago/BallPush-v0", render_mode="rgb_array")

@@ -16,20 +16,18 @@ from lago_skills.worlds.ball_push import twin
 from lago_skills.worlds.ball_push.balls import N_ACTIONS, REACH, action_of
 from lago_skills.worlds.ball_push.demonstrators import plan, rule
 from lago_skills.worlds.ball_push.env import BallPush
-from lago_skills.worlds.ball_push.goals import GATHER, LINE_UP, Goal, Part
+from lago_skills.worlds.ball_push.goals import GATHER, LINE_UP
 from lago_skills.worlds.ball_push.layouts import draw_layout
 from lago_skills.worlds.ball_push.potential import potential
 from lago_skills.worlds.ball_push.scene import Scene
-
-RED, BLUE, GREEN, PURPLE, CYAN = range(5)
-BEHIND, LEFT, FRONT, RIGHT = range(4)
-SPREAD = np.array([[0.0, 0.2], [-0.45, 0.55], [0.45, 0.55], [-0.45, -0.15], [0.45, -0.15]])
-"""Red in the open, the others in the corners."""
-ROW = np.array([[-0.46, 0.14], [-0.23, 0.26], [0.0, 0.14], [0.23, 0.26], [0.46, 0.14]])
-RING = np.array([[0.0, 0.5], [-0.3, 0.2], [0.0, 0.2], [0.3, 0.2], [0.0, -0.1]])
-"""Green in the middle."""
-RED_LEFT_BLUE = Goal("pair", (Part(RED, LEFT, BLUE),))
-IDLE = action_of(RED, 1)
+from tests.ball_scenes import (
+    BLUE,
+    RED,
+    RED_LEFT_BLUE,
+    RING,
+    ROW,
+    SPREAD,
+)
 
 
 def made(level: str = "pair", **settings: Any) -> BallPush:

@@ -26,6 +26,8 @@ from lago_skills.library.storage.store import Mode
 from lago_skills.library.storage.verify import verify
 
 Row = dict[str, Any]
+Answer = tuple[list[Row], Row, list[str]]
+"""Rows and summary for --json, and lines for people."""
 
 
 def skills_command(options: argparse.Namespace) -> int:
@@ -41,10 +43,6 @@ def skills_command(options: argparse.Namespace) -> int:
         for line in lines:
             print(line)  # noqa: T201
     return int(summary.get("exit_code", 0))
-
-
-Answer = tuple[list[Row], Row, list[str]]
-"""Rows and summary for --json, and lines for people."""
 
 
 def find(name: str, root: Path) -> Path:
