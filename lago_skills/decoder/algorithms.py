@@ -45,7 +45,7 @@ from d3rlpy.optimizers.lr_schedulers import CosineAnnealingLRFactory
 from d3rlpy.optimizers.optimizers import AdamFactory
 
 from lago_skills.decoder.config import DecoderConfig
-from lago_skills.decoder.networks import SkillEncoder, TextHead, array, linear
+from lago_skills.decoder.networks import SkillEncoder, TextHead, array, linear, load_linear
 from lago_skills.decoder.trained_decoder import (
     MIN_LOGSTD,
     Array,
@@ -58,6 +58,7 @@ from lago_skills.decoder.trained_decoder import (
     SkillNetwork,
     Trunk,
 )
+from lago_skills.errors import StudyError
 
 structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
 
@@ -66,6 +67,8 @@ LOGSTD_BOUNDS = (-4.0, 1.0)
 CRITIC_RATE = 3e-4
 START_LOGSTD = float(np.log(0.2))
 """Spread of a deterministic policy before calibration."""
+GOES_ON = ("bc", "discrete-bc")
+"""Those that can go on from a decoder at run time."""
 IMITATORS = ("bc", "stock-bc", "discrete-bc")
 """Those that need neither rewards nor the step after."""
 
@@ -231,6 +234,29 @@ class Trainer:
             transitions=[],
         )
         return self._algo.update(batch)
+
+    def start_from(self, decoder: Decoder) -> None:
+        """Go on from a decoder that was trained before, in place of random weights. Of mixtures and of discrete cloning.
+
+        Raises:
+            StudyError: another algorithm; it has networks that the decoder at run time does without.
+        """
+        actor = self._actor()
+        if self.config.algorithm not in GOES_ON:
+            raise StudyError(
+                f"found decoder.algorithm = {self.config.algorithm!r} to go on from; expected one of {', '.join(GOES_ON)}; train anew, or correct decoder.algorithm"
+            )
+        actor._encoder.load(decoder.network.trunks[0])
+        actor._encoder.text_head.load(decoder.network.text)
+        if isinstance(decoder, DiscreteDecoderWeights):
+            load_linear(actor._fc, decoder.logits)
+            return
+        heads = ((actor._mixture, decoder.mixture), (actor._mu, decoder.mean), (actor._logstd, decoder.logstd))
+        for own, other in heads:
+            load_linear(own, other)
+        if decoder.skip is not None:
+            with torch.no_grad():
+                actor._skip.weight.copy_(torch.from_numpy(decoder.skip))
 
     @property
     def text_head(self) -> TextHead:

@@ -29,6 +29,13 @@ def linear(layer: nn.Linear) -> Linear:
     return Linear(array(layer.weight), array(layer.bias))
 
 
+@torch.no_grad()
+def load_linear(layer: nn.Linear, numbers: Linear) -> None:
+    """Take over the numbers of a layer that was exported."""
+    layer.weight.copy_(torch.from_numpy(numbers.weight))
+    layer.bias.copy_(torch.from_numpy(numbers.bias))
+
+
 class TextHead(nn.Module):
     """g: sentence embeddings (B, D) -> unit latents (B, Z)."""
 
@@ -57,6 +64,11 @@ class TextHead(nn.Module):
     def export(self) -> tuple[Linear, ...]:
         """The head at run time."""
         return tuple(linear(cast("nn.Linear", layer)) for layer in self.layers)
+
+    def load(self, layers: tuple[Linear, ...]) -> None:
+        """Become a head that was exported."""
+        for own, other in zip(self.layers, layers, strict=True):
+            load_linear(cast("nn.Linear", own), other)
 
 
 class SkillEncoder(nn.Module):
@@ -104,3 +116,12 @@ class SkillEncoder(nn.Module):
             )
             exported.append(Layer(weight[:, :split].copy(), bias, shift, scale, weight[:, split:].copy()))
         return Trunk(tuple(exported))
+
+    @torch.no_grad()
+    def load(self, trunk: Trunk) -> None:
+        """Become an encoder that was exported; the text head stays."""
+        for number, (own, other) in enumerate(zip(self.layers, trunk.layers, strict=True)):
+            load_linear(cast("nn.Linear", own), Linear(np.concatenate([other.weight, other.extra], axis=1), other.bias))
+            for joined, weight in ((self.shifts, other.shift), (self.scales, other.scale)):
+                if number < len(joined):
+                    cast("nn.Linear", joined[number]).weight.copy_(torch.from_numpy(weight / LATENT_GAIN))

@@ -34,13 +34,15 @@ def pretrain(
     phrases: Phrases | None = None,
     *,
     learn_text: bool = True,
+    start: Decoder | None = None,
 ) -> tuple[Decoder, dict[str, float]]:
     """Train on the steps that are not held out; returns the decoder at run time and held-out figures.
 
-    `report(update, metrics)` is called every 100 updates. Without `learn_text` there is no text head: latents are the embeddings.
+    `report(update, metrics)` is called every 100 updates. Without `learn_text` there is no text head: latents are the embeddings. With `start`
+    it goes on from a decoder of the same sizes, and inputs are standardised as that one does.
 
     Raises:
-        StudyError: an algorithm for discrete actions on continuous ones, or the other way round.
+        StudyError: an algorithm for discrete actions on continuous ones, or the other way round; or one that cannot go on from a decoder.
     """
     actions = ActionSpace(steps.n_actions or steps.actions.shape[1], discrete=steps.n_actions is not None)
     config = config.of_actions(actions)
@@ -50,6 +52,9 @@ def pretrain(
     batches = _Batches(steps, config, seed, phrases)
     n_skip = steps.heading_size if config.heading_skip else 0
     trainer = Trainer(config, *sizes, seed, learn_text=learn_text, n_skip=n_skip)
+    if start is not None:
+        batches.mean, batches.std = start.network.input_mean, start.network.input_std
+        trainer.start_from(start)
     lessons = _Lessons(trainer.text_head, phrases, seed) if phrases is not None and learn_text else None
     loss = 0.0
     for update in range(1, config.n_updates + 1):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,9 @@ from lago_skills.worlds.world import World
 CHANGED_ACTIONS = 0.02
 """Root mean square difference of mean actions in the probe states, in half ranges, from which on a skill counts as changed."""
 CHANGED_WEIGHTS = 0.02
-"""Of a step's skills, by how much weight has to go to others for its plan to count as touched."""
+"""Of a step's skills, by how much weight has to go to others, or to changed ones, for its plan to count as touched."""
+Outcomes = Mapping[str, str]
+"""By task id, whether each of the first spot-check start states succeeds: a 1 or a 0 for each."""
 
 
 @dataclass(frozen=True)
@@ -52,22 +54,39 @@ def _behaviour(decoder: Decoder, embedding: NDArray[np.float32], probes: NDArray
     return decoder.decode(probes, latents).behaviour()
 
 
-def touched(before: LibraryGuide, after: LibraryGuide, changed: set[str]) -> list[str]:
-    """Ids of the old tasks that may be played otherwise: a plan of theirs looks up a skill that changed, or other skills than before."""
-    tasks = dict[str, None]()
+def touched(before: LibraryGuide, after: LibraryGuide, by_skill: Mapping[str, float]) -> dict[str, float]:
+    """The old tasks that may be played otherwise, those first of which most has changed.
+
+    Args:
+        before: the version in use.
+        after: the new one.
+        by_skill: by sentence, how much what a skill does has changed; nothing where the decoder is the same.
+
+    Returns:
+        By task id, of its plan's steps the greatest change: weight that goes to other skills, and change of the skills by their weight. 1 where the plan itself
+        is another one.
+    """
+    changed = {sentence: value for sentence, value in by_skill.items() if value > CHANGED_ACTIONS}
+    amounts: dict[str, float] = {}
     for name, book in before.books.items():
-        if name not in after.books or book != after.books[name] or _differs(before, after, name, changed):
-            tasks.setdefault(book.task_id)
-    return list(tasks)
+        if name not in after.books or book != after.books[name]:
+            amounts[book.task_id] = 1.0
+        elif (amount := _amount(before, after, name, changed)) is not None:
+            amounts[book.task_id] = max(amount, amounts.get(book.task_id, 0.0))
+    return dict(sorted(amounts.items(), key=lambda item: -item[1]))
 
 
-def _differs(before: LibraryGuide, after: LibraryGuide, name: str, changed: set[str]) -> bool:
+def _amount(
+    before: LibraryGuide, after: LibraryGuide, name: str, changed: Mapping[str, float]
+) -> float | None:
+    """How much a plan's steps are done otherwise; None where they are not."""
+    amounts: list[float] = []
     for one, other in zip(_weights(before, name), _weights(after, name), strict=True):
         apart = 0.5 * sum(abs(one.get(s, 0.0) - other.get(s, 0.0)) for s in {*one, *other})
         of_changed = sum(weight for sentence, weight in other.items() if sentence in changed)
         if apart > CHANGED_WEIGHTS or of_changed > CHANGED_WEIGHTS:
-            return True
-    return False
+            amounts.append(apart + sum(weight * changed.get(sentence, 0.0) for sentence, weight in other.items()))
+    return max(amounts, default=None)
 
 
 def _weights(guide: LibraryGuide, name: str) -> list[dict[str, float]]:
@@ -80,25 +99,62 @@ def _weights(guide: LibraryGuide, name: str) -> list[dict[str, float]]:
     ]
 
 
-def spot_checked(
-    world: World,
-    tasks: Sequence[Task],
-    before: LibraryGuide,
-    after: LibraryGuide,
-    n_episodes: int,
-    say: Callable[[str], None],
-) -> list[Spot]:
-    """Play tasks with both versions from the same start states, which nothing else is measured in."""
-    spots: list[Spot] = []
-    for number, task in enumerate(tasks, start=1):
-        one, other = (played(world, task, guide, n_episodes) for guide in (before, after))
-        spots.append(Spot(task.id, one, other, n_episodes))
-        say(f"spot check {number} of {len(tasks)}: {task.id} {one:.2f} -> {other:.2f}")
-    return spots
+class Spots:
+    """Spot checks of old tasks: both versions from the same start states, which nothing else is measured in; nothing is played twice.
+
+    Args:
+        world: of the tasks.
+        before: the version in use.
+        after: the new one.
+        known: outcomes of the version in use that are on record.
+        say: hears how it goes.
+    """
+
+    def __init__(
+        self, world: World, before: LibraryGuide, after: LibraryGuide, known: Outcomes, say: Callable[[str], None]
+    ) -> None:
+        self._world, self._say = world, say
+        self._guides, self._known = (before, after), (dict(known), dict[str, str]())
+
+    @property
+    def outcomes(self) -> tuple[dict[str, str], dict[str, str]]:
+        """Of the version in use and of the new one, what is known by now."""
+        return self._known
+
+    def check(self, tasks: Sequence[Task], margin: float, n_episodes: Sequence[int]) -> list[Spot]:
+        """Play tasks in so many episodes; those that seem to fall by more than the margin again in as many as come next.
+
+        Args:
+            tasks: old ones.
+            margin: of success, shares.
+            n_episodes: of each, in rising order; the last verdict counts.
+        """
+        spots: dict[str, Spot] = {}
+        for round_number, n in enumerate(n_episodes):
+            unsure = [task for task in tasks if round_number == 0 or spots[task.id].fall > margin + 1e-9]
+            for number, task in enumerate(unsure, start=1):
+                spots[task.id] = spot = self._spot(task, n)
+                self._say(f"spot check {number} of {len(unsure)}: {task.id} {spot.before:.2f} -> {spot.after:.2f} of {n}")
+        return [spots[task.id] for task in tasks]
+
+    def success(self, task: Task, n_episodes: int) -> float:
+        """Of the new version alone, success at any step."""
+        return _share(self._play(1, task, n_episodes), n_episodes)
+
+    def _spot(self, task: Task, n: int) -> Spot:
+        return Spot(task.id, *(_share(self._play(which, task, n), n) for which in (0, 1)), n)
+
+    def _play(self, which: int, task: Task, n: int) -> str:
+        known = self._known[which].get(task.id, "")
+        if len(known) < n:
+            guide, seeds = self._guides[which], [SPOT_SEED + i for i in range(len(known), n)]
+            results = rollouts(
+                self._world, task, lambda states: guide.prior(states, task.id).greedy(), seeds, lambda _: None
+            )
+            known += "".join(str(int(each.success)) for each in results)
+            self._known[which][task.id] = known
+        return known
 
 
-def played(world: World, task: Task, guide: LibraryGuide, n_episodes: int) -> float:
-    """Success at any step of the library alone, from start states that nothing else is measured in."""
-    seeds = [SPOT_SEED + i for i in range(n_episodes)]
-    results = rollouts(world, task, lambda states: guide.prior(states, task.id).greedy(), seeds, lambda n: None)
-    return round(float(np.mean([each.success for each in results])), 4)
+def _share(outcomes: str, n: int) -> float:
+    return round(outcomes[:n].count("1") / n, 4)

@@ -2,50 +2,86 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import closing
+from dataclasses import dataclass
 
-from lago_skills.core import Task
+from lago_skills.core import Playbook, Task
 from lago_skills.errors import DataError
-from lago_skills.grow.growth import Say
-from lago_skills.grow.sources import Source
+from lago_skills.grow import material
+from lago_skills.grow.sources import Source, quickest
 from lago_skills.grow.versions import Version
 from lago_skills.guide.bundle import load_bundle
+from lago_skills.guide.guides import LibraryGuide
+from lago_skills.guide.portfolio import PlanOfTask, portfolio
 from lago_skills.stages import train
 from lago_skills.stages.workspace import Workspace
 
 
-def learned(space: Workspace, task: Task, version: Version, n_steps: int, say: Say) -> Source:
-    """Train online on a task with the advice of a version, by the study's settings; returns the episodes that succeeded.
+@dataclass(frozen=True)
+class Learned:
+    """What came of learning a task online."""
+
+    source: Source
+    """The quickest of the episodes that succeeded."""
+    lead: Playbook
+    """The plan that was followed."""
+    curve: tuple[tuple[int, float], ...]
+    """Environment steps and success at each evaluation, whoever led."""
+
+
+def learned(
+    space: Workspace, task: Task, version: Version, n_steps: int, most_episodes: int, say: Callable[[str], None]
+) -> Learned:
+    """Train online on a task with the advice of a version, by the study's settings: its plans are tried first, where there are several.
 
     Args:
         space: the study.
         task: which the version has a plan of.
         version: that advises.
-        n_steps: of the environment.
+        n_steps: of the environment, those of trial, exploration and search among them.
+        most_episodes: of those that succeeded, the quickest so many are the source.
         say: hears how it goes.
 
     Raises:
         DataError: nothing succeeded.
     """
-    from lago_skills.rl.loop import train as train_online
+    from lago_skills.rl.plans.training import train_by_best_plan
     from lago_skills.rl.world_problem import world_problem
 
-    study = space.study
+    study, settings = space.study, space.study.train
     algorithm = "guided-ppo" if study.grounding.action_space.discrete else "guided-sac"
-    config = train.learner_config(study.train, algorithm)
+    config = train.learner_config(settings, algorithm)
     config = config.model_copy(update={"n_steps": n_steps, "eval_every": min(config.eval_every, n_steps)})
     guide = load_bundle(version.folder, grounding=study.grounding)
     with closing(guide.library):
-        problem = world_problem(study.load_world(), [task], study.grounding, guide, study.seed)
-        result = train_online(problem, config, study.seed)
+        trained = train_by_best_plan(
+            lambda chosen: world_problem(study.load_world(), [task], study.grounding, chosen, study.seed),
+            {plan.name: plan.guide for plan in _plans(guide, task, version)},
+            config,
+            study.seed,
+            trial_episodes=settings.trial_episodes,
+            explore_steps=settings.explore_steps,
+            search_steps=settings.search_steps,
+        )
+    result, best = trained.result, trained.best
     name = f"{algorithm}, {n_steps} steps with version {version.number}"
     last = result.curve[-1].get("eval/success", float("nan"))
     say(
-        f"{name}: success {last:.2f}, led by the {result.leader}; {len(result.harvested)} episodes succeeded on the way"
+        f"{name}: success {last:.2f}, led by the {result.leader} on plan {best.name}; {len(result.harvested)} episodes succeeded on the way"
     )
     if not result.harvested:
         raise DataError(
             f"task {task.id!r}: found no success in {n_steps} steps of guided learning; expected some to grow by; learn for longer, or explore first (train.explore_steps, "
             "lago train) and grow by its runs (--from-runs)"
         )
-    return Source(name, list(result.harvested), online=True)
+    assert isinstance(best.guide, LibraryGuide)
+    curve = tuple((int(row["step"]), float(row["eval/success"])) for row in result.curve if "eval/success" in row)
+    source = Source(name, quickest(result.harvested, most_episodes), online=True)
+    return Learned(source, best.guide.books[task.id], curve)
+
+
+def _plans(guide: LibraryGuide, task: Task, version: Version) -> tuple[PlanOfTask, ...]:
+    """The plans that may be followed: all, until there are episodes that are labelled by one of them."""
+    plans = portfolio(task.id, {version.folder.name: guide})
+    return plans[:1] if material.has_episodes(version.folder, task.id) else plans

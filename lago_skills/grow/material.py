@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,11 @@ def load(folder: Path, study: Study) -> Labelled:
     return Labelled(study.grounding, episodes, books, segments, embeddings, ends)
 
 
+def has_episodes(folder: Path, task: str) -> bool:
+    """Whether a version holds episodes of a task."""
+    return (folder / EPISODES_DIR / f"{task}.npz").is_file()
+
+
 def load_probes(folder: Path) -> NDArray[np.float32]:
     """(P, I) states in which skills are compared."""
     return load_arrays(folder / PROBES_FILE)["inputs"]
@@ -81,6 +87,17 @@ def with_plans(shown: Labelled, plans: Mapping[str, Playbook]) -> Labelled:
     new = [sentence for sentence in sentences if sentence not in shown.embeddings]
     vectors = dict(zip(new, embed(new), strict=True)) if new else {}
     return replace(shown, books={**shown.books, **plans}, embeddings={**shown.embeddings, **vectors})
+
+
+def led_by(shown: Labelled, lead: Playbook) -> Labelled:
+    """With this plan as that of its task; the one before goes where this one was, or under a new name of the task's portfolio."""
+    task, books = lead.task_id, dict(shown.books)
+    if books[task] == lead:
+        return shown
+    free = (plan_name(task, number) for number in count(1))
+    name = next((name for name, book in books.items() if book == lead), None) or next(n for n in free if n not in books)
+    books[name], books[task] = books[task], lead
+    return replace(shown, books=books)
 
 
 def with_episodes(shown: Labelled, task: str, episodes: Sequence[Episode], study: Study) -> Labelled:
