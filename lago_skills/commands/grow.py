@@ -54,7 +54,12 @@ def grow_command(space: Workspace, options: argparse.Namespace) -> int:
 def _grown(space: Workspace, task: Task, options: argparse.Namespace) -> list[Version]:
     """The versions that a task makes: of its plan and data, and of what was learned online with that."""
     settings = Settings(
-        margin=options.margin, episodes=options.episodes, episodes_again=options.episodes_again, refresh=options.refresh
+        margin=options.margin,
+        episodes=options.episodes,
+        episodes_again=options.episodes_again,
+        spot_tasks=options.spot_tasks,
+        refresh=options.refresh,
+        refresh_how=options.refresh_how,
     )
     sources = [*(_of_file(space, task, path, options.success) for path in options.data)]
     sources += _of_runs(space, task) if options.from_runs else []
@@ -65,11 +70,11 @@ def _grown(space: Workspace, task: Task, options: argparse.Namespace) -> list[Ve
         versions.append(current)
     if not options.learn or current.verdict == "held":
         return versions
-    from lago_skills.grow.learning import learned
+    from lago_skills.grow.learning import grown_by_learning, learned
 
     try:
-        source = learned(space, task, current, options.learn, _say)
-        versions.append(Growth(space, task, settings, _say).run([source]))
+        online = learned(space, task, current, options.learn, options.harvest, _say)
+        versions.append(grown_by_learning(space, task, online, settings, _say))
     except (DataError, StudyError) as error:
         if not versions:
             raise

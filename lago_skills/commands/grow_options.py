@@ -46,7 +46,13 @@ def add_parser(commands: Any) -> None:
         "--refresh",
         choices=("auto", "always", "never"),
         default="auto",
-        help="train the decoder anew: where it has something to learn (default), always, never",
+        help="train the decoder: where it has something to learn (default), always, never",
+    )
+    parser.add_argument(
+        "--refresh-how",
+        choices=("onward", "anew"),
+        default="onward",
+        help="from the decoder before, so that old skills stay nearly as they were (default), or from random weights",
     )
     parser.add_argument(
         "--margin",
@@ -54,9 +60,28 @@ def add_parser(commands: Any) -> None:
         default=0.05,
         help="by so much an old task may do worse before a person decides (default: 0.05)",
     )
-    parser.add_argument("--episodes", type=int, default=20, help="of each task that is played (default: 20)")
+    parser.add_argument(
+        "--episodes",
+        type=int,
+        default=10,
+        help="of each old task that is played; the new one has twice as many (default: 10)",
+    )
     parser.add_argument(
         "--episodes-again", type=int, default=100, help="of a task that seems to do worse (default: 100)"
+    )
+    parser.add_argument(
+        "--spot-tasks",
+        type=int,
+        default=10,
+        metavar="N",
+        help="the N old tasks that changed most are played (default: 10)",
+    )
+    parser.add_argument(
+        "--harvest",
+        type=int,
+        default=10,
+        metavar="N",
+        help="with --learn: the N quickest successes are taken in (default: 10)",
     )
     parser.add_argument("--list", action="store_true", help="the versions there are")
     parser.add_argument("--use", type=int, metavar="NUMBER", help="put a version in use, an earlier or a held one")

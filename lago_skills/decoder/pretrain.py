@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,27 @@ CONSTANT_STD = 1e-6
 CONTRAST_BATCH, CONTRAST_TEMPERATURE, CONTRAST_RATE = 192, 0.1, 1e-3
 
 
+@dataclass(frozen=True)
+class Start:
+    """The decoder that a training goes on from."""
+
+    decoder: Decoder
+    """Of the same sizes; inputs stay standardised as it does."""
+    replayed: NDArray[np.bool_]
+    """(T,) whether a step is of those that it was trained on: there its own answer is learned, not the action that was shown (pseudo-rehearsal, Robins 1995,
+    "Catastrophic forgetting, rehearsal and pseudorehearsal"; as distillation, Li and Hoiem, arXiv 1606.09282)."""
+
+    @property
+    def teacher(self) -> Decoder:
+        """The decoder as it was before its spread was calibrated, so that spreads do not grow from one training to the next."""
+        network = self.decoder.network
+        flat = replace(
+            network.calibration, thetas=0.0 * network.calibration.thetas, overall=0.0 * network.calibration.overall
+        )
+        known = replace(network.novelty, slope=0.0 * network.novelty.slope)
+        return replace(self.decoder, network=replace(network, calibration=flat, novelty=known))
+
+
 def pretrain(
     steps: LabelledSteps,
     config: DecoderConfig,
@@ -34,12 +55,12 @@ def pretrain(
     phrases: Phrases | None = None,
     *,
     learn_text: bool = True,
-    start: Decoder | None = None,
+    start: Start | None = None,
 ) -> tuple[Decoder, dict[str, float]]:
     """Train on the steps that are not held out; returns the decoder at run time and held-out figures.
 
     `report(update, metrics)` is called every 100 updates. Without `learn_text` there is no text head: latents are the embeddings. With `start`
-    it goes on from a decoder of the same sizes, and inputs are standardised as that one does.
+    it goes on from a decoder of the same sizes.
 
     Raises:
         StudyError: an algorithm for discrete actions on continuous ones, or the other way round; or one that cannot go on from a decoder.
@@ -49,12 +70,11 @@ def pretrain(
     sizes = steps.inputs.shape[1], steps.embeddings.shape[1], actions.size
     if not learn_text:
         config = config.model_copy(update={"latent_size": sizes[1], "text_sizes": ()})
-    batches = _Batches(steps, config, seed, phrases)
+    batches = _Batches(steps, config, seed, phrases, start)
     n_skip = steps.heading_size if config.heading_skip else 0
     trainer = Trainer(config, *sizes, seed, learn_text=learn_text, n_skip=n_skip)
     if start is not None:
-        batches.mean, batches.std = start.network.input_mean, start.network.input_std
-        trainer.start_from(start)
+        trainer.start_from(start.decoder)
     lessons = _Lessons(trainer.text_head, phrases, seed) if phrases is not None and learn_text else None
     loss = 0.0
     for update in range(1, config.n_updates + 1):
@@ -100,14 +120,19 @@ def _cross_validated(decoder: Decoder, steps: LabelledSteps, rows: NDArray[Any],
 class _Batches:
     """Draws batches of the steps that are not held out: variants, swapped context, noise, other words."""
 
-    def __init__(self, steps: LabelledSteps, config: DecoderConfig, seed: int, phrases: Phrases | None) -> None:
-        self.steps, self.config = steps, config
+    def __init__(
+        self, steps: LabelledSteps, config: DecoderConfig, seed: int, phrases: Phrases | None, start: Start | None
+    ) -> None:
+        self.steps, self.config, self.start = steps, config, start
         self.rng = np.random.default_rng(seed)
         self.train = np.flatnonzero(~steps.held_out)
         seen = steps.variants[self.train].reshape(-1, steps.variants.shape[2])
         spread = seen.std(axis=0)
         self.mean = seen.mean(axis=0).astype(np.float32)
         self.std = np.where(spread < CONSTANT_STD, 1.0, np.maximum(spread, 1e-2)).astype(np.float32)
+        if start is not None:
+            self.mean, self.std = start.decoder.network.input_mean, start.decoder.network.input_std
+            self.teacher, self.known_latents = start.teacher, start.decoder.latents(steps.embeddings)
         cumulative = np.cumsum(steps.weights[self.train])
         self.cumulative = cumulative / cumulative[-1]
         own = steps.embeddings[:, None, :]
@@ -127,6 +152,8 @@ class _Batches:
         wording = rng.integers(0, self.words.shape[1], len(rows)) * (rng.random(len(rows)) < config.phrase_share)
         texts = self.words[steps.skills[rows], wording]
         observations, actions = np.concatenate([states, texts], axis=1), steps.variant_actions[rows, variant]
+        if self.start is not None:
+            actions = self._with_own_answers(self.start.replayed, rows, states, actions)
         if config.algorithm in IMITATORS:
             return observations, actions
         following = self._standard(steps.next_variants[rows, variant])
@@ -137,6 +164,20 @@ class _Batches:
             np.concatenate([following, texts], axis=1),
             steps.terminals[rows],
         )
+
+    def _with_own_answers(
+        self, replayed: NDArray[np.bool_], rows: NDArray[Any], states: Array, actions: Array
+    ) -> Array:
+        """At replayed steps what the decoder before would do in the state as it is seen here."""
+        places = np.flatnonzero(replayed[rows])
+        if not len(places):
+            return actions
+        latents = self.known_latents[self.steps.skills[rows[places]]][:, None]
+        answers = self.teacher.decode(states[places] * self.std + self.mean, latents)
+        drawn = answers.flat(np.ones((len(places), 1), np.float32)).sample(self.rng)
+        answered = actions.copy()
+        answered[places] = np.asarray(drawn, np.float32).reshape(len(places), -1)
+        return answered
 
     def _standard(self, inputs: Array) -> Array:
         return ((inputs - self.mean) / self.std).astype(np.float32)

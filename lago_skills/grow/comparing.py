@@ -76,9 +76,7 @@ def touched(before: LibraryGuide, after: LibraryGuide, by_skill: Mapping[str, fl
     return dict(sorted(amounts.items(), key=lambda item: -item[1]))
 
 
-def _amount(
-    before: LibraryGuide, after: LibraryGuide, name: str, changed: Mapping[str, float]
-) -> float | None:
+def _amount(before: LibraryGuide, after: LibraryGuide, name: str, changed: Mapping[str, float]) -> float | None:
     """How much a plan's steps are done otherwise; None where they are not."""
     amounts: list[float] = []
     for one, other in zip(_weights(before, name), _weights(after, name), strict=True):
@@ -134,7 +132,9 @@ class Spots:
             unsure = [task for task in tasks if round_number == 0 or spots[task.id].fall > margin + 1e-9]
             for number, task in enumerate(unsure, start=1):
                 spots[task.id] = spot = self._spot(task, n)
-                self._say(f"spot check {number} of {len(unsure)}: {task.id} {spot.before:.2f} -> {spot.after:.2f} of {n}")
+                self._say(
+                    f"spot check {number} of {len(unsure)}: {task.id} {spot.before:.2f} -> {spot.after:.2f} of {n}"
+                )
         return [spots[task.id] for task in tasks]
 
     def success(self, task: Task, n_episodes: int) -> float:
@@ -142,7 +142,8 @@ class Spots:
         return _share(self._play(1, task, n_episodes), n_episodes)
 
     def _spot(self, task: Task, n: int) -> Spot:
-        return Spot(task.id, *(_share(self._play(which, task, n), n) for which in (0, 1)), n)
+        before, after = (_share(self._play(which, task, n), n) for which in (0, 1))
+        return Spot(task.id, before, after, n)
 
     def _play(self, which: int, task: Task, n: int) -> str:
         known = self._known[which].get(task.id, "")

@@ -27,7 +27,8 @@ from lago_skills.decoder.trained_decoder import Decoder
 from lago_skills.errors import ArtifactMissing, DataError, StudyError, TranscriptMissing
 from lago_skills.grow import material
 from lago_skills.grow.checks import check, unlike_the_others
-from lago_skills.grow.comparing import CHANGED_ACTIONS, Spot, changes, played, spot_checked, touched
+from lago_skills.grow.comparing import CHANGED_ACTIONS, Spots, changes, touched
+from lago_skills.grow.refresh import Refresh, refreshed
 from lago_skills.grow.skills import grown_library, matched
 from lago_skills.grow.sources import Source, counted, only_new
 from lago_skills.grow.versions import GROWTH_FILE, Verdict, Version, Versions
@@ -35,6 +36,7 @@ from lago_skills.guide.bundle import DECODER_FILE, load_bundle, write_bundle
 from lago_skills.guide.description import DESCRIPTION_FILE, plain
 from lago_skills.guide.guides import LibraryGuide
 from lago_skills.library import SkillLibrary
+from lago_skills.playbook import plan_name
 from lago_skills.stages import build, plan, segment
 from lago_skills.stages.segment import Labelled
 from lago_skills.stages.workspace import Workspace
@@ -49,12 +51,21 @@ class Settings:
 
     margin: float = 0.05
     """An old task may do worse by so much, in success shares, before the version is held for a person."""
-    episodes: int = 20
-    """Of each old task that may be touched, and of the new one, with each version."""
+    episodes: int = 10
+    """Of each old task that is spot-checked, with each version; the new task has twice as many."""
     episodes_again: int = 100
-    """Of a task that seems to fall by more than the margin: these count."""
+    """Of a task that seems to fall by more than the margin, after a fifth of it: these count."""
+    spot_tasks: int = 10
+    """Of the old tasks that may be touched, those that changed most are played, so many at most."""
     refresh: str = "auto"
-    """Whether the decoder is trained anew: `auto` where it has something to learn, `always`, `never`."""
+    """Whether the decoder is trained: `auto` where it has something to learn, `always`, `never`."""
+    refresh_how: Refresh = "onward"
+    """`onward` from the decoder before, or `anew`."""
+
+    @property
+    def spot_rounds(self) -> tuple[int, ...]:
+        """Episodes of a spot check, and of those that follow where a task seems to fall."""
+        return (self.episodes, *(n for n in (self.episodes_again // 5, self.episodes_again) if n > self.episodes))
 
 
 @dataclass(frozen=True)
@@ -62,14 +73,19 @@ class Taken:
     """What was taken in."""
 
     shown: Labelled
-    segments: list[Segment]
-    """The new ones among them."""
+    new: tuple[int, ...]
+    """Which of its segments are new."""
     sources: list[dict[str, Any]]
     numbers: tuple[int, ...] = ()
     """Which of the episodes that were given, in their order."""
     unknown: tuple[str, ...] = ()
     """Sentences that the library had never seen done."""
     asks_for_refresh: bool = False
+
+    @property
+    def segments(self) -> list[Segment]:
+        """The new ones."""
+        return [self.shown.segments[number] for number in self.new]
 
 
 def first_version(space: Workspace, versions: Versions) -> Version:
@@ -118,8 +134,12 @@ class Growth:
         """What the version in use was made from."""
         return material.load(self.before.folder, self.space.study)
 
-    def run(self, sources: Sequence[Source]) -> Version:
+    def run(self, sources: Sequence[Source], lead: Playbook | None = None) -> Version:
         """Take in the task and episodes of it; the new version is in use afterwards, unless it is held.
+
+        Args:
+            sources: of episodes.
+            lead: the plan that they follow, where it is another one than that of the task: it becomes the task's.
 
         Raises:
             TranscriptMissing: nobody has answered the task's request yet.
@@ -130,7 +150,8 @@ class Growth:
         began = time.monotonic()
         plans = self._plans()
         sources = only_new(sources, self.shown.episodes.get(self.task.id, []))
-        if not plans and not any(source.episodes for source in sources):
+        led_otherwise = lead is not None and {**self.shown.books, **plans}[self.task.id] != lead
+        if not plans and not led_otherwise and not any(source.episodes for source in sources):
             known = sum(source.repeated for source in sources)
             raise StudyError(
                 f"found task {self.task.id!r}, which version {self.before.number} has a plan of already, and {f'{known} episodes that it has already' if known else 'no episodes'}; "
@@ -138,6 +159,8 @@ class Growth:
             )
         self._say_namesakes()
         planned = material.with_plans(self.shown, plans)
+        if lead is not None:
+            planned = material.led_by(planned, lead)
         old = load_bundle(self.before.folder, grounding=self.space.study.grounding)
         with closing(old.library):
             steps = matched(old, planned.books[self.task.id], planned.embeddings)
@@ -173,23 +196,25 @@ class Growth:
             self.say(f"task {name!r} has the same sentence: each of the two is known by its id alone")
 
     def _plans(self) -> dict[str, Playbook]:
-        """The plans of the task that the version in use does not have."""
+        """The plans of the task that the version in use does not have: its own, and those of its portfolio where one is recorded."""
         if any(book.task_id == self.task.id for book in self.shown.books.values()):
             return {}
-        study = self.space.study
+        study, task = self.space.study, self.task
         maker = plan.planner(self.space)
         try:
-            books = maker.playbooks(plan.demonstrated(study), (self.task,))
+            books = maker.playbooks(plan.demonstrated(study), (task,))
         except TranscriptMissing as error:
             name = self.space.argument
             raise TranscriptMissing(
-                f"no answer is recorded for the plan of task {self.task.id!r}; expected one, since nothing is asked here; ask a language model with: lago grow {name} --task {self.task.id} "
-                f"--live, or lago grow {name} --task {self.task.id} --export requests.jsonl, then the same with --import responses.jsonl --model NAME"
+                f"no answer is recorded for the plan of task {task.id!r}; expected one, since nothing is asked here; ask a language model with: lago grow {name} --task {task.id} "
+                f"--live, or lago grow {name} --task {task.id} --export requests.jsonl, then the same with --import responses.jsonl --model NAME"
             ) from error
-        known = maker.plans(plan.demonstrated(study), (self.task,))[self.task.id]
+        known = maker.plans(plan.demonstrated(study), (task,))[task.id]
         for finding in known.chosen.findings if known.chosen else ():
             self.say(f"lint: {finding.kind}: {finding.line()}")
-        return {self.task.id: books[self.task.id]}
+        others = known.portfolio.alternatives if known.portfolio else ()
+        portfolio = {plan_name(task.id, each.number): each.playbook for each in others if each.playbook is not None}
+        return {task.id: books[task.id], **portfolio}
 
     def _learned(self, planned: Labelled, sources: Sequence[Source], old: Decoder) -> tuple[Taken, Decoder]:
         """Episodes that do what the plan says, and the decoder that the new version has."""
@@ -211,7 +236,7 @@ class Growth:
             DataError: there are episodes, and none of them does.
         """
         if not any(source.episodes for source in sources):
-            return Taken(planned, [], counted(sources, frozenset()))
+            return Taken(planned, (), counted(sources, frozenset()))
         task, rng = self.task.id, np.random.default_rng(self.space.study.seed)
         episodes = [episode for source in sources for episode in source.episodes]
         first = len(planned.episodes.get(task, []))
@@ -229,27 +254,15 @@ class Growth:
                 "look at the plan (lago plan show) and at the episodes, and leave out what succeeded by accident"
             )
         shown = material.with_episodes(planned, task, [episodes[number] for number in numbers], self.space.study)
-        new = [each for each in shown.segments if each.task_id == task and each.episode >= first]
-        return Taken(shown, new, rows, tuple(numbers), checked.unknown, checked.new_to_decoder)
+        new = [n for n, each in enumerate(shown.segments) if each.task_id == task and each.episode >= first]
+        return Taken(shown, tuple(new), rows, tuple(numbers), checked.unknown, checked.new_to_decoder)
 
     def _decoder(self, taken: Taken, old: Decoder) -> Decoder:
-        """The decoder that the new version has: trained anew on all that was shown so far, where it has something to learn."""
+        """The decoder that the new version has: trained on all that was shown so far, where it has something to learn."""
         wanted = self.settings.refresh
         if wanted == "never" or not (taken.segments and (wanted == "always" or taken.asks_for_refresh)):
             return old
-        from lago_skills.decoder.pretrain import pretrain
-        from lago_skills.stages.planning.phrases import phrases
-
-        study = self.space.study
-        config = study.decoder.of_actions(study.grounding.action_space)
-        words = None
-        if config.uses_phrases:
-            tasks = (*study.all_tasks, *(() if self.task in study.all_tasks else (self.task,)))
-            words = phrases(taken.shown.skills, self.space.transcripts, tasks, study.grounding.synonyms)
-        self.say(f"the decoder is trained anew on {sum(map(len, taken.shown.episodes.values()))} episodes")
-        steps = taken.shown.steps(config, study.weighting)
-        decoder, _ = pretrain(steps, config, study.seed, lambda update, m: None, words)
-        return decoder
+        return refreshed(self.space, self.task, taken.shown, taken.new, old, self.settings.refresh_how, self.say)
 
     def _library(self, old: LibraryGuide, folder: Path, decoder: Decoder, taken: Taken) -> SkillLibrary:
         decoder.save(folder / DECODER_FILE)
@@ -270,36 +283,32 @@ class Growth:
         by_skill = dict.fromkeys(embeddings, 0.0)
         if new.decoder is not old.decoder:
             by_skill = changes(old.decoder, new.decoder, embeddings, material.load_probes(self.before.folder))
-        changed = {sentence for sentence, value in by_skill.items() if value > CHANGED_ACTIONS}
-        names = [name for name in touched(old, new, changed) if name != self.task.id]
-        self.say(f"{len(changed)} of {len(by_skill)} skills changed; {len(names)} old tasks may be touched by that")
-        world = self.space.world
-        spots = spot_checked(world, world.find(names), old, new, self.settings.episodes, self.say)
-        spots = self._again(spots, old, new)
-        fallen = [spot for spot in spots if spot.fall > self.settings.margin + 1e-9]
-        success = played(world, self.task, new, self.settings.episodes)
-        self.say(f"{self.task.id}: {success:.2f} of {self.settings.episodes} episodes, the library alone")
+        amounts = touched(old, new, by_skill)
+        amounts.pop(self.task.id, None)
+        played, settings = list(amounts)[: self.settings.spot_tasks], self.settings
+        changed = {sentence: round(value, 4) for sentence, value in by_skill.items() if value > CHANGED_ACTIONS}
+        self.say(
+            f"{len(changed)} of {len(by_skill)} skills changed; {len(amounts)} old tasks may be touched by that, {len(played)} of them are played"
+        )
+        world, known = self.space.world, self.before.growth.get("outcomes", {})
+        spots = Spots(world, old, new, known, self.say)
+        rows = spots.check(world.find(played), settings.margin, settings.spot_rounds)
+        success = spots.success(self.task, 2 * settings.episodes)
+        self.say(f"{self.task.id}: {success:.2f} of {2 * settings.episodes} episodes, the library alone")
+        fallen = [spot for spot in rows if spot.fall > settings.margin + 1e-9]
         verdict: Verdict = "held" if fallen else "accepted"
-        reasons = [f"{spot.task} falls from {spot.before:.2f} to {spot.after:.2f}" for spot in fallen]
+        unchanged = {task: outcomes for task, outcomes in spots.outcomes[0].items() if task not in amounts}
+        unchanged.pop(self.task.id, None)
         return {
-            "changed": {sentence: round(by_skill[sentence], 4) for sentence in sorted(changed)},
-            "touched": names,
-            "spots": [asdict(spot) | {"fall": round(spot.fall, 4)} for spot in spots],
+            "changed": dict(sorted(changed.items())),
+            "touched": {task: round(amount, 4) for task, amount in amounts.items()},
+            "spots": [asdict(spot) | {"fall": round(spot.fall, 4)} for spot in rows],
+            "outcomes": unchanged | spots.outcomes[1],
             "success": success,
-            "episodes": self.settings.episodes,
+            "episodes": 2 * settings.episodes,
             "verdict": verdict,
-            "reason": "; ".join(reasons),
+            "reason": "; ".join(f"{spot.task} falls from {spot.before:.2f} to {spot.after:.2f}" for spot in fallen),
         }
-
-    def _again(self, spots: list[Spot], old: LibraryGuide, new: LibraryGuide) -> list[Spot]:
-        """Tasks that seem to fall, played in more episodes."""
-        unsure = [spot.task for spot in spots if spot.fall > self.settings.margin + 1e-9]
-        if not unsure or self.settings.episodes_again <= self.settings.episodes:
-            return spots
-        world = self.space.world
-        more = spot_checked(world, world.find(unsure), old, new, self.settings.episodes_again, self.say)
-        known = {spot.task: spot for spot in more}
-        return [known.get(spot.task, spot) for spot in spots]
 
 
 def _guide(space: Workspace, decoder: Decoder, library: SkillLibrary, shown: Labelled) -> LibraryGuide:

@@ -1,14 +1,18 @@
-"""What a library's advice leads to online: a guided learner's successful episodes are what the library grows from next."""
+"""What a library's advice leads to online: a guided learner's successful episodes are what the library grows from next.
+
+plans of a task tried -> guided learning by the best -> the quickest successes -> growth by them; a version that would be held is made without training
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lago_skills.core import Playbook, Task
-from lago_skills.errors import DataError
+from lago_skills.errors import DataError, StudyError
 from lago_skills.grow import material
+from lago_skills.grow.growth import Growth, Settings
 from lago_skills.grow.sources import Source, quickest
 from lago_skills.grow.versions import Version
 from lago_skills.guide.bundle import load_bundle
@@ -85,3 +89,28 @@ def _plans(guide: LibraryGuide, task: Task, version: Version) -> tuple[PlanOfTas
     """The plans that may be followed: all, until there are episodes that are labelled by one of them."""
     plans = portfolio(task.id, {version.folder.name: guide})
     return plans[:1] if material.has_episodes(version.folder, task.id) else plans
+
+
+def grown_by_learning(
+    space: Workspace, task: Task, online: Learned, settings: Settings, say: Callable[[str], None]
+) -> Version:
+    """Grow by what was learned online. Where old tasks do worse with the trained decoder, that version is held, and one is made that leaves the decoder as it is.
+
+    Where no episode does what its plan says, the plan that was followed still becomes the task's.
+
+    Raises:
+        DataError: so it is, and the plan is the task's already.
+        StudyError: there is nothing new.
+    """
+    try:
+        version = Growth(space, task, settings, say).run([online.source], online.lead)
+    except DataError as error:
+        say(f"no episode is taken in: {error}")
+        try:
+            return Growth(space, task, settings, say).run([], online.lead)
+        except StudyError:
+            raise error from None
+    if version.verdict != "held" or settings.refresh == "never":
+        return version
+    say(f"version {version.number} is held ({version.growth['reason']}); made again with the decoder as it was")
+    return Growth(space, task, replace(settings, refresh="never"), say).run([online.source], online.lead)

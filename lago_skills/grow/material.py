@@ -18,6 +18,7 @@ from lago_skills.core import Episode, Playbook
 from lago_skills.data.episodes import load_episodes, save_episodes
 from lago_skills.decoder.dataset import label_episodes
 from lago_skills.guide.bundle import read_plans
+from lago_skills.playbook import plan_name
 from lago_skills.stages import segment
 from lago_skills.stages.segment import Labelled
 from lago_skills.study import Study
