@@ -208,7 +208,16 @@ def test_a_version_that_makes_an_old_task_worse_is_held_until_somebody_says_so(
     from lago_skills.decoder import pretrain
 
     monkeypatch.setattr(pretrain, "pretrain", spoilt(pretrain.pretrain))
-    arguments = ("--task", "fetch", "--data", str(tmp_path / "fetch.npz"), "--refresh-how", "anew", "--episodes-again", "20")
+    arguments = (
+        "--task",
+        "fetch",
+        "--data",
+        str(tmp_path / "fetch.npz"),
+        "--refresh-how",
+        "anew",
+        "--episodes-again",
+        "20",
+    )
     code, out, err = lago("grow", "plane", *arguments)
     assert code == 3, err
     assert "held: visit falls from" in out

@@ -57,6 +57,8 @@ class Settings:
     """Of a task that seems to fall by more than the margin, after a fifth of it: these count."""
     spot_tasks: int = 10
     """Of the old tasks that may be touched, those that changed most are played, so many at most."""
+    old_tasks: frozenset[str] | None = None
+    """Ids of the tasks that count as old; all that have a plan, by default."""
     refresh: str = "auto"
     """Whether the decoder is trained: `auto` where it has something to learn, `always`, `never`."""
     refresh_how: Refresh = "onward"
@@ -285,7 +287,8 @@ class Growth:
             by_skill = changes(old.decoder, new.decoder, embeddings, material.load_probes(self.before.folder))
         amounts = touched(old, new, by_skill)
         amounts.pop(self.task.id, None)
-        played, settings = list(amounts)[: self.settings.spot_tasks], self.settings
+        settings, old_tasks = self.settings, self.settings.old_tasks
+        played = [task for task in amounts if old_tasks is None or task in old_tasks][: settings.spot_tasks]
         changed = {sentence: round(value, 4) for sentence, value in by_skill.items() if value > CHANGED_ACTIONS}
         self.say(
             f"{len(changed)} of {len(by_skill)} skills changed; {len(amounts)} old tasks may be touched by that, {len(played)} of them are played"

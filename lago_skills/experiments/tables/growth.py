@@ -124,10 +124,13 @@ class GrowthStream(Table):
                 )
             if current.number != before[-1]["version"]:  # a cut after growth and before its row
                 current = versions.use(before[-1]["version"])
-            current, grown = self._stage(space, order[stage - 1], current)
+            old = frozenset(task.id for task in (*space.study.seen, *order[: stage - 1]))
+            current, grown = self._stage(space, order[stage - 1], current, Settings(old_tasks=old))
         return self._rows(cell, space, order, current, grown, n_episodes, began)
 
-    def _stage(self, space: Workspace, task: Task, current: Version) -> tuple[Version, dict[str, Any]]:
+    def _stage(
+        self, space: Workspace, task: Task, current: Version, settings: Settings
+    ) -> tuple[Version, dict[str, Any]]:
         """The version after a task, and what it took."""
         started = time.monotonic()
         try:
@@ -143,7 +146,7 @@ class GrowthStream(Table):
         }
         started = time.monotonic()
         try:
-            version = grown_by_learning(space, task, online, Settings(), self.say)
+            version = grown_by_learning(space, task, online, settings, self.say)
         except DataError as error:
             self.say(str(error))
             return current, {**known, "verdict": "refused", "grow_s": time.monotonic() - started}
