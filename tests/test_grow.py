@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,11 +14,15 @@ import pytest
 
 import lago_skills
 from lago_skills.artifacts.folder import verify
-from lago_skills.core import Episode
+from lago_skills.core import Episode, Skill
 from lago_skills.data.episodes import load_episodes, save_episodes
 from lago_skills.errors import ArtifactCorrupt
+from lago_skills.grow import material
+from lago_skills.grow.making import guide_of, write_version
 from lago_skills.grow.versions import Versions
+from lago_skills.guide.bundle import load_bundle
 from lago_skills.library import SkillLibrary
+from lago_skills.library.exchange import copy
 from lago_skills.stages import collect
 from lago_skills.stages.workspace import Workspace, open_workspace
 from lago_skills.worlds.rollouts import record
@@ -183,7 +188,7 @@ def test_what_cannot_be_grown_is_refused_and_nothing_changes(
         raise OSError(28, "No space left on device")
 
     before = bytes_of(space.artifact("grown"))
-    monkeypatch.setattr("lago_skills.grow.growth.material.save", broken)
+    monkeypatch.setattr("lago_skills.grow.making.material.save", broken)
     code, _, err = lago("grow", "plane", "--task", "visit", "--data", str(tmp_path / "more.npz"), "--refresh", "always")
     assert code == 2
     assert "disk" in err
@@ -259,3 +264,51 @@ def test_a_task_is_guided_learned_harvested_and_grown_by_in_one_command(lago: La
     code, _, err = lago("grow", "dial", "--task", "raise", "--learn", "1")
     assert code == 2
     assert "found no success in 1 steps of guided learning" in err
+
+
+def test_a_library_is_tidied_and_nothing_is_lost(lago: Lago, tmp_path: Path) -> None:
+    space = built(lago, tmp_path, "numbers", NUMBERS)
+    code, out, err = lago("grow", "plane", "--tidy", "--dry-run")
+    assert code == 0, err
+    assert out == "nothing to tidy\n"
+    code, _, err = lago("grow", "plane", "--tidy")
+    assert code == 2
+    assert "found nothing to tidy in version 0" in err
+    library = space.artifact("grown", "current").resolve() / "library"
+    with SkillLibrary.open(library, "frozen") as before:
+        (known,) = before.list()
+    add_beside(space, known)
+    code, out, err = lago("grow", "plane", "--tidy", "--dry-run", "--json")
+    assert code == 0, err
+    rows = json.loads(out)["rows"]
+    assert [(row["what"], row["into"]) for row in rows] == [("merge", known.id), ("retire", None)]
+    assert [each.number for each in Versions(space.artifact("grown")).all()] == [0, 1]
+    code, out, err = lago("grow", "plane", "--tidy")
+    assert code == 0, err
+    assert "version 2: 1 skills, 2 skills less" in out
+    versions = Versions(space.artifact("grown"))
+    with SkillLibrary.open(versions.get(2).folder / "library", "frozen") as after:
+        skills = after.list()
+    assert [(skill.enabled, skill.merged_into) for skill in skills] == [(True, None), (True, known.id), (False, None)]
+    assert "- 2 skills" in lago("grow", "plane", "--list")[1]
+    assert lago("skills", "rollback", "plane", "1")[0] == 0
+
+
+def add_beside(space: Workspace, known: Skill) -> None:
+    """A version more, whose library also has the same skill in nearly the same words, and one of which no plan speaks."""
+    versions = Versions(space.artifact("grown"))
+    version, study = versions.get(0), space.study
+    shown = material.load(version.folder, study)
+    old = load_bundle(version.folder, grounding=study.grounding)
+    with old.library, tempfile.TemporaryDirectory() as scratch:
+        copy(old.library, Path(scratch) / "library")
+        with SkillLibrary.open(Path(scratch) / "library", mode="write") as library:
+            embedding = library.get(known.id).embedding
+            library.add(f"{known.sentence}.", known.latent, embedding=embedding, who="grow")
+            library.add("do nothing of the kind", -known.latent, who="grow")
+            guide = guide_of(space, old.decoder, library, shown)
+            growth = {"number": 1, "before": 0, "task": "visit", "success": 1.0, "verdict": "accepted", "skills": 3}
+            write_version(
+                space, versions.next_folder(), guide, shown, material.load_probes(version.folder), growth, version
+            )
+    versions.use(1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,9 @@ from lago_skills.data.episodes import EPISODES_FILE, load_episodes
 from lago_skills.data.read_source import read
 from lago_skills.data.sources import Sizes, episodes_of
 from lago_skills.errors import DataError, StudyError
-from lago_skills.grow.growth import Growth, Settings, first_version
+from lago_skills.grow.growth import Growth
+from lago_skills.grow.making import first_version
+from lago_skills.grow.settings import Settings
 from lago_skills.grow.sources import Source
 from lago_skills.grow.versions import Version, Versions
 from lago_skills.guide.bundle import read_plans
@@ -40,6 +42,8 @@ def grow_command(space: Workspace, options: argparse.Namespace) -> int:
             version = Versions(space.artifact("grown")).use(options.use)
         _say(f"version {version.number} is in use: {version.folder}")
         return 0
+    if options.tidy:
+        return _tidied(space, options)
     if options.export is not None or options.import_ is not None:
         asked = with_tasks(space, _tasks(space, options.task))
         (plan_asking.export if options.export is not None else plan_asking.import_answers)(asked, options)
@@ -51,9 +55,8 @@ def grow_command(space: Workspace, options: argparse.Namespace) -> int:
     return _told(versions, as_json=bool(options.json))
 
 
-def _grown(space: Workspace, task: Task, options: argparse.Namespace) -> list[Version]:
-    """The versions that a task makes: of its plan and data, and of what was learned online with that."""
-    settings = Settings(
+def _settings(options: argparse.Namespace) -> Settings:
+    return Settings(
         margin=options.margin,
         episodes=options.episodes,
         episodes_again=options.episodes_again,
@@ -61,6 +64,32 @@ def _grown(space: Workspace, task: Task, options: argparse.Namespace) -> list[Ve
         refresh=options.refresh,
         refresh_how=options.refresh_how,
     )
+
+
+def _tidied(space: Workspace, options: argparse.Namespace) -> int:
+    """Say what the library could do without; and do it, unless that is all."""
+    from lago_skills.grow.tidying import current_proposals, tidied
+
+    if options.cap is not None and options.cap < 1:
+        raise StudyError(f"found --cap {options.cap}; expected at least 1; raise it, or leave it out")
+    with exclusive(space):
+        version, chosen = current_proposals(space, options.cap)
+        if options.dry_run:
+            rows = [asdict(each) for each in chosen]
+            lines = [each.line() for each in chosen] or ["nothing to tidy"]
+            text = (
+                json.dumps({"rows": rows, "summary": {"version": version.number}}) if options.json else "\n".join(lines)
+            )
+            print(text)  # noqa: T201
+            return 0
+        for each in chosen:
+            _say(each.line())
+        return _told([tidied(space, version, chosen, _settings(options), _say)], as_json=bool(options.json))
+
+
+def _grown(space: Workspace, task: Task, options: argparse.Namespace) -> list[Version]:
+    """The versions that a task makes: of its plan and data, and of what was learned online with that."""
+    settings = _settings(options)
     sources = [*(_of_file(space, task, path, options.success) for path in options.data)]
     sources += _of_runs(space, task) if options.from_runs else []
     versions, known = list[Version](), Versions(space.artifact("grown"))
@@ -181,9 +210,11 @@ def _told(versions: list[Version], *, as_json: bool) -> int:
         return 3 if held else 0
     for version in versions:
         growth = version.growth
+        what = f"{len(growth['tidied'])} skills less" if "tidied" in growth else ""
+        if "task" in growth:
+            what = f"{growth['task']} {growth['success']:.2f} (library alone, {growth['episodes']} episodes)"
         print(  # noqa: T201
-            f"version {version.number}: {growth['skills']} skills, {growth['task']} {growth['success']:.2f} (library alone, {growth['episodes']} episodes), "
-            f"{len(growth['spots'])} old tasks played with both versions, {growth['seconds']:.0f} s"
+            f"version {version.number}: {growth['skills']} skills, {what}, {len(growth['spots'])} old tasks played with both versions, {growth['seconds']:.0f} s"
         )
         for spot in growth["spots"]:
             print(f"  {spot['task']}: {spot['before']:.2f} -> {spot['after']:.2f} of {spot['episodes']}")  # noqa: T201

@@ -12,7 +12,7 @@ def add_parser(commands: Any) -> None:
     parser: argparse.ArgumentParser = commands.add_parser(
         "grow",
         help="a built library takes in a task more, or episodes of one; versions, and the way back",
-        usage="lago grow STUDY --task TASK [--data FILE ...] [--from-runs] [--learn STEPS]\n       lago grow STUDY --list | --use NUMBER",
+        usage="lago grow STUDY --task TASK [--data FILE ...] [--from-runs] [--learn STEPS]\n       lago grow STUDY --tidy [--cap N] [--dry-run]\n       lago grow STUDY --list | --use NUMBER",
     )
     parser.add_argument("study")
     parser.add_argument(
@@ -83,6 +83,15 @@ def add_parser(commands: Any) -> None:
         metavar="N",
         help="with --learn: the N quickest successes are taken in (default: 10)",
     )
+    parser.add_argument(
+        "--tidy",
+        action="store_true",
+        help="retire skills that no plan looks up, and merge those that say and do the same",
+    )
+    parser.add_argument(
+        "--cap", type=int, metavar="N", help="with --tidy: so many skills may stay, those looked up most"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="with --tidy: say what would be done, and stop")
     parser.add_argument("--list", action="store_true", help="the versions there are")
     parser.add_argument("--use", type=int, metavar="NUMBER", help="put a version in use, an earlier or a held one")
     _asking(parser)

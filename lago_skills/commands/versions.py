@@ -29,7 +29,10 @@ def print_versions(versions: Versions, *, as_json: bool) -> None:
             name: each.growth.get(name)
             for name in ("number", "verdict", "task", "success", "skills", "refreshed", "seconds")
         }
-        | {"in_use": current is not None and each.number == current.number}
+        | {
+            "in_use": current is not None and each.number == current.number,
+            "tidied": len(each.growth.get("tidied", [])),
+        }
         for each in versions.all()
     ]
     if as_json:
@@ -37,7 +40,9 @@ def print_versions(versions: Versions, *, as_json: bool) -> None:
         return
     for row in rows:
         mark = "*" if row["in_use"] else " "
-        what = f"+ {row['task']} ({row['success']:.2f})" if row["task"] else "as built"
+        what = f"- {row['tidied']} skills" if row["tidied"] else "as built"
+        if row["task"]:
+            what = f"+ {row['task']} ({row['success']:.2f})"
         print(f"{mark} {row['number']:>4}  {row['verdict']:<9} {row['skills']:>4} skills  {what}")  # noqa: T201
     if not rows:
         print("no versions yet: lago grow STUDY --task TASK makes the first one")  # noqa: T201

@@ -8,7 +8,6 @@ Nothing that is there is touched before the last step, which turns a link; see `
 
 from __future__ import annotations
 
-import json
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -19,55 +18,31 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from lago_skills.artifacts.folder import file_hash, verify, writing
+from lago_skills.artifacts.folder import file_hash
 from lago_skills.core import Playbook, Segment, Task
 from lago_skills.decoder.trained_decoder import Decoder
-from lago_skills.errors import ArtifactMissing, DataError, StudyError, TranscriptMissing
+from lago_skills.errors import DataError, StudyError, TranscriptMissing
 from lago_skills.grow import material
 from lago_skills.grow.checks import check, unlike_the_others
-from lago_skills.grow.comparing import CHANGED_ACTIONS, Spots, changes, touched
-from lago_skills.grow.refresh import Refresh, refreshed
+from lago_skills.grow.comparing import changes
+from lago_skills.grow.judging import judged
+from lago_skills.grow.making import first_version, guide_of, write_version
+from lago_skills.grow.refresh import refreshed
+from lago_skills.grow.settings import Settings
 from lago_skills.grow.skills import grown_library, matched
 from lago_skills.grow.sources import Source, counted, only_new
-from lago_skills.grow.versions import GROWTH_FILE, Verdict, Version, Versions
-from lago_skills.guide.bundle import DECODER_FILE, load_bundle, write_bundle
-from lago_skills.guide.description import DESCRIPTION_FILE, plain
+from lago_skills.grow.versions import Version, Versions
+from lago_skills.guide.bundle import DECODER_FILE, load_bundle
+from lago_skills.guide.description import plain
 from lago_skills.guide.guides import LibraryGuide
 from lago_skills.library import SkillLibrary
 from lago_skills.playbook import plan_name
-from lago_skills.stages import build, plan, segment
+from lago_skills.stages import plan
 from lago_skills.stages.segment import Labelled
 from lago_skills.stages.workspace import Workspace
 
-VERSION = 1
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How growth decides."""
-
-    margin: float = 0.05
-    """An old task may do worse by so much, in success shares, before the version is held for a person."""
-    episodes: int = 10
-    """Of each old task that is spot-checked, with each version; the new task has twice as many."""
-    episodes_again: int = 100
-    """Of a task that seems to fall by more than the margin, after a fifth of it: these count."""
-    spot_tasks: int = 10
-    """Of the old tasks that may be touched, those that changed most are played, so many at most."""
-    old_tasks: frozenset[str] | None = None
-    """Ids of the tasks that count as old; all that have a plan, by default."""
-    refresh: str = "auto"
-    """Whether the decoder is trained: `auto` where it has something to learn, `always`, `never`."""
-    refresh_how: Refresh = "onward"
-    """`onward` from the decoder before, or `anew`."""
-
-    @property
-    def spot_rounds(self) -> tuple[int, ...]:
-        """Episodes of a spot check, and of those that follow where a task seems to fall."""
-        return (self.episodes, *(n for n in (self.episodes_again // 5, self.episodes_again) if n > self.episodes))
 
 
 @dataclass(frozen=True)
@@ -88,31 +63,6 @@ class Taken:
     def segments(self) -> list[Segment]:
         """The new ones."""
         return [self.shown.segments[number] for number in self.new]
-
-
-def first_version(space: Workspace, versions: Versions) -> Version:
-    """Version 0: what the study's stages built.
-
-    Raises:
-        ArtifactMissing: they have not run.
-        ArtifactCorrupt: something of it is damaged.
-        StudyError: the study looks skills up by a learned query, which nothing here trains anew.
-    """
-    if space.study.guide.query != "playbook":
-        raise StudyError(
-            f"study {space.study.name!r}: found guide.query = {space.study.guide.query!r}; expected 'playbook' for a library that grows; set that, or build anew"
-        )
-    bundle = space.artifact("bundle")
-    if not bundle.is_dir():
-        raise ArtifactMissing(
-            f"study {space.study.name!r}: found no bundle to grow; expected a built one; run: lago run {space.argument}"
-        )
-    shown = segment.labelled(space)
-    guide = load_bundle(bundle, grounding=space.study.grounding)
-    with closing(guide.library):
-        growth = {"number": 0, "verdict": "built", "from": verify(bundle).digest, "skills": guide.library.n_active}
-        _write(space, versions.next_folder(), guide, shown, build.probes(shown), growth, None)
-    return versions.use(0)
 
 
 class Growth:
@@ -182,12 +132,20 @@ class Growth:
             with tempfile.TemporaryDirectory(prefix="lago-grow-") as scratch:
                 library = self._library(old, Path(scratch), decoder, taken)
                 with library:
-                    new = _guide(self.space, decoder, library, taken.shown)
-                    growth |= self._compared(old, new, taken.shown)
+                    new = guide_of(self.space, decoder, library, taken.shown)
+                    growth |= judged(
+                        self.space.world,
+                        self.before,
+                        (old, new),
+                        self._changes(old, new, taken.shown),
+                        self.task,
+                        self.settings,
+                        self.say,
+                    )
                     growth |= {"skills": library.n_active, "seconds": round(time.monotonic() - began, 1)}
                     probes = material.load_probes(self.before.folder)
                     folder = self.versions.next_folder()
-                    _write(self.space, folder, new, taken.shown, probes, growth, self.before)
+                    write_version(self.space, folder, new, taken.shown, probes, growth, self.before)
         return self.versions.get(self.number) if growth["verdict"] == "held" else self.versions.use(self.number)
 
     def _say_namesakes(self) -> None:
@@ -279,79 +237,9 @@ class Growth:
             old.library, folder / "library", decoder, name, taken.segments, taken.shown.embeddings, note
         )
 
-    def _compared(self, old: LibraryGuide, new: LibraryGuide, shown: Labelled) -> dict[str, Any]:
-        """What changed, how the old tasks that it may touch do, and what follows from that."""
+    def _changes(self, old: LibraryGuide, new: LibraryGuide, shown: Labelled) -> dict[str, float]:
+        """How much what each old skill does has changed, by sentence."""
         embeddings = {sentence: shown.embeddings[sentence] for sentence in self.shown.skills}
-        by_skill = dict.fromkeys(embeddings, 0.0)
-        if new.decoder is not old.decoder:
-            by_skill = changes(old.decoder, new.decoder, embeddings, material.load_probes(self.before.folder))
-        amounts = touched(old, new, by_skill)
-        amounts.pop(self.task.id, None)
-        settings, old_tasks = self.settings, self.settings.old_tasks
-        played = [task for task in amounts if old_tasks is None or task in old_tasks][: settings.spot_tasks]
-        changed = {sentence: round(value, 4) for sentence, value in by_skill.items() if value > CHANGED_ACTIONS}
-        self.say(
-            f"{len(changed)} of {len(by_skill)} skills changed; {len(amounts)} old tasks may be touched by that, {len(played)} of them are played"
-        )
-        world, known = self.space.world, self.before.growth.get("outcomes", {})
-        spots = Spots(world, old, new, known, self.say)
-        rows = spots.check(world.find(played), settings.margin, settings.spot_rounds)
-        success = spots.success(self.task, 2 * settings.episodes)
-        self.say(f"{self.task.id}: {success:.2f} of {2 * settings.episodes} episodes, the library alone")
-        fallen = [spot for spot in rows if spot.fall > settings.margin + 1e-9]
-        verdict: Verdict = "held" if fallen else "accepted"
-        unchanged = {task: outcomes for task, outcomes in spots.outcomes[0].items() if task not in amounts}
-        unchanged.pop(self.task.id, None)
-        return {
-            "changed": dict(sorted(changed.items())),
-            "touched": {task: round(amount, 4) for task, amount in amounts.items()},
-            "spots": [asdict(spot) | {"fall": round(spot.fall, 4)} for spot in rows],
-            "outcomes": unchanged | spots.outcomes[1],
-            "success": success,
-            "episodes": 2 * settings.episodes,
-            "verdict": verdict,
-            "reason": "; ".join(f"{spot.task} falls from {spot.before:.2f} to {spot.after:.2f}" for spot in fallen),
-        }
-
-
-def _guide(space: Workspace, decoder: Decoder, library: SkillLibrary, shown: Labelled) -> LibraryGuide:
-    latents = build.step_latents(shown.books, decoder, shown.embeddings)
-    return LibraryGuide(
-        shown.grounding, decoder, library, shown.books, latents, build.retrieval(space.study.guide), None, shown.ends
-    )
-
-
-def _write(
-    space: Workspace,
-    folder: Path,
-    guide: LibraryGuide,
-    shown: Labelled,
-    probes: NDArray[np.float32],
-    growth: dict[str, Any],
-    before: Version | None,
-) -> None:
-    """A version's folder: a bundle, and what the next one is made from."""
-    recipe = {
-        "stage": "grow",
-        "version": VERSION,
-        "before": None if before is None else verify(before.folder).digest,
-        "growth": {name: growth[name] for name in ("number", "task", "sources", "from") if name in growth},
-    }
-    with writing(folder, "grow", recipe) as writer:
-        write_bundle(
-            writer.path,
-            guide.decoder,
-            guide.library,
-            shown.books,
-            build.step_latents(shown.books, guide.decoder, shown.embeddings),
-            guide.config,
-            None,
-            space.study.load_world(),
-            shown.ends,
-        )
-        writer.uncounted |= {DESCRIPTION_FILE, GROWTH_FILE}
-        build.summarise(writer, guide.library, shown.books)
-        material.save(shown, probes, writer.path, None if before is None else before.folder)
-        text = json.dumps(growth, indent=1, ensure_ascii=False) + "\n"
-        (writer.path / GROWTH_FILE).write_text(text, encoding="utf-8")
-        writer.summary |= {name: growth[name] for name in ("number", "task", "verdict") if name in growth}
+        if new.decoder is old.decoder:
+            return dict.fromkeys(embeddings, 0.0)
+        return changes(old.decoder, new.decoder, embeddings, material.load_probes(self.before.folder))

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from lago_skills.core import Playbook, Task
 from lago_skills.errors import DataError, StudyError
 from lago_skills.grow import material
-from lago_skills.grow.growth import Growth, Settings
+from lago_skills.grow.growth import Growth
+from lago_skills.grow.settings import Settings
 from lago_skills.grow.sources import Source, quickest
 from lago_skills.grow.versions import Version
 from lago_skills.guide.bundle import load_bundle

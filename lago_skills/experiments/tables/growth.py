@@ -23,8 +23,9 @@ from lago_skills.experiments.cells import Cell, Column, Row, Schema, optional_fl
 from lago_skills.experiments.evaluation_episodes import eval_seeds, success_share
 from lago_skills.experiments.growth_metrics import matrix_of, metrics
 from lago_skills.experiments.table import Choice, Grid, Opener, Results, Table, as_text, interval, refuse
-from lago_skills.grow.growth import Settings, first_version
 from lago_skills.grow.learning import grown_by_learning, learned
+from lago_skills.grow.making import first_version
+from lago_skills.grow.settings import Settings
 from lago_skills.grow.versions import Version, Versions
 from lago_skills.guide.bundle import load_bundle
 from lago_skills.stages import build, pretrain
@@ -72,7 +73,7 @@ class GrowthStream(Table):
     """The matrix of a growing library."""
 
     schema = SCHEMA
-    repeated = ("success", "episodes", "version", "bundle")
+    repeated = ("success", "episodes")
 
     def cells(self, choice: Choice) -> list[Cell]:
         """Orders, then methods, then stages."""
@@ -108,7 +109,8 @@ class GrowthStream(Table):
         import torch
 
         torch.set_num_threads(1)
-        began, order, stage = time.monotonic(), self.order(cell["order"]), cell["stage"]
+        began, stage = time.monotonic(), int(cell["stage"])
+        order = self.order(cell["order"])
         replicate = self.replicate(cell["order"])
         space = replicate.segmented
         for make in (pretrain.jobs, build.jobs):

@@ -1,0 +1,70 @@
+"""Table T6 on a small world: a stage for each task, each going on from the one before, also after a cut."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lago_skills.experiments.tables import growth
+from lago_skills.grow.versions import Versions
+from lago_skills.stages.workspace import open_workspace
+from tests.conftest import Lago
+from tests.test_small_worlds import DIAL, answer, begin
+
+pytestmark = pytest.mark.slow
+
+
+def test_a_stream_is_measured_stage_by_stage_and_goes_on_after_a_cut(
+    lago: Lago, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = begin(
+        tmp_path,
+        "dial",
+        "DialWorld",
+        "numbers",
+        seen="raise",
+        unseen="set",
+        algorithms="guided-sac",
+        decoder="n_updates = 200",
+    )
+    code, _, err = lago("plan", "dial", "--scenes")
+    assert code == 0, err
+    answer(lago, tmp_path, "dial", DIAL)
+    monkeypatch.setattr(growth, "N_STEPS", 400)
+    arguments = ("table", "T6", "dial", "--seeds", "0", "--episodes", "5", "--json")
+    code, out, err = lago(*arguments)
+    assert code == 0, err
+    found = json.loads(out)
+    rows = found["rows"]
+    assert [(row["stage"], row["task"], row["kind"]) for row in rows] == [
+        (0, "raise", "built"),
+        (0, "set", "future"),
+        (1, "raise", "built"),
+        (1, "set", "new"),
+    ]
+    new = rows[-1]
+    assert new["verdict"] in ("accepted", "held", "refused", "nothing learned")
+    assert new["learn_s"] > 0
+    assert rows[0]["learn_s"] is None
+    (summary,) = found["summary"]
+    assert (summary["method"], summary["order"], summary["stages"]) == ("grown", 0, 1)
+    assert summary["next"] == rows[1]["success"]
+
+    table = growth.GrowthStream(open_workspace(tmp_path, path), lambda text: None)
+    table.file.replace([row for row in table.file.rows() if row["stage"] == 0])  # cut after growth, before its row
+    versions = Versions(table.replicate(0).space.artifact("grown"))
+    grown = len(versions.all())
+    code, out, err = lago(*arguments)
+    assert code == 0, err
+    again = json.loads(out)["rows"]
+    assert [row["success"] for row in again] == [row["success"] for row in rows]
+    assert len(versions.all()) == 2 * grown - 1  # from version 0 once more
+    code, _, err = lago(*arguments[:-3], "--tasks", "set")
+    assert code == 2
+    assert "a stream has all tasks of its study" in err
+    table.file.path.unlink()
+    last = table.cells(growth.Choice(seeds=[0]))[-1]
+    with pytest.raises(growth.StudyError, match="found stage 0 not measured"):
+        table.measure(last, 5)
