@@ -6,25 +6,15 @@ import argparse
 import json
 import sys
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
-from lago_skills.artifacts.folder import read_manifest, verify
 from lago_skills.commands import plan_asking
 from lago_skills.commands.versions import print_versions
 from lago_skills.core import Task
-from lago_skills.data.config import SourceConfig
-from lago_skills.data.episodes import EPISODES_FILE, load_episodes
-from lago_skills.data.read_source import read
-from lago_skills.data.sources import Sizes, episodes_of
-from lago_skills.errors import DataError, StudyError
-from lago_skills.grow.growth import Growth
-from lago_skills.grow.making import first_version
+from lago_skills.errors import StudyError
 from lago_skills.grow.settings import Settings
-from lago_skills.grow.sources import Source
+from lago_skills.grow.steps import Intake, grown, tasks_named
 from lago_skills.grow.versions import Version, Versions
-from lago_skills.guide.bundle import read_plans
-from lago_skills.stages import train
 from lago_skills.stages.workspace import Workspace, exclusive
 
 
@@ -45,13 +35,23 @@ def grow_command(space: Workspace, options: argparse.Namespace) -> int:
     if options.tidy:
         return _tidied(space, options)
     if options.export is not None or options.import_ is not None:
-        asked = with_tasks(space, _tasks(space, options.task))
+        asked = with_tasks(space, tasks_named(space, options.task))
         (plan_asking.export if options.export is not None else plan_asking.import_answers)(asked, options)
         return 0
     if options.live:
-        plan_asking.ask_all(with_tasks(space, _tasks(space, options.task)), options)
+        plan_asking.ask_all(with_tasks(space, tasks_named(space, options.task)), options)
+    intake = Intake(
+        tuple(options.data),
+        options.success,
+        options.from_runs,
+        options.learn,
+        options.harvest,
+        _settings(options),
+    )
     with exclusive(space):
-        versions = [version for task in _tasks(space, options.task) for version in _grown(space, task, options)]
+        versions = [
+            version for task in tasks_named(space, options.task) for version in grown(space, task, intake, _say)
+        ]
     return _told(versions, as_json=bool(options.json))
 
 
@@ -87,66 +87,8 @@ def _tidied(space: Workspace, options: argparse.Namespace) -> int:
         return _told([tidied(space, version, chosen, _settings(options), _say)], as_json=bool(options.json))
 
 
-def _grown(space: Workspace, task: Task, options: argparse.Namespace) -> list[Version]:
-    """The versions that a task makes: of its plan and data, and of what was learned online with that."""
-    settings = _settings(options)
-    sources = [*(_of_file(space, task, path, options.success) for path in options.data)]
-    sources += _of_runs(space, task) if options.from_runs else []
-    versions, known = list[Version](), Versions(space.artifact("grown"))
-    current = known.current or first_version(space, known)
-    if sources or not options.learn or not _has_plan(current, space, task):
-        current = Growth(space, task, settings, _say).run(sources)
-        versions.append(current)
-    if not options.learn or current.verdict == "held":
-        return versions
-    from lago_skills.grow.learning import grown_by_learning, learned
-
-    try:
-        online = learned(space, task, current, options.learn, options.harvest, _say)
-        versions.append(grown_by_learning(space, task, online, settings, _say))
-    except (DataError, StudyError) as error:
-        if not versions:
-            raise
-        _say(f"nothing of that is taken in: {error}")
-    return versions
-
-
-def _has_plan(version: Version, space: Workspace, task: Task) -> bool:
-    return any(
-        book.task_id == task.id for book in read_plans(version.folder, space.study.grounding.vocabulary).values()
-    )
-
-
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)  # noqa: T201
-
-
-def _tasks(space: Workspace, names: list[str]) -> list[Task]:
-    """Tasks in the order in which they are named.
-
-    Raises:
-        StudyError: none is named, or one is unknown.
-    """
-    if not names:
-        raise StudyError(
-            "found no task to grow by; expected --task with an id of the study's world; add it, or look at versions with --list"
-        )
-    return [_task(space, name) for name in names]
-
-
-def _task(space: Workspace, name: str) -> Task:
-    """The task of the study's world with an id, or with exactly this sentence.
-
-    Raises:
-        StudyError: there is none.
-    """
-    tasks = space.world.tasks
-    by_sentence = [task for task in tasks.values() if task.sentence.casefold() == name.casefold()]
-    if name not in tasks and len(by_sentence) != 1:
-        raise StudyError(
-            f"world {space.world.name!r}: found task {name!r}; expected the id or the sentence of one of {sorted(tasks)}; correct --task, or add the task to the world"
-        )
-    return tasks[name] if name in tasks else by_sentence[0]
 
 
 def with_tasks(space: Workspace, tasks: list[Task]) -> Workspace:
@@ -155,46 +97,6 @@ def with_tasks(space: Workspace, tasks: list[Task]) -> Workspace:
     new = [task.id for task in tasks if task not in study.all_tasks]
     named = study.tasks.model_copy(update={"unseen": [*study.tasks.unseen, *new]})
     return replace(space, study=study.model_copy(update={"tasks": named})) if new else space
-
-
-def _of_file(space: Workspace, task: Task, path: Path, success: str) -> Source:
-    """Successful episodes of a file or the folder of a dataset.
-
-    Raises:
-        DataError: it cannot be used, or none succeeded.
-    """
-    config = SourceConfig(path=str(path), task=task.id, success=success, rewards="sparse")
-    world = space.world
-    sizes = Sizes(world.grounding.observation_size, world.grounding.action_space, world.action_codec())
-    every = episodes_of(read(config, space.root), config, task.id, sizes)
-    good = [episode for episode in every if episode.success]
-    if not good:
-        raise DataError(
-            f"{str(path)!r}: found {len(every)} episodes of {task.id!r}, none of which succeeded (rule: {success}); expected some; say how an episode shows that it "
-            "succeeded with --success"
-        )
-    return Source(str(path), good, left_out=len(every) - len(good))
-
-
-def _of_runs(space: Workspace, task: Task) -> list[Source]:
-    """What finished training runs of the task have learned to do: their successful episodes.
-
-    Raises:
-        DataError: no run has any.
-    """
-    found: list[Source] = []
-    for run in train.training_runs(space.study):
-        folder = space.artifact("runs", run.name)
-        if run.task.id == task.id and read_manifest(folder) is not None:
-            verify(folder)
-            if (folder / EPISODES_FILE).is_file():
-                found.append(Source(run.name, load_episodes(folder / EPISODES_FILE), online=True))
-    if not found:
-        raise DataError(
-            f"task {task.id!r}: found no successful episodes of finished training runs; expected some for --from-runs; run: lago train {space.argument}, with the task in "
-            "train.tasks"
-        )
-    return found
 
 
 def _told(versions: list[Version], *, as_json: bool) -> int:
