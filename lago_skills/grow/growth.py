@@ -17,15 +17,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from lago_skills.artifacts.folder import file_hash
 from lago_skills.core import Playbook, Segment, Task
 from lago_skills.decoder.trained_decoder import Decoder
 from lago_skills.errors import DataError, StudyError, TranscriptMissing
 from lago_skills.grow import material
 from lago_skills.grow.checks import check, unlike_the_others
-from lago_skills.grow.comparing import changes
+from lago_skills.grow.comparing import Spots, changes
 from lago_skills.grow.judging import judged
 from lago_skills.grow.making import first_version, guide_of, write_version
 from lago_skills.grow.refresh import refreshed
@@ -57,7 +55,6 @@ class Taken:
     """Which of the episodes that were given, in their order."""
     unknown: tuple[str, ...] = ()
     """Sentences that the library had never seen done."""
-    asks_for_refresh: bool = False
 
     @property
     def segments(self) -> list[Segment]:
@@ -118,7 +115,7 @@ class Growth:
             steps = matched(old, planned.books[self.task.id], planned.embeddings)
             for each in steps:
                 self.say(each.line())
-            taken, decoder = self._learned(planned, sources, old.decoder)
+            taken, decoder = self._learned(planned, sources, old)
             growth: dict[str, Any] = {
                 "number": self.number,
                 "before": self.before.number,
@@ -176,18 +173,35 @@ class Growth:
         portfolio = {plan_name(task.id, each.number): each.playbook for each in others if each.playbook is not None}
         return {task.id: books[task.id], **portfolio}
 
-    def _learned(self, planned: Labelled, sources: Sequence[Source], old: Decoder) -> tuple[Taken, Decoder]:
+    def _learned(self, planned: Labelled, sources: Sequence[Source], old: LibraryGuide) -> tuple[Taken, Decoder]:
         """Episodes that do what the plan says, and the decoder that the new version has."""
-        taken = self._taken(planned, sources, old, frozenset())
-        decoder = self._decoder(taken, old)
-        if decoder is old or not taken.unknown:
+        taken = self._taken(planned, sources, old.decoder, frozenset())
+        if not self._has_to_learn(taken, planned, old):
+            return taken, old.decoder
+        decoder = self._trained(taken, old.decoder)
+        if not taken.unknown:
             return taken, decoder
         first = len(planned.episodes.get(self.task.id, []))
         wrong = unlike_the_others(taken.shown, self.task.id, first, decoder)
         if not wrong:
             return taken, decoder
-        taken = self._taken(planned, sources, old, frozenset(taken.numbers[number - first] for number in wrong))
-        return taken, self._decoder(taken, old)
+        without = frozenset(taken.numbers[number - first] for number in wrong)
+        taken = self._taken(planned, sources, old.decoder, without)
+        return taken, self._trained(taken, old.decoder)
+
+    def _has_to_learn(self, taken: Taken, planned: Labelled, old: LibraryGuide) -> bool:
+        """Whether the decoder is trained: where it is wanted, and has something to learn."""
+        wanted = self.settings.refresh
+        if wanted != "auto" or not taken.segments or taken.unknown:
+            return wanted != "never" and bool(taken.segments)
+        guide = guide_of(self.space, old.decoder, old.library, planned)
+        spots, n_episodes = Spots(self.space.world, old, guide, {}, self.say), 2 * self.settings.episodes
+        success = spots.success(self.task, n_episodes)
+        enough = success >= self.settings.enough
+        self.say(
+            f"{self.task.id}: {success:.2f} of {n_episodes} episodes by the library as it is: the decoder {'has nothing' if enough else 'has something'} to learn"
+        )
+        return not enough
 
     def _taken(self, planned: Labelled, sources: Sequence[Source], decoder: Decoder, without: frozenset[int]) -> Taken:
         """Episodes that do what the plan says, as far as this decoder knows, `without` some that are known not to.
@@ -197,10 +211,10 @@ class Growth:
         """
         if not any(source.episodes for source in sources):
             return Taken(planned, (), counted(sources, frozenset()))
-        task, rng = self.task.id, np.random.default_rng(self.space.study.seed)
+        task = self.task.id
         episodes = [episode for source in sources for episode in source.episodes]
         first = len(planned.episodes.get(task, []))
-        checked = check(planned, material.with_episodes(planned, task, episodes, self.space.study), task, decoder, rng)
+        checked = check(planned, material.with_episodes(planned, task, episodes, self.space.study), task, decoder)
         refused = without | {number - first for number in checked.refused}
         numbers = [number for number in range(len(episodes)) if number not in refused]
         rows = counted(sources, refused)
@@ -215,13 +229,9 @@ class Growth:
             )
         shown = material.with_episodes(planned, task, [episodes[number] for number in numbers], self.space.study)
         new = [n for n, each in enumerate(shown.segments) if each.task_id == task and each.episode >= first]
-        return Taken(shown, tuple(new), rows, tuple(numbers), checked.unknown, checked.new_to_decoder)
+        return Taken(shown, tuple(new), rows, tuple(numbers), checked.unknown)
 
-    def _decoder(self, taken: Taken, old: Decoder) -> Decoder:
-        """The decoder that the new version has: trained on all that was shown so far, where it has something to learn."""
-        wanted = self.settings.refresh
-        if wanted == "never" or not (taken.segments and (wanted == "always" or taken.asks_for_refresh)):
-            return old
+    def _trained(self, taken: Taken, old: Decoder) -> Decoder:
         return refreshed(self.space, self.task, taken.shown, taken.new, old, self.settings.refresh_how, self.say)
 
     def _library(self, old: LibraryGuide, folder: Path, decoder: Decoder, taken: Taken) -> SkillLibrary:

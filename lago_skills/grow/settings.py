@@ -22,7 +22,10 @@ class Settings:
     old_tasks: frozenset[str] | None = None
     """Ids of the tasks that count as old; all that have a plan, by default."""
     refresh: str = "auto"
-    """Whether the decoder is trained: `auto` where it has something to learn, `always`, `never`."""
+    """Whether the decoder is trained: `auto` where it has something to learn (sentences that it has never seen done, or a task that it does not do well enough), `always`,
+    `never`."""
+    enough: float = 0.95
+    """Success of the library as it is from which on known sentences have nothing to teach its decoder."""
     refresh_how: Refresh = "onward"
     """`onward` from the decoder before, or `anew`."""
 

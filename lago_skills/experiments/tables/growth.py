@@ -11,30 +11,42 @@ from __future__ import annotations
 
 import time
 from collections.abc import Hashable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from lago_skills.artifacts.folder import verify
+from lago_skills.artifacts.folder import file_hash, verify
 from lago_skills.core import Task
 from lago_skills.errors import DataError, StudyError
-from lago_skills.experiments.baselines.cloning_policies import Forgetful
 from lago_skills.experiments.cells import Cell, Column, Row, Schema, optional_float, optional_int
 from lago_skills.experiments.evaluation_episodes import eval_seeds, success_share
 from lago_skills.experiments.growth_metrics import matrix_of, metrics
+from lago_skills.experiments.replicate import ReplicateSpace
 from lago_skills.experiments.table import Choice, Grid, Opener, Results, Table, as_text, interval, refuse
+from lago_skills.grow.comparing import touched
 from lago_skills.grow.learning import grown_by_learning, learned
 from lago_skills.grow.making import first_version
 from lago_skills.grow.settings import Settings
 from lago_skills.grow.versions import Version, Versions
-from lago_skills.guide.bundle import load_bundle
+from lago_skills.guide.bundle import DECODER_FILE, load_bundle
+from lago_skills.guide.guides import LibraryGuide
 from lago_skills.stages import build, pretrain
 from lago_skills.worlds.rollouts import rollouts
 
 if TYPE_CHECKING:
     from lago_skills.stages.workspace import Workspace
 
-METHODS = ("grown",)
+METHODS: dict[str, dict[str, Any]] = {
+    "grown": {},
+    "always-trained": {"refresh": "always"},
+    "anew": {"refresh_how": "anew"},
+}
+"""By name, how growth decides otherwise than by default: with the decoder trained in every stage, or from random weights where it is."""
+USUAL = ("grown",)
 N_STEPS, HARVEST = 5_000, 10
 """Environment steps of learning in a stage, and episodes that are taken in at most."""
 SCHEMA = Schema(
@@ -69,6 +81,22 @@ SCHEMA = Schema(
 )
 
 
+@dataclass(frozen=True)
+class StreamSpace(ReplicateSpace):
+    """The workspace of one order of tasks, with the versions of one method."""
+
+    method: str = "grown"
+
+    def artifact(self, *parts: str) -> Path:
+        """Where an artifact is kept: the versions of each method apart."""
+        own = self.method if parts[0] == "grown" else parts[0]
+        return super().artifact(own, *parts[1:])
+
+
+def _act(guide: LibraryGuide, task: str, states: NDArray[np.float64]) -> NDArray[Any]:
+    return guide.prior(states, task).greedy()
+
+
 class GrowthStream(Table):
     """The matrix of a growing library."""
 
@@ -79,7 +107,7 @@ class GrowthStream(Table):
         """Orders, then methods, then stages."""
         study = self.space.study
         choice.refuse_all(("tasks", "demos"), "option", "none, since a stream has all tasks of its study; leave it out")
-        methods = choice.methods or list(METHODS)
+        methods = choice.methods or list(USUAL)
         refuse("method", [name for name in methods if name not in METHODS], f"one of {', '.join(METHODS)}")
         return [
             SCHEMA.cell(study=study.name, method=method, order=order, stage=stage)
@@ -115,20 +143,26 @@ class GrowthStream(Table):
         space = replicate.segmented
         for make in (pretrain.jobs, build.jobs):
             replicate.make(lambda make=make: make(space))
+        space = StreamSpace(space.root, space.study_file, space.study, cell["method"])
         versions = Versions(space.artifact("grown"))
         current = versions.current or first_version(space, versions)
-        grown: dict[str, Any] = {}
+        grown, before = dict[str, Any](), list[Row]()
         if stage:
-            before = self.recorded(self.file.rows()).get(SCHEMA.cell(**{**cell, "stage": stage - 1}))
-            if before is None:
+            before = self.recorded(self.file.rows()).get(SCHEMA.cell(**{**cell, "stage": stage - 1}), [])
+            if not before:
                 raise StudyError(
                     f"cell {cell.name}: found stage {stage - 1} not measured; expected it, since each stage goes on from the one before; measure it first"
                 )
             if current.number != before[-1]["version"]:  # a cut after growth and before its row
                 current = versions.use(before[-1]["version"])
             old = frozenset(task.id for task in (*space.study.seen, *order[: stage - 1]))
-            current, grown = self._stage(space, order[stage - 1], current, Settings(old_tasks=old))
-        return self._rows(cell, space, order, current, grown, n_episodes, began)
+            current, grown = self._stage(
+                space, order[stage - 1], current, Settings(old_tasks=old, **METHODS[cell["method"]])
+            )
+        played = self._played(
+            [*space.study.seen, *order], space, versions, current, before, (cell["order"], n_episodes)
+        )
+        return self._rows(cell, space, order, current, grown | played, began)
 
     def _stage(
         self, space: Workspace, task: Task, current: Version, settings: Settings
@@ -156,31 +190,44 @@ class GrowthStream(Table):
         known |= {"verdict": version.verdict, "megabytes": megabytes, "grow_s": time.monotonic() - started}
         return (current if version.verdict == "held" else version), known
 
-    def _rows(
+    def _played(
         self,
-        cell: Cell,
+        tasks: list[Task],
         space: Workspace,
-        order: list[Task],
+        versions: Versions,
         version: Version,
-        grown: dict[str, Any],
-        n_episodes: int,
-        began: float,
-    ) -> list[Row]:
+        before: list[Row],
+        starts: tuple[int, int],
+    ) -> dict[str, Any]:
+        """Success on every task: of those whose plans are followed by the same decoder through the same skills as in the stage before, what it was there."""
+        order, n_episodes = starts
         guide = load_bundle(version.folder, grounding=space.study.grounding)
-        seeds, stage, successes = eval_seeds(cell["order"], n_episodes), cell["stage"], dict[str, float]()
-        tasks = [*space.study.seen, *order]
         with guide.library:
+            successes = self._unchanged(space, versions, version, guide, before)
             for task in tasks:
-                policy = Forgetful(lambda states, task=task: guide.prior(states, task.id).greedy())
-                played = rollouts(
-                    space.world,
-                    task,
-                    lambda states, p=policy: p(states, np.zeros(len(states), np.int64)),
-                    seeds,
-                    lambda n: None,
-                )
-                successes[task.id] = round(success_share(played), 4)
-            skills = guide.library.n_active
+                if task.id not in successes:
+                    act = partial(_act, guide, task.id)
+                    played = rollouts(space.world, task, act, eval_seeds(order, n_episodes), lambda n: None)
+                    successes[task.id] = round(success_share(played), 4)
+            return {"successes": successes, "skills": guide.library.n_active, "episodes": n_episodes}
+
+    def _unchanged(
+        self, space: Workspace, versions: Versions, version: Version, guide: LibraryGuide, before: list[Row]
+    ) -> dict[str, float]:
+        known = {row["task"]: float(row["success"]) for row in before}
+        if not before or before[-1]["version"] == version.number:
+            return known
+        folder = versions.get(before[-1]["version"]).folder
+        if file_hash(folder / DECODER_FILE) != file_hash(version.folder / DECODER_FILE):
+            return {}
+        earlier = load_bundle(folder, grounding=space.study.grounding)
+        with earlier.library:
+            return {task: value for task, value in known.items() if task not in touched(earlier, guide, {})}
+
+    def _rows(
+        self, cell: Cell, space: Workspace, order: list[Task], version: Version, grown: dict[str, Any], began: float
+    ) -> list[Row]:
+        stage, tasks = cell["stage"], [*space.study.seen, *order]
         own = {"steps_to_80": None, "learned": None, "megabytes": None, "learn_s": None, "grow_s": None}
         kinds = {task.id: "built" for task in space.study.seen}
         kinds |= {task.id: "old" if n < stage else "new" if n == stage else "future" for n, task in enumerate(order, 1)}
@@ -190,11 +237,11 @@ class GrowthStream(Table):
                 **cell,
                 task=task.id,
                 kind=kinds[task.id],
-                success=successes[task.id],
-                episodes=n_episodes,
+                success=grown["successes"][task.id],
+                episodes=grown["episodes"],
                 version=version.number,
                 verdict=grown.get("verdict", "built" if not stage else ""),
-                skills=skills,
+                skills=grown["skills"],
                 wall_s=wall_s,
                 commit=self.commit,
                 bundle=verify(version.folder).digest[:12],
