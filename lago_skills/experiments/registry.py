@@ -19,10 +19,11 @@ TABLES = {
     "ablations": "ablations",
     "opposites": "opposites",
     "T6": "growth",
+    "shadowing": "shadowing",
     **dict.fromkeys(TRAINING_TABLES, "training_runs"),
 }
 """The module of each, which says by `openers` how its tables are made."""
-STUDIES = {"T6": "growth", "frontier": "frontier", "sequences": "kitchen", "skills": "words"}
+STUDIES = {"T6": "growth", "shadowing": "growth", "frontier": "frontier", "sequences": "kitchen", "skills": "words"}
 """The study in which a table was first measured; of the others, that of the default world."""
 
 
