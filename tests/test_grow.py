@@ -229,8 +229,8 @@ def test_a_version_that_makes_an_old_task_worse_is_held_until_somebody_says_so(
     versions = Versions(space.artifact("grown"))
     assert versions.current is not None
     assert (versions.current.number, versions.get(1).verdict) == (0, "held")
-    spot = versions.get(1).growth["spots"][0]
-    assert (spot["task"], spot["episodes"]) == ("visit", 20)
+    spots = {spot["task"]: spot["episodes"] for spot in versions.get(1).growth["spots"]}
+    assert spots["visit"] == 20  # it seemed to fall, and was played again
     assert lago("grow", "plane", "--use", "1")[0] == 0
     assert versions.current.number == 1
     (versions.get(0).folder / "decoder.safetensors").write_bytes(b"")

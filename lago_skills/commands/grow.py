@@ -32,6 +32,10 @@ def grow_command(space: Workspace, options: argparse.Namespace) -> int:
             version = Versions(space.artifact("grown")).use(options.use)
         _say(f"version {version.number} is in use: {version.folder}")
         return 0
+    if options.unnamed:
+        from lago_skills.commands.grow_unnamed import unnamed_command
+
+        return unnamed_command(space, options)
     if options.tidy:
         return _tidied(space, options)
     if options.export is not None or options.import_ is not None:
@@ -46,16 +50,17 @@ def grow_command(space: Workspace, options: argparse.Namespace) -> int:
         options.from_runs,
         options.learn,
         options.harvest,
-        _settings(options),
+        settings_of(options),
     )
     with exclusive(space):
         versions = [
             version for task in tasks_named(space, options.task) for version in grown(space, task, intake, _say)
         ]
-    return _told(versions, as_json=bool(options.json))
+    return print_growth(versions, as_json=bool(options.json))
 
 
-def _settings(options: argparse.Namespace) -> Settings:
+def settings_of(options: argparse.Namespace) -> Settings:
+    """How growth decides, as the options say."""
     return Settings(
         margin=options.margin,
         episodes=options.episodes,
@@ -84,7 +89,7 @@ def _tidied(space: Workspace, options: argparse.Namespace) -> int:
             return 0
         for each in chosen:
             _say(each.line())
-        return _told([tidied(space, version, chosen, _settings(options), _say)], as_json=bool(options.json))
+        return print_growth([tidied(space, version, chosen, settings_of(options), _say)], as_json=bool(options.json))
 
 
 def _say(text: str) -> None:
@@ -99,7 +104,7 @@ def with_tasks(space: Workspace, tasks: list[Task]) -> Workspace:
     return replace(space, study=study.model_copy(update={"tasks": named})) if new else space
 
 
-def _told(versions: list[Version], *, as_json: bool) -> int:
+def print_growth(versions: list[Version], *, as_json: bool) -> int:
     """Print what came of it; the exit code."""
     held = [version for version in versions if version.verdict == "held"]
     if as_json:
@@ -112,7 +117,11 @@ def _told(versions: list[Version], *, as_json: bool) -> int:
         return 3 if held else 0
     for version in versions:
         growth = version.growth
-        what = f"{len(growth['tidied'])} skills less" if "tidied" in growth else ""
+        what = (
+            f"{len(growth['tidied'])} skills less"
+            if "tidied" in growth
+            else f"{len(growth.get('named', []))} kinds of motion named"
+        )
         if "task" in growth:
             what = f"{growth['task']} {growth['success']:.2f} (library alone, {growth['episodes']} episodes)"
         print(  # noqa: T201

@@ -12,7 +12,7 @@ def add_parser(commands: Any) -> None:
     parser: argparse.ArgumentParser = commands.add_parser(
         "grow",
         help="a built library takes in a task more, or episodes of one; versions, and the way back",
-        usage="lago grow STUDY --task TASK [--data FILE ...] [--from-runs] [--learn STEPS]\n       lago grow STUDY --tidy [--cap N] [--dry-run]\n       lago grow STUDY --list | --use NUMBER",
+        usage="lago grow STUDY --task TASK [--data FILE ...] [--from-runs] [--learn STEPS]\n       lago grow STUDY --unnamed [--live | --export FILE | --import FILE]\n       lago grow STUDY --tidy [--cap N] [--dry-run]\n       lago grow STUDY --list | --use NUMBER",
     )
     parser.add_argument("study")
     parser.add_argument(
@@ -82,6 +82,11 @@ def add_parser(commands: Any) -> None:
         default=10,
         metavar="N",
         help="with --learn: the N quickest successes are taken in (default: 10)",
+    )
+    parser.add_argument(
+        "--unnamed",
+        action="store_true",
+        help="name what the library's sentences do not explain of its demonstrations: asks, as for plans, with --live, --export or --import",
     )
     parser.add_argument(
         "--tidy",

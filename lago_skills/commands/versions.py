@@ -32,6 +32,7 @@ def print_versions(versions: Versions, *, as_json: bool) -> None:
         | {
             "in_use": current is not None and each.number == current.number,
             "tidied": len(each.growth.get("tidied", [])),
+            "named": len(each.growth.get("named", [])),
         }
         for each in versions.all()
     ]
@@ -41,6 +42,8 @@ def print_versions(versions: Versions, *, as_json: bool) -> None:
     for row in rows:
         mark = "*" if row["in_use"] else " "
         what = f"- {row['tidied']} skills" if row["tidied"] else "as built"
+        if row["named"]:
+            what = f"+ {row['named']} kinds of motion named"
         if row["task"]:
             what = f"+ {row['task']} ({row['success']:.2f})"
         print(f"{mark} {row['number']:>4}  {row['verdict']:<9} {row['skills']:>4} skills  {what}")  # noqa: T201

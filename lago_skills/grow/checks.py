@@ -41,16 +41,19 @@ def scores(
     shown: Labelled, segments: Sequence[Segment], numbers: Sequence[int], decoder: Decoder
 ) -> NDArray[np.float64]:
     """(n,) mean log density of each segment's actions under its own sentence, relative to uniform; `numbers` are their places in `shown.segments`."""
-    found: list[float] = []
-    for number, item in zip(numbers, segments, strict=True):
-        episode = shown.episodes[item.task_id][item.episode]
-        heads = None if shown.ends is None else shown.ends.fitted[number]
-        inputs = segment_inputs(item, episode, shown.books, shown.grounding, heads)
-        latent = decoder.latents(shown.embeddings[item.skill][None])
-        latents = np.repeat(latent[None], len(inputs), axis=0)  # (T, 1, Z)
-        prior = decoder.decode(inputs, latents).flat(np.ones((len(inputs), 1), np.float32), FLOOR)
-        found.append(float(prior.log_ratio(episode.actions[item.start : item.stop]).mean()))
-    return np.array(found)
+    every = zip(numbers, segments, strict=True)
+    return np.array([float(step_scores(shown, item, number, decoder).mean()) for number, item in every])
+
+
+def step_scores(shown: Labelled, item: Segment, number: int, decoder: Decoder) -> NDArray[np.float64]:
+    """(T,) log density of each of a segment's actions under its own sentence, relative to uniform; `number` is its place in `shown.segments`."""
+    episode = shown.episodes[item.task_id][item.episode]
+    heads = None if shown.ends is None else shown.ends.fitted[number]
+    inputs = segment_inputs(item, episode, shown.books, shown.grounding, heads)
+    latent = decoder.latents(shown.embeddings[item.skill][None])
+    latents = np.repeat(latent[None], len(inputs), axis=0)  # (T, 1, Z)
+    prior = decoder.decode(inputs, latents).flat(np.ones((len(inputs), 1), np.float32), FLOOR)
+    return prior.log_ratio(episode.actions[item.start : item.stop])
 
 
 def _of_episodes(
