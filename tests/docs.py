@@ -12,7 +12,7 @@ os.environ["COLUMNS"] = "100"
 
 from lago_skills.commands.cli import parser
 from lago_skills.experiments.tables.specs import SPECS
-from tests import doc_frontier, doc_kitchen, doc_serving, doc_tables
+from tests import doc_frontier, doc_growth, doc_kitchen, doc_serving, doc_tables
 from tests.conftest import ROOT
 
 README_BYTES = 10_000
@@ -54,6 +54,9 @@ def parts_by_name() -> dict[str, str]:
         "kitchen-skills": doc_kitchen.kitchen_skills(),
         "frontier": doc_frontier.means(),
         "frontier-tasks": doc_frontier.by_task(),
+        "growth": doc_growth.streams(),
+        "growth-stages": doc_growth.stages(),
+        "shadowing": doc_growth.crowds(),
         "ablations": doc_tables.ablation_table(),
         "opposites": doc_tables.opposite_pairs(),
     }

@@ -157,7 +157,12 @@ def story(lago: Lago, folder: Path, form: str) -> None:
     assert note["segments"] == skill.support["segments"] > 0
     code, out, _ = lago("skills", "history", str(folder), skill.name)
     assert code == 0
-    assert "grow" in out
+    (step,) = [
+        n for n, each in enumerate((NUMBERS if form == "numbers" else WORDS)["fetch"], 1) if sentence in str(each)
+    ]
+    assert f"planned: fetch, step {step}, by test" in out
+    assert f"grown in version 2: {note['segments']} segments of fetch, demonstrated, from" in out
+    assert "used by fetch: success" in out
 
 
 def test_what_cannot_be_grown_is_refused_and_nothing_changes(

@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 
 from lago_skills.core import Episode
-from lago_skills.data.episodes import save_episodes
+from lago_skills.grow import material
+from lago_skills.grow.making import write_version
 from lago_skills.grow.unnamed import runs_below
 from lago_skills.grow.versions import Versions
+from lago_skills.guide.bundle import load_bundle
 from lago_skills.library import SkillLibrary
+from lago_skills.stages.workspace import Workspace
 from lago_skills.worlds.rollouts import record
 from tests.conftest import Lago
 from tests.small_worlds import PlaneWorld
@@ -47,19 +50,28 @@ def waiting(n: int) -> list[Episode]:
     return [each for each in episodes if each.success and len(each.actions) > 18]
 
 
+def taken_in(space: Workspace, episodes: list[Episode]) -> None:
+    """A version more, which has these episodes of `visit` under its plan's one sentence."""
+    assert len(episodes) >= 4
+    versions = Versions(space.artifact("grown"))
+    version, study = versions.get(0), space.study
+    shown = material.with_episodes(material.load(version.folder, study), "visit", episodes, study)
+    guide = load_bundle(version.folder, grounding=study.grounding)
+    growth = {"number": 1, "before": 0, "task": "visit", "success": 1.0, "verdict": "accepted", "skills": 1}
+    with guide.library:
+        write_version(
+            space, versions.next_folder(), guide, shown, material.load_probes(version.folder), growth, version
+        )
+    versions.use(1)
+
+
 @pytest.mark.slow
 def test_what_nothing_explains_is_named_and_becomes_a_skill(lago: Lago, tmp_path: Path) -> None:
     space = built(lago, tmp_path, "numbers", NUMBERS)
     code, _, err = lago("grow", "plane", "--unnamed")
     assert code == 2
     assert "found no task of version 0 with 3 stretches that its sentences do not explain" in err
-    episodes = waiting(20)[:8]
-    assert len(episodes) >= 4
-    save_episodes(tmp_path / "waiting.npz", episodes)
-    code, _, err = lago(
-        "grow", "plane", "--task", "visit", "--data", str(tmp_path / "waiting.npz"), "--refresh", "never"
-    )
-    assert code == 0, err
+    taken_in(space, waiting(20)[:8])
     code, _, err = lago("grow", "plane", "--unnamed")
     assert code == 2
     assert "lago grow plane --unnamed --export requests.jsonl" in err

@@ -18,6 +18,7 @@ from lago_skills.commands.versions import rollback
 from lago_skills.core import Skill, skill_name
 from lago_skills.errors import LibraryConflict, LibraryDamaged, ShapeError
 from lago_skills.guide.bundle import DECODER_FILE, library_folder
+from lago_skills.guide.skill_story import story, uses
 from lago_skills.library import SkillLibrary, exchange
 from lago_skills.library.duplicates import Duplicate, near_duplicates
 from lago_skills.library.storage.repair import repair
@@ -119,12 +120,8 @@ def _list(options: argparse.Namespace) -> Answer:
             after=skill_id(options.after),
             limit=options.limit,
         )
-        summary: Row = {
-            "records": len(library),
-            "active": library.n_active,
-            "decoder": library.decoder,
-            "change": library.change,
-        }
+        summary: Row = {"records": len(library), "active": library.n_active, "decoder": library.decoder}
+        summary["change"] = library.change
     lines = [_line(skill) for skill in skills]
     if len(skills) == options.limit:
         lines.append(f"more: --after {skills[-1].name}")
@@ -291,9 +288,13 @@ def _history(options: argparse.Namespace) -> Answer:
             changes = library.changes(options.limit)
             rows = [change._asdict() for change in changes]
             return rows, {}, [f"change {c.id}  {c.at}  {c.who}  {c.action} {c.note}".rstrip() for c in changes]
-        versions = library.history(skill_id(options.skill))
+        latest, versions = library.get(skill_id(options.skill)), library.history(skill_id(options.skill))
     rows = [{**_record(s), "change": c.id, "action": c.action, "who": c.who, "at": c.at} for c, s in versions]
-    return rows, {}, [f"change {c.id}  {c.at}  {c.who}  {c.action}\n  {_line(s)}" for c, s in versions]
+    bundle, changes = (
+        _folder(options).parent,
+        [f"change {c.id}  {c.at}  {c.who}  {c.action}\n  {_line(s)}" for c, s in versions],
+    )
+    return rows, {"uses": [asdict(use) for use in uses(bundle, latest)]}, [*story(bundle, latest), *changes]
 
 
 def _undo(options: argparse.Namespace) -> Answer:

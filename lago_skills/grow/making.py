@@ -14,10 +14,11 @@ from lago_skills.artifacts.folder import verify, writing
 from lago_skills.decoder.trained_decoder import Decoder
 from lago_skills.errors import ArtifactMissing, StudyError
 from lago_skills.grow import material
-from lago_skills.grow.versions import GROWTH_FILE, Version, Versions
+from lago_skills.grow.versions import Version, Versions
 from lago_skills.guide.bundle import load_bundle, write_bundle
 from lago_skills.guide.description import DESCRIPTION_FILE
 from lago_skills.guide.guides import LibraryGuide
+from lago_skills.guide.skill_story import GROWTH_FILE
 from lago_skills.library import SkillLibrary
 from lago_skills.stages import build, segment
 from lago_skills.stages.segment import Labelled

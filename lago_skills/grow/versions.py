@@ -18,9 +18,9 @@ from typing import Any, Literal
 
 from lago_skills.artifacts.folder import MANIFEST, verify
 from lago_skills.errors import ArtifactCorrupt, StudyError
+from lago_skills.guide.skill_story import GROWTH_FILE
 
 CURRENT = "current"
-GROWTH_FILE = "growth.json"
 Verdict = Literal["built", "accepted", "held"]
 """`built`: the first version. `held`: an old task does worse with it than the margin allows; a person decides."""
 DIGITS = 4
