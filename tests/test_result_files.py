@@ -16,9 +16,11 @@ from lago_skills.experiments.result_file import ResultFile
 from lago_skills.experiments.tables import (
     ablations,
     frontier_rows,
+    growth,
     latent,
     opposites,
     sequences,
+    shadowing,
     skill_changes,
     zero_shot,
 )
@@ -33,6 +35,7 @@ SCHEMAS: dict[str, Schema] = {
         for schema in (
             *(zero_shot.SCHEMA, latent.SCHEMA, skill_changes.SCHEMA),
             *(ablations.SCHEMA, opposites.SCHEMA, sequences.SCHEMA, frontier_rows.SCHEMA),
+            *(growth.SCHEMA, shadowing.SCHEMA),
         )
     },
     **{name: curves.schema(name) for name in TRAINING_TABLES},
