@@ -94,6 +94,8 @@ MANNERS = [
     "until it clicks",
 ]
 N_TIMED = 200
+EXAM = "exam"
+"""Studies whose names begin so are left alone: nothing is taken from what is kept for an exam."""
 SCHEMA = Schema(
     "shadowing",
     (
@@ -205,26 +207,23 @@ class Shadowing(Table):
         return self._crowds[key]
 
     def _recorded(self, guide: LibraryGuide, n_added: int) -> list[NewSkill]:
-        """Sentences of the steps of all recorded plans of the project's studies, as if they had been demonstrated; there may be fewer than wanted."""
+        """Sentences of recorded plans of the seen and unseen tasks of the project's studies, as if they had been demonstrated; there may be fewer than wanted."""
         own = {skill.sentence for skill in guide.library.list()}
         sentences: dict[str, None] = {}
         for path in sorted((self.space.root / "data" / "studies").rglob("*.toml")):
+            if path.stem.startswith(EXAM):
+                continue
             try:
-                known = plan.plans(open_workspace(self.space.root, study_path(str(path), self.space.root)))
+                space = open_workspace(self.space.root, study_path(str(path), self.space.root))
+                tasks, known = {task.id for task in (*space.study.seen, *space.study.unseen)}, plan.plans(space)
             except LagoError:
                 continue  # of a world that is not installed
-            books = [each.chosen.playbook for each in known.values() if each.chosen and each.chosen.playbook]
-            books += [
-                a.playbook
-                for each in known.values()
-                if each.portfolio
-                for a in each.portfolio.alternatives
-                if a.playbook
-            ]
-            sentences |= dict.fromkeys(step.sentence for book in books for step in book.steps)
-        return _named(
-            guide, [each for each in sentences if each not in own][:n_added], {"segments": 5.0, "steps": 100.0}
-        )
+            for each in (each for task, each in known.items() if task in tasks):
+                books = [each.chosen.playbook] if each.chosen else []
+                books += [other.playbook for other in each.portfolio.alternatives] if each.portfolio else []
+                sentences |= dict.fromkeys(step.sentence for book in books if book is not None for step in book.steps)
+        more = [each for each in sentences if each not in own]
+        return _named(guide, more[:n_added], {"segments": 5.0, "steps": 100.0})
 
     def message(self, rows: list[Row]) -> str:
         """Success and recall."""
