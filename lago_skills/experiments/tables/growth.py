@@ -27,6 +27,7 @@ from lago_skills.experiments.evaluation_episodes import eval_seeds, success_shar
 from lago_skills.experiments.growth_metrics import matrix_of, metrics
 from lago_skills.experiments.replicate import ReplicateSpace
 from lago_skills.experiments.table import Choice, Grid, Opener, Results, Table, as_text, interval, refuse
+from lago_skills.experiments.tables.growth_compared import COMPARED, policies
 from lago_skills.grow.comparing import touched
 from lago_skills.grow.learning import grown_by_learning, learned
 from lago_skills.grow.making import first_version
@@ -108,12 +109,14 @@ class GrowthStream(Table):
         study = self.space.study
         choice.refuse_all(("tasks", "demos"), "option", "none, since a stream has all tasks of its study; leave it out")
         methods = choice.methods or list(USUAL)
-        refuse("method", [name for name in methods if name not in METHODS], f"one of {', '.join(METHODS)}")
+        known = (*METHODS, *COMPARED)
+        refuse("method", [name for name in methods if name not in known], f"one of {', '.join(known)}")
+        n_stages = len(study.unseen)
         return [
             SCHEMA.cell(study=study.name, method=method, order=order, stage=stage)
             for order in choice.seeds_of()
             for method in methods
-            for stage in range(len(study.unseen) + 1)
+            for stage in range(n_stages if method in COMPARED else 0, n_stages + 1)
         ]
 
     def measured_together(self, cell: Cell) -> Hashable:
@@ -141,6 +144,8 @@ class GrowthStream(Table):
         order = self.order(cell["order"])
         replicate = self.replicate(cell["order"])
         space = replicate.segmented
+        if cell["method"] in COMPARED:
+            return self._compared(cell, space, order, n_episodes, began)
         for make in (pretrain.jobs, build.jobs):
             replicate.make(lambda make=make: make(space))
         space = StreamSpace(space.root, space.study_file, space.study, cell["method"])
@@ -163,6 +168,30 @@ class GrowthStream(Table):
             [*space.study.seen, *order], space, versions, current, before, (cell["order"], n_episodes)
         )
         return self._rows(cell, space, order, current, grown | played, began)
+
+    def _compared(self, cell: Cell, own: Workspace, order: list[Task], n_episodes: int, began: float) -> list[Row]:
+        """What the grown library is compared with.
+
+        Raises:
+            StudyError: the grown stream has not been measured to its end.
+        """
+        if SCHEMA.cell(**{**cell, "method": "grown"}) not in self.recorded(self.file.rows()):
+            raise StudyError(
+                f"cell {cell.name}: found the grown stream of order {cell['order']} not measured to its end; expected that, since this is made from it; measure method grown first"
+            )
+        space = StreamSpace(own.root, own.study_file, own.study, "grown")
+        policy_of, version = policies(cell["method"], space, self.say)
+        seeds, successes = eval_seeds(cell["order"], n_episodes), dict[str, float]()
+        for task in (*space.study.seen, *order):
+            played = rollouts(space.world, task, policy_of(task), seeds, lambda n: None)
+            successes[task.id] = round(success_share(played), 4)
+        grown = {
+            "successes": successes,
+            "skills": version.growth["skills"],
+            "episodes": n_episodes,
+            "verdict": "compared",
+        }
+        return self._rows(cell, space, order, version, grown, began)
 
     def _stage(
         self, space: Workspace, task: Task, current: Version, settings: Settings
@@ -263,6 +292,9 @@ class GrowthStream(Table):
             streams.setdefault((row["method"], row["order"]), []).append(row)
         entries: list[dict[str, Any]] = []
         for (method, order), own in streams.items():
+            if method in COMPARED:
+                lines += [_line(method, order, own[0]["stage"], own)]
+                continue
             matrix = matrix_of(own)
             entries.append({"method": method, "order": order, **metrics(matrix)})
             lines += [_line(method, order, stage, own) for stage in matrix.stages]
