@@ -13,7 +13,7 @@ from lago_skills.experiments.growth_metrics import matrix_of, metrics
 from lago_skills.grow import comparing, material
 from lago_skills.grow.comparing import Spots
 from lago_skills.grow.settings import Settings
-from lago_skills.grow.sources import quickest
+from lago_skills.grow.sources import Source, bounded, counted, only_new, quickest
 from lago_skills.stages.segment import Labelled
 from tests.small_worlds import PlaneWorld
 
@@ -70,6 +70,30 @@ def test_the_quickest_successes_are_taken_in_their_order() -> None:
     every = [lasting(n) for n in (9, 3, 7, 3, 5)]
     assert [len(each.actions) for each in quickest(every, 3)] == [3, 3, 5]
     assert quickest(every[:2], 3) == every[:2]
+
+
+def test_an_enormous_batch_of_near_duplicates_is_bounded_and_counted() -> None:
+    rng = np.random.default_rng(0)
+    states, actions = rng.normal(size=(6, 2)).round(2), rng.normal(size=(5, 1)).clip(-1, 1).round(2)
+
+    def beside(number: int) -> Episode:
+        noise = 0.001 * rng.standard_normal(states.shape)
+        return Episode(
+            "t", number, (states + noise).astype(np.float32), actions.astype(np.float32), np.zeros(5, np.float32), True
+        )
+
+    def other(number: int) -> Episode:
+        return replace(beside(number), observations=rng.normal(size=(6, 2)).astype(np.float32))
+
+    (source,) = only_new([Source("file", [beside(n) for n in range(1000)])], [])
+    assert len(source.episodes) < 100  # alike but for numbers that lie between two roundings
+    assert source.repeated == 1000 - len(source.episodes)
+    tiny = [replace(each, observations=1e-6 * each.observations) for each in (other(n) for n in range(20))]
+    assert only_new([Source("of small units", tiny)], [])[0].repeated == 0
+    one, two = bounded([Source("a", [other(n) for n in range(300)]), Source("b", [other(n) for n in range(100)])], 200)
+    assert (len(one.episodes), one.surplus, len(two.episodes), two.surplus) == (150, 150, 50, 50)
+    assert bounded([one], 200) == [one]
+    assert [row["surplus"] for row in counted([one, two], set())] == [150, 50]
 
 
 def test_the_plan_that_leads_changes_places_with_the_one_before(playbooks: dict[str, Playbook]) -> None:

@@ -29,7 +29,7 @@ from lago_skills.grow.making import first_version, guide_of, write_version
 from lago_skills.grow.refresh import refreshed
 from lago_skills.grow.settings import Settings
 from lago_skills.grow.skills import grown_library, matched
-from lago_skills.grow.sources import Source, counted, only_new
+from lago_skills.grow.sources import Source, bounded, counted, only_new
 from lago_skills.grow.versions import Version, Versions
 from lago_skills.guide.bundle import DECODER_FILE, load_bundle
 from lago_skills.guide.description import plain
@@ -99,6 +99,7 @@ class Growth:
         began = time.monotonic()
         plans = self._plans()
         sources = only_new(sources, self.shown.episodes.get(self.task.id, []))
+        sources = bounded(sources, self.settings.most_episodes)
         led_otherwise = lead is not None and {**self.shown.books, **plans}[self.task.id] != lead
         if not plans and not led_otherwise and not any(source.episodes for source in sources):
             known = sum(source.repeated for source in sources)
@@ -220,7 +221,7 @@ class Growth:
         rows = counted(sources, refused)
         for row in rows:
             self.say(
-                f"{row['name']}: {row['accepted']} episodes taken, {row['refused']} refused, whose actions their sentences do not explain, {row['left_out']} without success, {row['repeated']} repeated"
+                f"{row['name']}: {row['accepted']} episodes taken, {row['refused']} refused, whose actions their sentences do not explain, {row['left_out']} without success, {row['repeated']} repeated, {row['surplus']} more than a step takes in"
             )
         if not numbers:
             raise DataError(

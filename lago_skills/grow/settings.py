@@ -19,6 +19,8 @@ class Settings:
     """Of a task that seems to fall by more than the margin, after a fifth of it: these count."""
     spot_tasks: int = 10
     """Of the old tasks that may be touched, those that changed most are played, so many at most."""
+    most_episodes: int = 200
+    """Of a task that one step takes in, evenly from all that are given."""
     old_tasks: frozenset[str] | None = None
     """Ids of the tasks that count as old; all that have a plan, by default."""
     refresh: str = "auto"

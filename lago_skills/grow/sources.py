@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lago_skills.core import Episode
 
@@ -24,7 +25,10 @@ class Source:
     left_out: int = 0
     """Episodes that did not succeed."""
     repeated: int = 0
-    """Episodes that were taken in before, or come twice."""
+    """Episodes that were taken in before, or come twice, or are nearly the same as another: alike when every observation and action is rounded to a
+    hundredth of its range."""
+    surplus: int = 0
+    """Episodes beyond the most that one step takes in."""
 
 
 def counted(sources: Sequence[Source], refused: Set[int]) -> list[dict[str, Any]]:
@@ -42,6 +46,7 @@ def counted(sources: Sequence[Source], refused: Set[int]) -> list[dict[str, Any]
                 "refused": n_refused,
                 "left_out": source.left_out,
                 "repeated": source.repeated,
+                "surplus": source.surplus,
             }
         )
         start = stop
@@ -49,13 +54,15 @@ def counted(sources: Sequence[Source], refused: Set[int]) -> list[dict[str, Any]
 
 
 def only_new(sources: Sequence[Source], known: Sequence[Episode]) -> list[Source]:
-    """The sources without episodes that are known already, and each episode once."""
-    seen = {_bytes(episode) for episode in known}
+    """The sources without episodes that are known already or nearly so, and each episode once."""
+    every = [*known, *(episode for source in sources for episode in source.episodes)]
+    steps = _hundredths([episode.observations for episode in every])
+    seen = {_rounded(episode, steps) for episode in known}
     new: list[Source] = []
     for source in sources:
         kept: list[Episode] = []
         for episode in source.episodes:
-            if (data := _bytes(episode)) not in seen:
+            if (data := _rounded(episode, steps)) not in seen:
                 seen.add(data)
                 kept.append(episode)
         new.append(replace(source, episodes=kept, repeated=len(source.episodes) - len(kept)))
@@ -70,6 +77,31 @@ def quickest(episodes: Sequence[Episode], most: int) -> list[Episode]:
     return [episodes[number] for number in sorted(chosen)]
 
 
-def _bytes(episode: Episode) -> tuple[bytes, bytes]:
-    """What tells one episode from another."""
-    return np.asarray(episode.observations, np.float32).tobytes(), episode.actions.tobytes()
+def bounded(sources: Sequence[Source], most: int) -> list[Source]:
+    """The sources with so many episodes at most together, evenly from all of them."""
+    total = sum(len(source.episodes) for source in sources)
+    if total <= most:
+        return list(sources)
+    chosen = set(np.linspace(0, total - 1, most).astype(int).tolist())
+    cut, start = list[Source](), 0
+    for source in sources:
+        kept = [each for number, each in enumerate(source.episodes, start) if number in chosen]
+        cut.append(replace(source, episodes=kept, surplus=len(source.episodes) - len(kept)))
+        start += len(source.episodes)
+    return cut
+
+
+def _hundredths(observations: Sequence[NDArray[Any]]) -> NDArray[np.float64]:
+    """(S,) a hundredth of the range of each observation entry; 1 where it is constant."""
+    if not observations:
+        return np.ones(1)
+    low = np.min([rows.min(axis=0) for rows in observations], axis=0)
+    high = np.max([rows.max(axis=0) for rows in observations], axis=0)
+    return np.where(high > low, (high - low) / 100.0, 1.0).astype(np.float64)
+
+
+def _rounded(episode: Episode, steps: NDArray[np.float64]) -> tuple[bytes, bytes]:
+    """What tells one episode from another, in steps of a hundredth of each range."""
+    actions = episode.actions if episode.discrete else np.rint(50.0 * np.asarray(episode.actions, np.float64)) + 0.0
+    states = np.rint(np.asarray(episode.observations, np.float64) / steps) + 0.0
+    return states.tobytes(), actions.tobytes()
