@@ -52,18 +52,12 @@ def stages() -> str:
         (new,) = [row for row in own if row["kind"] == "new"]
         (before,) = [row for row in by_stage[stage - 1] if row["task"] == new["task"]]
         old = [row["success"] for row in own if row["kind"] in ("built", "old")]
-        trained = "trained" if new["grow_s"] and _decoder_changed(by_stage, stage) else "as it was"
+        trained = "trained" if new["trained"] == "yes" else "as it was"
         lines.append(
             f"| {stage} | {new['task']} | {before['success']:.2f} | {new['success']:.2f} | {np.mean(old):.2f} | {trained} | {new['skills']} | "
             f"{_seconds(new['learn_s'])} | {_seconds(new['grow_s'])} |"
         )
     return "\n".join(lines)
-
-
-def _decoder_changed(by_stage: dict[int, list[Row]], stage: int) -> bool:
-    """Whether more than the new task came out otherwise than in the stage before, which only another decoder does in these streams."""
-    before = {row["task"]: row["success"] for row in by_stage[stage - 1]}
-    return any(row["success"] != before[row["task"]] for row in by_stage[stage] if row["kind"] != "new")
 
 
 def crowds() -> str:

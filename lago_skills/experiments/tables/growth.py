@@ -64,6 +64,7 @@ SCHEMA = Schema(
         Column("episodes", int),
         Column("version", int, "of the library"),
         Column("verdict", about="of the stage: what became of the version"),
+        Column("trained", about="of the new task: `yes` where the decoder was trained, else `no`"),
         Column(
             "steps_to_80", optional_int, "of the new task: environment steps at the first evaluation with .8 success"
         ),
@@ -217,6 +218,7 @@ class GrowthStream(Table):
             return current, {**known, "verdict": "refused", "grow_s": time.monotonic() - started}
         megabytes = sum(path.stat().st_size for path in version.folder.rglob("*") if path.stat().st_nlink == 1) / 1e6
         known |= {"verdict": version.verdict, "megabytes": megabytes, "grow_s": time.monotonic() - started}
+        known["trained"] = "yes" if version.growth["refreshed"] else "no"
         return (current if version.verdict == "held" else version), known
 
     def _played(
@@ -258,6 +260,7 @@ class GrowthStream(Table):
     ) -> list[Row]:
         stage, tasks = cell["stage"], [*space.study.seen, *order]
         own = {"steps_to_80": None, "learned": None, "megabytes": None, "learn_s": None, "grow_s": None}
+        trained = grown.get("trained", "no" if stage and cell["method"] not in COMPARED else "")
         kinds = {task.id: "built" for task in space.study.seen}
         kinds |= {task.id: "old" if n < stage else "new" if n == stage else "future" for n, task in enumerate(order, 1)}
         wall_s = round(time.monotonic() - began, 1)
@@ -270,6 +273,7 @@ class GrowthStream(Table):
                 episodes=grown["episodes"],
                 version=version.number,
                 verdict=grown.get("verdict", "built" if not stage else ""),
+                trained=trained if kinds[task.id] == "new" else "",
                 skills=grown["skills"],
                 wall_s=wall_s,
                 commit=self.commit,
