@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from lago_skills.library.projection import on_a_plane
+
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
@@ -107,19 +109,9 @@ def _draw(axes: Any, curve: Curve, colour: Any, *, label: bool) -> None:
     axes.fill_between(curve.steps, curve.low, curve.high, color=colour, alpha=0.15, linewidth=0)
 
 
-def _components(latents: NDArray[np.float32]) -> NDArray[np.float64]:
-    """(N, Z) -> (N, 2): the first two principal components."""
-    centred = latents - latents.mean(axis=0)
-    _, _, axes = np.linalg.svd(centred, full_matrices=False)
-    points = np.zeros((len(latents), 2))  # one skill, or latents of one number, have fewer components
-    projected = centred @ axes[:2].T
-    points[:, : projected.shape[1]] = projected
-    return points
-
-
 def skill_map(latents: NDArray[np.float32], sentences: list[str], tasks: list[str]) -> bytes:
     """Latents (N, Z) on their first two principal components, numbered, with the sentences beside them."""
-    points = _components(latents)
+    points = on_a_plane(latents)
     figure, (axes, text) = plt.subplots(1, 2, figsize=(11.5, 0.27 * len(sentences) + 2.2), width_ratios=[1, 1.5])
     colours = plt.get_cmap("tab20")(np.arange(len(sentences)) % 20)
     axes.scatter(points[:, 0], points[:, 1], c=colours, s=150)
@@ -137,7 +129,7 @@ def skill_map(latents: NDArray[np.float32], sentences: list[str], tasks: list[st
 
 def latent_map(latents: NDArray[np.float32], groups: dict[str, list[str]]) -> bytes:
     """Latents (N, Z) on their first two principal components, once for each way of colouring them: by task, by verb."""
-    points = _components(latents)
+    points = on_a_plane(latents)
     figure, axes = plt.subplots(1, len(groups), figsize=(5.6 * len(groups), 4.4), squeeze=False)
     for panel, (name, labels) in zip(axes[0], groups.items(), strict=True):
         kinds = list(dict.fromkeys(labels))
