@@ -154,6 +154,15 @@ def _add_report(commands: Any) -> argparse.ArgumentParser:
     report.add_argument(
         "--table", choices=TRAINING_TABLES, help="what the training runs on record say, instead of the page"
     )
+    report.add_argument(
+        "--site",
+        type=Path,
+        metavar="FOLDER",
+        help="write the explorer's pages into a folder, to be opened from disk or put on any web host; of a study that is not finished, what there is",
+    )
+    report.add_argument(
+        "--no-play", action="store_true", help="with --site: no episodes are played for the pages beyond those on record"
+    )
     runner_options.add_options(report, workers=JOBS)
     return report
 
@@ -332,6 +341,10 @@ def _run_study(options: argparse.Namespace, command: str, run_stages: StageRunne
         plan_command(space, options, run)
     elif command == "report" and options.table:
         report_table(space, options.table, as_json=bool(options.json))
+    elif command == "report" and options.site is not None:
+        from lago_skills.commands.site import site_command
+
+        site_command(space, options.site, play=not options.no_play, as_json=bool(options.json))
     elif command == "report":
         from lago_skills.commands.run import report_command
 

@@ -8,6 +8,7 @@ from lago_skills.core import Condition, Feature, Playbook, Step
 from lago_skills.errors import StudyError
 from lago_skills.explorer.source import Json, Source, rounded
 from lago_skills.planner.lint import lint_logic, lint_words_form
+from lago_skills.playbook import write_playbook
 
 MOST_EPISODES, MOST_STATES = 12, 400
 """Of a task, whose states are shown; and of each of them."""
@@ -51,6 +52,7 @@ def _plan(source: Source, name: str) -> Json:
         "answer": book.transcript_key,
         "pace": book.pace,
         "findings": [f"{each.kind}: {each.line()}" for each in logic],
+        "json": write_playbook(book),
         "steps": [
             _step(source, step)
             | {

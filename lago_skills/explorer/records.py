@@ -7,6 +7,7 @@ import json
 import threading
 from collections.abc import Iterator
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from lago_skills.artifacts.folder import fingerprint, read_manifest
@@ -38,6 +39,11 @@ class StudyRecords:
     def name(self) -> str:
         """Of the study."""
         return self.space.study.name
+
+    @property
+    def library(self) -> Path:
+        """The folder of the study's own library."""
+        return self.space.library
 
     @staticmethod
     def stamp(space: Workspace) -> str:

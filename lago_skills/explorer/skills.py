@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from lago_skills.core import Skill
 from lago_skills.errors import LibraryConflict
-from lago_skills.explorer.latents import PROBES_FILE, behaviour_of
 from lago_skills.explorer.source import Json, Source, rounded, skill_row
 from lago_skills.library import SkillLibrary
 from lago_skills.library.projection import on_a_plane
@@ -171,10 +170,9 @@ def by_behaviour(source: Source, skill: Skill) -> list[Json]:
     if not near:
         return []
     ids = np.array([number for number, _ in near], np.int64)
-    behaviour = None if library.folder is None else behaviour_of(library.folder, library)
+    actions = source.behaviour(np.concatenate([skill.latent[None], library.latents(ids)]))
     gaps: dict[int, float] = {}
-    if behaviour is not None:
-        actions = behaviour(np.concatenate([skill.latent[None], library.latents(ids)]))
+    if actions is not None:
         differences = np.sqrt(((actions[1:] - actions[:1]) ** 2).mean(axis=(1, 2)))
         gaps = dict(zip(ids.tolist(), differences.tolist(), strict=True))
         near.sort(key=lambda each: gaps[each[0]])
@@ -186,13 +184,10 @@ def by_behaviour(source: Source, skill: Skill) -> list[Json]:
 
 def does(source: Source, latent: NDArray[np.float32]) -> Json | None:
     """What a latent does: its mean action, and from the fifth to the ninety-fifth of a hundred demonstrated states; None where no states are kept."""
-    library = source.library
-    if library.folder is None or not (library.folder / PROBES_FILE).is_file():
+    known = source.behaviour(latent[None])
+    if known is None:
         return None
-    behaviour = behaviour_of(library.folder, library)
-    if behaviour is None:
-        return None
-    actions = behaviour(latent[None])[0]  # (P, A)
+    actions = known[0]  # (P, A)
     low, middle, high = np.quantile(actions, (0.05, 0.5, 0.95), axis=0)
     return {
         "states": len(actions),

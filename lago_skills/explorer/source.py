@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from lago_skills.artifacts.tensors import load_arrays
 from lago_skills.core import Episode, Segment, Skill
 from lago_skills.errors import StudyError
 from lago_skills.guide.guides import LibraryGuide
@@ -20,6 +21,7 @@ from lago_skills.guide.loaded import BundleGuide
 from lago_skills.library import SkillLibrary
 
 Json = dict[str, Any]
+PROBES_FILE = "probes.safetensors"
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,11 @@ class Records(Protocol):
     @property
     def name(self) -> str:
         """Of the study."""
+        ...
+
+    @property
+    def library(self) -> Path:
+        """The folder of the study's own library."""
         ...
 
     @property
@@ -119,6 +126,22 @@ class Source:
         while self.library.change < now and time.monotonic() < until:
             time.sleep(0.02)
         return self.bundle.digest, now
+
+    @cached_property
+    def probes(self) -> NDArray[np.float32] | None:
+        """(P, I) what the decoder sees in demonstrated states, kept beside the library or that of the study; None where nobody keeps any."""
+        places = [self.library.folder, None if self.records is None else self.records.library]
+        for folder in places:
+            if folder is not None and (folder / PROBES_FILE).is_file():
+                return load_arrays(folder / PROBES_FILE)["inputs"]
+        return None
+
+    def behaviour(self, latents: NDArray[np.float32]) -> NDArray[np.float32] | None:
+        """(N, Z) latents -> (N, P, A) mean actions, or probabilities of discrete ones, in demonstrated states; None where there are none."""
+        if self.probes is None:
+            return None
+        repeated = np.broadcast_to(latents[None], (len(self.probes), *latents.shape))
+        return self.guide.decoder.decode(self.probes, repeated).behaviour().transpose(1, 0, 2)
 
     @cached_property
     def seconds_per_step(self) -> float | None:

@@ -125,7 +125,13 @@
     const { pen, width, height } = sharp(canvas);
     const each = width / Math.max(shares.length, 1);
     pen.fillStyle = tint;
-    shares.forEach((share, i) => { if (share > 0.004) { pen.globalAlpha = 0.15 + 0.85 * share; pen.fillRect(i * each, height * (1 - share), each + 0.4, height * share); } });
+    let start = 0;
+    for (let i = 1; i <= shares.length; i += 1) {
+      if (i < shares.length && shares[i] === shares[start]) continue;
+      const share = shares[start];
+      if (share > 0.004) { pen.globalAlpha = 0.25 + 0.75 * share; pen.fillRect(Math.floor(start * each), height * (1 - share), Math.ceil(i * each) - Math.floor(start * each), height * share); }
+      start = i;
+    }
     pen.globalAlpha = 1;
   }
 

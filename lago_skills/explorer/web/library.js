@@ -105,7 +105,7 @@
 
   let frame = null;
   function map(home, chosen, go) {
-    const iframe = h("iframe", { src: "map.html", title: "Map of latents; the list has the same skills in words", sandbox: "allow-scripts" });
+    const iframe = h("iframe", { src: "map.html", title: "Map of latents; the list has the same skills in words", sandbox: location.protocol === "file:" ? null : "allow-scripts" }); // a sandboxed page on disk could not load its neighbours
     const over = h("div", { class: "over", "aria-live": "polite" });
     const legend = h("div", { class: "legend" });
     let points = null, placeOf = null, hits = null;
@@ -114,7 +114,7 @@
     async function draw() {
       points = await load("map");
       placeOf = new Map(points.id.map((id, place) => [id, place]));
-      const span = 1000;
+      const span = 1110;
       const groups = points.verb.map((verb, i) => (points.enabled[i] ? Math.min(verb, 6) : 7));
       const colours = [0, 1, 2, 3, 4, 5, 6, 7].map(lago.draw.colour);
       const dimmed = hits ? groups.map((group, i) => (hits.has(points.id[i]) ? group : 8)) : groups;

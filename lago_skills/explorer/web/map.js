@@ -18,7 +18,7 @@
         pointSize: points.size,
         opacity: 0.85,
         lassoColor: "#0b6fa4",
-        keyMap: { shift: "merge", alt: "rotate" },
+        actionKeyMap: { merge: "shift", remove: "alt" },
       });
       plot.subscribe("select", ({ points: chosen }) => parent.postMessage({ map: "select", points: chosen }, "*"));
       plot.subscribe("deselect", () => parent.postMessage({ map: "select", points: [] }, "*"));
