@@ -161,7 +161,9 @@ def _add_report(commands: Any) -> argparse.ArgumentParser:
         help="write the explorer's pages into a folder, to be opened from disk or put on any web host; of a study that is not finished, what there is",
     )
     report.add_argument(
-        "--no-play", action="store_true", help="with --site: no episodes are played for the pages beyond those on record"
+        "--no-play",
+        action="store_true",
+        help="with --site: no episodes are played for the pages beyond those on record",
     )
     runner_options.add_options(report, workers=JOBS)
     return report
@@ -339,19 +341,26 @@ def _run_study(options: argparse.Namespace, command: str, run_stages: StageRunne
         from lago_skills.commands.plan import plan_command
 
         plan_command(space, options, run)
-    elif command == "report" and options.table:
-        report_table(space, options.table, as_json=bool(options.json))
-    elif command == "report" and options.site is not None:
-        from lago_skills.commands.site import site_command
-
-        site_command(space, options.site, play=not options.no_play, as_json=bool(options.json))
     elif command == "report":
-        from lago_skills.commands.run import report_command
-
-        report_command(space, run, as_json=bool(options.json), shared=runner.store is not None)
+        _report(space, options, run, shared=runner.store is not None)
     else:
         run(space, [command])
     return 0
+
+
+def _report(
+    space: Workspace, options: argparse.Namespace, run: Callable[[Workspace, Sequence[str]], None], *, shared: bool
+) -> None:
+    if options.table:
+        report_table(space, options.table, as_json=bool(options.json))
+    elif options.site is not None:
+        from lago_skills.commands.site import site_command
+
+        site_command(space, options.site, play=not options.no_play, as_json=bool(options.json))
+    else:
+        from lago_skills.commands.run import report_command
+
+        report_command(space, run, as_json=bool(options.json), shared=shared)
 
 
 def _workspace(options: argparse.Namespace) -> Workspace:

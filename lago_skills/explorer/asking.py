@@ -68,9 +68,7 @@ def _request(source: Source, space: Workspace, sentence: str, nearest: Json | No
     like = nearest["nearest"] if nearest is not None else source.bundle.tasks[0]
     planner = plan.planner(space)
     task = replace(space.world.tasks[like], id=like, sentence=sentence)
-    known = list(
-        dict.fromkeys(skill.sentence for skill in source.library.list(enabled=True, limit=400))
-    )
+    known = list(dict.fromkeys(skill.sentence for skill in source.library.list(enabled=True, limit=400)))
     request = playbook_request(task, planner.grounding, planner.scenes, known, form=planner.form)
     return {
         "like": like,

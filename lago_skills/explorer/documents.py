@@ -59,7 +59,7 @@ def names(source: Source) -> Iterator[str]:
     for task in source.bundle.tasks:
         yield f"plan-{task}"
         yield f"states-{task}"
-    for recorded in [] if source.records is None else source.records.recorded:
+    for recorded in source.episodes:
         if recorded.episode.task_id in source.bundle.tasks:
             yield f"episode-{recorded.name}"
 

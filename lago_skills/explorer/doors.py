@@ -8,7 +8,7 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from lago_skills.errors import ApprovalOutdated, LagoError, LibraryConflict, SkillChanged, StudyError
 from lago_skills.explorer import documents
@@ -85,7 +85,9 @@ class Explorer:
             headers["Access-Control-Allow-Origin"] = "*"  # the map's frame has no origin of its own
         return self._packed(content, content_type(name), headers, asked)
 
-    def _packed(self, content: bytes, kind: str, headers: Mapping[str, str], asked: Asked, status: int = 200) -> Answered:
+    def _packed(
+        self, content: bytes, kind: str, headers: Mapping[str, str], asked: Asked, status: int = 200
+    ) -> Answered:
         if len(content) > SMALL and "gzip" in asked.headers.get("accept-encoding", ""):
             packed = gzip.compress(content, 6)
             return Answered(packed, kind, status, {**headers, "Content-Encoding": "gzip", "Vary": "Accept-Encoding"})
@@ -98,7 +100,7 @@ class Explorer:
         if problem is not None:
             return self._refusal(*problem)
         with self._service.using() as held:
-            stamp, records = self._study() if self._study is not None else ((), None)
+            stamp, records = self._study() if self._study is not None else ("", None)
             source = Source(held.bundle, records, self._writer is not None)
             if name == "state":
                 state = {"bundle": source.bundle.digest, "change": source.version()[1], "study": str(stamp)}
@@ -127,15 +129,17 @@ class Explorer:
     def _done(self, what: str, asked: Asked) -> Answered:
         if self._writer is None or self._writers is None:
             return self._refusal(
-                403, "found a change, and a service that only shows; expected one that was started with --edit; start it so"
+                403,
+                "found a change, and a service that only shows; expected one that was started with --edit; start it so",
             )
         problem = self._writers.problem(asked.headers)
         if problem is not None:
             return self._refusal(*problem)
         try:
-            fields: Any = json.loads(asked.body or b"{}")
-            if not isinstance(fields, dict):
+            sent: Any = json.loads(asked.body or b"{}")
+            if not isinstance(sent, dict):
                 return self._refusal(400, "found no JSON object; expected one with the fields of the change; send one")
+            fields = cast("Json", sent)
             with self._service.using() as held:
                 records = self._study()[1] if self._study is not None else None
                 source = Source(held.bundle, records, edits=True)
@@ -150,5 +154,3 @@ class Explorer:
     def _refusal(self, status: int, sentence: str) -> Answered:
         headers = {**SAFE, "WWW-Authenticate": "Bearer"} if status == 401 else SAFE
         return Answered(json.dumps({"error": sentence}).encode(), JSON, status, headers)
-
-

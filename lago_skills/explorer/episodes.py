@@ -22,8 +22,7 @@ Floats = NDArray[np.float64]
 
 def listed(source: Source) -> Json:
     """All recorded episodes, a row each."""
-    rows = [] if source.records is None else [_row(source, each) for each in source.records.recorded]
-    return {"episodes": rows}
+    return {"episodes": [_row(source, each) for each in source.episodes]}
 
 
 def _row(source: Source, recorded: Recorded) -> Json:
@@ -127,7 +126,9 @@ def _like(source: Source, recorded: Recorded) -> Json:
     own = names.index(recorded.name)
     mine, others = np.flatnonzero(owners == own), np.flatnonzero(owners != own)
     squares = (features[others] ** 2).sum(axis=1)
-    of, at, apart = [], [], []
+    of: list[list[int]] = []
+    at: list[list[int]] = []
+    apart: list[list[float]] = []
     for row in mine:
         gaps = np.maximum(squares - 2.0 * features[others] @ features[row] + features[row] @ features[row], 0.0)
         nearest = others[np.argsort(gaps, kind="stable")[: 40 * N_LIKE]]
@@ -151,4 +152,9 @@ def _all_moments(records: Records, bundle: BundleGuide) -> tuple[list[str], Any,
     moments = np.concatenate([np.arange(len(each)) for each in values])
     rows = np.concatenate(values)
     spread = rows.std(axis=0)
-    return names, owners, moments, ((rows - rows.mean(axis=0)) / np.where(spread > 1e-9, spread, 1.0)).astype(np.float32)
+    return (
+        names,
+        owners,
+        moments,
+        ((rows - rows.mean(axis=0)) / np.where(spread > 1e-9, spread, 1.0)).astype(np.float32),
+    )

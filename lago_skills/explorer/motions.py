@@ -64,7 +64,7 @@ def _where(source: Source, segments: Sequence[Segment]) -> list[Json]:
     low, middle, high = np.quantile(values, (0.05, 0.5, 0.95), axis=0)
     whole = np.concatenate([one.observations for runs in shown.values() for one in runs[:2]]).astype(np.float64)
     least, most = np.quantile(grounding.read(whole).values, (0.0, 1.0), axis=0)
-    ranges = [
+    ranges: list[Json] = [
         {
             "feature": feature.name,
             "unit": feature.unit,

@@ -32,7 +32,7 @@ def portfolio(source: Source, task: str) -> Json:
         StudyError: the bundle has no plan of it.
     """
     names = source.guide.plans(task_in(source, task))
-    known = {"versions": [], "findings": []} if source.records is None else source.records.playbook(task)
+    known: Json = {"versions": [], "findings": []} if source.records is None else source.records.playbook(task)
     return {
         **known,
         "task": task,
@@ -120,7 +120,7 @@ def states(source: Source, task: str) -> Json:
     compared = sorted({each.feature for book in books for step in book.steps for each in step.when})
     places = [place for name in compared for place, each in enumerate(features) if each.name == name]
     episodes: list[Json] = []
-    of_task = [each for each in source.records.recorded if each.episode.task_id == task] if source.records else []
+    of_task = [each for each in source.episodes if each.episode.task_id == task]
     for recorded in of_task[:MOST_EPISODES]:
         observations = recorded.episode.observations[:-1].astype(np.float64)
         rows = np.unique(np.linspace(0, len(observations) - 1, min(len(observations), MOST_STATES)).astype(int))
@@ -136,5 +136,3 @@ def states(source: Source, task: str) -> Json:
             }
         )
     return {"features": compared, "episodes": episodes}
-
-

@@ -119,9 +119,7 @@ def _job(space: Workspace, played: Played) -> Job:
         env = Watched(_drawn(world, played.task.id), max(played.task.horizon_steps // MOST_FRAMES, 1))
         act = played.policy()
         try:
-            episode = record(
-                env, lambda observation: act(observation[None])[0], played.task.id, EVAL_SEED, 0.0, world
-            )
+            episode = record(env, lambda observation: act(observation[None])[0], played.task.id, EVAL_SEED, 0.0, world)
         finally:
             env.close()
         save_episodes(writer.path / EPISODES_FILE, [episode])

@@ -77,10 +77,8 @@ def _steps(now: LibraryGuide, then: LibraryGuide) -> list[Json]:
 
 def _actions(source: Source, now: LibraryGuide, then: LibraryGuide) -> list[Json]:
     """By task, the root mean square difference of what the library would do in recorded states, and the share of states where it differs."""
-    if source.records is None:
-        return []
     by_task: dict[str, list[NDArray[np.float32]]] = {}
-    for each in source.records.recorded:
+    for each in source.episodes:
         if each.episode.task_id in now.books:
             by_task.setdefault(each.episode.task_id, []).append(each.episode.observations[:-1])
     rows: list[Json] = []

@@ -54,15 +54,28 @@ class StudyRecords:
         files = [folder / "manifest.json" for folder in folders]
         return fingerprint([[str(file), file.stat().st_mtime_ns if file.is_file() else 0] for file in files])
 
-    @cached_property
+    @property
     def demonstrations(self) -> dict[str, list[Episode]]:
         """By task; those that have been collected."""
+        return self._collected
+
+    @property
+    def recorded(self) -> list[Recorded]:
+        """All episodes: first what was played for the explorer, then the demonstrations."""
+        return self._recorded
+
+    @property
+    def segments(self) -> list[Segment]:
+        """Of the demonstrations; none where they are not labelled yet."""
+        return self._segments
+
+    @cached_property
+    def _collected(self) -> dict[str, list[Episode]]:
         there = {task: folder for task, folder in self.space.collected.items() if read_manifest(folder) is not None}
         return {task: load_episodes(folder / EPISODES_FILE) for task, folder in there.items()}
 
     @cached_property
-    def recorded(self) -> list[Recorded]:
-        """All episodes: first what was played for the explorer, then the demonstrations."""
+    def _recorded(self) -> list[Recorded]:
         return [*self._played(), *self._demonstrated()]
 
     def _demonstrated(self) -> Iterator[Recorded]:
@@ -86,8 +99,7 @@ class StudyRecords:
                 )
 
     @cached_property
-    def segments(self) -> list[Segment]:
-        """Of the demonstrations; none where they are not labelled yet."""
+    def _segments(self) -> list[Segment]:
         folder = self.space.artifact("segments")
         return [] if read_manifest(folder) is None else segment.load(folder)[0]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -225,5 +224,3 @@ def number_of(text: str) -> int:
     if not text.isdecimal():
         raise LibraryConflict(f"found skill {text!r}; expected the number of one; see the list")
     return int(text)
-
-

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,7 +54,7 @@ class Records(Protocol):
         ...
 
     @property
-    def demonstrations(self) -> Mapping[str, Sequence[Episode]]:
+    def demonstrations(self) -> Mapping[str, list[Episode]]:
         """By task."""
         ...
 
@@ -127,6 +128,11 @@ class Source:
             time.sleep(0.02)
         return self.bundle.digest, now
 
+    @property
+    def episodes(self) -> Sequence[Recorded]:
+        """All that are on record; none where no study is known."""
+        return () if self.records is None else self.records.recorded
+
     @cached_property
     def probes(self) -> NDArray[np.float32] | None:
         """(P, I) what the decoder sees in demonstrated states, kept beside the library or that of the study; None where nobody keeps any."""
@@ -170,4 +176,11 @@ def rounded(values: NDArray[Any] | Iterable[float], digits: int = 4) -> list[Any
     array = np.round(np.asarray(values, np.float64), digits)
     if np.isfinite(array).all():
         return array.tolist()
-    return np.where(np.isfinite(array), array.astype(object), None).tolist()
+    return [_finite(each) for each in array.tolist()]
+
+
+def _finite(value: Any) -> Any:
+    """A number, or lists of them, with None for what is not finite."""
+    if isinstance(value, list):
+        return [_finite(each) for each in cast("list[Any]", value)]
+    return value if math.isfinite(value) else None

@@ -148,5 +148,3 @@ def read_curve(path: Path) -> Json | None:
         }
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-

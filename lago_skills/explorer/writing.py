@@ -139,8 +139,8 @@ class LibraryWriter:
 
     def _approve(self, fields: Json, source: Source) -> Json:
         space, what = self._study(), text(fields, "what")
-        asked = next((each for each in space.study.approve if each == what), None)
-        waiting = None if asked is None else approval.held(space, asked)
+        held = [approval.held(space, each) for each in space.study.approve if each == what]
+        waiting = held[0] if held else None
         if waiting is None:
             raise StudyError(f"found nothing called {what!r} that waits for approval; expected it to; look again")
         verdict = "approved" if fields.get("verdict") == "approved" else "rejected"

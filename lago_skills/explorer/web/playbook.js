@@ -32,7 +32,7 @@
       const set = (value, from) => { if (!Number.isFinite(value)) return; each.value = value; if (from !== slide) slide.value = value; if (from !== box) box.value = Number(value.toPrecision(4)); moved(); };
       slide.addEventListener("input", () => set(Number(Number(slide.value).toPrecision(4)), slide));
       box.addEventListener("input", () => set(Number(box.value), box));
-      return h("div", { class: "threshold" }, h("label", { for: id, title: each.feature }, each.words.replace(/: (less|more) than .*$/, ""), h("strong", {}, `: ${each.op === "<" ? "less" : "more"} than`), each.unit && each.unit !== "1" ? ` (${each.unit})` : ""), slide, box);
+      return h("div", { class: "threshold" }, h("label", { for: id }, h("span", { class: "mono" }, each.feature), h("strong", {}, ` ${each.op === "<" ? "less" : "more"} than`), each.unit && each.unit !== "1" ? ` (${each.unit})` : "", h("span", { class: "soft" }, ` ${each.words.replace(/: (less|more) than .*$/, "")}`)), slide, box);
     });
     const share = h("span", { class: "soft small num" });
     step.shareNode = share;

@@ -5,7 +5,7 @@
 
   function table(rows, home, trace) {
     if (!rows.length) return h("p", { class: "soft" }, "Nothing has been measured yet.");
-    return h("div", { class: "scroll" }, h("table", {}, h("thead", {}, h("tr", {}, ["task", "method", "steps", "seed", "success", "95 % interval", "episodes", "led by", ""].map((each, i) => h("th", { class: [2, 3, 4, 6].includes(i) ? "num" : "" }, each)))),
+    return h("div", { class: "scroll" }, h("table", {}, h("thead", {}, h("tr", {}, ["task", "method", "steps", "seed", "success", "95 % interval", "episodes", "led by", "lineage"].map((each, i) => h("th", { class: [2, 3, 4, 6].includes(i) ? "num" : "" }, each)))),
       h("tbody", {}, rows.map((row) => h("tr", {}, h("td", {}, home.tasks.some((each) => each.id === row.task) ? h("a", { href: address("playbook", [row.task]) }, row.task) : row.task), h("td", {}, row.method), h("td", { class: "num" }, lago.count(row.steps)), h("td", { class: "num" }, row.seed === null ? "–" : row.seed), h("td", { class: "num" }, h("strong", {}, number(row.success))), h("td", {}, lago.draw.whisker(row.success, row.low, row.high)), h("td", { class: "num" }, row.episodes), h("td", {}, row.leader || ""),
         h("td", {}, h("button", { type: "button", class: "quiet small", "aria-label": `Where the number of ${row.task} by ${row.method} comes from`, onclick: () => trace(row.method === "library" ? `zero-shot/${row.task}` : `runs/${row.task}__${row.method}__s${row.seed}`) }, "comes from")))))));
   }
