@@ -50,20 +50,20 @@
     const items = h("ul", {});
     const box = h("div", { class: `list paper${gallery ? " tiles" : ""}`, tabindex: "0", role: "region", "aria-label": "Skills" }, items);
     let places = [];
-    let shown = "";
+    let shown = 0;
     const columns = () => (gallery ? Math.max(1, Math.floor((box.clientWidth + 12) / (TILE_WIDTH + 12))) : 1);
 
+    /* Rows that stay in view stay the nodes that they are: scrolling makes only those that come in. */
+    const nodes = new Map();
     function draw() {
       const per = columns(), high = gallery ? TILE_HEIGHT : ROW;
-      items.style.height = `${Math.ceil(places.length / per) * high}px`;
-      const first = Math.max(0, Math.floor(box.scrollTop / high) - 4) * per;
-      const last = Math.min(places.length, (Math.ceil((box.scrollTop + box.clientHeight) / high) + 4) * per);
-      const key = `${first}/${last}/${per}/${places.length}/${places[first]}`;
-      if (key === shown) return;
-      shown = key;
-      const focused = items.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
-      items.replaceChildren(...places.slice(first, last).map((place, i) => item(place, first + i, per, high)));
-      if (focused) { const again = items.querySelector(`a[href="${CSS.escape(focused).replace(/\\/g, "")}"]`); if (again) again.focus({ preventScroll: true }); }
+      const tall = `${Math.ceil(places.length / per) * high}px`;
+      if (items.style.height !== tall) items.style.height = tall;
+      const first = Math.max(0, Math.floor(box.scrollTop / high) - 3) * per;
+      const last = Math.min(places.length, (Math.ceil((box.scrollTop + box.clientHeight) / high) + 3) * per);
+      if (shown !== per) { nodes.forEach((node) => node.remove()); nodes.clear(); shown = per; }
+      nodes.forEach((node, at) => { if (at < first || at >= last) { if (!node.contains(document.activeElement)) { node.remove(); nodes.delete(at); } } });
+      for (let at = first; at < last; at += 1) if (!nodes.has(at)) { const node = item(places[at], at, per, high); nodes.set(at, node); items.append(node); }
     }
 
     function item(place, at, per, high) {
@@ -80,17 +80,18 @@
       return li;
     }
 
-    box.addEventListener("scroll", () => requestAnimationFrame(draw), { passive: true });
+    let wanted = false;
+    box.addEventListener("scroll", () => { if (!wanted) { wanted = true; requestAnimationFrame(() => { wanted = false; draw(); }); } }, { passive: true });
     box.addEventListener("keydown", (event) => {
-      const links = [...items.querySelectorAll("a")], at = links.indexOf(document.activeElement);
+      const links = [...items.querySelectorAll("a")].sort((one, other) => one.parentElement.getAttribute("aria-posinset") - other.parentElement.getAttribute("aria-posinset")), at = links.indexOf(document.activeElement);
       const step = { ArrowDown: columns(), ArrowUp: -columns(), ArrowRight: gallery ? 1 : 0, ArrowLeft: gallery ? -1 : 0 }[event.key];
       if (!step) return;
       event.preventDefault();
       const next = links[at < 0 ? 0 : at + step];
       if (next) { next.focus({ preventScroll: true }); next.scrollIntoView({ block: "nearest" }); }
     });
-    new ResizeObserver(() => { shown = ""; draw(); }).observe(box);
-    return { node: box, set: (now) => { places = now; shown = ""; draw(); } };
+    new ResizeObserver(() => { shown = 0; draw(); }).observe(box);
+    return { node: box, set: (now) => { places = now; shown = 0; draw(); } };
   }
 
   function thumbnail(id, home) {

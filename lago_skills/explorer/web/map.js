@@ -37,7 +37,7 @@
     while (performance.now() - began < seconds * 1000) {
       const angle = (performance.now() - began) / 400;
       const x = 0.4 * Math.cos(angle), y = 0.4 * Math.sin(angle);
-      plot.lookAt([x, y, 0.8, 0]);
+      plot.set({ cameraTarget: [x, y], cameraDistance: 0.8 });
       await new Promise((done) => requestAnimationFrame(done));
       count += 1;
     }
