@@ -15,6 +15,7 @@ from lago_skills.commands import bench as bench_command
 from lago_skills.commands import evaluate as evaluate_command
 from lago_skills.commands import flows_options, grow_options, runner_options, skills_options
 from lago_skills.commands import lineage as lineage_command
+from lago_skills.commands import picture as picture_command
 from lago_skills.commands.bundles import options as bundle_options
 from lago_skills.commands.tables import report_table
 from lago_skills.errors import ApprovalNeeded, LagoError
@@ -65,6 +66,7 @@ def parser() -> argparse.ArgumentParser:
     bench_command.add_parser(commands)
     approve_command.add_parser(commands)
     lineage_command.add_parser(commands)
+    picture_command.add_parser(commands)
     flows_options.add_parser(commands)
     for command in (plan, _add_report(commands), _add_data(commands)):
         _add_json(command)
@@ -325,8 +327,9 @@ def _run_study(options: argparse.Namespace, command: str, run_stages: StageRunne
         from lago_skills.commands.grow import grow_command
 
         return grow_command(space, options)
-    if command == "lineage":
-        lineage_command.lineage_command(space, options)
+    if command in ("lineage", "picture"):
+        look = lineage_command.lineage_command if command == "lineage" else picture_command.picture_command
+        look(space, options)
         return 0
     runner = runner_options.runner_of(options)
 

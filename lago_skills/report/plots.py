@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import io
 import textwrap
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib
 import numpy as np
@@ -20,6 +23,7 @@ from lago_skills.library.projection import on_a_plane
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
+ImageFormat = Literal["png", "svg"]
 COLOURS = {"guided-sac": "#1b6ca8", "guided-ppo": "#1b6ca8", "sac": "#b5542b", "ppo": "#b5542b", "library": "#4d8b31"}
 PALETTE = ("#1b6ca8", "#b5542b", "#4d8b31", "#7a4fa3", "#555555")
 NAMES = {
@@ -31,11 +35,42 @@ NAMES = {
 }
 
 
+OKABE_ITO = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8a7a00", "#555555")
+"""Colours that colour-blind people tell apart (Okabe and Ito 2008, "Color Universal Design"); the explorer's pages have the same."""
+DASHES, MARKERS = ("-", "--", "-.", ":"), "osD^vPX*"
+"""Beside colours, so that a picture printed in grey says the same."""
+_FORMAT: ContextVar[ImageFormat] = ContextVar("image format", default="png")
+
+
+@contextmanager
+def as_format(name: ImageFormat) -> Generator[None]:
+    """Whatever is drawn in the block is of that format."""
+    before = _FORMAT.set(name)
+    try:
+        yield
+    finally:
+        _FORMAT.reset(before)
+
+
 def _png(figure: Any) -> bytes:
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=110, bbox_inches="tight")
+    """The figure as an image of the format that is wanted. The same figure gives the same bytes; texts of an SVG stay texts."""
+    stream, image_format = io.BytesIO(), _FORMAT.get()
+    more = {"metadata": {"Date": None}} if image_format == "svg" else {}
+    with matplotlib.rc_context({"svg.hashsalt": "lago", "svg.fonttype": "none"}):
+        figure.savefig(stream, format=image_format, dpi=110, bbox_inches="tight", **more)
     plt.close(figure)
     return stream.getvalue()
+
+
+def panels(sizes: tuple[float, float], count: int, draw: Callable[[list[Any]], None]) -> bytes:
+    """An image with so many panels side by side, each (width, height) inches, as `draw` fills them; in the one style of all pictures."""
+    figure, axes = plt.subplots(1, count, figsize=(sizes[0] * count, sizes[1]), squeeze=False)
+    for each in axes[0]:
+        each.spines[["top", "right"]].set_visible(False)
+        each.grid(alpha=0.25)
+    draw(list(axes[0]))
+    figure.tight_layout()
+    return _png(figure)
 
 
 def learning_curves(curves: dict[str, list[NDArray[np.float64]]], library: float | None, task: str) -> bytes:
