@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import lago_skills
+from lago_skills.commands.cli import main
 from lago_skills.errors import StudyError
 from lago_skills.explorer import documents
 from lago_skills.explorer.doors import Explorer
@@ -342,3 +343,33 @@ def test_latents_are_drawn_on_their_principal_plane() -> None:
     np.testing.assert_allclose((points**2).sum(), ((flat - flat.mean(axis=0)) ** 2).sum())
     assert on_a_plane(np.zeros((0, 3))).shape == (0, 2)
     assert on_a_plane(np.ones((1, 1))).tolist() == [[0.0, 0.0]]
+
+
+def test_pictures_are_drawn_as_png_and_svg(made: Workspace, tmp_path: Path) -> None:
+    for kind in ("success", "latents", "timeline"):
+        for ending, begins in (("png", b"\x89PNG"), ("svg", b"<?xml")):
+            path = tmp_path / f"{kind}.{ending}"
+            lago(made.root, "picture", kind, "plane", "--to", str(path))
+            content = path.read_bytes()
+            assert content.startswith(begins)
+            lago(made.root, "picture", kind, "plane", "--to", str(path))
+            assert path.read_bytes() == content  # the same again
+    assert b"drive straight to the parcel" in (tmp_path / "timeline.svg").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("curves", "plane"), "run: lago train plane"),
+        (("growth", "plane"), "run: lago grow plane"),
+        (("reliability", "plane"), "found discrete actions"),
+        (("latents", "plane", "--task", "nothing"), "found no enabled skill of task 'nothing'"),
+        (("latents", "plane", "--to", "x.jpg"), "expected a name that ends in .png or .svg"),
+    ],
+)
+def test_what_cannot_be_drawn_is_said(
+    made: Workspace, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], said: str
+) -> None:
+    code = main(["--root", str(made.root), "picture", *arguments], lambda space, names, runner: None)
+    assert code == 2
+    assert said in capsys.readouterr().err

@@ -218,7 +218,7 @@ def test_every_moment_of_an_episode_has_an_address(watched: Watched, shared: Ser
 
 def test_a_number_is_traced_to_the_answer_behind_it(watched: Watched, shared: Serving) -> None:
     page = watched.open(shared, "study")
-    expect(page.get_by_text("1 artifacts are not made yet")).to_be_visible()
+    expect(page.get_by_text("1 artifact is not made yet")).to_be_visible()
     page.get_by_role("button", name=re.compile("^Where the number of fetch-south")).click()
     expect(page.get_by_text("answers/fetch-south")).to_be_visible()
     page.get_by_role("listitem").filter(has_text="answers/fetch-south").last.get_by_role(
@@ -260,7 +260,7 @@ def test_without_the_token_nothing_is_changed_and_it_is_asked_for(watched: Watch
         page = watched.open(running, "skill/1", token=False)
         page.get_by_role("button", name="Disable…").click()
         expect(page.get_by_label("Token")).to_be_visible()
-        expect(page.get_by_text("found no valid token")).to_be_visible()
+        expect(page.get_by_text("This needs the token")).to_be_visible()
     with SkillLibrary.open(space.library) as library:
         assert library.get(1).enabled
 

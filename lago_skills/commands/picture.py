@@ -26,7 +26,9 @@ def add_parser(commands: Any) -> None:
     parser: argparse.ArgumentParser = commands.add_parser(
         "picture", help="one picture of a study as PNG or SVG, in colours that colour-blind people tell apart"
     )
-    parser.add_argument("kind", choices=tuple(KINDS), help="; ".join(f"{name}: {about}" for name, about in KINDS.items()))
+    parser.add_argument(
+        "kind", choices=tuple(KINDS), help="; ".join(f"{name}: {about}" for name, about in KINDS.items())
+    )
     parser.add_argument("study")
     parser.add_argument("--task", help="of one task alone (default: of all; for timeline: the first demonstrated one)")
     parser.add_argument(

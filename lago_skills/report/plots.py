@@ -196,7 +196,8 @@ def horizontal_bars(names: list[str], values: dict[str, list[float]], axis: str)
 def grid(rows: list[str], columns: list[str], values: NDArray[np.float64]) -> bytes:
     """(rows, columns) numbers from 0 to 1 as coloured fields with the number in each; empty where there is none."""
     figure, axes = plt.subplots(figsize=(1.0 * len(columns) + 6.0, 0.45 * len(rows) + 1.0))
-    axes.imshow(np.nan_to_num(values), cmap="Oranges", vmin=0.0, vmax=1.0, aspect="auto")
+    colours = plt.get_cmap("Oranges").with_extremes(bad="#e9ecee")
+    axes.imshow(np.ma.masked_invalid(values), cmap=colours, vmin=0.0, vmax=1.0, aspect="auto")
     for (row, column), value in np.ndenumerate(values):
         if np.isfinite(value):
             colour = "white" if value > 0.6 else "black"

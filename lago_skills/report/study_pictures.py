@@ -113,7 +113,10 @@ def latents(space: Workspace, task: str | None) -> bytes:
         skills = library.list(enabled=True, task=task)
     if not skills:
         raise StudyError(f"found no enabled skill of task {task!r}; expected one; name another task, or none")
-    points, verbs = on_a_plane(np.stack([skill.latent for skill in skills])), [each.sentence.split()[0] for each in skills]
+    points, verbs = (
+        on_a_plane(np.stack([skill.latent for skill in skills])),
+        [each.sentence.split()[0] for each in skills],
+    )
     common = sorted(set(verbs), key=lambda verb: (-verbs.count(verb), verb))[:MOST_KINDS]
 
     def draw(axes: list[Any]) -> None:
@@ -166,7 +169,7 @@ def _timeline(guide: LibraryGuide, task: str, episode: Episode) -> bytes:
             axes[0].axvline(at, color="black", linewidth=0.8, linestyle=":")
         axes[0].set(title=f"{task}: skills by weight; dotted where the step changes", xlabel="control step")
         axes[0].set(ylabel="weight", ylim=(0.0, 1.0), xlim=(0, len(x) - 1))
-        axes[0].legend(frameon=False, fontsize=7, loc="upper left", bbox_to_anchor=(0.0, -0.16))
+        axes[0].legend(frameon=False, fontsize=7, loc="upper left", bbox_to_anchor=(0.0, -0.2))
 
     return plots.panels((7.4, 3.4), 1, draw)
 
@@ -183,7 +186,9 @@ def reliability(space: Workspace, task: str | None) -> bytes:
         steps = shown.steps(space.study.decoder)
         rows = np.flatnonzero(steps.held_out) if steps.held_out.any() else np.arange(len(steps.actions))
         if space.study.grounding.action_space.discrete:
-            raise StudyError("found discrete actions; expected continuous ones, whose spread can be right or wrong; draw another picture")
+            raise StudyError(
+                "found discrete actions; expected continuous ones, whose spread can be right or wrong; draw another picture"
+            )
         return decoder_pictures.reliability(guide.decoder, steps, rows)  # pyright: ignore[reportArgumentType]  (of continuous actions)
 
 
@@ -218,7 +223,9 @@ def growth(space: Workspace, task: str | None) -> bytes:
                 s=30,
                 alpha=0.8,
             )
-        axes[1].set(title="old tasks, after less before", xlabel="version", ylabel="success", xticks=numbers, ylim=(-1.05, 1.05))
+        axes[1].set(
+            title="old tasks, after less before", xlabel="version", ylabel="success", xticks=numbers, ylim=(-1.05, 1.05)
+        )
 
     return plots.panels((4.6, 3.4), 2, draw)
 

@@ -72,7 +72,7 @@ window.lago = (() => {
     try { said = await answer.json(); } catch { said = { error: `found an answer that is no JSON (${answer.status})` }; }
     if (!answer.ok) {
       if (answer.status === 401) listeners.forEach((each) => each("token"));
-      throw new Refused(said.error || `refused (${answer.status})`, answer.status);
+      throw new Refused(answer.status === 401 ? "This needs the token that the service printed when it was started." : said.error || `refused (${answer.status})`, answer.status);
     }
     return said;
   }

@@ -109,17 +109,19 @@
     const iframe = h("iframe", { src: "map.html", title: "Map of latents; the list has the same skills in words", sandbox: location.protocol === "file:" ? null : "allow-scripts" }); // a sandboxed page on disk could not load its neighbours
     const over = h("div", { class: "over", "aria-live": "polite" });
     const legend = h("div", { class: "legend" });
-    let points = null, placeOf = null, hits = null;
+    let points = null, placeOf = null, hits = null, slow = false, half = false;
     frame = iframe;
 
     async function draw() {
       points = await load("map");
+      half = slow && points.id.length > 2000;
+      iframe.classList.toggle("half", half);
       placeOf = new Map(points.id.map((id, place) => [id, place]));
       const span = 1110;
       const groups = points.verb.map((verb, i) => (points.enabled[i] ? Math.min(verb, 6) : 7));
       const colours = [0, 1, 2, 3, 4, 5, 6, 7].map(lago.draw.colour);
       const dimmed = hits ? groups.map((group, i) => (hits.has(points.id[i]) ? group : 8)) : groups;
-      send({ map: "draw", x: points.x.map((x) => x / span), y: points.y.map((y) => y / span), group: dimmed, colours: [...colours, lago.draw.css("--line")], background: lago.draw.css("--paper"), dark: document.documentElement.dataset.theme === "dark", size: points.id.length > 2000 ? 4 : points.id.length > 200 ? 6 : 11 });
+      send({ map: "draw", x: points.x.map((x) => x / span), y: points.y.map((y) => y / span), group: dimmed, colours: [...colours, lago.draw.css("--line")], background: lago.draw.css("--paper"), dark: document.documentElement.dataset.theme === "dark", size: (points.id.length > 2000 ? 4 : points.id.length > 200 ? 6 : 11) / (half ? 1.6 : 1) });
       const names = [...points.verbs.slice(0, 6), ...(points.verbs.length > 6 ? ["other verbs"] : [])];
       legend.replaceChildren(...names.map((verb, i) => h("span", {}, dot(colours[i]), verb)), ...(points.enabled.some((each) => !each) ? [h("span", {}, dot(colours[7]), "disabled or merged")] : []));
     }
@@ -130,11 +132,11 @@
       if (!iframe.isConnected) { window.removeEventListener("message", hear); return; }
       if (event.source !== iframe.contentWindow) return;
       const said = event.data;
-      if (said.map === "ready") draw();
+      if (said.map === "ready") { slow = said.slow; draw(); }
       if (said.map === "drawn") { iframe.dataset.drawn = String(points.id.length); if (chosen && placeOf.has(chosen)) send({ map: "select", points: [placeOf.get(chosen)] }); }
       if (said.map === "over") over.replaceChildren(...(said.point >= 0 ? [h("span", {}, `${name(points.id[said.point])} ${sentenceOf(points.id[said.point])}`)] : []));
       if (said.map === "select" && said.points.length === 1) go(points.id[said.points[0]]);
-      if (said.map === "measured") iframe.dataset.rate = said.rate.toFixed(1);
+      if (said.map === "measured") { iframe.dataset.rate = said.rate.toFixed(1); iframe.dataset.views = said.drawn; }
       if (said.map === "failed") over.replaceChildren(h("span", {}, "No WebGL here; the list has the same skills."));
     }
     window.addEventListener("message", hear);

@@ -30,18 +30,21 @@
     return plot.draw({ x: points.x, y: points.y, category: points.group }, { preventFilterReset: true });
   }
 
-  /* Frames a second while the view is panned for so many seconds: what a person would feel. */
+  /* Frames a second while the map is dragged for so many seconds, as a mouse drags it; and how many views were drawn. */
   async function measure(seconds) {
-    const began = performance.now();
+    const box = canvas.getBoundingClientRect();
+    const at = (kind, target, x, y) => target.dispatchEvent(new MouseEvent(kind, { clientX: x, clientY: y, bubbles: true, buttons: 1, button: 0 }));
+    const began = performance.now(), before = frames;
     let count = 0;
+    at("mousedown", canvas, box.width / 2, box.height / 2);
     while (performance.now() - began < seconds * 1000) {
-      const angle = (performance.now() - began) / 400;
-      const x = 0.4 * Math.cos(angle), y = 0.4 * Math.sin(angle);
-      plot.set({ cameraTarget: [x, y], cameraDistance: 0.8 });
+      const angle = (performance.now() - began) / 300;
+      at("mousemove", canvas, box.width * (0.5 + 0.2 * Math.cos(angle)), box.height * (0.5 + 0.2 * Math.sin(angle)));
       await new Promise((done) => requestAnimationFrame(done));
       count += 1;
     }
-    return count / ((performance.now() - began) / 1000);
+    at("mouseup", canvas, box.width / 2, box.height / 2);
+    return { rate: count / ((performance.now() - began) / 1000), drawn: frames - before };
   }
 
   window.addEventListener("message", async (event) => {
@@ -52,11 +55,19 @@
       if (asked.map === "select" && plot) plot.select(asked.points, { preventEvent: true });
       if (asked.map === "zoom" && plot) await plot.zoomToPoints(asked.points, { padding: 0.4, transition: !asked.still });
       if (asked.map === "reset" && plot) plot.reset();
-      if (asked.map === "measure") parent.postMessage({ map: "measured", rate: await measure(asked.seconds) }, "*");
+      if (asked.map === "measure") parent.postMessage({ map: "measured", ...(await measure(asked.seconds)) }, "*");
     } catch (error) {
       said.textContent = "This browser has no WebGL, which the map is drawn with. The list has the same skills.";
       parent.postMessage({ map: "failed", why: String(error) }, "*");
     }
   });
-  parent.postMessage({ map: "ready" }, "*");
+  /* Without a graphics card every pixel is the processor's: the frame is then drawn at half its size, and shown at its whole. */
+  function slow() {
+    const probe = document.createElement("canvas").getContext("webgl");
+    const facts = probe && probe.getExtension("WEBGL_debug_renderer_info");
+    const name = facts ? String(probe.getParameter(facts.UNMASKED_RENDERER_WEBGL)) : "";
+    if (probe && probe.getExtension("WEBGL_lose_context")) probe.getExtension("WEBGL_lose_context").loseContext();
+    return /swiftshader|llvmpipe|software|basic render/i.test(name);
+  }
+  parent.postMessage({ map: "ready", slow: slow() }, "*");
 })();

@@ -58,7 +58,7 @@
         lago.draw.strip(canvas, owner.map((step) => lago.draw.colour(step)));
         return owner;
       });
-      plan.steps.forEach((step, i) => { step.shareNode.textContent = all ? `${lago.percent(totals[i] / all)} of the recorded states` : ""; });
+      plan.steps.forEach((step, i) => { step.shareNode.textContent = all ? ` · ${lago.percent(totals[i] / all)} of the recorded states` : ""; });
       points(owned);
     }
     function points(owned) {
