@@ -16,7 +16,7 @@ import pytest
 import lago_skills
 from lago_skills.commands.cli import main
 from lago_skills.errors import StudyError
-from lago_skills.explorer import documents
+from lago_skills.explorer import documents, latents
 from lago_skills.explorer.doors import Explorer
 from lago_skills.explorer.pages import page_files
 from lago_skills.explorer.playing import jobs
@@ -30,7 +30,7 @@ from lago_skills.prior import DiscretePrior
 from lago_skills.serve.access import Access
 from lago_skills.serve.service import Service
 from lago_skills.serve.site import Answered, Asked
-from lago_skills.stages.workspace import Workspace
+from lago_skills.stages.workspace import Workspace, open_workspace
 from tests.conftest import ROOT
 from tests.explored import copied, lago, project
 
@@ -62,9 +62,9 @@ class Editing:
         writer = LibraryWriter(space.library, space)
         self.explorer = Explorer(self.service, Access(), FollowedStudy(space), writer, Access(TOKEN))
 
-    def post(self, what: str, token: str = TOKEN, **fields: Any) -> tuple[int, Any]:
+    def post(self, action: str, /, token: str = TOKEN, **fields: Any) -> tuple[int, Any]:
         headers = {"authorization": f"Bearer {token}"}
-        return self.read(self.explorer(Asked("POST", f"do/{what}", headers, json.dumps(fields).encode())))
+        return self.read(self.explorer(Asked("POST", f"do/{action}", headers, json.dumps(fields).encode())))
 
     def get(self, name: str) -> Any:
         status, said = self.read(self.explorer(Asked("GET", f"data/{name}", {})))
@@ -343,6 +343,46 @@ def test_latents_are_drawn_on_their_principal_plane() -> None:
     np.testing.assert_allclose((points**2).sum(), ((flat - flat.mean(axis=0)) ** 2).sum())
     assert on_a_plane(np.zeros((0, 3))).shape == (0, 2)
     assert on_a_plane(np.ones((1, 1))).tolist() == [[0.0, 0.0]]
+
+
+def test_what_waits_for_approval_is_shown_and_decided(made: Workspace, tmp_path: Path) -> None:
+    space = copied(made, tmp_path / "copy")
+    text = space.study_file.read_text(encoding="utf-8")
+    space.study_file.write_text('approve = ["playbooks"]\n' + text, encoding="utf-8")
+    editing = Editing(open_workspace(space.root, space.study_file))
+    (waiting,) = editing.get("study")["waiting"]
+    assert any("drive straight to the parcel" in line for line in waiting["difference"])
+    decision = {"what": "playbooks", "verdict": "approved", "who": "ann"}
+    status, told = editing.post("approve", digest="0000", **decision)
+    assert status == 409  # somebody looked at another one
+    assert "they have changed meanwhile" in told["error"]
+    assert editing.post("approve", digest=waiting["digest"], **decision)[1]["by"] == "ann"
+    assert editing.get("study")["waiting"] == []
+    status, told = editing.post("approve", digest=waiting["digest"], **decision)
+    assert status == 422
+    editing.service.close()
+
+
+def test_a_run_at_work_is_shown_as_it_goes(editing: Editing) -> None:
+    assert editing.get("curves") == {"runs": []}
+    folder = editing.space.artifact("unfinished", "fetch-south__ppo__s0")
+    folder.mkdir(parents=True)
+    (folder / "curve.csv").write_text(
+        "step,eval/success,train/prior_share\n100,0.25,1.0\n200,nan,0.5\n", encoding="utf-8"
+    )
+    (run,) = editing.get("curves")["runs"]
+    assert run["state"] == "running"
+    assert (run["step"], run["success"], run["prior_share"]) == ([100, 200], [0.25, None], [1.0, 0.5])
+    (folder / "curve.csv").write_text("step,eval/succ", encoding="utf-8")  # just being written
+    assert editing.get("curves")["runs"][0]["step"] == []
+
+
+def test_a_package_that_is_missing_is_named(editing: Editing, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tokenizers", None)
+    latents.text_model.cache_clear()
+    status, told = editing.post("preview", id=1, sentence="words that nobody has embedded")
+    assert status == 422
+    assert "pip install 'lago-skills[text]'" in told["error"]
 
 
 def test_pictures_are_drawn_as_png_and_svg(made: Workspace, tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def decoder_of(folder: Path, library: SkillLibrary) -> Decoder:
 
 
 @cache
-def _model() -> SentenceModel:
+def text_model() -> SentenceModel:
     """The text model in NumPy: it is there in a third of a second, and does not bring torch along."""
     return SentenceModel()
 
@@ -55,7 +55,7 @@ def encode_sentence(
     """
     decoder = decoder_of(folder, library)
     known = library.store.embeddings([sentence])
-    embedding = known[sentence] if sentence in known else _model()([sentence])[0]
+    embedding = known[sentence] if sentence in known else text_model()([sentence])[0]
     return embedding, decoder.latents(embedding[None])[0]
 
 

@@ -12,6 +12,7 @@ from lago_skills.core import Skill, skill_name
 from lago_skills.errors import ShapeError, SkillChanged, StudyError
 from lago_skills.explorer import asking, latents, planning, preview
 from lago_skills.explorer.source import Json, Source
+from lago_skills.extras import missing
 from lago_skills.library import SkillLibrary, edits
 from lago_skills.library.duplicates import near_duplicates
 from lago_skills.library.storage.checks import check_sentence
@@ -53,11 +54,15 @@ class LibraryWriter:
 
         Raises:
             SkillChanged: somebody else has changed the skill since.
+            StudyError: nothing is called so, or a package is missing.
             LagoError: it cannot be done; says why.
         """
         if what not in self._actions:
             raise StudyError(f"found {what[:40]!r}; expected one of {', '.join(self._actions)}; correct it")
-        return self._actions[what]({**fields, "action": what}, source)
+        try:
+            return self._actions[what]({**fields, "action": what}, source)
+        except ModuleNotFoundError as error:
+            raise missing(error, f"what pages change ({what})") or error from error
 
     # -- skills --------------------------------------------------------------------------------------------------------
 

@@ -1,7 +1,5 @@
 """Pictures of a study for papers and pages, one at a time: `lago picture`."""
 
-# pyright: reportUnknownMemberType=false  (axes are matplotlib's, which plots alone imports)
-
 from __future__ import annotations
 
 import csv
@@ -41,16 +39,15 @@ def learning_curves(space: Workspace, task: str | None) -> bytes:
         path = space.artifact("runs", run.name) / CURVE_FILE
         if path.is_file() and task in (None, run.task.id):
             with path.open(encoding="utf-8") as stream:
-                rows += [
-                    {
+                for row in csv.DictReader(stream):
+                    known: Row = {
                         "task": run.task.id,
                         "method": run.algorithm,
                         "seed": run.seed,
                         "steps": int(float(row["step"])),
                         "success": float(row["eval/success"]),
                     }
-                    for row in csv.DictReader(stream)
-                ]
+                    rows.append(known)
     if not rows:
         raise _missing(space, "a training run", "train")
     tasks = list(dict.fromkeys(row["task"] for row in rows))
@@ -93,7 +90,8 @@ def success(space: Workspace, task: str | None) -> bytes:
     rows = [row for row in study_page.results(space, finished_only=True)[0] if task in (None, row["task"])]
     if not rows:
         raise _missing(space, "a result", "evaluate")
-    tasks, methods = (list(dict.fromkeys(row[name] for row in rows)) for name in ("task", "method"))
+    tasks: list[str] = list(dict.fromkeys(row["task"] for row in rows))
+    methods: list[str] = list(dict.fromkeys(row["method"] for row in rows))
     values = np.full((len(tasks), len(methods)), np.nan)
     for row, name in enumerate(tasks):
         for column, method in enumerate(methods):
