@@ -146,10 +146,10 @@ def test_a_skill_is_disabled_and_guidance_changes(watched: Watched, service: Ser
     page.get_by_role("button", name="Disable…").click()
     expect(page.get_by_text("s0001 comes first instead of s0002").first).to_be_visible(timeout=20_000)
     page.get_by_role("button", name="Disable it").click()
-    expect(page.get_by_text("disabled", exact=True)).to_be_visible()
+    expect(page.get_by_role("article").get_by_text("disabled", exact=True)).to_be_visible()
     assert skills() == ["s0001"]
     page.get_by_role("button", name="Enable").click()
-    expect(page.get_by_text("enabled", exact=True)).to_be_visible()
+    expect(page.get_by_role("article").get_by_text("enabled", exact=True)).to_be_visible()
     assert "s0002" in skills()
 
 

@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from lago_skills.errors import StudyError
 from lago_skills.stages.workspace import Workspace
@@ -51,7 +51,7 @@ def picture_command(space: Workspace, options: argparse.Namespace) -> None:
     name = path.suffix.removeprefix(".").lower()
     if name not in ("png", "svg"):
         raise StudyError(f"found --to {str(path)!r}; expected a name that ends in .png or .svg; correct it")
-    with plots.as_format(cast("plots.ImageFormat", name)):
+    with plots.as_format(name):
         image = PICTURES[options.kind](space, options.task)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(image)

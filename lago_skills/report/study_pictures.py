@@ -13,7 +13,6 @@ from lago_skills.artifacts.folder import read_manifest
 from lago_skills.core import Episode
 from lago_skills.errors import ArtifactMissing, StudyError
 from lago_skills.experiments import curves
-from lago_skills.experiments.cells import Row
 from lago_skills.grow.versions import Versions
 from lago_skills.guide.bundle import library_folder
 from lago_skills.guide.guides import LibraryGuide
@@ -34,13 +33,13 @@ def learning_curves(space: Workspace, task: str | None) -> bytes:
     Raises:
         ArtifactMissing: no run has a curve yet.
     """
-    rows: list[Row] = []
+    rows: list[dict[str, Any]] = []
     for run in train.training_runs(space.study):
         path = space.artifact("runs", run.name) / CURVE_FILE
         if path.is_file() and task in (None, run.task.id):
             with path.open(encoding="utf-8") as stream:
                 for row in csv.DictReader(stream):
-                    known: Row = {
+                    known = {
                         "task": run.task.id,
                         "method": run.algorithm,
                         "seed": run.seed,
