@@ -19,8 +19,7 @@ from lago_skills.core import Skill
 from lago_skills.library import NewSkill, SkillLibrary
 from lago_skills.stages.workspace import Workspace, open_workspace
 from tests.conftest import ROOT
-from tests.small_worlds import PlaneWorld
-from tests.test_small_worlds import NUMBERS, begin
+from tests.test_small_worlds import DIAL, NUMBERS, WORDS, Answers, begin, find_task
 
 AXE = ROOT / "tests/browser/axe.min.js"
 FLAGS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
@@ -40,25 +39,35 @@ def lago(root: Path, *arguments: str) -> None:
     assert code == 0, arguments
 
 
-def project(root: Path) -> Workspace:
+def project(root: Path, form: str = "numbers") -> Workspace:
     """A study of the plane, up to its evaluation: two shown tasks, one that is not."""
-    path = begin(root, "plane", "PlaneWorld", "numbers", seen="shown", unseen="fetch-south", algorithms="ppo")
-    lago(root, "plan", "plane", "--scenes")
+    return built(root, "plane", "PlaneWorld", form, NUMBERS if form == "numbers" else WORDS, "shown", "fetch-south")
+
+
+def dial(root: Path) -> Workspace:
+    """A study of a world without anchors, up to its evaluation."""
+    return built(root, "dial", "DialWorld", "numbers", DIAL, "raise lower", "set")
+
+
+def built(root: Path, name: str, use: str, form: str, answers: Answers, seen: str, unseen: str) -> Workspace:
+    """A study with recorded answers, up to its evaluation."""
+    path = begin(root, name, use, form, seen=seen, unseen=unseen, algorithms="ppo" if name == "plane" else "sac")
+    lago(root, "plan", name, "--scenes")
     for _ in range(4):
-        lago(root, "plan", "plane", "--export", str(root / "requests.jsonl"))
+        lago(root, "plan", name, "--export", str(root / "requests.jsonl"))
         lines: list[str] = []
         for line in (root / "requests.jsonl").read_text(encoding="utf-8").splitlines():
             request = json.loads(line)
             prompt = str(request["body"]["messages"][0]["content"])
-            (task,) = [name for name in NUMBERS if f'"{PlaneWorld().tasks[name].sentence}"' in prompt]
-            body = {"choices": [{"message": {"content": json.dumps({"steps": NUMBERS[task]})}}], "model": "test"}
+            (task,) = [each for each in answers if f'"{find_task(name, each)}"' in prompt]
+            body = {"choices": [{"message": {"content": json.dumps({"steps": answers[task]})}}], "model": "test"}
             lines.append(json.dumps({"custom_id": request["custom_id"], "response": {"body": body}}))
         if not lines:
             break
         (root / "responses.jsonl").write_text("\n".join(lines), encoding="utf-8")
-        lago(root, "plan", "plane", "--import", str(root / "responses.jsonl"), "--source", "a test")
+        lago(root, "plan", name, "--import", str(root / "responses.jsonl"), "--source", "a test")
     for stage in BUILT:
-        lago(root, stage, "plane")
+        lago(root, stage, name)
     return open_workspace(root, path)
 
 

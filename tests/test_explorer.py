@@ -32,7 +32,7 @@ from lago_skills.serve.service import Service
 from lago_skills.serve.site import Answered, Asked
 from lago_skills.stages.workspace import Workspace, open_workspace
 from tests.conftest import ROOT
-from tests.explored import copied, lago, project
+from tests.explored import copied, dial, lago, project
 
 pytestmark = pytest.mark.slow
 TOKEN = "a token that nobody guesses"
@@ -148,6 +148,24 @@ def test_a_skills_card_has_where_it_comes_from_and_what_it_does(source: Source) 
     version = documents.document(source, "plan-fetch")["versions"][0]
     assert "bring the parcel to the depot" in version["prompt"]
     assert json.loads(version["response"])["steps"]
+
+
+def test_plans_in_words_and_worlds_without_anchors_are_shown(tmp_path: Path) -> None:
+    for space, task in ((project(tmp_path / "words", "words"), "fetch"), (dial(tmp_path / "dial"), "raise")):
+        guide = lago_skills.load(space.artifact("bundle"))
+        source = Source(guide, StudyRecords(space))
+        for name in documents.names(source):
+            assert "error" not in json.loads(documents.written(source, name)), name
+        plan = documents.document(source, f"plan-{task}")["plans"][0]
+        episode = documents.document(source, f"episode-demo-{task}-0")
+        assert len(episode["step"]) == episode["steps"]
+        if task == "fetch":
+            assert plan["steps"][1]["about"] == ["parcel", "goal"]
+            assert sorted(set(episode["step"])) == [0, 1]
+        else:
+            assert episode["anchors"] == []
+            assert episode["prior"][0] != []
+        guide.close()
 
 
 def test_a_bundle_alone_is_shown_without_what_a_study_knows(bundle: Path) -> None:

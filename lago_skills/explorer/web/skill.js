@@ -4,7 +4,7 @@
   const { h, load, address, name, number } = lago;
 
   function motionPart(motion, card) {
-    if (motion && motion.clips.length) {
+    if (motion && motion.clips.length && motion.anchors.length) {
       const canvas = h("canvas", { class: "motion", role: "img", "aria-label": `How things move where this was demonstrated: ${card.sentence}` });
       let stop = () => {};
       const buttons = motion.clips.map((clip, place) => h("button", { type: "button", "aria-pressed": String(place === 0), onclick: () => show(place) }, clip.task));
@@ -24,7 +24,7 @@
       requestAnimationFrame(() => show(0));
       return part;
     }
-    return h("section", { class: "paper" }, h("h2", {}, "What it does"), doesPart(card) || h("p", { class: "soft" }, "Neither demonstrations nor demonstrated states are beside this library. Serve it with --study STUDY, or with --library FOLDER."));
+    return h("section", { class: "paper" }, h("h2", {}, "What it does"), doesPart(card) || h("p", { class: "soft" }, motion && motion.clips.length ? "This world has no anchors whose ways could be drawn." : "Neither demonstrations nor demonstrated states are beside this library. Serve it with --study STUDY, or with --library FOLDER."));
   }
 
   function doesPart(card) {
