@@ -82,7 +82,7 @@
       title, width: Math.max(box.clientWidth > 880 ? box.clientWidth / 2 - 14 : box.clientWidth - 4, 220), height: 138, legend: { show: false }, cursor: { drag: { x: false, y: false }, y: false },
       scales: { x: { time: false }, y: { range } },
       axes: [{ stroke: lago.draw.css("--soft"), grid: { show: false }, ticks: { show: false }, size: 24 }, { stroke: lago.draw.css("--soft"), grid: { stroke: lago.draw.css("--line"), width: 1 }, ticks: { show: false }, size: 38 }],
-      series: [{}, ...series], bands: series.length > 2 ? [{ series: [2, 3], fill: `${lago.draw.colour(1)}33` }] : [],
+      series: [{}, ...series], bands: episode.prior ? [{ series: [2, 3], fill: `${lago.draw.colour(1)}33` }] : [],
     }, data, box);
     box.replaceChildren();
     if (episode.prior) {
@@ -93,7 +93,9 @@
       }
     } else {
       const n = episode.probabilities[0].length;
-      plots.push(base("probability of each action by the prior", Array.from({ length: n }, (_, i) => ({ stroke: lago.draw.colour(i), width: 1.5 })), [x, ...Array.from({ length: n }, (_, i) => column(episode.probabilities, i))], [0, 1.02]));
+      const done = episode.action.map((action, t) => episode.probabilities[t][action]);
+      plots.push(base("probability of each action by the prior; dots: the action done", [...Array.from({ length: n }, (_, i) => ({ stroke: lago.draw.colour(i), width: 1.5, points: { show: false } })), { stroke: "transparent", points: { show: true, size: 6, fill: lago.draw.css("--ink"), stroke: lago.draw.css("--ink") } }], [x, ...Array.from({ length: n }, (_, i) => column(episode.probabilities, i)), done], [0, 1.02]));
+      box.append(h("div", { class: "legend" }, Array.from({ length: n }, (_, i) => h("span", {}, dot(i), names[i] || `action ${i}`))));
     }
     return { at: (t) => plots.forEach((plot) => plot.setCursor({ left: plot.valToPos(Math.min(t, T - 1), "x"), top: 10 }, false)), close: () => plots.forEach((plot) => plot.destroy()) };
   }
@@ -140,7 +142,7 @@
     function side(each, other) {
       const drawn = picture(each), laid = lanes(each), said = moment(each, names, about), plots = h("div", { class: "plots" });
       laid.node.addEventListener("moment", (event) => go(event.detail));
-      const curves = h("details", { open: !other }, h("summary", {}, "Action done (solid) against the prior's (dashed, with its spread)"), plots);
+      const curves = h("details", { open: !other }, h("summary", {}, each.prior ? "Action done (solid) against the prior's (dashed, with its spread)" : "Action done against the prior's probabilities"), plots);
       const part = { at: (now) => { const at = Math.min(now, each.steps - 1); drawn.draw(at); laid.at(at); said.at(at); if (part.plots) part.plots.at(at); }, plots: null, laid };
       const open = async () => { if (curves.open && !part.plots && part.made !== true) { part.made = true; part.plots = await actions(each, plots, names); part.plots.at(Math.min(t, each.steps - 1)); } };
       curves.addEventListener("toggle", open);

@@ -4,8 +4,7 @@
   const { h, load, address, name } = lago;
 
   /* Which step owns each state: the first whose conditions all hold, else the last. `values` has a row for each feature. */
-  function owners(steps, features, values) {
-    const n = values.length ? values[0].length : 0;
+  function owners(steps, features, values, n) {
     const last = steps.length - 1;
     const tests = steps.map((step) => step.when.map((each) => ({ row: values[features.indexOf(each.feature)], less: each.op === "<", value: each.value })));
     const owner = new Array(n);
@@ -37,7 +36,7 @@
     const share = h("span", { class: "soft small num" });
     step.shareNode = share;
     const node = h("li", { class: "step" }, h("h3", {}, `${at + 1}. ${step.sentence}`), h("p", { class: "soft small", style: { margin: "0" } }, [step.goes ? `heads ${step.goes}` : "", step.about.length ? `about ${step.about.join(" and ")}` : "", step.until ? `until ${step.until}` : ""].filter(Boolean).join("; "), " ", share),
-      conditions.length ? h("div", {}, h("p", { class: "small", style: { margin: "6px 0 0" } }, "while"), conditions) : plan.form === "numbers" ? h("p", { class: "small", style: { margin: "6px 0" } }, at === order - 1 ? "where nothing above holds" : "always") : null,
+      conditions.length ? h("div", {}, h("p", { class: "small", style: { margin: "6px 0 0" } }, "while"), conditions) : plan.form === "numbers" ? h("p", { class: "small", style: { margin: "6px 0" } }, at === order - 1 && order > 1 ? "where nothing above holds" : "always") : null,
       h("details", {}, h("summary", { class: "small" }, "skills that answer it"), h("div", { class: "bars" }, step.skills.map((each) => [h("span", {}, h("a", { href: address("skill", [each.id]) }, name(each.id)), ` ${each.sentence}`), lago.draw.meter(each.weight, at)]))));
     node.style.borderLeftColor = tint;
     return node;
@@ -53,7 +52,7 @@
       const totals = plan.steps.map(() => 0);
       let all = 0;
       const owned = strips.map(({ each, canvas }) => {
-        const owner = owners(plan.steps, states.features, each.values);
+        const owner = owners(plan.steps, states.features, each.values, each.at.length);
         owner.forEach((step) => { totals[step] += 1; all += 1; });
         lago.draw.strip(canvas, owner.map((step) => lago.draw.colour(step)));
         return owner;
@@ -62,9 +61,8 @@
       points(owned);
     }
     function points(owned) {
+      if (!states.episodes.some((each) => each.points.length && each.points[0].length)) return;
       const { pen, width, height } = lago.draw.sharp(scatter);
-      const first = states.episodes.filter((each) => each.points.length && each.points[0].length);
-      if (!first.length) return;
       const place = states.episodes.map((each) => each.points.map((anchors) => anchors[0]));
       let [l, r, b, t] = [Infinity, -Infinity, Infinity, -Infinity];
       const second = place[0][0].length > 2 ? 2 : 1;
@@ -81,9 +79,9 @@
       }));
     }
     const node = h("section", { class: "paper", "aria-label": "Recorded states" }, h("h2", {}, "Which recorded states each step owns"), states.episodes.length
-      ? [scatter, h("div", { style: { "margin-top": "12px" } }, strips.map(({ each, canvas }) => h("div", { class: "lane" }, h("span", {}, h("a", { href: address("episode", [each.name]) }, each.about), each.success ? "" : " (failed)"), canvas)))]
+      ? [states.episodes.some((each) => each.points.length && each.points[0].length) ? scatter : null, h("div", { style: { "margin-top": "12px" } }, strips.map(({ each, canvas }) => h("div", { class: "lane" }, h("span", {}, h("a", { href: address("episode", [each.name]) }, each.about), each.success ? "" : " (failed)"), canvas)))]
       : h("p", { class: "soft" }, "No episode of this task is on record. Serve with --study STUDY, or write the pages with lago report STUDY --site FOLDER, which plays some."));
-    new ResizeObserver(() => soon()).observe(scatter);
+    new ResizeObserver(() => soon()).observe(node);
     function soon() { if (!wanted) { wanted = true; requestAnimationFrame(draw); } }
     return { node, soon };
   }
@@ -104,7 +102,7 @@
   }
 
   function editPart(home, said, plan, original, redraw) {
-    if (plan.form !== "numbers") return null;
+    if (plan.form !== "numbers" || !plan.steps.some((step) => step.when.length)) return null;
     const shown = h("div", { "aria-live": "polite" });
     const buttons = [h("button", { type: "button", onclick: () => { plan.steps.forEach((step, i) => step.when.forEach((each, k) => { each.value = original.values[i][k]; })); redraw(); } }, "As it was"),
       h("button", { type: "button", onclick: async () => { await navigator.clipboard.writeText(written(plan, original)).catch(() => {}); shown.replaceChildren(h("pre", { tabindex: "0" }, written(plan, original)), h("p", { class: "soft small" }, `Put it into a file, and: lago plan edit ${said.task} --file FILE`)); } }, "As JSON")];
