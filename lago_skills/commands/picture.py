@@ -6,10 +6,12 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lago_skills.errors import StudyError
-from lago_skills.stages.workspace import Workspace
+
+if TYPE_CHECKING:
+    from lago_skills.stages.workspace import Workspace
 
 KINDS = {
     "curves": "success over steps, with intervals over seeds",
