@@ -62,7 +62,9 @@
 
   async function show(main, where, home) {
     if (!home.study) { main.replaceChildren(h("h1", {}, "Study"), h("p", { class: "paper" }, "This bundle is shown without the study that it was made by. Serve it with --study STUDY to see its numbers, curves and lineage.")); return {}; }
-    const [said, known] = await Promise.all([load("study"), load("curves")]);
+    const [said, known, all] = await Promise.all([load("study"), load("curves"), load("episodes")]);
+    const played = new Set(all.episodes.map((each) => each.name));
+    const episodeOf = (each) => { const name = `played-${each.task}__${each.method === "library" ? "library" : `${each.method}__s${each.seed}`}`.replace(/[^\w-]/g, "_"); return played.has(name) ? address("episode", [name]) : address("episodes"); };
     const atWork = known.runs.some((run) => run.state === "running");
     const tree = h("div", {}, h("p", { class: "soft" }, "Choose “comes from” beside a number."));
     const trace = (name) => { lineage(said.lineage, tree, name); tree.scrollIntoView({ block: "nearest" }); lago.noted(address("study", [], { of: name })); };
@@ -73,7 +75,7 @@
       said.missing.length ? h("section", { class: "paper" }, h("h2", {}, "Not finished"), h("p", {}, `${said.missing.length === 1 ? "1 artifact is" : `${said.missing.length} artifacts are`} not made yet: `, said.missing.slice(0, 8).join(", "), said.missing.length > 8 ? " and more" : "", ". What there is, is shown.")) : null,
       waiting(said, home),
       h("section", { class: "paper" }, h("h2", {}, "Success"), table(said.rows, home, trace)),
-      said.failures.length ? h("section", { class: "paper" }, h("h2", {}, "What failed, and what is known of why"), h("ul", { class: "plain" }, said.failures.map((each) => h("li", {}, h("strong", {}, each.task), ` by ${each.method}${each.seed === null ? "" : ` s${each.seed}`}: 0 of ${each.episodes}. `, h("a", { href: address("episodes") }, "see episodes"), each.why.length ? h("ul", { class: "small" }, each.why.map((text) => h("li", {}, text))) : h("span", { class: "soft small" }, " Lint has found nothing in its plan."))))) : null,
+      said.failures.length ? h("section", { class: "paper" }, h("h2", {}, "What failed, and what is known of why"), h("ul", { class: "plain" }, said.failures.map((each) => h("li", {}, h("strong", {}, each.task), ` by ${each.method}${each.seed === null ? "" : ` s${each.seed}`}: 0 of ${each.episodes}. `, h("a", { href: episodeOf(each) }, "see what it did"), each.why.length ? h("ul", { class: "small" }, each.why.map((text) => h("li", {}, text))) : h("span", { class: "soft small" }, " Lint has found nothing in its plan."))))) : null,
       atWork ? null : learning,
       ...said.tables.map((each) => h("section", { class: "paper" }, h("h2", {}, `Table ${each.name}`), h("p", { class: "soft" }, each.question), h("div", { class: "scroll" }, h("table", {}, h("thead", {}, h("tr", {}, Object.keys(each.rows[0] || {}).slice(0, 8).map((key) => h("th", {}, key)))), h("tbody", {}, each.rows.map((row) => h("tr", {}, Object.values(row).slice(0, 8).map((value) => h("td", { class: "num" }, typeof value === "number" ? number(value) : value === null ? "–" : String(value)))))))))),
       h("section", { class: "paper", id: "lineage" }, h("h2", {}, "Where a number comes from"), tree)].filter(Boolean).flat());
