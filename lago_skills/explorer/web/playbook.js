@@ -141,7 +141,7 @@
     const draw = () => { steps.replaceChildren(...plan.steps.map((step, i) => stepNode(step, i, plan, owned.soon, plan.steps.length))); owned.soon(); };
     draw();
     const others = said.plans.length > 1 ? h("section", { class: "paper" }, h("h2", {}, `The portfolio: ${said.plans.length} plans`), h("div", { class: "grid" }, said.plans.map((each) => h("div", { class: "paper" }, h("h3", {}, h("a", { href: address("playbook", [task], { plan: each.name }), "aria-current": each.name === plan.name ? "true" : null }, each.name), h("span", { class: "soft small" }, ` ${each.model}, pace ${each.pace}`)), h("ol", { class: "small" }, each.steps.map((step) => h("li", {}, step.sentence))))))) : null;
-    main.replaceChildren(...[h("div", { class: "head" }, h("h1", { dir: "auto" }, said.sentence), h("p", { class: "soft" }, `plan in ${plan.form} by ${plan.model}`)), h("div", { class: "row", style: { "margin-bottom": "16px" } }, h("label", { for: "task" }, "task"), pick), others,
+    main.replaceChildren(...[h("div", { class: "head" }, h("h1", { dir: "auto" }, said.sentence), h("p", { class: "soft" }, `a plan in ${plan.form}`)), h("div", { class: "row", style: { "margin-bottom": "16px" } }, h("label", { for: "task" }, "task"), pick), others,
       h("div", { class: "two" }, h("div", {}, h("section", { class: "paper" }, h("h2", {}, plan.form === "numbers" ? "Steps: the first whose conditions all hold is at work" : "Steps, in the order of time"), steps), editPart(home, said, plan, original, draw)),
         h("div", {}, plan.form === "numbers" ? owned.node : null, lintPart(said, plan), versionsPart(said)))].filter(Boolean));
     return { redraw: owned.soon };
