@@ -53,6 +53,10 @@ class LibraryConflict(LagoError):
     """A change to a skill library that its present content does not allow."""
 
 
+class SkillChanged(LibraryConflict):
+    """A change to a skill that somebody else has changed since it was looked at."""
+
+
 class LibraryDamaged(ArtifactCorrupt):
     """A skill library holds bytes that are not what was written; `lago skills repair` rebuilds what can be rebuilt."""
 

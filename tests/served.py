@@ -53,10 +53,11 @@ class Serving:
 
 
 @contextmanager
-def serving(bundle: Path, *options: str, **environment: str) -> Generator[Serving]:
-    """`lago serve` at a free port."""
+def serving(bundle: Path, *options: str, root: Path | None = None, **environment: str) -> Generator[Serving]:
+    """`lago serve` at a free port, in a project folder where one is given."""
+    before = () if root is None else ("--root", str(root))
     process = subprocess.Popen(
-        [sys.executable, "-m", "lago_skills.flows.main", "serve", str(bundle), "--port", "0", *options],
+        [sys.executable, "-m", "lago_skills.flows.main", *before, "serve", str(bundle), "--port", "0", *options],
         env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
         stderr=subprocess.PIPE,
         text=True,

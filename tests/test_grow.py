@@ -136,6 +136,9 @@ def came_of_it(lago: Lago, space: Workspace, form: str) -> None:
     assert code == 0
     assert [line[0] for line in out.splitlines()] == [" ", " ", "*"]
     story(lago, versions.current.folder, form)
+    picture = space.root / "growth.svg"
+    assert lago("picture", "growth", "plane", "--to", str(picture))[0] == 0
+    assert "old tasks, after less before" in picture.read_text(encoding="utf-8")
     assert lago("skills", "rollback", "plane", "0")[0] == 0
     assert versions.current.number == 0
     code, _, err = lago("skills", "rollback", "plane", "7")

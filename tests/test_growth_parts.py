@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from lago_skills.core import Episode, Playbook
+from lago_skills.core import Episode, Playbook, Task
 from lago_skills.experiments.growth_metrics import matrix_of, metrics
 from lago_skills.grow import comparing, material
 from lago_skills.grow.comparing import Spots
@@ -114,20 +115,15 @@ def test_a_spot_check_goes_on_only_where_a_task_seems_to_fall_and_plays_nothing_
         def __init__(self, name: str, fails: set[str]) -> None:
             self.name, self.fails = name, fails
 
-    class Result:
-        def __init__(self, success: bool) -> None:
-            self.success = success
+        def prior(self, states: Any, task: str) -> Any:
+            raise AssertionError("nothing is really played")
 
-    def outcomes(self: Spots, which: int, task: Any, n: int) -> str:
-        known = self._known[which].get(task.id, "")
-        if len(known) < n:
-            guide: Any = self._guides[which]
-            played.append((guide.name, task.id, n - len(known)))
-            known += ("0" if task.id in guide.fails else "1") * (n - len(known))
-            self._known[which][task.id] = known
-        return known
+    def rollouts(world: Any, task: Task, policy: Any, seeds: list[int], report: Any) -> list[Any]:
+        guide = next(cell.cell_contents for cell in policy.__closure__ if isinstance(cell.cell_contents, Guide))
+        played.append((guide.name, task.id, len(seeds)))
+        return [SimpleNamespace(success=task.id not in guide.fails) for _ in seeds]
 
-    monkeypatch.setattr(comparing.Spots, "_play", outcomes)
+    monkeypatch.setattr(comparing, "rollouts", rollouts)
     world = PlaneWorld()
     fetch, visit = world.find(["fetch", "visit"])
     before: Any = Guide("before", set())

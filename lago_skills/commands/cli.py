@@ -15,6 +15,7 @@ from lago_skills.commands import bench as bench_command
 from lago_skills.commands import evaluate as evaluate_command
 from lago_skills.commands import flows_options, grow_options, runner_options, skills_options
 from lago_skills.commands import lineage as lineage_command
+from lago_skills.commands import picture as picture_command
 from lago_skills.commands.bundles import options as bundle_options
 from lago_skills.commands.tables import report_table
 from lago_skills.errors import ApprovalNeeded, LagoError
@@ -65,6 +66,7 @@ def parser() -> argparse.ArgumentParser:
     bench_command.add_parser(commands)
     approve_command.add_parser(commands)
     lineage_command.add_parser(commands)
+    picture_command.add_parser(commands)
     flows_options.add_parser(commands)
     for command in (plan, _add_report(commands), _add_data(commands)):
         _add_json(command)
@@ -153,6 +155,17 @@ def _add_report(commands: Any) -> argparse.ArgumentParser:
     report.add_argument("study")
     report.add_argument(
         "--table", choices=TRAINING_TABLES, help="what the training runs on record say, instead of the page"
+    )
+    report.add_argument(
+        "--site",
+        type=Path,
+        metavar="FOLDER",
+        help="write the explorer's pages into a folder, to be opened from disk or put on any web host; of a study that is not finished, what there is",
+    )
+    report.add_argument(
+        "--no-play",
+        action="store_true",
+        help="with --site: no episodes are played for the pages beyond those on record",
     )
     runner_options.add_options(report, workers=JOBS)
     return report
@@ -314,8 +327,9 @@ def _run_study(options: argparse.Namespace, command: str, run_stages: StageRunne
         from lago_skills.commands.grow import grow_command
 
         return grow_command(space, options)
-    if command == "lineage":
-        lineage_command.lineage_command(space, options)
+    if command in ("lineage", "picture"):
+        look = lineage_command.lineage_command if command == "lineage" else picture_command.picture_command
+        look(space, options)
         return 0
     runner = runner_options.runner_of(options)
 
@@ -330,15 +344,26 @@ def _run_study(options: argparse.Namespace, command: str, run_stages: StageRunne
         from lago_skills.commands.plan import plan_command
 
         plan_command(space, options, run)
-    elif command == "report" and options.table:
-        report_table(space, options.table, as_json=bool(options.json))
     elif command == "report":
-        from lago_skills.commands.run import report_command
-
-        report_command(space, run, as_json=bool(options.json), shared=runner.store is not None)
+        _report(space, options, run, shared=runner.store is not None)
     else:
         run(space, [command])
     return 0
+
+
+def _report(
+    space: Workspace, options: argparse.Namespace, run: Callable[[Workspace, Sequence[str]], None], *, shared: bool
+) -> None:
+    if options.table:
+        report_table(space, options.table, as_json=bool(options.json))
+    elif options.site is not None:
+        from lago_skills.commands.site import site_command
+
+        site_command(space, options.site, play=not options.no_play, as_json=bool(options.json))
+    else:
+        from lago_skills.commands.run import report_command
+
+        report_command(space, run, as_json=bool(options.json), shared=shared)
 
 
 def _workspace(options: argparse.Namespace) -> Workspace:

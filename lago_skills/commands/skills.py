@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lago_skills.commands.latents import behaviour_of, decoder_of, encode_sentence
 from lago_skills.commands.versions import rollback
 from lago_skills.core import Skill, skill_name
 from lago_skills.errors import LibraryConflict, LibraryDamaged, ShapeError
+from lago_skills.explorer.latents import behaviour_of, decoder_of, encode_sentence
 from lago_skills.guide.bundle import DECODER_FILE, library_folder
 from lago_skills.guide.skill_story import story, uses
 from lago_skills.library import SkillLibrary, exchange

@@ -121,7 +121,12 @@ class _Batches:
     """Draws batches of the steps that are not held out: variants, swapped context, noise, other words."""
 
     def __init__(
-        self, steps: LabelledSteps, config: DecoderConfig, seed: int, phrases: Phrases | None, start: Start | None
+        self,
+        steps: LabelledSteps,
+        config: DecoderConfig,
+        seed: int,
+        phrases: Phrases | None,
+        start: Start | None = None,
     ) -> None:
         self.steps, self.config, self.start = steps, config, start
         self.rng = np.random.default_rng(seed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -45,7 +45,7 @@ def schema(table: str) -> Schema:
     )
 
 
-def scores(rows: Iterable[Row], method: str, steps: int) -> dict[str, NDArray[np.float64]]:
+def scores(rows: Iterable[Mapping[str, Any]], method: str, steps: int) -> dict[str, NDArray[np.float64]]:
     """Success of a method after so many steps, by task, one number a seed in the order of seeds.
 
     What needs no training has the same score at every step.
@@ -57,7 +57,7 @@ def scores(rows: Iterable[Row], method: str, steps: int) -> dict[str, NDArray[np
     return {task: np.array([score for _, score in sorted(own)]) for task, own in pairs.items()}
 
 
-def summary(rows: list[Row], at: Iterable[int]) -> list[dict[str, Any]]:
+def summary(rows: Sequence[Mapping[str, Any]], at: Iterable[int]) -> list[dict[str, Any]]:
     """One entry per method and number of steps: interquartile mean and plain mean, each with its 95 % interval.
 
     The interquartile mean is the robust one; the plain mean tells methods apart that fail on less than a quarter of the runs.

@@ -7,17 +7,23 @@ from __future__ import annotations
 
 import io
 import textwrap
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from lago_skills.library.projection import on_a_plane
+
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
+ImageFormat = Literal["png", "svg"]
 COLOURS = {"guided-sac": "#1b6ca8", "guided-ppo": "#1b6ca8", "sac": "#b5542b", "ppo": "#b5542b", "library": "#4d8b31"}
 PALETTE = ("#1b6ca8", "#b5542b", "#4d8b31", "#7a4fa3", "#555555")
 NAMES = {
@@ -29,11 +35,42 @@ NAMES = {
 }
 
 
+OKABE_ITO = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8a7a00", "#555555")
+"""Colours that colour-blind people tell apart (Okabe and Ito 2008, "Color Universal Design"); the explorer's pages have the same."""
+DASHES, MARKERS = ("-", "--", "-.", ":"), "osD^vPX*"
+"""Beside colours, so that a picture printed in grey says the same."""
+_FORMAT: ContextVar[ImageFormat] = ContextVar("image format", default="png")
+
+
+@contextmanager
+def as_format(name: ImageFormat) -> Generator[None]:
+    """Whatever is drawn in the block is of that format."""
+    before = _FORMAT.set(name)
+    try:
+        yield
+    finally:
+        _FORMAT.reset(before)
+
+
 def _png(figure: Any) -> bytes:
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=110, bbox_inches="tight")
+    """The figure as an image of the format that is wanted. The same figure gives the same bytes; texts of an SVG stay texts."""
+    stream, image_format = io.BytesIO(), _FORMAT.get()
+    more = {"metadata": {"Date": None}} if image_format == "svg" else {}
+    with matplotlib.rc_context({"svg.hashsalt": "lago", "svg.fonttype": "none"}):
+        figure.savefig(stream, format=image_format, dpi=110, bbox_inches="tight", **more)
     plt.close(figure)
     return stream.getvalue()
+
+
+def panels(sizes: tuple[float, float], count: int, draw: Callable[[list[Any]], None]) -> bytes:
+    """An image with so many panels side by side, each (width, height) inches, as `draw` fills them; in the one style of all pictures."""
+    figure, axes = plt.subplots(1, count, figsize=(sizes[0] * count, sizes[1]), squeeze=False)
+    for each in axes[0]:
+        each.spines[["top", "right"]].set_visible(False)
+        each.grid(alpha=0.25)
+    draw(list(axes[0]))
+    figure.tight_layout()
+    return _png(figure)
 
 
 def learning_curves(curves: dict[str, list[NDArray[np.float64]]], library: float | None, task: str) -> bytes:
@@ -107,19 +144,9 @@ def _draw(axes: Any, curve: Curve, colour: Any, *, label: bool) -> None:
     axes.fill_between(curve.steps, curve.low, curve.high, color=colour, alpha=0.15, linewidth=0)
 
 
-def _components(latents: NDArray[np.float32]) -> NDArray[np.float64]:
-    """(N, Z) -> (N, 2): the first two principal components."""
-    centred = latents - latents.mean(axis=0)
-    _, _, axes = np.linalg.svd(centred, full_matrices=False)
-    points = np.zeros((len(latents), 2))  # one skill, or latents of one number, have fewer components
-    projected = centred @ axes[:2].T
-    points[:, : projected.shape[1]] = projected
-    return points
-
-
 def skill_map(latents: NDArray[np.float32], sentences: list[str], tasks: list[str]) -> bytes:
     """Latents (N, Z) on their first two principal components, numbered, with the sentences beside them."""
-    points = _components(latents)
+    points = on_a_plane(latents)
     figure, (axes, text) = plt.subplots(1, 2, figsize=(11.5, 0.27 * len(sentences) + 2.2), width_ratios=[1, 1.5])
     colours = plt.get_cmap("tab20")(np.arange(len(sentences)) % 20)
     axes.scatter(points[:, 0], points[:, 1], c=colours, s=150)
@@ -137,7 +164,7 @@ def skill_map(latents: NDArray[np.float32], sentences: list[str], tasks: list[st
 
 def latent_map(latents: NDArray[np.float32], groups: dict[str, list[str]]) -> bytes:
     """Latents (N, Z) on their first two principal components, once for each way of colouring them: by task, by verb."""
-    points = _components(latents)
+    points = on_a_plane(latents)
     figure, axes = plt.subplots(1, len(groups), figsize=(5.6 * len(groups), 4.4), squeeze=False)
     for panel, (name, labels) in zip(axes[0], groups.items(), strict=True):
         kinds = list(dict.fromkeys(labels))
@@ -169,7 +196,8 @@ def horizontal_bars(names: list[str], values: dict[str, list[float]], axis: str)
 def grid(rows: list[str], columns: list[str], values: NDArray[np.float64]) -> bytes:
     """(rows, columns) numbers from 0 to 1 as coloured fields with the number in each; empty where there is none."""
     figure, axes = plt.subplots(figsize=(1.0 * len(columns) + 6.0, 0.45 * len(rows) + 1.0))
-    axes.imshow(np.nan_to_num(values), cmap="Oranges", vmin=0.0, vmax=1.0, aspect="auto")
+    colours = plt.get_cmap("Oranges").with_extremes(bad="#e9ecee")
+    axes.imshow(np.ma.masked_invalid(values), cmap=colours, vmin=0.0, vmax=1.0, aspect="auto")
     for (row, column), value in np.ndenumerate(values):
         if np.isfinite(value):
             colour = "white" if value > 0.6 else "black"

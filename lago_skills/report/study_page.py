@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 import lago_skills
 from lago_skills.artifacts.calls import Progress
-from lago_skills.artifacts.folder import ArtifactWriter, Manifest, fingerprint, verify
+from lago_skills.artifacts.folder import ArtifactWriter, Manifest, fingerprint, read_manifest, verify
 from lago_skills.core import Playbook, Task
 from lago_skills.errors import RenderingUnavailable
 from lago_skills.experiments.intervals import wilson
@@ -74,8 +74,8 @@ def _without_times(rows: list[Row], summary: Row) -> str:
     return fingerprint([{name: value for name, value in row.items() if name not in timed} for row in (*rows, summary)])
 
 
-def results(space: Workspace) -> tuple[list[Row], Row]:
-    """The study's table and its summary.
+def results(space: Workspace, *, finished_only: bool = False) -> tuple[list[Row], Row]:
+    """The study's table and its summary; of what is there alone, where only what is finished is asked for.
 
     Rows: `task, method, steps, seed, success, episodes`, of runs `leader` and `plan_from` (trial, exploration or search, where it is not the study's), the interval `low, high` and the mean `return`, which of tasks that
     ask for several things is how many were done, `subtasks`. Summary: `zero_shot_mean` over the
@@ -89,6 +89,8 @@ def results(space: Workspace) -> tuple[list[Row], Row]:
     rows: list[Row] = []
     for task in space.study.unseen:
         folder = space.artifact("zero-shot", task.id)
+        if finished_only and read_manifest(folder) is None:
+            continue
         verify(folder)
         rows.append(_row(task, "library", 0, None, _episodes(folder / evaluate.RESULTS_FILE)))
     summary: Row = {"study": space.study.name}
@@ -97,13 +99,16 @@ def results(space: Workspace) -> tuple[list[Row], Row]:
     by_method: dict[str, list[float]] = {}
     for run in train.training_runs(space.study):
         folder = space.artifact("runs", run.name)
+        if finished_only and read_manifest(folder) is None:
+            continue
         figures = verify(folder).summary
         steps = int(figures["steps"])
         row = _row(run.task, run.algorithm, steps, run.seed, _episodes(folder / train.FINAL_FILE))
         known = {name: figures[name] for name in ("leader", "steps_per_s", "guide_share")}
         rows.append({**row, **known, "plan_from": _plan_from(figures)})
         by_method.setdefault(run.algorithm, []).append(row["success"])
-    summary["stage_seconds"] = _stage_seconds(manifest for _, manifest in _manifests(space))
+    if not finished_only:
+        summary["stage_seconds"] = _stage_seconds(manifest for _, manifest in _manifests(space))
     guided = next((name for name in by_method if methods.method(name).adviser == "library"), "")
     plain = next((name for name in by_method if methods.method(name).adviser == "none"), "")
     for key, method in (("guided_success", guided), ("plain_success", plain)):

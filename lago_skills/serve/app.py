@@ -23,6 +23,7 @@ from lago_skills.serve import messages
 from lago_skills.serve.access import Access
 from lago_skills.serve.requests import Question, Reply, question_of, sentence_of
 from lago_skills.serve.service import LOOK_EVERY_S, Service
+from lago_skills.serve.site import Site, SiteDoor
 
 JSON, MSGPACK = "application/json", "application/msgpack"
 MOST_BYTES = 16_000_000
@@ -50,8 +51,8 @@ class Refused(Exception):
         self.status, self.sentence = status, sentence
 
 
-def application(doors: Doors) -> FastAPI:
-    """The application of a service, for any ASGI server."""
+def application(doors: Doors, site: Site | None = None) -> FastAPI:
+    """The application of a service, for any ASGI server; with a site, its pages where no door of the service's own is."""
     service = doors.service
 
     @asynccontextmanager
@@ -86,6 +87,8 @@ def application(doors: Doors) -> FastAPI:
     )
     app.add_api_websocket_route("/", doors.websocket)
     app.add_middleware(cast("Any", Timed), service=service)
+    if site is not None:
+        app.router.default = SiteDoor(site, doors.body, _read_error, app.router.default)
     return app
 
 
@@ -134,7 +137,7 @@ class Doors:
         kind = request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
         if kind not in (JSON, MSGPACK):
             raise Refused(415, f"found content of type {kind!r}; expected {JSON} or {MSGPACK}; say what is sent")
-        body = await self._body(request)
+        body = await self.body(request)
         answer = partial(self._answered, body, kind, came)
         try:
             content = await asyncio.to_thread(answer) if len(body) > AT_ONCE_BYTES else answer()
@@ -152,7 +155,12 @@ class Doors:
             raise ShapeError(sentence_of(error)) from error
         return to_json(self.service.answer(question, question.rows(), came), fallback=_plain_values)
 
-    async def _body(self, request: Request) -> bytes:
+    async def body(self, request: Request) -> bytes:
+        """The whole of a request, in good time.
+
+        Raises:
+            Refused: it is too large, or does not come.
+        """
         stated = request.headers.get("content-length", "0")
         if stated.isdigit() and int(stated) > self._most_bytes:
             raise Refused(413, self._too_large(int(stated)))
@@ -279,6 +287,12 @@ def status_of(error: LagoError) -> int:
 
 async def _refused(request: Request, error: Exception) -> Response:
     return _response(cast("Refused", error))
+
+
+def _read_error(error: Exception) -> Response:
+    if not isinstance(error, Refused):
+        raise error
+    return _response(error)
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

@@ -18,6 +18,7 @@ from lago_skills.serve.access import Access, check_address
 from lago_skills.serve.app import AT_ONCE_BYTES, MOST_BYTES, Doors, application
 from lago_skills.serve.frames import answering
 from lago_skills.serve.service import Service
+from lago_skills.serve.site import Site
 
 log = logging.getLogger("lago.serve")
 PORT = 8765
@@ -73,8 +74,9 @@ def serve(
     access: Access,
     ready: Callable[[str], None] = lambda address: None,
     most_bytes: int = MOST_BYTES,
+    site: Site | None = None,
 ) -> None:
-    """Answer until SIGTERM or Ctrl-C; `ready` hears the address.
+    """Answer until SIGTERM or Ctrl-C; `ready` hears the address. With a site, its pages are served too.
 
     Raises:
         StudyError: others could ask without a token.
@@ -86,7 +88,7 @@ def serve(
     address = _address(where, listening)
     doors = Doors(service, access, most_bytes)
     config = uvicorn.Config(
-        application(doors),
+        application(doors, site),
         log_level="warning",
         access_log=False,
         server_header=False,

@@ -98,5 +98,14 @@ def _serve(commands: Any) -> None:
     parser.add_argument(
         "--library", type=Path, metavar="FOLDER", help="follow this skill library instead of the bundle's frozen copy"
     )
+    parser.add_argument(
+        "--study", metavar="STUDY", help="show the study behind the bundle too: its episodes, numbers, runs at work"
+    )
+    parser.add_argument(
+        "--edit",
+        action="store_true",
+        help="let the pages change the library of --library or --study (needs the extra text; whoever changes something needs the token)",
+    )
+    parser.add_argument("--no-pages", action="store_true", help="guidance alone, without the explorer")
     parser.add_argument("--unfamiliar", choices=("hold", "answer", "refuse"), help=UNFAMILIAR)
     parser.add_argument("--max-bytes", type=int, default=16_000_000, help="of one question (default: 16000000)")

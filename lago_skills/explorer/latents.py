@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from lago_skills.decoder.trained_decoder import Decoder, load_decoder
 from lago_skills.errors import LibraryConflict
 from lago_skills.library import SkillLibrary
 from lago_skills.library.duplicates import Behaviour
+from lago_skills.text.sentence_model import SentenceModel
 
 DECODER_FILE, PROBES_FILE = "decoder.safetensors", "probes.safetensors"
 
@@ -37,6 +39,12 @@ def decoder_of(folder: Path, library: SkillLibrary) -> Decoder:
     )
 
 
+@cache
+def text_model() -> SentenceModel:
+    """The text model in NumPy: it is there in a third of a second, and does not bring torch along."""
+    return SentenceModel()
+
+
 def encode_sentence(
     folder: Path, library: SkillLibrary, sentence: str
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -45,11 +53,9 @@ def encode_sentence(
     Raises:
         LibraryConflict: there is no decoder beside the library.
     """
-    from lago_skills.text.embed import embed
-
     decoder = decoder_of(folder, library)
     known = library.store.embeddings([sentence])
-    embedding = known[sentence] if sentence in known else embed([sentence])[0]
+    embedding = known[sentence] if sentence in known else text_model()([sentence])[0]
     return embedding, decoder.latents(embedding[None])[0]
 
 
