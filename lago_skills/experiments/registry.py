@@ -18,10 +18,11 @@ TABLES = {
     "frontier": "frontier",
     "ablations": "ablations",
     "opposites": "opposites",
+    "T4": "levels",
     **dict.fromkeys(TRAINING_TABLES, "training_runs"),
 }
 """The module of each, which says by `openers` how its tables are made."""
-STUDIES = {"frontier": "frontier", "sequences": "kitchen", "skills": "words"}
+STUDIES = {"frontier": "frontier", "sequences": "kitchen", "skills": "words", "T4": "ball-push"}
 """The study in which a table was first measured; of the others, that of the default world."""
 
 
