@@ -17,6 +17,7 @@ from lago_skills.experiments.tables import (
     ablations,
     frontier_rows,
     latent,
+    levels,
     opposites,
     sequences,
     skill_changes,
@@ -32,7 +33,7 @@ SCHEMAS: dict[str, Schema] = {
         schema.table: schema
         for schema in (
             *(zero_shot.SCHEMA, latent.SCHEMA, skill_changes.SCHEMA),
-            *(ablations.SCHEMA, opposites.SCHEMA, sequences.SCHEMA, frontier_rows.SCHEMA),
+            *(ablations.SCHEMA, opposites.SCHEMA, sequences.SCHEMA, frontier_rows.SCHEMA, levels.SCHEMA),
         )
     },
     **{name: curves.schema(name) for name in TRAINING_TABLES},
