@@ -24,7 +24,7 @@ from lago_skills.experiments.cells import Cell, Column, Row, Schema, mixed
 from lago_skills.experiments.evaluation_episodes import eval_seeds
 from lago_skills.experiments.intervals import wilson
 from lago_skills.experiments.replicate import Replicate, demonstrator
-from lago_skills.experiments.table import Choice, Grid, Opener, Results, Table, demonstrated_tasks, interval, refuse
+from lago_skills.experiments.table import Choice, Grid, Opener, Results, Table, demonstrated_tasks, refuse
 from lago_skills.prior import DiscretePrior, Prior
 from lago_skills.rl.config import PPOConfig
 from lago_skills.stages import plan, train
@@ -257,7 +257,7 @@ def _shown(choose: Callable[[NDArray[np.float64]], Any]) -> EpisodePolicy:
 def _told(entry: dict[str, Any] | None) -> str:
     if entry is None:
         return ""
-    return f"{entry['success']:.3f} ({interval(entry['low'], entry['high'])}; {entry['episodes']})"
+    return f"{entry['success']:.3f}"
 
 
 def summary(rows: Sequence[Row], order: Sequence[str]) -> list[dict[str, Any]]:
