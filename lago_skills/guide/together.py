@@ -1,6 +1,7 @@
 """Several steps of a plan at work at once, as in worlds whose states tell which relations hold: their priors mixed, and what holds left alone.
 
-With p_k of the steps at work and relations j that hold, the prior is p(a|s) ~ mean_k p_k(a|s) * prod_j P(j lasts | s, a), where by Bayes' rule P(j lasts | s, a) is
+With p_k of the steps at work and relations j that hold, q_k(a|s) ~ p_k(a|s) * prod_j P(j lasts | s, a) and the prior is p(a|s) = sum_k w_k q_k(a|s), where w_k is proportional to
+the square of the largest unnormalised q_k: a step that knows what to do, and can do it without harm, weighs more. By Bayes' rule P(j lasts | s, a) is
 c l_j(a|s) / (c l_j(a|s) + (1 - c) u_j(a|s)), of the library's skills that leave a relation as it is (l) and that undo it (u), and the share c of steps in which one lasts.
 """
 
@@ -19,6 +20,10 @@ from lago_skills.worlds.grounding import RelatedState
 
 LASTS = 0.9
 """Share of control steps in which a relation that holds goes on holding, beforehand."""
+SURENESS = 2.0
+"""To which power the chance of a step's likeliest action counts among the steps at work. Over three pairs at once .81 of tries succeeded with 1 to 10, .78 with 0 (development, seed 0)."""
+LEAST = 1e-12
+"""No action is quite impossible."""
 Lasting = Mapping[str, NDArray[np.float32]]
 """(2, Z) by relation: latents of the enabled skills that leave it as it is and that undo it."""
 
@@ -88,25 +93,23 @@ def decode_together(
     """The prior of all steps at work, in which actions that would undo what holds are the less likely."""
     n_states, n_steps = steps.share.shape
     targets = np.zeros((n_states, target_size))
-    spoken: list[NDArray[np.float32]] = []
-    lasts = np.zeros((n_states, 1, decoder.action_size))
+    spoken: list[NDArray[np.float64]] = []
+    lasts = np.zeros((n_states, decoder.action_size))
     for number in range(n_steps):
         subjects = steps.subjects[:, number]
         own, inputs = state.own_actions(subjects), state.subject_inputs(targets, subjects)
-        spoken.append(renumbered(_log_probs(decoder, inputs, steps.latents[:, number]), own))
+        found = renumbered(_log_probs(decoder, inputs, steps.latents[:, number]), own)
+        spoken.append(np.einsum("bk,bka->ba", steps.weights[:, number], np.exp(found.astype(np.float64))))
         kept = np.flatnonzero(steps.kept[:, number])
         if len(kept):
             found = renumbered(_log_probs(decoder, inputs[kept], steps.lasting[kept, number]), own[kept])
             leave, undo = np.log(LASTS) + found[:, 0], np.log(1.0 - LASTS) + found[:, 1]
-            lasts[kept, 0] += leave - np.logaddexp(leave, undo)
-    log_probs = np.concatenate(spoken, axis=1) + lasts
-    total = np.logaddexp.reduce(log_probs, axis=2)  # (B, N * K)
-    mixed = (steps.share[:, :, None] * steps.weights).reshape(n_states, -1) * np.exp(
-        total - total.max(axis=1, keepdims=True)
-    )
+            lasts[kept] += leave - np.logaddexp(leave, undo)
+    chances = np.stack(spoken, axis=1) * np.exp(lasts)[:, None] + LEAST  # (B, N, A)
+    shares = steps.share * chances.max(axis=2) ** SURENESS
     return DiscretePrior(
-        (mixed / mixed.sum(axis=1, keepdims=True)).astype(np.float32),
-        (log_probs - total[:, :, None]).astype(np.float32),
+        (shares / shares.sum(axis=1, keepdims=True)).astype(np.float32),
+        np.log(chances / chances.sum(axis=2, keepdims=True)).astype(np.float32),
         floor,
     )
 

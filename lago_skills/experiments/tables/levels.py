@@ -38,6 +38,8 @@ LEARNERS = {"ppo": "ppo", "guided-ppo": "guided-ppo", "ppo-4x": "ppo"}
 """Methods that train online, and their learners; the last one has four times the steps."""
 FROM_NOTHING = ("plan-controller", "demonstrator", "random")
 N_EPISODES = 200
+POWER = 1.5
+"""Chances of clones and libraries are raised to this power before actions are drawn: all imitate demonstrators some of whose actions were random."""
 ROLLOUT_STEPS = 2_000
 """Of all environments together, between updates."""
 SCHEMA = Schema(
@@ -86,7 +88,7 @@ class Drawn:
 
 
 def chances_of(prior: Prior) -> NDArray[np.float64]:
-    """(B, A) of a prior over discrete actions, its floor among them.
+    """(B, A) what is drawn from of a prior over discrete actions, without its floor: its probabilities to the power `POWER`.
 
     Raises:
         StudyError: actions are continuous.
@@ -95,7 +97,8 @@ def chances_of(prior: Prior) -> NDArray[np.float64]:
         raise StudyError(
             "found a prior over continuous actions; expected discrete ones, of which this table draws; take the table zero-shot"
         )
-    return prior.floor / prior.log_probs.shape[2] + (1.0 - prior.floor) * prior.probabilities()
+    sharp = prior.probabilities() ** POWER
+    return sharp / sharp.sum(axis=1, keepdims=True)
 
 
 class Levels(Table):

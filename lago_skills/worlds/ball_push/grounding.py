@@ -106,7 +106,10 @@ class BallPushState:
         return actions_seen_from(self._positions, subjects)
 
     def subject_inputs(self, targets: NDArray[Any], subjects: NDArray[np.int64]) -> NDArray[np.float32]:
-        """(B, 2) targets, which mean nothing, (B, 2) thing and place -> (B, I): who lies where from thing and place, and walls; nothing of the goal."""
+        """(B, 2) targets, which mean nothing, (B, 2) thing and place -> (B, I): who lies where from thing and place, and walls; nothing of the goal.
+
+        Of a thing alone walls are left out: it is only to be pushed, and hardly anybody shows pushes into a wall.
+        """
         order = seen_from(self._positions, subjects)
         balls = self._positions[self._rows[:, None], order]
         placed = subjects[:, 1:] >= 0
@@ -120,7 +123,10 @@ class BallPushState:
             np.tanh((length - PAIR_DISTANCE) / 0.05),
             np.tanh((length - GATHER_DISTANCE) / 0.05),
             turns * placed,
-            *(np.concatenate([2.0 * each, np.tanh(each / 0.1)], axis=1) for each in (_rooms(thing), _rooms(place))),
+            *(
+                np.concatenate([2.0 * each, np.tanh(each / 0.1)], axis=1) * placed
+                for each in (_rooms(thing), _rooms(place))
+            ),
             *(_shown(others - each[:, None]).reshape(len(others), -1) for each in (thing, place)),
             placed,
         ]
