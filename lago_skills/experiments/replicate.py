@@ -107,9 +107,10 @@ class Replicate:
     @cached_property
     def segmented(self) -> ReplicateSpace:
         """The workspace, its demonstrations collected and labelled."""
+        space = self.collected
         for stage in (plan, segment):
-            self.make(lambda stage=stage: stage.jobs(self.collected))
-        return self.space
+            self.make(lambda stage=stage: stage.jobs(space))
+        return space
 
     @cached_property
     def labelled(self) -> Labelled:
