@@ -189,12 +189,12 @@ class Levels(Table):
             return lambda task: self._follower(replicate, task)
         if method in CLONES:
             kind = "bc-text" if method == "bc" else "cql-text"
-            return lambda task: Drawn(lambda seen: chances_of(replicate.cloned(kind, task).prior(seen)), seed)
+            return lambda task: _drawn(replicate.cloned(kind, task).prior, seed)
         if method in LIBRARIES:
             guide = replicate.shuffled if method == "shuffled-library" else replicate.guide
             if method == "library-likeliest":
                 return lambda task: Forgetful(lambda seen: guide.prior(seen, task.id).greedy())
-            return lambda task: Drawn(lambda seen: chances_of(guide.prior(seen, task.id)), seed)
+            return lambda task: _drawn(lambda seen: guide.prior(seen, task.id), seed)
         return lambda task: Uniform(self.space.study.grounding.action_space, seed)
 
     def _follower(self, replicate: Replicate, task: Task) -> EpisodePolicy:
@@ -227,7 +227,7 @@ class Levels(Table):
 
         def policy(task: Task) -> EpisodePolicy:
             if result.leader == "prior":
-                return Drawn(lambda seen: chances_of(replicate.guide.prior(seen, task.id)), cell["seed"])
+                return _drawn(lambda seen: replicate.guide.prior(seen, task.id), cell["seed"])
 
             def act(seen: NDArray[np.float64]) -> NDArray[Any]:
                 own = np.full(len(seen), numbers[task.id])
@@ -251,6 +251,10 @@ class Levels(Table):
             own = {entry["task"]: entry for entry in entries if entry["method"] == method}
             lines.append([method, *(_told(own.get(level)) for level in levels)])
         return Results([*rows], entries, [Grid(("method", *levels), lines)], mixed(rows, ("method",)))
+
+
+def _drawn(prior: Callable[[NDArray[np.float64]], Prior], seed: int) -> EpisodePolicy:
+    return Drawn(lambda seen: chances_of(prior(seen)), seed)
 
 
 def _shown(choose: Callable[[NDArray[np.float64]], Any]) -> EpisodePolicy:
