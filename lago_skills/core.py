@@ -17,7 +17,7 @@ from lago_skills.errors import ShapeError
 
 FloatArray = NDArray[np.float32] | NDArray[np.float64]
 Comparison = Literal["<", ">"]
-Cut = Literal["playbook", "change points", "alignment"]
+Cut = Literal["playbook", "change points", "alignment", "relations"]
 PlanForm = Literal["numbers", "words"]
 """How a plan says what to do: targets and thresholds in units, or sentences about anchors."""
 
@@ -76,7 +76,7 @@ class Vocabulary:
 
     features: tuple[Feature, ...]
     anchors: tuple[str, ...]
-    """Names of points to head for, the acting point first; empty where an environment has none, and steps then have no target."""
+    """Names of points to head for, the acting point first if there is one; empty where an environment has none, and steps then have no target."""
     target_size: int = 3
     """Coordinates of an anchor, a target and an offset: 2 or 3; 0 where there are no anchors."""
     unit: str = "m"
@@ -90,6 +90,11 @@ class Vocabulary:
     named_things: bool = False
     """Whether each anchor is always one and the same thing, in a frame that never turns, so that what is learned of it is its own; else anchors are
     roles, such as "object", that any thing may play anywhere."""
+    acting: bool = True
+    """Whether the first anchor is a point that acts, which steps move and head with. Else all anchors are things, an action says itself what it moves,
+    and states tell which relations hold."""
+    alike: tuple[str, ...] = ()
+    """Anchors that differ by their names alone: a plan about some of them, with the names exchanged, is as good about others."""
 
     def __post_init__(self) -> None:
         """Check the number of coordinates; without anchors it is 0.
@@ -107,7 +112,7 @@ class Vocabulary:
     @property
     def subjects(self) -> tuple[str, ...]:
         """What a step in words may be about: every anchor but the acting point itself."""
-        return self.anchors[1:]
+        return self.anchors[1:] if self.acting else self.anchors
 
     def relation(self, name: str) -> Relation:
         """The relation of that name.
@@ -253,6 +258,8 @@ class Segment:
     skill: str
     cut: Cut = "playbook"
     """What set its ends."""
+    about: tuple[str, ...] = ()
+    """The anchors that it is about, where they are none of its plan's step but what else the episode brought about."""
 
 
 @dataclass(frozen=True)

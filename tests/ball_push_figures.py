@@ -1,4 +1,4 @@
-"""The figures of docs/ball-push.md: `python -m tests.ball_push_figures policies|twin|skills [--level LEVEL] [--episodes N]`, one line for each."""
+"""The figures of docs/ball-push.md: `python -m tests.ball_push_figures policies|twin|skills|pictures [--level LEVEL] [--episodes N]`, one line for each."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from lago_skills.core import Episode, Playbook, Step
 from lago_skills.decoder.config import DecoderConfig
@@ -28,6 +29,7 @@ from lago_skills.worlds.ball_push.scene import Scene
 from lago_skills.worlds.ball_push.world import BallPushWorld
 from lago_skills.worlds.rollouts import record, rollouts
 from lago_skills.worlds.seeds import DEMO_SEED, EVAL_SEED
+from tests.conftest import ROOT
 
 EPISODES = {
     "random": {"pair": 400, "easy": 2000, "two": 100},
@@ -171,9 +173,32 @@ def _played(world: BallPushWorld, decoder: Decoder, embeddings: Embeddings, *, o
     return good
 
 
+PICTURE = ROOT / "docs/pictures/ball-push.png"
+FRAMES, SHOWN = 4, {"pair": 1003, "two": 1001, "three": 1004, "gather": 1002}
+"""Pictures of an episode at most, and the episode of each level."""
+
+
+def pictures() -> None:
+    """An episode of the planner at four levels, a row each: the start, and what each push left."""
+    strips: list[NDArray[np.uint8]] = []
+    for level, seed in SHOWN.items():
+        env = BallPush(level, render_mode="rgb_array")
+        observation, info = env.reset(seed=seed)
+        frames, over = [env.render()], False
+        while not over and len(frames) < FRAMES:
+            observation, _, terminated, truncated, _ = env.step(plan(observation.reshape(5, 2), env.goal))
+            frames.append(env.render())
+            over = terminated or truncated
+        print(f"{level} {seed}: {info['sentence']} {len(frames) - 1} pushes", flush=True)
+        blank = np.full_like(frames[0], 255)
+        strips.append(np.concatenate([each[::2, ::2] for each in (frames + [blank] * FRAMES)[:FRAMES]], axis=1))
+        env.close()
+    Image.fromarray(np.concatenate(strips)).quantize(64).save(PICTURE, optimize=True)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("policies", "twin", "skills"))
+    parser.add_argument("what", choices=("policies", "twin", "skills", "pictures"))
     parser.add_argument("--level", choices=LEVELS)
     parser.add_argument("--policy", choices=tuple(POLICIES))
     parser.add_argument("--episodes", type=int)
@@ -187,5 +212,7 @@ if __name__ == "__main__":
         )
     elif chosen.what == "twin":
         compare_twin()
+    elif chosen.what == "pictures":
+        pictures()
     else:
         skills()

@@ -12,7 +12,7 @@ os.environ["COLUMNS"] = "100"
 
 from lago_skills.commands.cli import parser
 from lago_skills.experiments.tables.specs import SPECS
-from tests import doc_frontier, doc_growth, doc_kitchen, doc_serving, doc_tables
+from tests import doc_ball_push, doc_frontier, doc_growth, doc_kitchen, doc_serving, doc_tables
 from tests.conftest import ROOT
 
 README_BYTES = 10_000
@@ -50,6 +50,7 @@ def parts_by_name() -> dict[str, str]:
         "latent": doc_tables.latent(),
         "learners": doc_tables.learners(),
         "skills": doc_tables.skills(),
+        "levels": doc_ball_push.levels_table(),
         "sequences": doc_kitchen.sequence_rows(),
         "kitchen-skills": doc_kitchen.kitchen_skills(),
         "frontier": doc_frontier.means(),

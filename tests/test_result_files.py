@@ -18,6 +18,7 @@ from lago_skills.experiments.tables import (
     frontier_rows,
     growth,
     latent,
+    levels,
     opposites,
     sequences,
     shadowing,
@@ -34,7 +35,7 @@ SCHEMAS: dict[str, Schema] = {
         schema.table: schema
         for schema in (
             *(zero_shot.SCHEMA, latent.SCHEMA, skill_changes.SCHEMA),
-            *(ablations.SCHEMA, opposites.SCHEMA, sequences.SCHEMA, frontier_rows.SCHEMA),
+            *(ablations.SCHEMA, opposites.SCHEMA, sequences.SCHEMA, frontier_rows.SCHEMA, levels.SCHEMA),
             *(growth.SCHEMA, shadowing.SCHEMA),
         )
     },

@@ -62,7 +62,7 @@ def test_mistakes_are_one_sentence(tmp_path: Path, text: str, message: str) -> N
 
 
 def test_an_unknown_study_lists_the_known_ones(tmp_path: Path) -> None:
-    with pytest.raises(StudyError, match=r"no study 'demoo'.*\['cartpole', 'demo'"):
+    with pytest.raises(StudyError, match=r"no study 'demoo'.*\['ball-push', 'ball-push-small', 'cartpole', 'demo'"):
         study_path("demoo", ROOT)
     with pytest.raises(StudyError, match="no study"):
         study_path(str(tmp_path / "none.toml"), ROOT)

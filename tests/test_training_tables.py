@@ -332,5 +332,5 @@ def test_what_there_is_not_is_refused(tmp_path: Path, more: list[str], message: 
 
 def test_a_report_of_no_runs_is_refused(tmp_path: Path) -> None:
     space = study_in(tmp_path, TEN)
-    with pytest.raises(StudyError, match="found no run of study 'small'"):
+    with pytest.raises(StudyError, match="found no row of study 'small'"):
         report_table(space, "T2", as_json=True)

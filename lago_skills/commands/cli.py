@@ -19,7 +19,7 @@ from lago_skills.commands import picture as picture_command
 from lago_skills.commands.bundles import options as bundle_options
 from lago_skills.commands.tables import report_table
 from lago_skills.errors import ApprovalNeeded, LagoError
-from lago_skills.experiments.registry import STUDIES, TRAINING_TABLES
+from lago_skills.experiments.registry import STUDIES, TABLES
 from lago_skills.extras import missing
 from lago_skills.worlds import DEFAULT
 
@@ -154,7 +154,7 @@ def _add_report(commands: Any) -> argparse.ArgumentParser:
     )
     report.add_argument("study")
     report.add_argument(
-        "--table", choices=TRAINING_TABLES, help="what the training runs on record say, instead of the page"
+        "--table", choices=list(TABLES), help="what the cells of a table on record say, instead of the page"
     )
     report.add_argument(
         "--site",

@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from lago_skills.errors import StudyError
+from lago_skills.experiments.registry import TRAINING_TABLES, find_table
 
 if TYPE_CHECKING:
     from lago_skills.experiments.table import Grid, Repetition, Results
@@ -63,7 +64,7 @@ def _table(grid: Grid) -> Any:
 
 
 def report_table(space: Workspace, name: str, *, as_json: bool) -> None:
-    """Print what the training runs on record say.
+    """Print what the cells on record say; of training runs, write a page of their curves too.
 
     Raises:
         StudyError: none has been measured.
@@ -71,13 +72,17 @@ def report_table(space: Workspace, name: str, *, as_json: bool) -> None:
     from lago_skills.experiments.tables import training_runs
     from lago_skills.report.table_page import write_page
 
-    table = training_runs.table(space, name)
-    rows = table.rows()
+    if name in TRAINING_TABLES:
+        table = training_runs.table(space, name)
+        rows = table.rows()
+    else:
+        table = find_table(name)(space, say)
+        rows = [row for row in table.file.rows() if row.get("study") in (None, space.study.name)]
     if not rows:
         raise StudyError(
-            f"found no run of study {space.study.name!r} in {str(table.file.path)!r}; expected some; measure them: lago evaluate "
+            f"found no row of study {space.study.name!r} in {str(table.file.path)!r}; expected some; measure them: lago evaluate "
             f"{space.study.name} --table {name}"
         )
     print_results(table.results(rows), as_json=as_json)
-    if not as_json:
+    if not as_json and name in TRAINING_TABLES:
         print(f"page: {write_page(space.artifact('tables'), space.study.name, name, rows)}")  # noqa: T201

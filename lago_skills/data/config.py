@@ -114,3 +114,6 @@ class SegmentConfig(BaseModel):
     starts: int = Field(default=4, ge=1, le=256)
     """Plans in words are laid over demonstrations from so many first guesses, and the likeliest result counts. More of them find better ends of steps
     where plans are long, and take longer."""
+    hindsight: int = Field(default=2000, ge=0, le=100_000)
+    """Where states tell which relations of plans in words hold: at most so many segments of each kind of what else demonstrations brought about, left as it was
+    or undid. 0: nothing is learned but what a demonstration was for."""

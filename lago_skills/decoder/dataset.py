@@ -11,6 +11,7 @@ from lago_skills.core import ActionSpace, Episode, Playbook, Segment
 from lago_skills.data.config import WeightingConfig
 from lago_skills.data.labels import label, segments_by_label
 from lago_skills.decoder.config import DecoderConfig
+from lago_skills.decoder.related_steps import related_rows, related_steps
 from lago_skills.decoder.steps import LabelledSteps
 from lago_skills.errors import DataError
 from lago_skills.playbook import CompiledPlaybook
@@ -86,12 +87,14 @@ def labelled_steps(
     Raises:
         DataError: actions are of another kind than the grounding declares.
     """
+    held_out = {task: held_out_episodes(runs, config.held_out_share) for task, runs in episodes.items()}
+    if segments and segments[0].cut == "relations":
+        return related_steps(episodes, playbooks, segments, embeddings, grounding, held_out)
     weights = {task: episode_weights(runs, weighting or WeightingConfig()) for task, runs in episodes.items()}
     totals = {
         task: sum(weight * len(run.actions) for weight, run in zip(weights[task], runs, strict=True))
         for task, runs in episodes.items()
     }
-    held_out = {task: held_out_episodes(runs, config.held_out_share) for task, runs in episodes.items()}
     known = {sentence: number for number, sentence in enumerate(dict.fromkeys(item.skill for item in segments))}
     columns: dict[str, list[Any]] = {}
     rng = np.random.default_rng(0)
@@ -130,6 +133,8 @@ def segment_inputs(
     heads: NDArray[np.float64] | None,
 ) -> NDArray[np.float32]:
     """(T, I) what the decoder sees at each step of a segment; `heads` is the offset that a step in words headed for."""
+    if segment.cut == "relations":
+        return related_rows({segment.task_id: {segment.episode: episode}}, playbooks, [segment], grounding).inputs
     observations = episode.observations[segment.start : segment.stop].astype(np.float64)
     aims = _Aims(segment, episode, playbooks, grounding, heads)
     return aims.inputs(grounding.read(observations), aims.planned)

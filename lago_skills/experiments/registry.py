@@ -18,12 +18,20 @@ TABLES = {
     "frontier": "frontier",
     "ablations": "ablations",
     "opposites": "opposites",
+    "T4": "levels",
     "T6": "growth",
     "shadowing": "shadowing",
     **dict.fromkeys(TRAINING_TABLES, "training_runs"),
 }
 """The module of each, which says by `openers` how its tables are made."""
-STUDIES = {"T6": "growth", "shadowing": "growth", "frontier": "frontier", "sequences": "kitchen", "skills": "words"}
+STUDIES = {
+    "frontier": "frontier",
+    "sequences": "kitchen",
+    "skills": "words",
+    "T4": "ball-push",
+    "T6": "growth",
+    "shadowing": "growth",
+}
 """The study in which a table was first measured; of the others, that of the default world."""
 
 

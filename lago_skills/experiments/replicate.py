@@ -99,11 +99,18 @@ class Replicate:
                     job.run(lambda done, note: None)
 
     @cached_property
+    def collected(self) -> ReplicateSpace:
+        """The workspace, its demonstrations collected."""
+        self.make(lambda: collect.jobs(self.space))
+        return self.space
+
+    @cached_property
     def segmented(self) -> ReplicateSpace:
         """The workspace, its demonstrations collected and labelled."""
-        for stage in (collect, plan, segment):
-            self.make(lambda stage=stage: stage.jobs(self.space))
-        return self.space
+        space = self.collected
+        for stage in (plan, segment):
+            self.make(lambda stage=stage: stage.jobs(space))
+        return space
 
     @cached_property
     def labelled(self) -> Labelled:
@@ -148,7 +155,7 @@ class Replicate:
 
     def cloned(self, kind: cloning.Kind, task: Task) -> ClonedTask:
         """The policy of a task that was cloned without playbooks."""
-        space = self.segmented
+        space = self.collected
         self.make(lambda: [cloning.job(space, kind)])
         if kind == "bc-onehot" and task not in space.study.seen:
             self._say(f"{kind}: {task.id} gets the number of {cloning.stand_in(task, space.study.seen).id}")

@@ -23,7 +23,8 @@ from lago_skills.stages import segment
 from lago_skills.stages.segment import Labelled
 from lago_skills.study import Study
 from lago_skills.words.ends import Ends
-from lago_skills.worlds.grounding import anchored
+from lago_skills.words.hindsight import relations_segments
+from lago_skills.worlds.grounding import anchored, related
 
 EPISODES_DIR = "episodes"
 PROBES_FILE = "probes.safetensors"
@@ -109,7 +110,11 @@ def with_episodes(shown: Labelled, task: str, episodes: Sequence[Episode], study
     """
     known = shown.episodes.get(task, [])
     ends = shown.ends
-    if ends is None:
+    if not shown.grounding.vocabulary.acting and shown.books[task].form == "words":
+        segments = relations_segments(
+            {task: list(episodes)}, shown.books, related(shown.grounding), study.segment.hindsight
+        )
+    elif ends is None:
         segments = label_episodes({task: list(episodes)}, shown.books, shown.grounding)
     else:
         from lago_skills.words.alignment import align

@@ -67,8 +67,11 @@ def explain(
     """An explanation for each of the B states of a retrieval, with their prior and (B,) unfamiliarity."""
     book = guide.books[task]
     steps: list[int] = retrieval.steps.tolist()
-    reasons = _in_words(guide, retrieval, task) if book.form == "words" else _in_numbers(guide, retrieval, book)
-    behaviour = guide.decoder.decode(retrieval.inputs(), retrieval.latents).behaviour()
+    if retrieval.together is not None:
+        reasons = _by_relations(retrieval, book)
+    else:
+        reasons = _in_words(guide, retrieval, task) if book.form == "words" else _in_numbers(guide, retrieval, book)
+    behaviour = guide.components(retrieval).behaviour()
     actions: list[Any] = prior.greedy().tolist()
     spreads: list[list[float]] = (prior.std() if isinstance(prior, ActionPrior) else prior.probabilities()).tolist()
     return [
@@ -142,6 +145,20 @@ def _holds(condition: Condition, value: float) -> bool:
 def _said(condition: Condition, units: dict[str, str], *, otherwise: bool = False) -> str:
     op = {"<": ">=", ">": "<="}[condition.op] if otherwise else condition.op
     return f"{condition.feature} {op} {condition.value:g} {units[condition.feature]}".rstrip()
+
+
+def _by_relations(retrieval: Retrieval, book: Playbook) -> list[Reasons]:
+    """Steps whose relation does not hold are at work, all at once."""
+    assert retrieval.together is not None  # asked for where there is one
+    reasons: list[Reasons] = []
+    for share in retrieval.together.share[:, : len(book.steps)] > 0.0:
+        lacking = [number + 1 for number in np.flatnonzero(share).tolist()]
+        lasting = [number + 1 for number in np.flatnonzero(~share).tolist()]
+        why = [f"the relations of steps {lacking} do not hold, and all of them are at work"]
+        if lasting:
+            why.append(f"those of steps {lasting} hold, and are left as they are")
+        reasons.append((why, [f"step {number} once its relation no longer holds" for number in lasting]))
+    return reasons
 
 
 def _in_words(guide: LibraryGuide, retrieval: Retrieval, task: str) -> list[Reasons]:

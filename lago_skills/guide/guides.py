@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,14 +13,17 @@ from lago_skills.core import ActionSpace, Neighbors, Playbook
 from lago_skills.decoder.trained_decoder import Decoder, DiscreteDecoderWeights
 from lago_skills.errors import LibraryConflict, StudyError
 from lago_skills.guide.retrieval import Answers, LookedUp, Retrieval, RetrievalConfig, between, paces, without
+from lago_skills.guide.together import Lasting, Together, decode_together, renumbered, steps_together
 from lago_skills.library import SkillLibrary
 from lago_skills.playbook import CompiledPlaybook
-from lago_skills.prior import Prior, uninformed
+from lago_skills.prior import Components, DiscreteComponents, Prior, uninformed
 from lago_skills.query.query_network import LearnedQuery
 from lago_skills.words.ends import Ends
+from lago_skills.words.hindsight import hindsight_step
 from lago_skills.words.order import Ordered, in_order
+from lago_skills.words.relations_plan import RelationsPlan
 from lago_skills.words.words_plan import WordsPlan
-from lago_skills.worlds.grounding import AnchoredState, Grounding, State, anchored, check_actions, goals
+from lago_skills.worlds.grounding import AnchoredState, Grounding, RelatedState, State, anchored, check_actions, goals
 
 
 class Guide(Protocol):
@@ -145,7 +148,9 @@ class LibraryGuide:
                 )
         return np.stack(latents)
 
-    def _in_words(self, name: str, book: Playbook) -> WordsPlan:
+    def _in_words(self, name: str, book: Playbook) -> WordsPlan | RelationsPlan:
+        if not self.grounding.vocabulary.acting:
+            return RelationsPlan(book, self.grounding)
         if self.ends is None:
             raise StudyError(
                 f"found a plan in words for task {book.task_id!r} and nothing that says what its words mean; expected learned ends in the bundle; "
@@ -192,7 +197,19 @@ class LibraryGuide:
         change = self.library.change
         answers = {name: self._lookup(latents, self._excluded(name)) for name, latents in self.step_latents.items()}
         meant = {name: self._skill_weights(answers[name].neighbors, answers[name].weights) for name in self.words}
-        return LookedUp(change, answers, meant)
+        return LookedUp(change, answers, meant, self._lasting())
+
+    def _lasting(self) -> Lasting:
+        """Of each relation that some plan names: the skills that leave it as it is and that undo it, where both are enabled."""
+        plans = [plan for plan in self.words.values() if isinstance(plan, RelationsPlan)]
+        relations = {each.name: each for plan in plans for each in plan.relations}
+        known = {self.label(skill.id): skill.id for skill in self.library.list(enabled=True)} if relations else {}
+        found: dict[str, NDArray[np.float32]] = {}
+        for name, relation in relations.items():
+            sentences = [hindsight_step(relation, manner).sentence for manner in ("leave", "undo")]
+            if all(sentence in known for sentence in sentences):
+                found[name] = self.library.latents(np.array([known[sentence] for sentence in sentences]))
+        return found
 
     def _excluded(self, task: str) -> list[frozenset[int]] | None:
         """Of each step, the skills that were shown, but never with its thing; None where things have no names."""
@@ -233,7 +250,8 @@ class LibraryGuide:
 
     def _skill_weights(self, neighbors: Neighbors, weights: NDArray[np.float32]) -> NDArray[np.float64]:
         """(n_steps, n_skills) how much each demonstrated skill says of what a step's words mean."""
-        assert self.ends is not None  # refused at construction
+        if self.ends is None:  # of a world whose states tell which relations hold
+            return np.zeros((len(weights), 0))
         meant = np.zeros((len(weights), len(self.ends.skills)))
         for row, ids in enumerate(neighbors.ids.tolist()):
             for number, weight in zip(ids, weights[row].tolist(), strict=True):
@@ -291,9 +309,13 @@ class LibraryGuide:
         )
 
     def _retrieve_words(self, observations: NDArray[Any], task: str) -> Retrieval:
-        plan, state = self.words[task], anchored(self.grounding).read(np.asarray(observations, np.float64))
-        looked_up = self.of_steps
-        reading = plan.read(state, looked_up.meant[task])
+        plan, looked_up, together = self.words[task], self.of_steps, None
+        if isinstance(plan, RelationsPlan):
+            state = plan.grounding.read(np.asarray(observations, np.float64))
+            reading, together = plan.read(state, looked_up.meant[task]), self._together(plan, state, task, looked_up)
+        else:
+            state = anchored(self.grounding).read(np.asarray(observations, np.float64))
+            reading = plan.read(state, looked_up.meant[task])
         steps, answers = reading.steps, looked_up.answers[task].of(reading.steps)
         return Retrieval(
             state,
@@ -305,16 +327,25 @@ class LibraryGuide:
             answers.latents,
             plan.subjects[steps],
             paces(plan.playbook, len(steps)),
+            together,
         )
 
-    def read_words(self, state: AnchoredState, task: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    @staticmethod
+    def _together(plan: RelationsPlan, state: RelatedState, task: str, looked_up: LookedUp) -> Together:
+        holding, answers = plan.holding(state), looked_up.answers[task]
+        lasting = [looked_up.lasting.get(relation.name) for relation in plan.relations]
+        return steps_together(holding, plan.at_work(holding), plan.subjects, answers.latents, answers.weights, lasting)
+
+    def read_words(
+        self, state: AnchoredState | RelatedState, task: str
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """B states -> (B,) active steps of a plan in words, and (B, D) where they head."""
-        reading = self.words[task].read(state, self.of_steps.meant[task])
+        reading = self.words[task].read(state, self.of_steps.meant[task])  # pyright: ignore[reportArgumentType]  (a plan's states are its grounding's)
         return reading.steps, reading.targets
 
-    def apart(self, state: AnchoredState, task: str) -> NDArray[np.float64]:
+    def apart(self, state: AnchoredState | RelatedState, task: str) -> NDArray[np.float64]:
         """B states -> (B, n_steps) how far each is from where each step of a plan in words may begin, see `WordsPlan.apart`."""
-        return self.words[task].apart(state, self.of_steps.meant[task])
+        return self.words[task].apart(state, self.of_steps.meant[task])  # pyright: ignore[reportArgumentType]  (as in `read_words`)
 
     def _learned(self, state: State, task: str) -> NDArray[np.float32]:
         assert self.learned is not None  # refused at construction
@@ -331,7 +362,19 @@ class LibraryGuide:
 
     def decode(self, retrieval: Retrieval) -> Prior:
         """The mixture of what was retrieved."""
-        components = self.decoder.decode(retrieval.inputs(), retrieval.latents)
+        if retrieval.together is not None:
+            state = cast("RelatedState", retrieval.state)
+            size = self.grounding.vocabulary.target_size
+            return decode_together(self.decoder, state, retrieval.together, size, self.config.floor)
+        components = self.components(retrieval)
         if retrieval.paces is not None:
             components = components.paced(retrieval.paces)
         return components.flat(retrieval.weights, self.config.floor)
+
+    def components(self, retrieval: Retrieval) -> Components | DiscreteComponents:
+        """What each retrieved skill says, with actions numbered as in the environment."""
+        components = self.decoder.decode(retrieval.inputs(), retrieval.latents)
+        if retrieval.together is None or not isinstance(components, DiscreteComponents):
+            return components
+        own = cast("RelatedState", retrieval.state).own_actions(cast("NDArray[np.int64]", retrieval.subjects))
+        return DiscreteComponents(renumbered(components.log_probs, own))

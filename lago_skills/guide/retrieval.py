@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lago_skills.core import Neighbors, Playbook
+from lago_skills.guide.together import Lasting, Together
 from lago_skills.worlds.grounding import AnchoredState, State
 
 QueryMode = Literal["playbook", "learned", "blend"]
@@ -49,6 +50,7 @@ class Retrieval:
     latents: NDArray[np.float32]  # (B, K, Z) of the neighbours
     subjects: NDArray[np.int64] | None = None  # (B, 2) anchors that are thing and place, where the plan is in words
     paces: NDArray[np.float32] | None = None  # (B,) of the plans, where one is not 1
+    together: Together | None = None  # of plans whose steps are judged by relations: all of their steps
 
     def inputs(self) -> NDArray[np.float32]:
         """(B, I) what the decoder sees: towards the target, and of a plan in words what its step is about."""
@@ -80,6 +82,8 @@ class LookedUp:
     """By plan, a row for each step."""
     meant: dict[str, NDArray[np.float64]]
     """By plan in words, (n_steps, n_skills): how much each demonstrated skill says of what a step's words mean."""
+    lasting: Lasting = field(default_factory=dict[str, NDArray[np.float32]])
+    """Skills that leave relations as they are, and that undo them."""
 
 
 def paces(book: Playbook, n_states: int) -> NDArray[np.float32] | None:

@@ -13,15 +13,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lago_skills.core import PlanForm, Playbook, Task
-from lago_skills.errors import PlanError, TranscriptMissing
+from lago_skills.errors import TranscriptMissing
 from lago_skills.llm.reply import CUT, ending
 from lago_skills.llm.transcripts import Request, Transcript, TranscriptFile
+from lago_skills.planner.alike import exchange, wording_of
 from lago_skills.planner.findings import Finding, LintFile
 from lago_skills.planner.lint import lint_logic, lint_words_form
 from lago_skills.planner.parse import read_answer
 from lago_skills.planner.portfolio import Portfolio, read_portfolio
 from lago_skills.planner.requests import playbook_request, portfolio_request, repair_request, same_but_words
 from lago_skills.planner.scenes import Scene
+from lago_skills.planner.versions import Plan, Version
 from lago_skills.playbook import MAX_STEPS
 from lago_skills.worlds.grounding import Grounding
 
@@ -36,88 +38,6 @@ def rounds(tasks: tuple[Task, ...]) -> list[tuple[Task, ...]]:
     alone = [(task,) for task in tasks[:FIRST_ROUNDS]]
     rest = tasks[FIRST_ROUNDS:]
     return alone + [rest[i : i + ROUND_SIZE] for i in range(0, len(rest), ROUND_SIZE)]
-
-
-@dataclass(frozen=True)
-class Version:
-    """One state of a task's playbook: the first answer, its repair, or a person's edit."""
-
-    transcript: Transcript
-    playbook: Playbook | None
-    findings: tuple[Finding, ...]
-    authors: tuple[str, ...] = ()
-    """Who wrote each step: `model (version)`."""
-    score: float | None = None
-    """Offline score, where the playbook has been tried in rollouts."""
-    passed_over: tuple[str, ...] = ()
-    """Other plans in the same answer (drafts, reasoning), which were not taken."""
-    cut_at: int | None = None
-    """The cap at which the answer was cut off (0 where that is not known), if it was."""
-
-    @property
-    def usable(self) -> bool:
-        """Whether the answer holds a playbook."""
-        return self.playbook is not None
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Everything known about one task's playbook."""
-
-    task: Task
-    request: Request
-    versions: tuple[Version, ...] = ()
-    """In the order in which they were made."""
-    chosen: Version | None = None
-    open_repair: Request | None = None
-    """The repair request that nobody has answered yet."""
-    repaired: bool = False
-    """Whether the repair round was taken."""
-    samples: tuple[Plan, ...] = ()
-    """Where several answers count (`plan.samples`, `plan.model = "best"`), each with its repair, oldest first; this plan is one of them."""
-    portfolio: Portfolio | None = None
-    """Plans that differ in how the task is done, where the study asks for them (`plan.portfolio`)."""
-    study: str = "STUDY"
-    """How commands name the study."""
-    superseded: bool = False
-    """Whether a later answer holds no playbook, so that this one is used."""
-    words_changed: bool = False
-    """Whether the skill sentences that the request lists are others by now: it keeps those it was asked with."""
-
-    @property
-    def words(self) -> Playbook | None:
-        """The playbook whose sentences later requests list: the first that was answered."""
-        return next(
-            (v.playbook for each in self.samples or (self,) for v in each.versions if v.playbook is not None), None
-        )
-
-    @property
-    def cut_at(self) -> int | None:
-        """The cap at which the answer was cut off, where that left no playbook."""
-        return self.versions[-1].cut_at if self.versions and self.chosen is None else None
-
-    @property
-    def book(self) -> Playbook:
-        """The playbook to use.
-
-        Raises:
-            PlanError: no answer holds one.
-        """
-        if self.chosen is None or self.chosen.playbook is None:
-            last = self.versions[-1]
-            raise PlanError(
-                f"task {self.task.id!r} has no playbook: the answer of {last.transcript.model} "
-                f"({last.transcript.source}){' and its repair are' if self.repaired else ' is'} not valid: "
-                + "; ".join(finding.line() for finding in last.findings)
-                + f"; ask again with: lago plan {self.study} --live --again {self.task.id} (the same model, or --model NAME), or write one with: lago "
-                f"plan edit {self.task.id} --study {self.study}"
-            )
-        return self.chosen.playbook
-
-    @property
-    def tokens(self) -> int:
-        """What all exchanges about this playbook cost, in tokens."""
-        return sum(version.transcript.tokens for version in self.versions)
 
 
 @dataclass(frozen=True)
@@ -142,6 +62,8 @@ class Planner:
     """How plans are to be written."""
     words: tuple[str, ...] | None = ()
     """Sentences that data without playbooks has taught; None while its motions have no names, and nothing can be asked."""
+    settled: bool = False
+    """Whether the words are known beforehand, so that every task is asked with them alone, and all at once."""
     samples: int = 1
     """How many different answers of a task (of each model, where `model` is `best`) are asked for and compared."""
     portfolio: int = 0
@@ -277,6 +199,8 @@ class Planner:
         """
         requests: list[Request] = []
         for _, plan in self._plans(seen, unseen):
+            if plan.like:
+                continue
             requests += [plan.request] * self._lacking(plan, asked, cap)
             for each in plan.samples or (plan,):
                 if each.open_repair is not None and (repairs or each.chosen is None):
@@ -312,17 +236,43 @@ class Planner:
         return ((task, plan.request) for task, plan in self._plans(seen, unseen))
 
     def _plans(self, seen: tuple[Task, ...], unseen: tuple[Task, ...]) -> Iterator[tuple[Task, Plan]]:
+        """The plan of each task, those that are like an earlier one's but for names right after it."""
+        alike = self.grounding.vocabulary.alike
+        if not alike:
+            yield from self._asked(seen, unseen)
+            return
+        wordings = {task.id: wording_of(task.sentence, alike) for task in (*seen, *unseen)}
+        first: dict[str, Task] = {}
+        others: dict[str, list[Task]] = {}
+        for task in (*seen, *unseen):
+            own = first.setdefault(wordings[task.id].form, task)
+            if own is not task:
+                others.setdefault(own.id, []).append(task)
+        asked = set(first.values())
+        chosen = (tuple(task for task in group if task in asked) for group in (seen, unseen))
+        for task, plan in self._asked(*chosen):
+            yield task, plan
+            for other in others.get(task.id, ()):
+                names = exchange(wordings[task.id].names, wordings[other.id].names, alike)
+                yield other, plan.exchanged(other, names)
+
+    def _asked(self, seen: tuple[Task, ...], unseen: tuple[Task, ...]) -> Iterator[tuple[Task, Plan]]:
         if self.words is None:
             return
         known: dict[str, None] = dict.fromkeys(self.words)
-        for members in rounds(seen):
+        for members in rounds(seen) if not self.settled else [seen]:
             plans = [self._plan(task, known) for task in members]
             yield from zip(members, plans, strict=True)
             for plan in plans:
                 words = plan.words
-                if words is None and (not plan.versions or plan.open_repair is not None or plan.cut_at is not None):
+                if (
+                    words is None
+                    and not self.settled
+                    and (not plan.versions or plan.open_repair is not None or plan.cut_at is not None)
+                ):
                     return
-                known.update(dict.fromkeys(step.skill for step in words.steps) if words else {})
+                if words and not self.settled:
+                    known.update(dict.fromkeys(step.skill for step in words.steps))
         for task in unseen:
             one = self._plan(task, known, brief=self.brief)
             yield task, replace(one, portfolio=self._portfolio(task, known)) if self.portfolio else one

@@ -26,6 +26,7 @@ Kind = Literal[
     "undemonstrated",  # a sentence that the controller never learned, in a plan that does not work
     "number",  # a sentence of a plan in words with a number in it
     "one-anchor-twice",  # a step whose thing and place are one anchor
+    "unfulfilled",  # a relation that does not hold where demonstrations end
     "unaligned",  # demonstrations that do not follow a plan in words
     "out-of-order",  # a step of a plan in words that does not follow what demonstrations show before it
     "unsolved",  # rollouts that did not solve the task: what they did, in numbers

@@ -22,6 +22,7 @@ from lago_skills.stages.job import Job
 from lago_skills.stages.planning import measured_motions
 from lago_skills.stages.workspace import Workspace
 from lago_skills.study import Study
+from lago_skills.words.hindsight import hindsight_words
 
 VERSION = 2
 PLAYBOOKS_FILE, LINT_FILE, SAMPLES_FILE, PORTFOLIOS_FILE = (
@@ -49,6 +50,7 @@ def planner(space: Workspace) -> Planner:
     for task in space.study.own_tasks:  # ranges from the study file, until they are measured
         bounds = {feature.name: (feature.low, feature.high) for feature in grounding.vocabulary.features}
         known.setdefault(task, Scene(task, bounds))
+    seen_afterwards = _seen_afterwards(space.study)
     return Planner(
         study=space.argument,
         grounding=grounding,
@@ -62,8 +64,18 @@ def planner(space: Workspace) -> Planner:
         form=space.study.plan.form,
         samples=space.study.plan.samples,
         portfolio=space.study.plan.portfolio,
-        words=named.words if all(task.id in named.names for task in space.study.unplanned) else None,
+        words=(*named.words, *seen_afterwards)
+        if all(task.id in named.names for task in space.study.unplanned)
+        else None,
+        settled=bool(seen_afterwards),
     )
+
+
+def _seen_afterwards(study: Study) -> tuple[str, ...]:
+    """Sentences of what demonstrations bring about, whatever they are for: they are known before any plan."""
+    vocabulary = study.grounding.vocabulary
+    by_relations = study.plan.form == "words" and not vocabulary.acting
+    return hindsight_words(vocabulary.relations) if by_relations and study.segment.hindsight else ()
 
 
 def demonstrated(study: Study) -> tuple[Task, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,13 +26,15 @@ from lago_skills.stages import collect, plan
 from lago_skills.stages.job import Job, digest
 from lago_skills.stages.planning import measured_motions
 from lago_skills.stages.workspace import Workspace
-from lago_skills.words.ends import Ends
-from lago_skills.worlds.grounding import AnchoredGrounding, Grounding, anchored, hand_actions_of
+from lago_skills.study import Study
+from lago_skills.words.ends import ENDS_FILE, Ends
+from lago_skills.words.hindsight import relations_segments
+from lago_skills.worlds.grounding import AnchoredGrounding, Grounding, anchored, hand_actions_of, related
 
 if TYPE_CHECKING:
     from lago_skills.words.alignment import Alignment
 
-VERSION, ALIGNMENT_VERSION, HAND_VERSION = 1, 4, 1
+VERSION, ALIGNMENT_VERSION, HAND_VERSION, RELATIONS_VERSION = 1, 4, 1, 1
 SEGMENTS_FILE, SENTENCES_FILE, EMBEDDINGS_FILE = "segments.json", "sentences.json", "embeddings.safetensors"
 
 
@@ -78,7 +80,7 @@ def labelled(space: Workspace) -> Labelled:
         books=_books(space),
         segments=segments,
         embeddings=embeddings,
-        ends=Ends.load(folder, grounding.vocabulary) if space.study.plan.form == "words" else None,
+        ends=Ends.load(folder, grounding.vocabulary) if (folder / ENDS_FILE).is_file() else None,
     )
 
 
@@ -105,13 +107,17 @@ def jobs(space: Workspace) -> list[Job]:
         episodes = collect.load(space.collected)
         unplanned = {task.id for task in study.unplanned}
         planned = {name: runs for name, runs in episodes.items() if name not in unplanned}
-        if study.plan.form == "words":
+        if by_relations(study):
+            known = related(study.grounding)
+            segments = relations_segments(planned, books, known, study.segment.hindsight)
+        elif study.plan.form == "words":
             segments = align(planned, books, anchored(study.grounding), writer, progress, study.segment.starts)
         else:
             segments = label_episodes(planned, books, study.grounding)
         segments += measured_motions.segments(study, motions, names, episodes)
         progress(1, f"{len(segments)} segments")
         sentences = [step.sentence for book in books.values() for step in book.steps]
+        sentences += [segment.skill for segment in segments if segment.about]
         _write(writer, segments, list(dict.fromkeys([*sentences, *names.words])), progress)
         shown = {segment.skill for segment in segments}
         lacking = [
@@ -131,22 +137,30 @@ def jobs(space: Workspace) -> list[Job]:
         **study.world_recipe(),
     }
     if study.plan.form == "words":
-        recipe["alignment"] = ALIGNMENT_VERSION
-        if hand_actions_of(anchored(study.grounding)) is not None:
-            recipe["hand"] = HAND_VERSION
-        if study.segment.starts != SegmentConfig().starts:
-            recipe["starts"] = study.segment.starts
+        recipe |= _recipe_of_words(study)
     if study.unplanned:
-        recipe["change_points"] = study.segment.model_dump(mode="json", exclude={"starts"})
+        recipe["change_points"] = study.segment.model_dump(mode="json", exclude={"starts", "hindsight"})
         recipe["motions"] = {task.id: asdict(motions[task.id]) for task in study.unplanned}
         recipe["names"] = {name: [answer.id, answer.model] for name, answer in names.answers.items()}
     return [Job("segment", "segments", space.artifact("segments"), recipe, 2, "parts", make)]
 
 
+def _recipe_of_words(study: Study) -> dict[str, Any]:
+    """What segments depend on where plans are in words."""
+    if by_relations(study):
+        return {"relations": {"version": RELATIONS_VERSION, "hindsight": study.segment.hindsight}}
+    recipe: dict[str, Any] = {"alignment": ALIGNMENT_VERSION}
+    if hand_actions_of(anchored(study.grounding)) is not None:
+        recipe["hand"] = HAND_VERSION
+    if study.segment.starts != SegmentConfig().starts:
+        recipe["starts"] = study.segment.starts
+    return recipe
+
+
 def _write(writer: ArtifactWriter, segments: list[Segment], sentences: list[str], progress: Progress) -> None:
     from lago_skills.text.embed import MODEL_SHA256, embed
 
-    (writer.path / SEGMENTS_FILE).write_text(json.dumps([asdict(s) for s in segments]) + "\n", encoding="utf-8")
+    (writer.path / SEGMENTS_FILE).write_text(json.dumps([_values(s) for s in segments]) + "\n", encoding="utf-8")
     text = json.dumps(sentences, indent=1, ensure_ascii=False)
     (writer.path / SENTENCES_FILE).write_text(text + "\n", encoding="utf-8")
     save_arrays({"embeddings": embed(sentences)}, writer.path / EMBEDDINGS_FILE)
@@ -158,6 +172,15 @@ def _write(writer: ArtifactWriter, segments: list[Segment], sentences: list[str]
         "embedding_model_sha256": MODEL_SHA256,
         **writer.summary,
     }
+
+
+def _values(segment: Segment) -> dict[str, Any]:
+    return {name: value for name, value in asdict(segment).items() if name != "about" or value}
+
+
+def by_relations(study: Study) -> bool:
+    """Whether plans are in words and states tell which of their relations hold."""
+    return study.plan.form == "words" and not study.grounding.vocabulary.acting
 
 
 def align(
@@ -196,7 +219,8 @@ def load(folder: Path) -> tuple[list[Segment], dict[str, NDArray[np.float32]]]:
     """
     verify(folder)
     try:
-        segments = [Segment(**entry) for entry in json.loads((folder / SEGMENTS_FILE).read_text(encoding="utf-8"))]
+        entries: list[dict[str, Any]] = json.loads((folder / SEGMENTS_FILE).read_text(encoding="utf-8"))
+        segments = [replace(Segment(**entry), about=tuple(entry.get("about", ()))) for entry in entries]
         sentences: list[str] = json.loads((folder / SENTENCES_FILE).read_text(encoding="utf-8"))
         vectors = load_arrays(folder / EMBEDDINGS_FILE)["embeddings"]
         return segments, dict(zip(sentences, vectors, strict=True))

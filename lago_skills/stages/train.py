@@ -17,6 +17,7 @@ from lago_skills.artifacts.calls import Progress
 from lago_skills.artifacts.folder import ArtifactWriter, fingerprint, verify
 from lago_skills.core import Task
 from lago_skills.data.episodes import EPISODES_FILE, save_episodes
+from lago_skills.errors import ShapeError
 from lago_skills.playbook import read_playbook, write_playbook
 from lago_skills.rl import methods
 from lago_skills.rl.config import PPOConfig, SACConfig
@@ -133,7 +134,7 @@ def load_policy(
     from lago_skills.rl.sac.agent import SAC
 
     learner = learner_config(config, run.algorithm)
-    state_size = learned_problem.see(np.zeros((1, grounding.observation_size)), np.zeros(1, np.int64)).shape[1]
+    state_size = _state_size(learned_problem, grounding.observation_size)
     sizes, discrete = (state_size, grounding.action_space.size), grounding.action_space.discrete
     layout = layout_for(learned_problem, grounding.action_space, learner.n_components)
     if isinstance(learner, PPOConfig):
@@ -145,6 +146,18 @@ def load_policy(
     leader = verify(folder).summary["leader"]
     act = greedy_policy(learned_problem, agent, leader)
     return lambda observations: act(observations, np.zeros(len(observations), np.int64)), leader
+
+
+def _state_size(learned_problem: Problem, observation_size: int) -> int:
+    """How many numbers networks see; of a world that refuses an observation of zeros, by one of its own."""
+    first = np.zeros(1, np.int64)
+    try:
+        return learned_problem.see(np.zeros((1, observation_size)), first).shape[1]
+    except ShapeError:
+        env = learned_problem.judged(0)()
+        observation, _ = env.reset(seed=learned_problem.eval_seed)
+        env.close()
+        return learned_problem.see(np.asarray(observation)[None], first).shape[1]
 
 
 def _job(space: Workspace, run: TrainingRun, made_from: dict[str, Any]) -> Job:

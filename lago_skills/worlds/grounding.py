@@ -58,6 +58,34 @@ class AnchoredState(State, Protocol):
         ...
 
 
+class RelatedState(State, Protocol):
+    """What plans in words need beside where nothing acts from one place: which relations hold, and a decoder's view of any two anchors."""
+
+    def holds(self, relation: Relation, subjects: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """(B, 2) numbers of the anchors that are thing and place (-1: none) -> (B,) whether they lie so."""
+        ...
+
+    def came_about(
+        self, relation: Relation, subjects: NDArray[np.int64], before: Any, actions: NDArray[np.int64]
+    ) -> NDArray[np.bool_]:
+        """(B,) whether a relation came to hold by (B,) actions in the states before, which are of the same kind and one control step ago.
+
+        Of a relation about motion, which no single state shows: whether the thing was moved so.
+        """
+        ...
+
+    def own_actions(self, subjects: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(B, 2) numbers of the anchors that are thing and place (-1: none) -> (B, A): the number of each action in the environment.
+
+        A decoder numbers actions as thing and place see them, so that what is learned of some things holds for others.
+        """
+        ...
+
+    def subject_inputs(self, targets: NDArray[Any], subjects: NDArray[np.int64]) -> NDArray[np.float32]:
+        """(B, D) targets, which mean nothing, and (B, 2) numbers of the anchors that are thing and place (-1: none) -> (B, I)."""
+        ...
+
+
 class Variation(Protocol):
     """A symmetry of a world: the same moments seen otherwise, with actions to match, are demonstrations as good."""
 
@@ -140,6 +168,30 @@ class AnchoredGrounding(Grounding, Protocol):
     def motion(self, observations: NDArray[Any], actions: NDArray[Any]) -> NDArray[np.float64]:
         """(B, S) observations, (B, A) actions -> (B, 3) how they move the hand, full speed along an axis being 1: the first three numbers."""
         return np.asarray(actions, np.float64)[:, :3]
+
+
+class RelatedGrounding(Grounding, Protocol):
+    """A grounding in which plans in words can be followed by relations that states tell: nothing acts from one place."""
+
+    def read(self, observations: NDArray[Any]) -> RelatedState:
+        """(B, S) observations -> what they say."""
+        ...
+
+
+def related(grounding: Grounding) -> RelatedGrounding:
+    """The grounding, if plans in words can be followed in it by relations.
+
+    Raises:
+        StudyError: it lacks what that needs.
+    """
+    words = grounding.vocabulary
+    if words.acting or not words.relations or not grounding.action_space.discrete:
+        raise StudyError(
+            f"found a grounding ({type(grounding).__name__}) with {'an acting anchor' if words.acting else 'no acting anchor'}, {len(words.relations)} relations and "
+            f"{grounding.action_space}; expected lago_skills.worlds.grounding.RelatedGrounding: no acting anchor, some relations and discrete actions; "
+            'add what is missing, or set plan.form = "numbers"'
+        )
+    return cast("RelatedGrounding", grounding)
 
 
 def anchored(grounding: Grounding) -> AnchoredGrounding:

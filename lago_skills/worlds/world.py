@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast, runtime_checka
 import numpy as np
 from numpy.typing import NDArray
 
-from lago_skills.core import Task
+from lago_skills.core import Step, Task
 from lago_skills.errors import StudyError
 from lago_skills.worlds.grounding import Grounding
 from lago_skills.worlds.imports import imported
@@ -111,6 +111,14 @@ class World(Protocol):
     def demonstrator_in(self, task: str, env: Env) -> Demonstrator | None:
         """The same for one environment of the task, where who shows it looks at more than the observation; by default it does not."""
         return self.demonstrator(task)
+
+    def rules(self, task: str) -> Mapping[str, Demonstrator]:
+        """What a sceptic would write for the task instead of anything learned, in a few lines each, by name; by default nothing."""
+        return {}
+
+    def follower(self, step: Step) -> Demonstrator | None:
+        """The same for one step of a plan in words; None where nobody has written it."""
+        return None
 
     def action_codec(self) -> ActionCodec | None:
         """How recorded actions of the environment become those inside; None where they are in [-1, 1] or numbered from 0 already.

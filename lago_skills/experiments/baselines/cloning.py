@@ -1,7 +1,7 @@
 """Behaviour cloning of whole tasks, without playbooks and without skills: what the library is compared with.
 
 A task is one skill that heads for the goal. All else is the decoder's: inputs, network, updates, the door to d3rlpy. The text of a
-state is the task's sentence (`bc-text`), in its recorded wordings too, or the task's number (`bc-onehot`); a task without
+state is the task's sentence (`bc-text`, and `cql-text` by conservative Q-learning of discrete actions), in its recorded wordings too, or the task's number (`bc-onehot`); a task without
 demonstrations has its own sentence, or the number of the demonstrated task whose sentence is nearest.
 
 What differs from the decoder's settings is in `SETTINGS`, each entry for the baseline's good. Turned frames stay: with five
@@ -39,8 +39,8 @@ from lago_skills.worlds.grounding import Grounding
 VERSION = 1
 ANCHOR = "goal"
 """If there is such an anchor, what inputs head for. The vector to the object, and from it to the goal, is in the inputs anyway: the goal adds what is not."""
-Kind = Literal["bc-text", "bc-onehot"]
-KINDS: tuple[Kind, ...] = ("bc-text", "bc-onehot")
+Kind = Literal["bc-text", "bc-onehot", "cql-text"]
+KINDS: tuple[Kind, ...] = ("bc-text", "bc-onehot", "cql-text")
 SETTINGS: dict[str, Any] = {
     "hindsight_share": 0.0,  # where the effector went later is not the task's goal
     "context_swap_share": 0.0,  # without a playbook, what to do next is in the context alone
@@ -54,9 +54,12 @@ UNTURNED = ("door-close",)
 
 def config(study: Study, kind: Kind) -> DecoderConfig:
     """The study's decoder, as it is trained for a baseline."""
-    words = {} if kind == "bc-text" else {"phrase_share": 0.0, "contrast_every": 0, "text_dropout": 0.0}
+    words = {} if kind != "bc-onehot" else {"phrase_share": 0.0, "contrast_every": 0, "text_dropout": 0.0}
     turned = {"varied_share": 0.0} if set(study.tasks.seen) <= set(UNTURNED) else {}
-    return study.decoder.model_copy(update={**SETTINGS, **words, **turned}).of_actions(study.grounding.action_space)
+    learned = {"algorithm": "discrete-cql"} if kind == "cql-text" else {}
+    return study.decoder.model_copy(update={**SETTINGS, **words, **turned, **learned}).of_actions(
+        study.grounding.action_space
+    )
 
 
 def job(space: Workspace, kind: Kind) -> Job:
@@ -109,7 +112,7 @@ def one_step(
 def texts(tasks: tuple[Task, ...], kind: Kind) -> dict[str, NDArray[np.float32]]:
     """What stands for each demonstrated task where the network reads text, by sentence."""
     sentences = [task.sentence for task in tasks]
-    rows = embed(sentences) if kind == "bc-text" else np.eye(len(sentences), dtype=np.float32)
+    rows = embed(sentences) if kind != "bc-onehot" else np.eye(len(sentences), dtype=np.float32)
     return dict(zip(sentences, rows, strict=True))
 
 
@@ -142,7 +145,7 @@ def load(folder: Path, study: Study, kind: Kind, task: Task) -> ClonedTask:
         ArtifactCorrupt: the network is damaged.
     """
     decoder, seen = pretrain.load(folder), study.seen
-    if kind == "bc-text":
+    if kind != "bc-onehot":
         text = embed([task.sentence])[0]
     else:
         text = np.eye(len(seen), dtype=np.float32)[seen.index(stand_in(task, seen))]

@@ -15,10 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lago_skills.core import Playbook
+from lago_skills.errors import StudyError
 from lago_skills.playbook import CompiledPlaybook
 from lago_skills.prior import ActionPrior
 from lago_skills.words.geometry import locate, relation_of
+from lago_skills.words.relations_plan import RelationsPlan
 from lago_skills.worlds.grounding import Grounding, anchored
+from lago_skills.worlds.world import World
 
 CLOSED = re.compile(r"\b(close|closing|closed|gripped)\b")
 GAINS = {"plan-controller-10": 10.0, "plan-controller-20": 20.0, "plan-controller-30": 30.0}
@@ -80,6 +83,32 @@ class WordsController:
             ways[row] = way
             closed.append(bool(CLOSED.search(self.playbook.steps[step].skill)))
         return _actions(self.grounding, observations, self.gain * ways, np.array(closed))
+
+
+class StepFollower:
+    """Follows a plan in words by relations: the first step whose relation does not hold, by what the world's folder has for it in a few lines.
+
+    Raises:
+        StudyError: nobody has written that for this world.
+    """
+
+    def __init__(self, playbook: Playbook, world: World) -> None:
+        self._plan = RelationsPlan(playbook, world.grounding)
+        followers = [world.follower(step) for step in playbook.steps]
+        self._followers = [each for each in followers if each is not None]
+        if len(self._followers) < len(followers):
+            raise StudyError(
+                f"found method 'plan-controller' and no `follower` of world {world.name!r}; expected one for each step; leave that method out with --methods"
+            )
+
+    def __call__(self, observations: NDArray[np.float64], episodes: NDArray[np.int64]) -> NDArray[Any]:
+        """(B, S) observations -> (B,) actions."""
+        state = self._plan.grounding.read(observations)
+        steps = self._plan.read(state, np.zeros((0, 0))).steps
+        chosen = np.zeros(len(observations), np.int64)
+        for row, step in enumerate(steps.tolist()):
+            chosen[row] = self._followers[step](observations[row])
+        return chosen
 
 
 class ControllerGuide:

@@ -13,6 +13,7 @@ from lago_skills.core import Neighbors
 from lago_skills.errors import ShapeError, StudyError
 from lago_skills.guide.guides import LibraryGuide
 from lago_skills.guide.retrieval import Retrieval
+from lago_skills.guide.together import joined_together
 from lago_skills.prior import Prior
 from lago_skills.worlds.grounding import State
 
@@ -96,7 +97,11 @@ def joined(retrievals: Sequence[Retrieval], order: NDArray[np.int64], state: Sta
     if any(each.paces is not None for each in retrievals):
         of_each = [np.ones(len(each.steps), np.float32) if each.paces is None else each.paces for each in retrievals]
         paces = np.concatenate(of_each)[order]
-    return Retrieval(state, queries, steps, targets, Neighbors(ids, scores), weights, latents, subjects, paces)
+    beside = [each.together for each in retrievals if each.together is not None]
+    together = joined_together(beside, order) if len(beside) == len(retrievals) else None
+    return Retrieval(
+        state, queries, steps, targets, Neighbors(ids, scores), weights, latents, subjects, paces, together
+    )
 
 
 def by_task(tasks: NDArray[np.int64], of_task: Callable[[NDArray[np.int64], int], Prior]) -> Prior:

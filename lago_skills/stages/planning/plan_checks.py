@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,12 +18,15 @@ from lago_skills.planner.lint import Trace, lint_alignment, lint_demonstrations,
 from lago_skills.stages import build, collect, plan, pretrain, query, segment
 from lago_skills.stages.workspace import Workspace
 from lago_skills.study import Study
-from lago_skills.worlds.grounding import Grounding, anchored
+from lago_skills.words.relations_plan import RelationsPlan
+from lago_skills.worlds.grounding import AnchoredState, Grounding, RelatedState, anchored
 from lago_skills.worlds.seeds import LINT_SEED
 from lago_skills.worlds.world import World
 
 N_ROLLOUTS = 5
 """Rollouts of each decoder."""
+FULFILLED = 0.9
+"""In so many demonstrations a step's relation should hold at the end."""
 
 
 def lint(space: Workspace, tasks: list[str], seeds: list[int], say: Callable[[str], None]) -> None:
@@ -148,6 +152,8 @@ def _against(grounding: Grounding, book: Playbook, episodes: list[Episode]) -> t
             Trace(grounding.read(e.observations[:-1].astype(np.float64)).values, ended=e.success) for e in episodes
         ]
         return lint_demonstrations(book, grounding.vocabulary, traces)
+    if not grounding.vocabulary.acting:
+        return _unfulfilled(grounding, book, episodes)
     from lago_skills.words.alignment import align
 
     try:
@@ -155,6 +161,24 @@ def _against(grounding: Grounding, book: Playbook, episodes: list[Episode]) -> t
     except DataError as error:
         return (Finding("unaligned", 0, str(error)),)
     return lint_alignment(book, np.diff(np.array(alignment.ends), axis=1), np.array(alignment.scores))
+
+
+def _unfulfilled(grounding: Grounding, book: Playbook, episodes: list[Episode]) -> tuple[Finding, ...]:
+    """Steps whose relation does not hold where demonstrations of the task end, by which it was done."""
+    ends = np.stack(
+        [episode.observations[-1] for episode in episodes if episode.success] or [episodes[0].observations[-1]]
+    )
+    plan = RelationsPlan(book, grounding)
+    holding = plan.holding(plan.grounding.read(ends.astype(np.float64))).mean(axis=0)
+    return tuple(
+        Finding(
+            "unfulfilled",
+            number + 1,
+            f"found {plan.relations[number].name!r} at the end of {share:.0%} of the demonstrations; expected a relation that holds where the task is done",
+        )
+        for number, share in enumerate(holding.tolist())
+        if share < FULFILLED
+    )
 
 
 def _out_of_order(guides: list[LibraryGuide], book: Playbook) -> tuple[Finding, ...]:
@@ -205,6 +229,7 @@ def rollout_traces(
 
 def _written_steps(guide: LibraryGuide, states: NDArray[np.float64], task: str) -> NDArray[np.int64]:
     """(T,) which step of a plan in words was at work, as the plan was written."""
-    steps, _ = guide.read_words(anchored(guide.grounding).read(states), task)
+    read = guide.grounding.read(states)
+    steps, _ = guide.read_words(cast("AnchoredState | RelatedState", read), task)
     ordered = guide.corrections.get(task)
     return np.array(ordered.written)[steps] if ordered else steps

@@ -15,14 +15,17 @@ from lago_skills.worlds.ball_push.balls import (
     PUSHES,
     REACH,
     SIDE_VECTORS,
+    SIDES,
     Floats,
     action_of,
 )
-from lago_skills.worlds.ball_push.goals import Goal
+from lago_skills.worlds.ball_push.goals import HOWS, Goal
 from lago_skills.worlds.ball_push.potential import potential
 
 AXIS_M, DIAGONAL_M = 0.247, 0.277
 """How far a push moves a ball that is free."""
+AIMED_M = 0.31
+"""How far from the other ball `aim` wants one to lie."""
 _ACTIONS = np.arange(N_ACTIONS)
 _WAYS: Floats = (
     PUSHES / np.hypot(PUSHES[:, 0], PUSHES[:, 1])[:, None] * np.array([AXIS_M] * 4 + [DIAGONAL_M] * 4)[:, None]
@@ -87,6 +90,33 @@ def rule(positions: Floats, goal: Goal) -> int:
     if goal.kind == "easy":
         return push_there(positions, goal)
     return int(np.argmin(potential(_guessed(positions), goal)))
+
+
+def aim(positions: Floats, thing: int, word: str, place: int) -> int:
+    """What a sceptic would write: the push of the thing that ends nearest to where it shall lie, were nothing in the way.
+
+    Args:
+        positions: (5, 2) where the balls are.
+        thing: the ball that is pushed.
+        word: how it shall lie, as goals and relations have it, or that it shall go some way.
+        place: the ball that it shall lie from; -1 for none.
+    """
+    ball, side = positions[thing], word.removeprefix("gone ")
+    if place < 0:
+        goal = ball + AXIS_M * SIDE_VECTORS[SIDES.index(side)]
+    else:
+        away = ball - positions[place]
+        sides = {**dict(zip(SIDES, SIDE_VECTORS, strict=True)), "near": away / max(float(np.hypot(*away)), 1e-9)}
+        goal = positions[place] + AIMED_M * sides.get(side, np.array([1.0, 0.0]))
+    ends = np.clip(ball + _WAYS, *REACH)
+    return action_of(thing, int(np.argmin(np.linalg.norm(ends - goal, axis=1))))
+
+
+def aim_at_goal(positions: Floats, goal: Goal) -> int:
+    """`aim`, for the first part of a goal that does not hold."""
+    done = goal.done(positions[None])[0]
+    part = goal.parts[int(np.argmin(done))]
+    return aim(positions, part.moved, HOWS[part.how], part.reference)
 
 
 def push_there(positions: Floats, goal: Goal) -> int:

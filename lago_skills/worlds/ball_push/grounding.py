@@ -9,89 +9,34 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lago_skills.core import ActionSpace, Feature, Vocabulary, check_observations
-from lago_skills.worlds.ball_push.balls import DIAMETER, N_ACTIONS, N_BALLS, N_DIRECTIONS, REACH, SIDE_VECTORS, Floats
+from lago_skills.core import ActionSpace, Feature, Relation, Vocabulary, check_observations
+from lago_skills.worlds.ball_push.balls import (
+    COLOURS,
+    DIAMETER,
+    N_ACTIONS,
+    N_BALLS,
+    N_DIRECTIONS,
+    REACH,
+    SIDE_VECTORS,
+    Floats,
+)
 from lago_skills.worlds.ball_push.goals import GATHER_DISTANCE, HOWS, NEAR, PAIR_DISTANCE
 from lago_skills.worlds.ball_push.observed import N_OBSERVED, goals_in, positions_in, reordered, roles
+from lago_skills.worlds.ball_push.relations import GONE, RELATIONS, actions_seen_from, lies, pushed, seen_from
 from lago_skills.worlds.grounding import Grounding, Nouns
 
 IDEAL = 0.31
 """How far from its reference a ball is well placed."""
 _ASIDE: Floats = np.concatenate([SIDE_VECTORS, [[0.0, 0.0], [1.0, 0.0]]])
 """(6, 2) from a reference to where a ball that lies that way is; zeros where any side will do."""
-_WALLS = ("left", "front", "right", "back")
-_SAID = {
-    "behind": "behind",
-    "left": "left of",
-    "front": "in front of",
-    "right": "right of",
-    "near": "near",
-    "in row": "to the right of, in one row with,",
-}
 
 
 def _features() -> tuple[Feature, ...]:
-    features = [
-        Feature(f"{name}_{axis}", "m", f"position of the {text}, along {axis}", -1.0, 1.0)
-        for name, text in (
-            ("moved", "ball that is to be moved"),
-            ("reference", "ball that it is to lie from, itself where there is none"),
-        )
+    return tuple(
+        Feature(f"{ball}_{axis}", "m", f"position of the {ball} ball, along {axis}", -1.0, 1.0)
+        for ball in COLOURS
         for axis in "xy"
-    ]
-    features += [
-        Feature(f"reference_to_moved_{axis}", "m", f"moved minus reference, along {axis}", -2.0, 2.0) for axis in "xy"
-    ]
-    features += [
-        Feature("reference_to_moved", "m", "distance between the two balls' centres; they touch at 0.26", 0.0, 3.0),
-        *(
-            Feature(
-                f"moved_to_place_{axis}",
-                "m",
-                f"a good place for the moved ball minus where it is, along {axis}",
-                -3.0,
-                3.0,
-            )
-            for axis in "xy"
-        ),
-        Feature("moved_to_place", "m", "distance of the moved ball from a good place beside its reference", 0.0, 4.0),
-        Feature(
-            "room",
-            "m",
-            "how far a good place is from the nearest wall that a ball would touch; negative where it does not fit there",
-            -2.0,
-            1.0,
-        ),
-    ]
-    for name in ("moved", "reference"):
-        features += [
-            Feature(f"{name}_to_{wall}_wall", "m", f"room between the {name} ball and the {wall} wall", -1.0, 2.0)
-            for wall in _WALLS
-        ]
-        features += [
-            Feature(
-                f"{name}_to_other",
-                "m",
-                f"distance of the {name} ball from the nearest ball that is neither of the two",
-                0.0,
-                3.0,
-            )
-        ]
-    features += [
-        Feature(
-            f"wanted_{how.replace(' ', '_')}",
-            "0-1",
-            f"1 if the moved ball is to lie {_SAID[how]} the reference",
-            0.0,
-            1.0,
-        )
-        for how in HOWS
-    ]
-    features += [
-        Feature("has_reference", "0-1", "0 if the ball is just to be moved that way", 0.0, 1.0),
-        Feature("parts_left", "1", "how many parts of the goal do not hold", 0.0, 4.0),
-    ]
-    return tuple(features)
+    )
 
 
 class BallPushState:
@@ -101,7 +46,7 @@ class BallPushState:
         self._numbered, self._side_told = numbered, side_told
         self._rows = np.arange(len(observations))
         self._goals = goals_in(observations)
-        positions = positions_in(observations)
+        self._positions = positions = positions_in(observations)
         part = self._goals.next_part(positions)
         self._how = self._goals.how[self._rows, part]
         self._named = self._goals.reference[self._rows, part] >= 0
@@ -130,38 +75,62 @@ class BallPushState:
         """(B, 4, 2) other balls than the moved one, the reference first; of two without a reference, all four."""
         return self._balls[:, 1:]
 
-    def _nearest(self, ball: Floats) -> Floats:
-        apart = np.linalg.norm(self._others - ball[:, None], axis=2)
-        apart[:, 0] = np.where(self._named, np.inf, apart[:, 0])
-        return apart.min(axis=1)
-
     @property
     def values(self) -> NDArray[np.float64]:
-        """(B, F) features, in the order of the vocabulary."""
-        way, place = self._moved - self._reference, self._moved + self._to_place
-        room = np.minimum(place - REACH[0], REACH[1] - place).min(axis=1)
-        columns = [
-            self._moved,
-            self._reference,
-            way,
-            np.linalg.norm(way, axis=1)[:, None],
-            self._to_place,
-            np.linalg.norm(self._to_place, axis=1)[:, None],
-            room[:, None],
-            _rooms(self._moved),
-            self._nearest(self._moved)[:, None],
-            _rooms(self._reference),
-            self._nearest(self._reference)[:, None],
-            np.eye(len(HOWS))[self._how],
-            self._named[:, None],
-            self._left[:, None],
-        ]
-        return np.concatenate(columns, axis=1).astype(np.float64)
+        """(B, F) features, in the order of the vocabulary: where each ball is, by number."""
+        return self._positions.reshape(len(self._rows), -1)
 
     @property
     def anchors(self) -> NDArray[np.float64]:
-        """(B, 0, 0): nothing is headed for, since a push begins wherever it likes."""
-        return np.zeros((len(self._rows), 0, 0))
+        """(B, 5, 2) where the balls are; (B, 0, 0) where balls are numbered by their roles, and a number is no ball's name."""
+        return self._positions if self._numbered else np.zeros((len(self._rows), 0, 0))
+
+    def holds(self, relation: Relation, subjects: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """(B, 2) numbers of the balls that are thing and place (-1: none) -> (B,) whether they lie so."""
+        return lies(self._positions, relation.word, subjects)
+
+    def came_about(
+        self,
+        relation: Relation,
+        subjects: NDArray[np.int64],
+        before: BallPushState,
+        actions: NDArray[np.int64],
+    ) -> NDArray[np.bool_]:
+        """(B,) whether a relation came to hold by a push in each of the states before; or of one about motion, whether the thing was pushed and went so."""
+        if relation.word.startswith(GONE):
+            return pushed(before._positions, self._positions, relation.word, subjects[:, 0], actions)
+        return self.holds(relation, subjects) & ~before.holds(relation, subjects)
+
+    def own_actions(self, subjects: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(B, 2) thing and place -> (B, 40): the number by colour of each push as thing and place number it."""
+        return actions_seen_from(self._positions, subjects)
+
+    def subject_inputs(self, targets: NDArray[Any], subjects: NDArray[np.int64]) -> NDArray[np.float32]:
+        """(B, 2) targets, which mean nothing, (B, 2) thing and place -> (B, I): who lies where from thing and place, and walls; nothing of the goal.
+
+        Of a thing alone walls are left out: it is only to be pushed, and hardly anybody shows pushes into a wall.
+        """
+        order = seen_from(self._positions, subjects)
+        balls = self._positions[self._rows[:, None], order]
+        placed = subjects[:, 1:] >= 0
+        thing, place = balls[:, 0], np.where(placed, balls[:, 1], balls[:, 0])
+        way, others = thing - place, balls[:, 2:]
+        length, angle = np.linalg.norm(way, axis=1, keepdims=True), np.arctan2(way[:, 1:], way[:, :1])
+        turns = np.concatenate([f(n * angle) for n in (1.0, 2.0, 4.0) for f in (np.sin, np.cos)], axis=1)
+        columns = [
+            _shown(way),
+            (length - DIAMETER) * 4.0,
+            np.tanh((length - PAIR_DISTANCE) / 0.05),
+            np.tanh((length - GATHER_DISTANCE) / 0.05),
+            turns * placed,
+            *(
+                np.concatenate([2.0 * each, np.tanh(each / 0.1)], axis=1) * placed
+                for each in (_rooms(thing), _rooms(place))
+            ),
+            *(_shown(others - each[:, None]).reshape(len(others), -1) for each in (thing, place)),
+            placed,
+        ]
+        return np.concatenate(columns, axis=1).astype(np.float32)
 
     def inputs(self, targets: NDArray[Any]) -> NDArray[np.float32]:
         """(B, 0) targets, which mean nothing -> (B, I): who lies where from the moved ball and from its reference, walls, and what is wanted."""
@@ -242,19 +211,23 @@ class BallPushGrounding(Grounding):
 
     observation_size = N_OBSERVED
     action_space = ActionSpace(N_ACTIONS, discrete=True)
-    vocabulary = Vocabulary(_features(), ())
     world = """\
 Five balls of 0.26 m across lie on a table between four walls: red, blue, green, purple and cyan. Frame, in metres: x grows to the right, y grows backwards, away from whoever looks on.
-Centres of balls can be at x -0.47..0.47 and y -0.17..0.57. A goal says how one ball, "moved", shall lie from another, "reference": behind it, to its left, in front of it or to its right,
-each a quarter of the circle, with centres nearer than 0.391; or near it (0.325), or in one row to its right. Where a goal has several parts, features are about the first that does not hold.
-Every control step pushes one ball, whichever, in one of eight directions, for 0.4 s: about 0.25 m if nothing is in the way, and always so far. Balls that are hit move too, and roll on a little.
-A ball that touches a wall can be pushed along it and off it. Where there is no room on the wanted side of the reference, the reference has to be pushed away from the wall first."""
+Centres of balls can be at x -0.47..0.47 and y -0.17..0.57. "Behind" a ball is on its far side, "in front of" it on the near side, each side being a quarter of the circle around it; "close to it" is with
+centres nearer than 0.39, and "all but touching" nearer than 0.325. These directions are those of the table, always the same, and skills know them; a step's relation is looked up in the positions.
+Every control step pushes one ball, whichever, in one of eight directions, for 0.4 s: about 0.25 m if nothing is in the way, and always so far. Nothing has to come to a ball before it is pushed.
+Balls that are hit move too, and roll on a little, so that what lay well may be pushed apart again. Skills see to walls and to other balls in the way by themselves.
+At every control step those steps of a playbook are at work whose relation does not hold, and the others are left alone as far as may be: the task is done when all hold at once, in whatever order.
+So a playbook has one step for each relation that has to hold in the end, and none for what happens on the way; demonstrations of one relation are one phase."""
     synonyms = (("ball", "sphere", "orb"), ("wall", "edge of the table"), ("push", "move", "shove"))
     nouns = Nouns(agent="pusher", effector="pusher", remark="A ball is 26 cm across.")
+    vocabulary = Vocabulary(_features(), ())
 
     def __init__(self, *, by_role: bool = False, side_told: bool = True) -> None:
         self.by_role, self.side_told = by_role, side_told
         self.variation = Renumbered(2 if by_role else 0)
+        if not by_role:
+            self.vocabulary = Vocabulary(_features(), COLOURS, 2, relations=RELATIONS, acting=False, alike=COLOURS)
 
     def read(self, observations: NDArray[Any]) -> BallPushState:
         """(B, 74) observations -> what they say.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from lago_skills.core import Task
-from lago_skills.worlds.ball_push.balls import COLOURS, ENV_ID, HORIZON_STEPS
+from lago_skills.worlds.ball_push.balls import COLOURS, ENV_ID, HORIZON_STEPS, SIDES
 from lago_skills.worlds.ball_push.drawing import MOVES, PAIRS, draw_goal
 from lago_skills.worlds.ball_push.goals import GATHER, HOWS, LINE_UP, Goal, Part
 from lago_skills.worlds.ball_push.sentences import sentences
@@ -47,7 +47,7 @@ def _goals() -> dict[str, list[Goal]]:
 
 def _sentence(level: str, number: int, goal: Goal) -> str:
     known = sentences(level, goal)
-    text = known[number % len(known)] if level == "rephrased" else known[0]
+    text = known[number // len(SIDES) % len(known)] if level == "rephrased" else known[0]
     return text if level == "rephrased" else f"{text[0].lower()}{text[1:]}".rstrip(".")
 
 
@@ -69,10 +69,12 @@ BALL_PUSH_TASKS: dict[str, Task] = {
 }
 _NAMES = {level: tuple(task_id(level, goal) for goal in goals) for level, goals in _BY_LEVEL.items()}
 _SHOWN = tuple(name for name in _NAMES["pair"] if {name.split("-")[0], name.split("-")[-1]} <= set(SHOWN_BALLS))
+_FOUR = ("red-behind-blue", "blue-left-green", "green-front-red", "red-right-green")
 GROUPS: dict[str, tuple[str, ...]] = {
     **_NAMES,
-    "four": ("red-behind-blue", "blue-left-green", "green-front-red", "red-right-green"),
+    "four": _FOUR,
+    "76": tuple(name for name in _NAMES["pair"] if name not in _FOUR),
     "shown": _SHOWN,
     "unshown": tuple(name for name in _NAMES["pair"] if name not in _SHOWN),
 }
-"""Levels; `four` is a pair for each side, `shown` the 24 pairs of three balls, `unshown` the 56 with a purple or cyan one."""
+"""Levels; `four` is a pair for each side, `76` are the other pairs, `shown` the 24 pairs of three balls, `unshown` the 56 with a purple or cyan one."""

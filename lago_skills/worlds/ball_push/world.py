@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lago_skills.core import Task
+from lago_skills.core import Step, Task
 from lago_skills.errors import StudyError
-from lago_skills.worlds.ball_push.balls import COLOURS, N_ACTIONS, N_DIRECTIONS, PUSH_NAMES, action_name
-from lago_skills.worlds.ball_push.goals import GOAL_SIZE
+from lago_skills.worlds.ball_push.balls import COLOURS, N_ACTIONS, N_DIRECTIONS, PUSH_NAMES, Floats, action_name
+from lago_skills.worlds.ball_push.goals import GOAL_SIZE, Goal
 from lago_skills.worlds.ball_push.grounding import BallPushGrounding
 from lago_skills.worlds.ball_push.observed import colours_of, goals_in, positions_in
 from lago_skills.worlds.ball_push.tasks import BALL_PUSH_TASKS, GOALS, GROUPS, SEPARATOR
@@ -95,14 +95,34 @@ class BallPushWorld(World):
 
         (known,) = self.find([task])
         _, goal = GOALS[known.id]
-        chooses = plan if self._demonstrator == "planner" else rule
+        return self._showing(goal, plan if self._demonstrator == "planner" else rule)
 
+    @staticmethod
+    def _showing(goal: Goal, chooses: Callable[[Floats, Goal], int]) -> Demonstrator:
         def show(observation: NDArray[np.float64]) -> int:
             by_colour = np.argsort(colours_of(goal, observation))
             ball, direction = divmod(chooses(positions_in(observation[None])[0, by_colour], goal), N_DIRECTIONS)
             return int(N_DIRECTIONS * by_colour[ball] + direction)
 
         return show
+
+    def rules(self, task: str) -> Mapping[str, Demonstrator]:
+        """`aim`, ten lines; and `rule`, which knows how balls give way and where there is room. Both are told the goal as data."""
+        from lago_skills.worlds.ball_push.demonstrators import aim_at_goal, rule
+
+        (known,) = self.find([task])
+        _, goal = GOALS[known.id]
+        return {"aim": self._showing(goal, aim_at_goal), "rule": self._showing(goal, rule)}
+
+    def follower(self, step: Step) -> Demonstrator | None:
+        """`aim`, for one step of a plan: the same ten lines; None where balls are numbered by their roles, which have no names."""
+        from lago_skills.worlds.ball_push.demonstrators import aim
+
+        if step.until is None or self.by_role:
+            return None
+        word = step.until.word
+        thing, place = (*(COLOURS.index(name) for name in step.about), -1)[:2]
+        return lambda observation: aim(positions_in(observation[None])[0], thing, word, place)
 
     def parts(self, task: str) -> tuple[str, ...]:
         """Of a task of two or three pairs: the pairs."""
