@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from lago_skills.core import ActionSpace, Condition, Episode, Playbook, Segment, Step, Target
+from lago_skills.errors import StudyError
 from lago_skills.experiments.baselines import cloning
 from lago_skills.experiments.baselines.cloning_policies import ClonedTask, Demonstrated, Forgetful, Replay, Uniform
 from lago_skills.worlds.metaworld.env import MetaWorldEnv, scripted
@@ -163,9 +164,12 @@ def test_tasks_are_cloned_as_one_step_towards_the_goal_with_all_demonstrations(t
     one, segments = cloning.one_step((find_task("push"),), {"push": [episode, episode]}, MetaWorldGrounding())
     assert one["push"].steps == (Step("push the puck to a goal", Target("goal", (0.0, 0.0, 0.0))),)
     assert [(s.episode, s.start, s.stop) for s in segments] == [(0, 0, 5), (1, 0, 5)]
-    for kind in cloning.KINDS:
+    kinds: list[cloning.Kind] = ["bc-text", "bc-onehot"]
+    for kind in kinds:
         config = cloning.config(space.study, kind)
         assert (config.n_updates, config.hidden_sizes) == (30, (16,))  # the decoder's
         assert (config.held_out_share, config.context_swap_share, config.hindsight_share) == (0.0, 0.0, 0.0)
     assert cloning.config(space.study, "bc-text").uses_phrases
     assert not cloning.config(space.study, "bc-onehot").uses_phrases
+    with pytest.raises(StudyError, match="discrete-cql' and actions of 4 numbers"):
+        cloning.config(space.study, "cql-text")

@@ -206,7 +206,7 @@ def test_every_moment_of_an_episode_has_an_address(watched: Watched, shared: Ser
     page.keyboard.press("End")
     expect(page.get_by_text("Step 1 of 2")).to_be_visible()
     last = moment.input_value()
-    page.wait_for_function(f"location.hash.includes('t={last}')")
+    page.wait_for_url(lambda address: f"t={last}" in address)
     page.reload()
     expect(page.get_by_label("Moment of the episode")).to_have_value(last)
     like = page.get_by_role("link", name=re.compile(r"fetch: demonstration \d+ of 8, step"))

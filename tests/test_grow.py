@@ -161,7 +161,9 @@ def story(lago: Lago, folder: Path, form: str) -> None:
     code, out, _ = lago("skills", "history", str(folder), skill.name)
     assert code == 0
     (step,) = [
-        n for n, each in enumerate((NUMBERS if form == "numbers" else WORDS)["fetch"], 1) if sentence in str(each)
+        n
+        for n, each in enumerate((NUMBERS if form == "numbers" else WORDS)["fetch"], 1)
+        if sentence.split(", until")[0] in str(each)
     ]
     assert f"planned: fetch, step {step}, by test" in out
     assert f"grown in version 2: {note['segments']} segments of fetch, demonstrated, from" in out

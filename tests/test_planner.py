@@ -20,6 +20,7 @@ from lago_skills.planner import scenes
 from lago_skills.planner.ask import Planner, rounds
 from lago_skills.planner.requests import playbook_request
 from lago_skills.planner.wordings import Wordings, wordings_requests
+from lago_skills.stages import plan
 from lago_skills.stages.planning import measured_motions
 from lago_skills.stages.workspace import open_workspace
 from lago_skills.worlds.metaworld.grounding import METAWORLD_FEATURES
@@ -52,7 +53,10 @@ def test_no_transcript_is_orphaned(committed_planner: Planner) -> None:
     brief = replace(committed_planner, brief=True).plans(TEN, EIGHT).values()
     words = replace(committed_planner, form="words", portfolio=5).plans(TEN, every[10:]).values()
     used = {version.transcript.id for found in (*plans, *brief, *words) for version in found.versions}
-    several = [found.portfolio.transcript for found in (*plans, *words) if found.portfolio is not None]
+    growth = plan.plans(
+        open_workspace(ROOT, ROOT / "data/studies/growth.toml")
+    ).values()  # whose portfolios are of demonstrated tasks too
+    several = [found.portfolio.transcript for found in (*plans, *words, *growth) if found.portfolio is not None]
     used |= {transcript.id for transcript in several if transcript is not None}
     wordings = {request.key for request in wordings_requests(every, every[:18], Wordings())}
     study = open_workspace(ROOT, ROOT / "data/studies/motions.toml")

@@ -2,7 +2,7 @@
 "use strict";
 (() => {
   const { h, load, address, name } = lago;
-  const ROW = 46, TILE_HEIGHT = 236, TILE_WIDTH = 250;
+  const ROW = 46, TILE_HEIGHT = 252, TILE_WIDTH = 250;
   let index = null;
   let indexOf = "";
 
