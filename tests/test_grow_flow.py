@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 
-from lago_skills.core import Task
 from lago_skills.flows.local_server.server import PrefectServer
 from lago_skills.grow.versions import Versions
-from tests.conftest import Lago
+from tests.conftest import ROOT, Lago
 from tests.test_grow import answered, built
 from tests.test_small_worlds import NUMBERS
 
@@ -31,31 +33,26 @@ def resumed(api: str, run_input: dict[str, str]) -> None:
         time.sleep(0.5)
 
 
-def test_a_held_version_waits_for_a_person(lago: Lago, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_held_version_waits_for_a_person(lago: Lago, tmp_path: Path) -> None:
     space = built(lago, tmp_path, "numbers", NUMBERS)
     answered(lago, tmp_path, "fetch", NUMBERS)
     versions = Versions(space.artifact("grown"))
-    from lago_skills.grow import growth as module
-
-    real = module.judged
-
-    def held(
-        world: Any, before: Any, guides: Any, by_skill: Any, task: Task, settings: Any, say: Any
-    ) -> dict[str, Any]:
-        return real(world, before, guides, by_skill, task, settings, say) | {"verdict": "held", "reason": "visit falls"}
-
-    monkeypatch.setattr(module, "judged", held)
-    from prefect.settings import PREFECT_API_URL, temporary_settings
-
-    from lago_skills.flows.growing import grow
-
     with PrefectServer(tmp_path) as server:
         api = server.wait()
         person = threading.Thread(target=resumed, args=(api, {"verdict": "use", "by": "somebody"}))
         person.start()
-        with temporary_settings({PREFECT_API_URL: api}):
-            rows = grow("plane", ["fetch"], root=tmp_path, wait_s=120)
+        # In a process of its own: Prefect's threads outlive their flow.
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.grow_flow_run", str(tmp_path)],
+            cwd=ROOT,
+            env={**os.environ, "PREFECT_API_URL": api, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         person.join()
+        assert done.returncode == 0, done.stderr
+        rows = json.loads(done.stdout.splitlines()[-1])
         flows = httpx.post(f"{api}/flow_runs/filter", json={}).json()
         tasks = httpx.post(f"{api}/task_runs/filter", json={}).json()
         tables = httpx.post(f"{api}/artifacts/filter", json={}).json()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -54,6 +55,7 @@ def test_a_stream_is_measured_stage_by_stage_and_goes_on_after_a_cut(
     assert (summary["method"], summary["order"], summary["stages"]) == ("grown", 0, 1)
     assert summary["next"] == rows[1]["success"]
 
+    what_it_is_compared_with(lago, arguments, rows)
     table = growth.GrowthStream(open_workspace(tmp_path, path), lambda text: None)
     table.file.replace([row for row in table.file.rows() if row["stage"] == 0])  # cut after growth, before its row
     versions = Versions(table.replicate(0).space.artifact("grown"))
@@ -67,6 +69,22 @@ def test_a_stream_is_measured_stage_by_stage_and_goes_on_after_a_cut(
     assert code == 2
     assert "a stream has all tasks of its study" in err
     table.file.path.unlink()
+    code, _, err = lago(*arguments[:-1], "--methods", "frozen")
+    assert code == 2
+    assert "found the grown stream of order 0 not measured to its end" in err
     last = table.cells(growth.Choice(seeds=[0]))[-1]
     with pytest.raises(growth.StudyError, match="found stage 0 not measured"):
         table.measure(last, 5)
+
+
+def what_it_is_compared_with(lago: Lago, arguments: tuple[str, ...], rows: list[dict[str, Any]]) -> None:
+    """The rows that are made from the last version; the frozen library is that of stage 0."""
+    compared = "frozen,frozen with found plans,rebuilt,replay-bc"
+    code, out, err = lago(*arguments, "--methods", compared)
+    assert code == 0, err
+    found = json.loads(out)["rows"]
+    assert {(row["method"], row["stage"], row["verdict"]) for row in found} == {
+        (method, 1, "compared") for method in compared.split(",")
+    }
+    frozen = {row["task"]: row["success"] for row in found if row["method"] == "frozen"}
+    assert frozen == {row["task"]: row["success"] for row in rows if row["stage"] == 0}

@@ -1,0 +1,118 @@
+"""What follows when a step of growth cannot be taken as it is: another one in its place, or a person."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import Mock
+
+import pytest
+
+from lago_skills.core import Playbook
+from lago_skills.errors import ApprovalNeeded, DataError, StudyError
+from lago_skills.grow import learning
+from lago_skills.grow.learning import Learned, grown_by_learning
+from lago_skills.grow.settings import Settings
+from lago_skills.grow.sources import Source
+from lago_skills.grow.versions import Version
+
+ONLINE: Any = Learned(Source("run", [], online=True), Playbook("fetch", (), "", ""), ((1, 1.0),))
+
+
+def version(number: int, verdict: str) -> Version:
+    growth = {"verdict": verdict, "reason": "visit falls", "number": number, "task": "fetch"}
+    return Version(number, Path(f"{number:04d}"), growth)
+
+
+def growing(monkeypatch: pytest.MonkeyPatch, outcomes: list[Version | Exception]) -> list[tuple[str, int]]:
+    """Steps of growth come out so, one after the other; returns how each was asked for."""
+    asked: list[tuple[str, int]] = []
+
+    class Growth:
+        def __init__(self, space: Any, task: Any, settings: Settings, say: Any) -> None:
+            self.settings = settings
+
+        def run(self, sources: Sequence[Source], lead: Playbook) -> Version:
+            asked.append((self.settings.refresh, len(sources)))
+            outcome = outcomes[len(asked) - 1]
+            if isinstance(outcome, Exception):
+                raise outcome
+            return outcome
+
+    monkeypatch.setattr(learning, "Growth", Growth)
+    return asked
+
+
+def test_a_version_that_would_be_held_is_made_again_with_the_decoder_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    asked = growing(monkeypatch, [version(1, "held"), version(2, "accepted")])
+    space: Any = SimpleNamespace()
+    made = grown_by_learning(space, space, ONLINE, Settings(), said.append)
+    assert made.number == 2
+    assert asked == [("auto", 1), ("never", 1)]
+    assert said == ["version 1 is held (visit falls); made again with the decoder as it was"]
+
+
+def test_where_no_episode_does_what_its_plan_says_the_plan_is_taken_and_else_that_is_said(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    space: Any = SimpleNamespace()
+    asked = growing(monkeypatch, [DataError("none does"), version(1, "accepted")])
+    assert grown_by_learning(space, space, ONLINE, Settings(), lambda text: None).number == 1
+    assert asked == [("auto", 1), ("auto", 0)]
+    growing(monkeypatch, [DataError("none does"), StudyError("nothing new")])
+    with pytest.raises(DataError, match="none does"):
+        grown_by_learning(space, space, ONLINE, Settings(), lambda text: None)
+
+
+def test_a_flow_asks_a_person_of_a_version_that_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    from prefect.exceptions import FlowPauseTimeout
+
+    from lago_skills.flows import growing as flow
+
+    used: list[int] = []
+    answers: list[Any] = [
+        SimpleNamespace(verdict="use", by="A"),
+        SimpleNamespace(verdict="leave", by="B"),
+        FlowPauseTimeout(),
+    ]
+
+    def pause(**options: Any) -> Any:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    space: Any = SimpleNamespace(study=SimpleNamespace(name="plane"), argument="plane", artifact=Path)
+    versions = SimpleNamespace(use=used.append)
+    monkeypatch.setattr(flow, "pause_flow_run", pause)
+    tasks = {name: SimpleNamespace(id=name) for name in ("fetch", "carry")}
+
+    def named(space: Any, names: Sequence[str]) -> list[Any]:
+        return [tasks[name] for name in names]
+
+    def alone(space: Any) -> Any:
+        return nullcontext()
+
+    for name, instead in {
+        "Versions": Mock(return_value=versions),
+        "exclusive": alone,
+        "study_path": Mock(return_value=Path("plane")),
+        "open_workspace": Mock(return_value=space),
+        "tasks_named": named,
+        "interrupted_if_cancelled": nullcontext,
+        "create_table_artifact": Mock(),
+        "_grown_as_task": Mock(return_value=[version(1, "held")]),
+    }.items():
+        monkeypatch.setattr(flow, name, instead)
+    rows = flow.grow.fn("plane", ["fetch", "carry"], Path(), wait_s=5.0)
+    assert [row["verdict"] for row in rows] == ["used by A", "left by B"]
+    assert used == [1]
+    assert flow.grow.fn("plane", ["fetch"], Path())[0]["verdict"] == "held"
+    with pytest.raises(
+        ApprovalNeeded, match="nobody decided within 5 s; expected a decision; use it with: lago grow plane --use 1"
+    ):
+        flow.grow.fn("plane", ["fetch"], Path(), wait_s=5.0)
