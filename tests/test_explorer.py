@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,13 +24,11 @@ from lago_skills.explorer.site import export
 from lago_skills.explorer.source import Source
 from lago_skills.explorer.writing import LibraryWriter
 from lago_skills.library import SkillLibrary
-from lago_skills.library.projection import on_a_plane
 from lago_skills.prior import DiscretePrior
 from lago_skills.serve.access import Access
 from lago_skills.serve.service import Service
 from lago_skills.serve.site import Answered, Asked
 from lago_skills.stages.workspace import Workspace, open_workspace
-from tests.conftest import ROOT
 from tests.explored import copied, dial, lago, project
 
 pytestmark = pytest.mark.slow
@@ -166,33 +163,6 @@ def test_plans_in_words_and_worlds_without_anchors_are_shown(tmp_path: Path) -> 
             assert episode["anchors"] == []
             assert episode["prior"][0] != []
         guide.close()
-
-
-def test_a_bundle_alone_is_shown_without_what_a_study_knows(bundle: Path) -> None:
-    guide = lago_skills.load(bundle)
-    source = Source(guide)
-    for name in documents.names(source):
-        assert "error" not in json.loads(documents.written(source, name)), name
-    assert documents.document(source, "home")["study"] is None
-    assert documents.document(source, "episodes") == {"episodes": []}
-    with pytest.raises(StudyError, match="found no recorded episode"):
-        documents.document(source, "episode-demo-push-0")
-    with pytest.raises(StudyError, match="found no document"):
-        documents.document(source, "secrets")
-    guide.close()
-
-
-def test_serving_pages_imports_no_text_model_and_nothing_that_trains(bundle: Path) -> None:
-    code = (
-        "import sys; from pathlib import Path; from lago_skills.serve.service import Service; from lago_skills.serve.access import Access; "
-        "from lago_skills.explorer.doors import Explorer; from lago_skills.serve.site import Asked; "
-        f"explorer = Explorer(Service(Path({str(bundle)!r})), Access()); "
-        "answers = [explorer(Asked('GET', name, {})).status for name in ('', 'data/home', 'data/map', 'data/skill-1', 'data/plan-push')]; "
-        "heavy = {'torch', 'd3rlpy', 'tokenizers', 'sentence_transformers', 'transformers', 'prefect', 'matplotlib', 'openai'}; "
-        "print(answers, sorted(heavy & {name.partition('.')[0] for name in sys.modules}))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.stdout == "[200, 200, 200, 200, 200] []\n", done.stdout + done.stderr
 
 
 def test_files_come_with_a_strict_policy_and_packed(editing: Editing) -> None:
@@ -350,17 +320,6 @@ def test_pages_of_an_unfinished_study_say_what_is_missing(made: Workspace, tmp_p
     assert said["missing"] == ["runs/fetch-south__ppo__s0"]
     assert [row["task"] for row in said["rows"]] == ["fetch-south"]
     assert said["lineage"]["made_from"]["bundle"]
-
-
-def test_latents_are_drawn_on_their_principal_plane() -> None:
-    rng = np.random.default_rng(0)
-    flat = np.zeros((50, 6))
-    flat[:, 2], flat[:, 4] = rng.normal(0, 3, 50), rng.normal(0, 1, 50)
-    points = on_a_plane(flat)
-    np.testing.assert_allclose(np.abs(points[:, 0]), np.abs(flat[:, 2] - flat[:, 2].mean()), atol=0.7)
-    np.testing.assert_allclose((points**2).sum(), ((flat - flat.mean(axis=0)) ** 2).sum())
-    assert on_a_plane(np.zeros((0, 3))).shape == (0, 2)
-    assert on_a_plane(np.ones((1, 1))).tolist() == [[0.0, 0.0]]
 
 
 def test_what_waits_for_approval_is_shown_and_decided(made: Workspace, tmp_path: Path) -> None:

@@ -82,8 +82,8 @@ THINGS = [
 MANNERS = [
     "from above",
     "slowly",
-    "with the closed gripper",
-    "with the open gripper",
+    "with the closed {effector}",
+    "with the open {effector}",
     "from behind",
     "along the table",
     "to the goal",
@@ -281,7 +281,9 @@ def _named(guide: LibraryGuide, sentences: list[str], support: dict[str, float])
 
 def _made_up(guide: LibraryGuide, n_added: int) -> list[NewSkill]:
     """Sentences that nobody demonstrated."""
-    every = [f"{verb} the {thing} {manner}" for verb, thing, manner in itertools.product(VERBS, THINGS, MANNERS)]
+    effector = guide.grounding.nouns.effector
+    manners = [manner.format(effector=effector) for manner in MANNERS]
+    every = [f"{verb} the {thing} {manner}" for verb, thing, manner in itertools.product(VERBS, THINGS, manners)]
     if n_added > len(every):
         raise StudyError(f"found {n_added} skills to make up; expected at most {len(every)}; take a smaller library")
     order: list[int] = np.random.default_rng(0).permutation(len(every))[:n_added].tolist()
