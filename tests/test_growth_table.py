@@ -17,22 +17,21 @@ from tests.test_small_worlds import DIAL, answer, begin
 pytestmark = pytest.mark.slow
 
 
-def test_a_stream_is_measured_stage_by_stage_and_goes_on_after_a_cut(
-    lago: Lago, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def dial_with_plans(lago: Lago, folder: Path, decoder: str) -> Path:
+    """A study of the dial with its recorded plans, one task shown and one not; returns its file."""
     path = begin(
-        tmp_path,
-        "dial",
-        "DialWorld",
-        "numbers",
-        seen="raise",
-        unseen="set",
-        algorithms="guided-sac",
-        decoder="n_updates = 200",
+        folder, "dial", "DialWorld", "numbers", seen="raise", unseen="set", algorithms="guided-sac", decoder=decoder
     )
     code, _, err = lago("plan", "dial", "--scenes")
     assert code == 0, err
-    answer(lago, tmp_path, "dial", DIAL)
+    answer(lago, folder, "dial", DIAL)
+    return path
+
+
+def test_a_stream_is_measured_stage_by_stage_and_goes_on_after_a_cut(
+    lago: Lago, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = dial_with_plans(lago, tmp_path, "n_updates = 200")
     monkeypatch.setattr(growth, "N_STEPS", 400)
     arguments = ("table", "T6", "dial", "--seeds", "0", "--episodes", "5", "--json")
     code, out, err = lago(*arguments)

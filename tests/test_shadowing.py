@@ -8,25 +8,14 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Lago
-from tests.test_small_worlds import DIAL, answer, begin
+from tests.test_growth_table import dial_with_plans
+from tests.test_small_worlds import DIAL
 
 pytestmark = pytest.mark.slow
 
 
 def test_a_right_skill_is_found_among_many(lago: Lago, tmp_path: Path) -> None:
-    begin(
-        tmp_path,
-        "dial",
-        "DialWorld",
-        "numbers",
-        seen="raise",
-        unseen="set",
-        algorithms="guided-sac",
-        decoder="n_updates = 100",
-    )
-    code, _, err = lago("plan", "dial", "--scenes")
-    assert code == 0, err
-    answer(lago, tmp_path, "dial", DIAL)
+    dial_with_plans(lago, tmp_path, "n_updates = 100")
     code, out, err = lago("table", "shadowing", "dial", "--episodes", "2", "--methods", "temperature 0.05", "--json")
     assert code == 0, err
     rows = json.loads(out)["rows"]
