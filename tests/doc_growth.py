@@ -52,7 +52,7 @@ def stages() -> str:
         (new,) = [row for row in own if row["kind"] == "new"]
         (before,) = [row for row in by_stage[stage - 1] if row["task"] == new["task"]]
         old = [row["success"] for row in own if row["kind"] in ("built", "old")]
-        trained = "trained" if new["trained"] == "yes" else "as it was"
+        trained = "as it was" if new["trained"] == "no" else f"trained {new['trained']}"
         lines.append(
             f"| {stage} | {new['task']} | {before['success']:.2f} | {new['success']:.2f} | {np.mean(old):.2f} | {trained} | {new['skills']} | "
             f"{_seconds(new['learn_s'])} | {_seconds(new['grow_s'])} |"

@@ -43,13 +43,15 @@ def growing(monkeypatch: pytest.MonkeyPatch, outcomes: list[Version | Exception]
             return outcome
 
     monkeypatch.setattr(learning, "Growth", Growth)
+    monkeypatch.setattr(learning, "Versions", Mock())
+    monkeypatch.setattr(learning, "better_plan", Mock(return_value=ONLINE.lead))
     return asked
 
 
 def test_a_version_that_would_be_held_is_made_again_with_the_decoder_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     asked = growing(monkeypatch, [version(1, "held"), version(2, "accepted")])
-    space: Any = SimpleNamespace()
+    space: Any = Mock()
     made = grown_by_learning(space, space, ONLINE, Settings(), said.append)
     assert made.number == 2
     assert asked == [("auto", 1), ("never", 1)]
@@ -59,7 +61,7 @@ def test_a_version_that_would_be_held_is_made_again_with_the_decoder_as_it_was(m
 def test_where_no_episode_does_what_its_plan_says_the_plan_is_taken_and_else_that_is_said(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    space: Any = SimpleNamespace()
+    space: Any = Mock()
     asked = growing(monkeypatch, [DataError("none does"), version(1, "accepted")])
     assert grown_by_learning(space, space, ONLINE, Settings(), lambda text: None).number == 1
     assert asked == [("auto", 1), ("auto", 0)]

@@ -49,7 +49,7 @@ def test_a_stream_is_measured_stage_by_stage_and_goes_on_after_a_cut(
     assert new["learn_s"] > 0
     assert rows[0]["learn_s"] is None
     assert [row["trained"] for row in rows] == ["", "", "", new["trained"]]
-    assert new["trained"] in ("yes", "no")
+    assert new["trained"] in ("onward", "anew", "no")
     (summary,) = found["summary"]
     assert (summary["method"], summary["order"], summary["stages"]) == ("grown", 0, 1)
     assert summary["next"] == rows[1]["success"]

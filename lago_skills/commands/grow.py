@@ -12,6 +12,7 @@ from lago_skills.commands import plan_asking
 from lago_skills.commands.versions import print_versions
 from lago_skills.core import Task
 from lago_skills.errors import StudyError
+from lago_skills.grow.refresh import WAYS
 from lago_skills.grow.settings import Settings
 from lago_skills.grow.steps import Intake, grown, tasks_named
 from lago_skills.grow.versions import Version, Versions
@@ -67,7 +68,7 @@ def settings_of(options: argparse.Namespace) -> Settings:
         episodes_again=options.episodes_again,
         spot_tasks=options.spot_tasks,
         refresh=options.refresh,
-        refresh_how=options.refresh_how,
+        ways=WAYS if options.refresh_how == "auto" else (options.refresh_how,),
     )
 
 

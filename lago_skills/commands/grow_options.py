@@ -50,9 +50,9 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument(
         "--refresh-how",
-        choices=("onward", "anew"),
-        default="onward",
-        help="from the decoder before, so that old skills stay nearly as they were (default), or from random weights",
+        choices=("auto", "onward", "anew"),
+        default="auto",
+        help="onward from the decoder before, so that old skills stay nearly as they were; anew from random weights; auto (default): onward, and anew where an old task falls or the new one is not done",
     )
     parser.add_argument(
         "--margin",

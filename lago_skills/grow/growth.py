@@ -1,7 +1,8 @@
 """One step of growth: a task with its plan, perhaps with episodes of it, becomes the next version of a study's library.
 
     plan (recorded) -> skills for its steps -> episodes cut, labelled, checked -> decoder refreshed where it has something to learn
-    -> library and bundle -> what changed -> old tasks that it may have touched, played with both versions -> in use, or held
+    -> library and bundle -> what changed -> old tasks that it may have touched, played with both versions
+    -> where one falls, or the new task is not done, the same with a decoder trained the next way -> the best is in use, or held
 
 Nothing that is there is touched before the last step, which turns a link; see `lago_skills.grow.versions`.
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,10 +24,10 @@ from lago_skills.decoder.trained_decoder import Decoder
 from lago_skills.errors import DataError, StudyError, TranscriptMissing
 from lago_skills.grow import material
 from lago_skills.grow.checks import check, unlike_the_others
-from lago_skills.grow.comparing import Spots, changes
-from lago_skills.grow.judging import judged
+from lago_skills.grow.comparing import Outcomes, Spots, changes
+from lago_skills.grow.judging import Judgement, judged
 from lago_skills.grow.making import first_version, guide_of, write_version
-from lago_skills.grow.refresh import refreshed
+from lago_skills.grow.refresh import AS_IT_WAS, Refresh, refreshed
 from lago_skills.grow.settings import Settings
 from lago_skills.grow.skills import grown_library, matched
 from lago_skills.grow.sources import Source, bounded, counted, only_new
@@ -60,6 +61,34 @@ class Taken:
     def segments(self) -> list[Segment]:
         """The new ones."""
         return [self.shown.segments[number] for number in self.new]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What the new version may be."""
+
+    how: str
+    """How its decoder was trained."""
+    guide: LibraryGuide
+    judgement: Judgement
+
+    @property
+    def success(self) -> float:
+        """On the task that the library grows by, the library alone."""
+        return self.judgement.growth["success"]
+
+    @property
+    def rank(self) -> tuple[bool, float]:
+        """One that nothing holds comes first, then that which does the new task best."""
+        return self.judgement.growth["verdict"] == "accepted", self.success
+
+    def good(self, settings: Settings) -> bool:
+        """Whether no other one has to be made."""
+        return self.rank >= (True, settings.enough)
+
+    def summary(self) -> dict[str, Any]:
+        """For `growth.json`."""
+        return {"decoder": self.how} | {name: self.judgement.growth[name] for name in ("verdict", "reason", "success")}
 
 
 class Growth:
@@ -116,7 +145,6 @@ class Growth:
             steps = matched(old, planned.books[self.task.id], planned.embeddings)
             for each in steps:
                 self.say(each.line())
-            taken, decoder = self._learned(planned, sources, old)
             growth: dict[str, Any] = {
                 "number": self.number,
                 "before": self.before.number,
@@ -124,27 +152,67 @@ class Growth:
                 "sentence": self.task.sentence,
                 "plans": {name: {"model": b.model, "answer": b.transcript_key} for name, b in plans.items()},
                 "steps": [asdict(each) for each in steps],
-                "sources": taken.sources,
-                "refreshed": decoder is not old.decoder,
             }
-            with tempfile.TemporaryDirectory(prefix="lago-grow-") as scratch:
-                library = self._library(old, Path(scratch), decoder, taken)
-                with library:
-                    new = guide_of(self.space, decoder, library, taken.shown)
-                    growth |= judged(
-                        self.space.world,
-                        self.before,
-                        (old, new),
-                        self._changes(old, new, taken.shown),
-                        self.task,
-                        self.settings,
-                        self.say,
-                    )
-                    growth |= {"skills": library.n_active, "seconds": round(time.monotonic() - began, 1)}
-                    probes = material.load_probes(self.before.folder)
-                    folder = self.versions.next_folder()
-                    write_version(self.space, folder, new, taken.shown, probes, growth, self.before)
+            with tempfile.TemporaryDirectory(prefix="lago-grow-") as scratch, ExitStack() as libraries:
+                taken, candidates = self._candidates(planned, sources, old, Path(scratch), libraries)
+                best = max(candidates, key=lambda each: each.rank)
+                if len(candidates) > 1:
+                    self.say(f"of {' and '.join(each.how for each in candidates)}: {best.how}")
+                growth |= {"sources": taken.sources, "refreshed": best.guide.decoder is not old.decoder}
+                growth |= {
+                    "decoder": best.how,
+                    "tried": [each.summary() for each in candidates],
+                    **best.judgement.growth,
+                }
+                growth |= {"skills": best.guide.library.n_active, "seconds": round(time.monotonic() - began, 1)}
+                probes = material.load_probes(self.before.folder)
+                folder = self.versions.next_folder()
+                write_version(self.space, folder, best.guide, taken.shown, probes, growth, self.before)
         return self.versions.get(self.number) if growth["verdict"] == "held" else self.versions.use(self.number)
+
+    def _candidates(
+        self, planned: Labelled, sources: Sequence[Source], old: LibraryGuide, scratch: Path, libraries: ExitStack
+    ) -> tuple[Taken, list[Candidate]]:
+        """What was taken in, and versions by it: one, or as many as ways of training are tried until one is good."""
+        taken, decoder = self._learned(planned, sources, old)
+        ways = self.settings.ways
+        first = ways[0] if decoder is not old.decoder else AS_IT_WAS
+        candidates = [self._candidate(first, decoder, old, taken, scratch / "0", libraries)]
+        for number, how in enumerate(ways[1:] if decoder is not old.decoder else (), start=1):
+            if candidates[-1].good(self.settings):
+                break
+            decoder = self._trained(taken, old.decoder, how)
+            known = candidates[-1].judgement.before
+            candidates.append(self._candidate(how, decoder, old, taken, scratch / str(number), libraries, known))
+        if len(candidates) > 1 and not candidates[-1].good(self.settings) and not taken.unknown:
+            known = candidates[-1].judgement.before
+            candidates.append(self._candidate(AS_IT_WAS, old.decoder, old, taken, scratch / "as", libraries, known))
+        return taken, candidates
+
+    def _candidate(
+        self,
+        how: str,
+        decoder: Decoder,
+        old: LibraryGuide,
+        taken: Taken,
+        folder: Path,
+        libraries: ExitStack,
+        known: Outcomes | None = None,
+    ) -> Candidate:
+        folder.mkdir()
+        library = libraries.enter_context(self._library(old, folder, decoder, taken))
+        new = guide_of(self.space, decoder, library, taken.shown)
+        changed = self._changes(old, new, taken.shown)
+        judgement = judged(
+            self.space.world,
+            self.before.outcomes if known is None else known,
+            (old, new),
+            changed,
+            self.task,
+            self.settings,
+            self.say,
+        )
+        return Candidate(how, new, judgement)
 
     def _say_namesakes(self) -> None:
         """Other tasks of the library that are asked for in the same words."""
@@ -179,7 +247,8 @@ class Growth:
         taken = self._taken(planned, sources, old.decoder, frozenset())
         if not self._has_to_learn(taken, planned, old):
             return taken, old.decoder
-        decoder = self._trained(taken, old.decoder)
+        how = self.settings.ways[0]
+        decoder = self._trained(taken, old.decoder, how)
         if not taken.unknown:
             return taken, decoder
         first = len(planned.episodes.get(self.task.id, []))
@@ -188,7 +257,7 @@ class Growth:
             return taken, decoder
         without = frozenset(taken.numbers[number - first] for number in wrong)
         taken = self._taken(planned, sources, old.decoder, without)
-        return taken, self._trained(taken, old.decoder)
+        return taken, self._trained(taken, old.decoder, how)
 
     def _has_to_learn(self, taken: Taken, planned: Labelled, old: LibraryGuide) -> bool:
         """Whether the decoder is trained: where it is wanted, and has something to learn."""
@@ -232,8 +301,8 @@ class Growth:
         new = [n for n, each in enumerate(shown.segments) if each.task_id == task and each.episode >= first]
         return Taken(shown, tuple(new), rows, tuple(numbers), checked.unknown)
 
-    def _trained(self, taken: Taken, old: Decoder) -> Decoder:
-        return refreshed(self.space, self.task, taken.shown, taken.new, old, self.settings.refresh_how, self.say)
+    def _trained(self, taken: Taken, old: Decoder, how: Refresh) -> Decoder:
+        return refreshed(self.space, self.task, taken.shown, taken.new, old, how, self.say)
 
     def _library(self, old: LibraryGuide, folder: Path, decoder: Decoder, taken: Taken) -> SkillLibrary:
         decoder.save(folder / DECODER_FILE)

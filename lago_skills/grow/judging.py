@@ -3,31 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from lago_skills.core import Task
-from lago_skills.grow.comparing import CHANGED_ACTIONS, Spots, touched
+from lago_skills.grow.comparing import CHANGED_ACTIONS, Outcomes, Spots, touched
 from lago_skills.grow.settings import Settings
-from lago_skills.grow.versions import Verdict, Version
+from lago_skills.grow.versions import Verdict
 from lago_skills.guide.guides import LibraryGuide
 from lago_skills.worlds.world import World
 
 
+@dataclass(frozen=True)
+class Judgement:
+    """Of a new version."""
+
+    growth: dict[str, Any]
+    """What `growth.json` says of it: what changed, how the old tasks do that it may touch, the verdict and its reason."""
+    before: Outcomes
+    """What is known by now of the version in use."""
+
+
 def judged(
     world: World,
-    before: Version,
+    before: Outcomes,
     guides: tuple[LibraryGuide, LibraryGuide],
     by_skill: Mapping[str, float],
     task: Task | None,
     settings: Settings,
     say: Callable[[str], None],
-) -> dict[str, Any]:
-    """What changed, how the old tasks do that it may touch, and the verdict: what `growth.json` says of it.
+) -> Judgement:
+    """What changed, how the old tasks do that it may touch, and the verdict.
 
     Args:
         world: of the tasks.
-        before: the version in use.
+        before: outcomes of the version in use that are known.
         guides: of that version, and of the new one.
         by_skill: how much what each old skill does has changed, by sentence.
         task: that the library grows by, if it does by one.
@@ -43,7 +53,7 @@ def judged(
     say(
         f"{len(changed)} of {len(by_skill)} skills changed; {len(amounts)} old tasks may be touched by that, {len(played)} of them are played"
     )
-    spots = Spots(world, *guides, before.growth.get("outcomes", {}), say)
+    spots = Spots(world, *guides, before, say)
     rows = spots.check(world.find(played), settings.margin, settings.spot_rounds)
     known: dict[str, Any] = {}
     if task is not None:
@@ -52,7 +62,7 @@ def judged(
     fallen = [spot for spot in rows if spot.fall > settings.margin + 1e-9]
     verdict: Verdict = "held" if fallen else "accepted"
     unchanged = {each: outcomes for each, outcomes in spots.outcomes[0].items() if each not in amounts and each != own}
-    return {
+    growth = {
         "changed": dict(sorted(changed.items())),
         "touched": {each: round(amount, 4) for each, amount in amounts.items()},
         "spots": [asdict(spot) | {"fall": round(spot.fall, 4)} for spot in rows],
@@ -61,3 +71,4 @@ def judged(
         "verdict": verdict,
         "reason": "; ".join(f"{spot.task} falls from {spot.before:.2f} to {spot.after:.2f}" for spot in fallen),
     }
+    return Judgement(growth, spots.outcomes[0])

@@ -1,6 +1,6 @@
 """What a library's advice leads to online: a guided learner's successful episodes are what the library grows from next.
 
-plans of a task tried -> guided learning by the best -> the quickest successes -> growth by them; a version that would be held is made without training
+plans of a task tried -> guided learning by the best -> the quickest successes -> growth by them; where no way of training is good for the old tasks, without training
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ from dataclasses import dataclass, replace
 from lago_skills.core import Playbook, Task
 from lago_skills.errors import DataError, StudyError
 from lago_skills.grow import material
+from lago_skills.grow.comparing import Spots
 from lago_skills.grow.growth import Growth
+from lago_skills.grow.making import guide_of
 from lago_skills.grow.settings import Settings
 from lago_skills.grow.sources import Source, quickest
-from lago_skills.grow.versions import Version
+from lago_skills.grow.versions import Version, Versions
 from lago_skills.guide.bundle import load_bundle
 from lago_skills.guide.guides import LibraryGuide
 from lago_skills.guide.portfolio import PlanOfTask, portfolio
@@ -92,17 +94,48 @@ def _plans(guide: LibraryGuide, task: Task, version: Version) -> tuple[PlanOfTas
     return plans[:1] if material.has_episodes(version.folder, task.id) else plans
 
 
+def better_plan(
+    space: Workspace, task: Task, version: Version, other: Playbook, settings: Settings, say: Callable[[str], None]
+) -> Playbook:
+    """The plan that a task has, unless the other one does better in spot-check episodes: a trial of few episodes among many plans may have come to a worse one.
+
+    Args:
+        space: the study.
+        task: which the version has a plan of.
+        version: in use.
+        other: a plan of the task.
+        settings: how many episodes are played.
+        say: hears how it goes.
+    """
+    shown = material.load(version.folder, space.study)
+    own, n_episodes = shown.books[task.id], 2 * settings.episodes
+    if own == other:
+        return own
+    guide = load_bundle(version.folder, grounding=space.study.grounding)
+    with closing(guide.library):
+        following = guide_of(space, guide.decoder, guide.library, material.led_by(shown, other))
+        spots = Spots(space.world, guide, following, version.outcomes, say)
+        (spot,) = spots.check([task], settings.margin, [n_episodes])
+    if spot.after > spot.before:
+        return other
+    say(f"{task.id}: the plan that the trial came to does no better than the task's own, which stays")
+    return own
+
+
 def grown_by_learning(
     space: Workspace, task: Task, online: Learned, settings: Settings, say: Callable[[str], None]
 ) -> Version:
     """Grow by what was learned online. Where old tasks do worse with the trained decoder, that version is held, and one is made that leaves the decoder as it is.
 
-    Where no episode does what its plan says, the plan that was followed still becomes the task's.
+    Where no episode does what its plan says, the plan that was followed still becomes the task's, if it does better than the task's own.
 
     Raises:
         DataError: so it is, and the plan is the task's already.
         StudyError: there is nothing new.
     """
+    current = Versions(space.artifact("grown")).current
+    assert current is not None  # it advised
+    online = replace(online, lead=better_plan(space, task, current, online.lead, settings, say))
     try:
         version = Growth(space, task, settings, say).run([online.source], online.lead)
     except DataError as error:

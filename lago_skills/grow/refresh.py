@@ -13,7 +13,9 @@ from lago_skills.stages.segment import Labelled
 from lago_skills.stages.workspace import Workspace
 
 Refresh = Literal["onward", "anew"]
-REFRESHES: tuple[Refresh, ...] = get_args(Refresh)
+WAYS: tuple[Refresh, ...] = get_args(Refresh)
+AS_IT_WAS = "as it was"
+"""Of a decoder that was not trained."""
 ONWARD_SHARE = 0.5
 """Of a training's updates, where it goes on from the decoder before."""
 

@@ -28,8 +28,8 @@ class Settings:
     `never`."""
     enough: float = 0.95
     """Success of the library as it is from which on known sentences have nothing to teach its decoder."""
-    refresh_how: Refresh = "onward"
-    """`onward` from the decoder before, or `anew`."""
+    ways: tuple[Refresh, ...] = ("onward", "anew")
+    """How the decoder is trained: the next way is tried where the version of the one before would be held, or does the task in less than `enough` of its episodes."""
 
     @property
     def spot_rounds(self) -> tuple[int, ...]:

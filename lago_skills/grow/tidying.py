@@ -164,7 +164,7 @@ def tidied(
                 "number": number,
                 "before": version.number,
                 "tidied": [asdict(each) for each in chosen],
-                **judged(space.world, version, (old, new), {}, None, settings, say),
+                **judged(space.world, version.outcomes, (old, new), {}, None, settings, say).growth,
                 "skills": library.n_active,
                 "seconds": round(time.monotonic() - began, 1),
             }

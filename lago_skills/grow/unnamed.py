@@ -198,7 +198,7 @@ def named(
     number = int(versions.next_folder().name)
     with closing(old.library), tempfile.TemporaryDirectory(prefix="lago-grow-") as scratch:
         tasks = space.world.find(list(found))
-        decoder = refreshed(space, tasks[0], after, new, old.decoder, settings.refresh_how, say)
+        decoder = refreshed(space, tasks[0], after, new, old.decoder, settings.ways[0], say)
         decoder.save(Path(scratch) / DECODER_FILE)
         items = [after.segments[place] for place in new]
         note = {"version": number, "task": "", "from": ["stretches that nothing explained"], "learned": ["named later"]}
@@ -224,7 +224,7 @@ def named(
                 "before": version.number,
                 "named": _summary(found, naming),
                 "refreshed": True,
-                **judged(space.world, version, (old, guide), by_skill, None, settings, say),
+                **judged(space.world, version.outcomes, (old, guide), by_skill, None, settings, say).growth,
                 "skills": library.n_active,
                 "seconds": round(time.monotonic() - began, 1),
             }

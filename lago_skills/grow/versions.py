@@ -40,6 +40,11 @@ class Version:
         """What came of the comparison with the version before."""
         return self.growth["verdict"]
 
+    @property
+    def outcomes(self) -> dict[str, str]:
+        """By task id, what is known of its spot-check episodes: a 1 or a 0 for each start state."""
+        return self.growth.get("outcomes", {})
+
 
 class Versions:
     """The versions of one study.

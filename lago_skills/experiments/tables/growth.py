@@ -44,9 +44,10 @@ if TYPE_CHECKING:
 METHODS: dict[str, dict[str, Any]] = {
     "grown": {},
     "always-trained": {"refresh": "always"},
-    "anew": {"refresh_how": "anew"},
+    "onward": {"ways": ("onward",)},
+    "anew": {"ways": ("anew",)},
 }
-"""By name, how growth decides otherwise than by default: with the decoder trained in every stage, or from random weights where it is."""
+"""By name, how growth decides otherwise than by default: with the decoder trained in every stage, or in one way alone."""
 USUAL = ("grown",)
 N_STEPS, HARVEST = 5_000, 10
 """Environment steps of learning in a stage, and episodes that are taken in at most."""
@@ -64,7 +65,7 @@ SCHEMA = Schema(
         Column("episodes", int),
         Column("version", int, "of the library"),
         Column("verdict", about="of the stage: what became of the version"),
-        Column("trained", about="of the new task: `yes` where the decoder was trained, else `no`"),
+        Column("trained", about="of the new task: how the decoder was, `onward` or `anew`, else `no`"),
         Column(
             "steps_to_80", optional_int, "of the new task: environment steps at the first evaluation with .8 success"
         ),
@@ -218,7 +219,7 @@ class GrowthStream(Table):
             return current, {**known, "verdict": "refused", "grow_s": time.monotonic() - started}
         megabytes = sum(path.stat().st_size for path in version.folder.rglob("*") if path.stat().st_nlink == 1) / 1e6
         known |= {"verdict": version.verdict, "megabytes": megabytes, "grow_s": time.monotonic() - started}
-        known["trained"] = "yes" if version.growth["refreshed"] else "no"
+        known["trained"] = version.growth["decoder"] if version.growth["refreshed"] else "no"
         return (current if version.verdict == "held" else version), known
 
     def _played(
