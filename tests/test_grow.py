@@ -206,6 +206,38 @@ def test_what_cannot_be_grown_is_refused_and_nothing_changes(
     assert len(collect.load(space.collected)["visit"]) == len(collected)
 
 
+def spoil(monkeypatch: pytest.MonkeyPatch, which: Callable[[Any], bool]) -> None:
+    """Decoders learn from actions that say nothing, where what they go on from is so."""
+    from lago_skills.decoder import pretrain
+
+    real = pretrain.pretrain
+
+    def trained(steps: Any, *args: Any, start: Any = None, **kwargs: Any) -> Any:
+        rng = np.random.default_rng(0)
+        if which(start):
+            steps = replace(steps, variant_actions=rng.permutation(steps.variant_actions))
+        return real(steps, *args, start=start, **kwargs)
+
+    monkeypatch.setattr(pretrain, "pretrain", trained)
+
+
+def test_where_going_on_does_not_learn_the_task_the_decoder_is_trained_anew(
+    lago: Lago, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space = built(lago, tmp_path, "numbers", NUMBERS)
+    answered(lago, tmp_path, "fetch", NUMBERS)
+    save_episodes(tmp_path / "fetch.npz", shown("fetch", 4))
+    spoil(monkeypatch, lambda start: start is not None)
+    code, _, err = lago("grow", "plane", "--task", "fetch", "--data", str(tmp_path / "fetch.npz"))
+    assert code == 0, err
+    assert "of onward and anew: anew" in err
+    version = Versions(space.artifact("grown")).get(1)
+    onward, anew = version.growth["tried"]
+    assert (onward["decoder"], anew["decoder"], anew["verdict"]) == ("onward", "anew", "accepted")
+    assert onward["success"] < anew["success"]
+    assert version.growth["decoder"] == "anew"
+
+
 def test_a_version_that_makes_an_old_task_worse_is_held_until_somebody_says_so(
     lago: Lago, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -213,16 +245,7 @@ def test_a_version_that_makes_an_old_task_worse_is_held_until_somebody_says_so(
     answered(lago, tmp_path, "fetch", NUMBERS)
     save_episodes(tmp_path / "fetch.npz", shown("fetch", 4))
 
-    def spoilt(real: Callable[..., Any]) -> Callable[..., Any]:
-        def trained(steps: Any, *args: Any, **kwargs: Any) -> Any:  # on actions that say nothing
-            rng = np.random.default_rng(0)
-            return real(replace(steps, variant_actions=rng.permutation(steps.variant_actions)), *args, **kwargs)
-
-        return trained
-
-    from lago_skills.decoder import pretrain
-
-    monkeypatch.setattr(pretrain, "pretrain", spoilt(pretrain.pretrain))
+    spoil(monkeypatch, lambda start: True)
     arguments = (
         "--task",
         "fetch",

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 from unittest.mock import Mock
 
 import pytest
@@ -56,6 +56,30 @@ def test_a_version_that_would_be_held_is_made_again_with_the_decoder_as_it_was(m
     assert made.number == 2
     assert asked == [("auto", 1), ("never", 1)]
     assert said == ["version 1 is held (visit falls); made again with the decoder as it was"]
+
+
+def test_a_plan_of_a_trial_leads_only_where_it_does_better(monkeypatch: pytest.MonkeyPatch) -> None:
+    own, other = Playbook("fetch", (), "", ""), Playbook("fetch", (), "", "another")
+    shown, success = SimpleNamespace(books={"fetch": own}), {"before": 0.9, "after": 0.9}
+    for name, instead in {
+        "material.load": Mock(return_value=shown),
+        "material.led_by": Mock(),
+        "load_bundle": Mock(),
+        "guide_of": Mock(),
+        "Spots": Mock(return_value=SimpleNamespace(check=lambda *args: [SimpleNamespace(**success)])),
+    }.items():
+        monkeypatch.setattr(f"lago_skills.grow.learning.{name}", instead)
+    said, task = list[str](), SimpleNamespace(id="fetch")
+    space: Any = Mock()
+
+    def better(plan: Playbook) -> Playbook:
+        return learning.better_plan(space, cast("Any", task), version(1, "accepted"), plan, Settings(), said.append)
+
+    assert better(other) is own
+    assert said == ["fetch: the plan that the trial came to does no better than the task's own, which stays"]
+    success["after"] = 0.95
+    assert better(other) is other
+    assert better(own) is own
 
 
 def test_where_no_episode_does_what_its_plan_says_the_plan_is_taken_and_else_that_is_said(
