@@ -46,6 +46,8 @@ def test_metrics_are_those_of_the_papers() -> None:
     assert found["fall_low"] <= found["fall"] <= found["fall_high"]
     assert found["next"] == pytest.approx((0.2 + 0.5) / 2)  # b before any growth, c after b
     assert found["next_before"] == pytest.approx((0.2 + 0.4) / 2)
+    assert found["carried"] == pytest.approx(0.05)
+    assert (found["carried_low"], found["carried_high"]) == pytest.approx((0.0, 0.1))
 
 
 def test_a_stream_that_is_not_finished_is_summed_up_as_far_as_it_goes() -> None:

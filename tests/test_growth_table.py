@@ -55,6 +55,9 @@ def test_a_stream_is_measured_stage_by_stage_and_goes_on_after_a_cut(
     assert summary["next"] == rows[1]["success"]
 
     what_it_is_compared_with(lago, arguments, rows)
+    code, _, err = lago("picture", "stream", "dial", "--to", str(tmp_path / "stream.svg"))
+    assert code == 0, err
+    assert "the same tasks, before anything has grown" in (tmp_path / "stream.svg").read_text(encoding="utf-8")
     table = growth.GrowthStream(open_workspace(tmp_path, path), lambda text: None)
     table.file.replace([row for row in table.file.rows() if row["stage"] == 0])  # cut after growth, before its row
     versions = Versions(table.replicate(0).space.artifact("grown"))

@@ -32,6 +32,13 @@ def test_a_right_skill_is_found_among_many(lago: Lago, tmp_path: Path) -> None:
     }
     assert all(row["recall"] == 1.0 for row in rows)
     assert all(row["prior_us"] > 0.0 for row in rows)
+    code, _, err = lago("picture", "shadowing", "dial", "--to", str(tmp_path / "crowd.svg"))
+    assert code == 0, err
+    text = (tmp_path / "crowd.svg").read_text(encoding="utf-8")
+    assert {"made up", "recorded plans", "near duplicates"} <= {kind for kind, _ in sizes if kind in text}
+    code, _, err = lago("picture", "stream", "dial")
+    assert code == 2
+    assert "found no rows of table T6; expected some to draw; run: lago table T6 dial" in err
     for arguments, message in [
         (("--demos", "3"), "the library is the study's"),
         (("--methods", "hot"), "found method 'hot'"),

@@ -20,6 +20,8 @@ KINDS = {
     "timeline": "skills by weight over an episode",
     "reliability": "whether the decoder's spreads are right",
     "growth": "versions of a grown library: its size, and what became of old tasks",
+    "stream": "a stream of tasks on record in table T6: success of each task after each stage",
+    "shadowing": "success with 10 and 100 times as many skills, as table shadowing has it",
 }
 
 

@@ -5,7 +5,8 @@ R[i, j] is the success on the j-th task of the stream after its i-th stage (stag
     FWT   mean over stages of R[i, i]: LIBERO's forward transfer (arXiv 2306.03310, eq. 3), of the library alone after its training
     BWT   mean over pairs i < k of R[k, i] - R[i, i]: minus LIBERO's negative backward transfer; negative is forgetting
     AUC   mean over tasks i of the mean of R[i, i] and of R[k, i] for the stages k after it
-    next  mean over stages of R[i - 1, i]: zero-shot on the task that comes next, with the growth before it; `next_before` is R[0, i], without
+    next  mean over stages of R[i - 1, i]: zero-shot on the task that comes next, with the growth before it; `next_before` is R[0, i], without; `carried` is how much
+          the first is more, with the interval over the tasks of the stream
     fall  mean over stages of what old tasks, those from the start among them, have less than in the stage before, from the same start states
 """
 
@@ -60,6 +61,8 @@ def metrics(matrix: Matrix) -> dict[str, Any]:
     falls = [matrix.success[i, : first + i] - matrix.success[i + 1, : first + i] for i in range(n)]
     last = matrix.success[-1, : first + n]
     low, high = _interval(falls)
+    carried = [float(stream[i, i] - stream[0, i]) for i in range(n)]
+    carried_low, carried_high = _interval_of_mean(carried)
     return {
         "stages": n,
         "fwt": _mean(own),
@@ -72,6 +75,9 @@ def metrics(matrix: Matrix) -> dict[str, Any]:
         "fall_high": high,
         "next": _mean([float(stream[i, i]) for i in range(n)]),
         "next_before": _mean([float(stream[0, i]) for i in range(n)]),
+        "carried": _mean(carried),
+        "carried_low": carried_low,
+        "carried_high": carried_high,
     }
 
 
@@ -86,4 +92,13 @@ def _interval(falls: Sequence[NDArray[np.float64]]) -> tuple[float | None, float
     rng = np.random.default_rng(0)
     drawn = np.mean([each[rng.integers(0, len(each), (N_RESAMPLES, len(each)))].mean(axis=1) for each in falls], axis=0)
     low, high = np.quantile(drawn, [0.025, 0.975])
+    return round(float(low), 4), round(float(high), 4)
+
+
+def _interval_of_mean(values: Sequence[float]) -> tuple[float | None, float | None]:
+    """95 % of a mean: bootstrap over its values."""
+    if not values:
+        return None, None
+    every, rng = np.asarray(values), np.random.default_rng(0)
+    low, high = np.quantile(every[rng.integers(0, len(every), (N_RESAMPLES, len(every)))].mean(axis=1), [0.025, 0.975])
     return round(float(low), 4), round(float(high), 4)

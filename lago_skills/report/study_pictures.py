@@ -13,12 +13,11 @@ from lago_skills.artifacts.folder import read_manifest
 from lago_skills.core import Episode
 from lago_skills.errors import ArtifactMissing, StudyError
 from lago_skills.experiments import curves
-from lago_skills.grow.versions import Versions
 from lago_skills.guide.bundle import library_folder
 from lago_skills.guide.guides import LibraryGuide
 from lago_skills.library import SkillLibrary
 from lago_skills.library.projection import on_a_plane
-from lago_skills.report import decoder_pictures, plots, study_page
+from lago_skills.report import decoder_pictures, growth_pictures, plots, study_page
 from lago_skills.rl.runlog import CURVE_FILE
 from lago_skills.stages import build, collect, segment, train
 from lago_skills.stages.workspace import Workspace
@@ -189,51 +188,15 @@ def reliability(space: Workspace, task: str | None) -> bytes:
         return decoder_pictures.reliability(guide.decoder, steps, rows)  # pyright: ignore[reportArgumentType]  (of continuous actions)
 
 
-def growth(space: Workspace, task: str | None) -> bytes:
-    """The library's versions: how many skills each has, and what became of the old tasks that it might touch (what new skills take from old ones).
-
-    Raises:
-        ArtifactMissing: nothing has grown yet.
-    """
-    versions = Versions(space.artifact("grown")).all()
-    if not versions:
-        raise _missing(space, "a version of a grown library", "grow")
-    counts: list[int] = []
-    for version in versions:
-        with SkillLibrary.open(library_folder(version.folder), mode="frozen") as library:
-            counts.append(library.n_active)
-
-    def draw(axes: list[Any]) -> None:
-        numbers = [version.number for version in versions]
-        axes[0].plot(numbers, counts, color=plots.OKABE_ITO[0], marker="o", linewidth=2)
-        axes[0].set(title="growth", xlabel="version", ylabel="enabled skills", xticks=numbers, ylim=(0, None))
-        axes[1].axhline(0.0, color="black", linewidth=0.8)
-        for version in versions:
-            spots = version.growth.get("spots", [])
-            changes = [spot["after"] - spot["before"] for spot in spots]
-            held = version.verdict == "held"
-            axes[1].scatter(
-                [version.number] * len(changes),
-                changes,
-                color=plots.OKABE_ITO[1 if held else 0],
-                marker="X" if held else "o",
-                s=30,
-                alpha=0.8,
-            )
-        axes[1].set(
-            title="old tasks, after less before", xlabel="version", ylabel="success", xticks=numbers, ylim=(-1.05, 1.05)
-        )
-
-    return plots.panels((4.6, 3.4), 2, draw)
-
-
 PICTURES: dict[str, Picture] = {
     "curves": learning_curves,
     "success": success,
     "latents": latents,
     "timeline": timeline,
     "reliability": reliability,
-    "growth": growth,
+    "growth": growth_pictures.versions,
+    "stream": growth_pictures.stream,
+    "shadowing": growth_pictures.shadowing,
 }
 
 
