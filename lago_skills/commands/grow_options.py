@@ -74,7 +74,7 @@ def add_parser(commands: Any) -> None:
         type=int,
         default=10,
         metavar="N",
-        help="the N old tasks that changed most are played (default: 10)",
+        help="N old tasks are played: those that fail now and then, then those that changed most (default: 10)",
     )
     parser.add_argument(
         "--harvest",

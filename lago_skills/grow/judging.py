@@ -48,7 +48,7 @@ def judged(
     own = "" if task is None else task.id
     amounts.pop(own, None)
     played = [each for each in amounts if settings.old_tasks is None or each in settings.old_tasks]
-    played = played[: settings.spot_tasks]
+    played = sorted(played, key=lambda each: "0" not in before.get(each, ""))[: settings.spot_tasks]
     changed = {sentence: round(value, 4) for sentence, value in by_skill.items() if value > CHANGED_ACTIONS}
     say(
         f"{len(changed)} of {len(by_skill)} skills changed; {len(amounts)} old tasks may be touched by that, {len(played)} of them are played"

@@ -18,7 +18,7 @@ class Settings:
     episodes_again: int = 100
     """Of a task that seems to fall by more than the margin, after a fifth of it: these count."""
     spot_tasks: int = 10
-    """Of the old tasks that may be touched, those that changed most are played, so many at most."""
+    """Of the old tasks that may be touched so many at most are played: first those that are known to fail in some episode, then those that changed most."""
     most_episodes: int = 200
     """Of a task that one step takes in, evenly from all that are given."""
     old_tasks: frozenset[str] | None = None
