@@ -13,6 +13,7 @@ from lago_skills.core import Episode, Playbook, Task
 from lago_skills.experiments.growth_metrics import matrix_of, metrics
 from lago_skills.grow import comparing, material
 from lago_skills.grow.comparing import Spots
+from lago_skills.grow.judging import to_play
 from lago_skills.grow.settings import Settings
 from lago_skills.grow.sources import Source, bounded, counted, only_new, quickest
 from lago_skills.stages.segment import Labelled
@@ -106,6 +107,12 @@ def test_the_plan_that_leads_changes_places_with_the_one_before(playbooks: dict[
     assert material.led_by(shown, other).books == {"push": other, "push/2": own}
     third = replace(own, pace=1.25)
     assert material.led_by(shown, third).books == {"push": third, "push/2": other, "push/1": own}
+
+
+def test_old_tasks_that_fail_now_and_then_are_played_first() -> None:
+    amounts, before = {"a": 0.9, "b": 0.5, "c": 0.1, "d": 0.05}, {"a": "11", "c": "10"}
+    assert to_play(amounts, before, Settings(spot_tasks=2)) == ["c", "a"]
+    assert to_play(amounts, before, Settings(spot_tasks=2, old_tasks=frozenset("bd"))) == ["b", "d"]
 
 
 def test_a_spot_check_goes_on_only_where_a_task_seems_to_fall_and_plays_nothing_twice(

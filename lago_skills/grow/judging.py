@@ -24,6 +24,18 @@ class Judgement:
     """What is known by now of the version in use."""
 
 
+def to_play(amounts: Mapping[str, float], before: Outcomes, settings: Settings) -> list[str]:
+    """Which of the tasks that may be touched are played.
+
+    Args:
+        amounts: by how much each has changed, falling.
+        before: outcomes of the version in use that are known.
+        settings: how many, and which tasks are old.
+    """
+    old = [each for each in amounts if settings.old_tasks is None or each in settings.old_tasks]
+    return sorted(old, key=lambda each: "0" not in before.get(each, ""))[: settings.spot_tasks]
+
+
 def judged(
     world: World,
     before: Outcomes,
@@ -47,8 +59,7 @@ def judged(
     amounts = touched(*guides, by_skill)
     own = "" if task is None else task.id
     amounts.pop(own, None)
-    played = [each for each in amounts if settings.old_tasks is None or each in settings.old_tasks]
-    played = sorted(played, key=lambda each: "0" not in before.get(each, ""))[: settings.spot_tasks]
+    played = to_play(amounts, before, settings)
     changed = {sentence: round(value, 4) for sentence, value in by_skill.items() if value > CHANGED_ACTIONS}
     say(
         f"{len(changed)} of {len(by_skill)} skills changed; {len(amounts)} old tasks may be touched by that, {len(played)} of them are played"
