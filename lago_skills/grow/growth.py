@@ -184,7 +184,7 @@ class Growth:
             decoder = self._trained(taken, old.decoder, how)
             known = candidates[-1].judgement.before
             candidates.append(self._candidate(how, decoder, old, taken, scratch / str(number), libraries, known))
-        if len(candidates) > 1 and not candidates[-1].good(self.settings) and not taken.unknown:
+        if len(candidates) > 1 and not candidates[-1].good(self.settings):
             known = candidates[-1].judgement.before
             candidates.append(self._candidate(AS_IT_WAS, old.decoder, old, taken, scratch / "as", libraries, known))
         return taken, candidates
