@@ -10,6 +10,7 @@ from typing import Any
 
 from lago_skills.commands import plan_asking
 from lago_skills.commands.plan_actions import playbook_command
+from lago_skills.commands.terminal import print_table
 from lago_skills.core import Task
 from lago_skills.errors import EndpointError, LagoError, PlanError
 from lago_skills.planner.ask import Plan, Planner
@@ -175,16 +176,13 @@ def _models(planner: Planner, tasks: Asked, rows: list[dict[str, Any]]) -> dict[
 
 
 def _print_table(rows: list[dict[str, Any]], summary: dict[str, Any]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("task", "model", "version", "steps", "findings", "repaired", "reused", "tokens")
+    lines: list[list[str]] = []
     for row in rows:
         tokens = f"{'~' * row['tokens_estimated']}{row['tokens']:,}"
         repaired = "yes" if row["repaired"] else ""
-        cells = [row["version"], row["n_steps"], row["n_findings"], repaired, row["n_reused"], tokens]
-        table.add_row(row["task"], row["model"], *map(str, cells))
-    Console().print(table)
+        counts = (row["version"], row["n_steps"], row["n_findings"])
+        lines += [[row["task"], row["model"], *map(str, counts), repaired, str(row["n_reused"]), tokens]]
+    print_table(("task", "model", "version", "steps", "findings", "repaired", "reused", "tokens"), lines)
     _tell(f"{summary['playbooks']} playbooks, {summary['skills']} skill sentences in the training tasks")
     for model, figures in summary["models"].items():
         _tell(f"{model}: " + ", ".join(f"{name} {value:g}" for name, value in figures.items()))

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from lago_skills.commands import terminal
 from lago_skills.commands.stages import STAGES, first_unfinished, require_earlier
 from lago_skills.errors import ApprovalNeeded, LagoError
 from lago_skills.report import study_page
@@ -76,19 +77,16 @@ def _print_json(rows: list[dict[str, Any]], summary: dict[str, Any]) -> None:
 
 def print_table(rows: list[dict[str, Any]]) -> None:
     """A study's table for people."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("task", "method", "steps", "seed", "success", "episodes", "led by")
-    for row in rows:
-        seed = "" if row["seed"] is None else str(row["seed"])
-        table.add_row(
+    lines = [
+        (
             row["task"],
             row["method"],
             f"{row['steps']:,}",
-            seed,
+            "" if row["seed"] is None else str(row["seed"]),
             f"{row['success']:.2f}",
             str(row["episodes"]),
             f"{row['leader']} ({row['plan_from']})" if row.get("plan_from") else row.get("leader") or "",
         )
-    Console().print(table)
+        for row in rows
+    ]
+    terminal.print_table(("task", "method", "steps", "seed", "success", "episodes", "led by"), lines)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lago_skills.commands.terminal import print_lines
 from lago_skills.commands.versions import rollback
 from lago_skills.core import Skill, skill_name
 from lago_skills.errors import LibraryConflict, LibraryDamaged, ShapeError
@@ -41,8 +42,7 @@ def skills_command(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps({"rows": rows, "summary": summary}))  # noqa: T201
     else:
-        for line in lines:
-            print(line)  # noqa: T201
+        print_lines(lines)
     return int(summary.get("exit_code", 0))
 
 
@@ -58,10 +58,8 @@ def find(name: str, root: Path) -> Path:
         if (folder / STORE_FILE).exists() or (folder / exchange.OLD_RECORDS_FILE).is_file():
             return folder
     known = sorted(path.parent.name for path in studies.glob(f"*/{STORE_FILE}"))
-    raise LibraryDamaged(
-        f"found no skill library {name!r}; expected one of {known}, a folder with {STORE_FILE}, or a bundle; "
-        "build one with: lago build STUDY"
-    )
+    expected = f"{f'one of {known}' if known else 'that of a built study'}, a folder with {STORE_FILE}, or a bundle"
+    raise LibraryDamaged(f"found no skill library {name!r}; expected {expected}; build one with: lago build STUDY")
 
 
 def _folder(options: argparse.Namespace) -> Path:
@@ -140,7 +138,9 @@ def _show(options: argparse.Namespace) -> Answer:
         "embedded": skill.embedding is not None,
     }
     details = [
-        f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in row.items() if name not in ("id", "name")
+        f"{name}: {json.dumps(value, ensure_ascii=False)}"
+        for name, value in (row | {"latent": skill.latent.round(3).tolist()}).items()
+        if name not in ("id", "name")
     ]
     changed = [f"v{s.version}  {c.at}  {c.who}  {c.action} (change {c.id})" for c, s in versions]
     return [row], {}, [skill.name, *details, *changed]
