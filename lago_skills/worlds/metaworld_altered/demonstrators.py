@@ -25,15 +25,6 @@ def _level(one: Point, two: Point) -> float:
     return float(np.linalg.norm((one - two)[:2]))
 
 
-def _over_then_down(hand: Point, place: Point, height: float, near: float = 0.02) -> Point | None:
-    """On the way to a place from above; None once the hand is there."""
-    if _level(hand, place) > near and hand[2] - place[2] < height - 0.03:
-        return _at(hand[0], hand[1], place[2] + height)
-    if _level(hand, place) > near:
-        return place + _at(0.0, 0.0, height)
-    return None if abs(hand[2] - place[2]) <= 0.03 else place
-
-
 def _drawer(hand: Point, thing: Point, goal: Point) -> Aim:
     """Fingers on both sides of the handle, then away from the robot."""
     over = thing + _at(0.0, -0.005, -0.02)
@@ -67,14 +58,18 @@ def _button(hand: Point, thing: Point, goal: Point) -> Aim:
 def _handle(hand: Point, thing: Point, goal: Point) -> Aim:
     """Fingers on both sides of the grip from above, then towards the robot."""
     place = thing + _at(0.0, 0.0, 0.015)
-    if (way := _over_then_down(hand, place, 0.12)) is not None:
-        return way, 10.0, OPEN
-    return place + _at(0.0, -0.1, 0.0), 20.0, OPEN
+    if _level(hand, place) > 0.05 and hand[2] - place[2] < 0.1:
+        return _at(hand[0], hand[1], place[2] + 0.14), 10.0, OPEN
+    if _level(hand, place) > 0.02 and hand[2] - place[2] > 0.06:
+        return place + _at(0.0, 0.0, 0.14), 10.0, OPEN
+    if hand[2] - place[2] > 0.025:
+        return place, 10.0, OPEN
+    return place + _at(0.0, -0.1, -0.01), 20.0, OPEN
 
 
 def _plate(hand: Point, thing: Point, goal: Point) -> Aim:
-    """Onto the plate from above, then away from the robot, pressing on it."""
-    place = thing + _at(0.0, 0.02, 0.025)
+    """Onto the far part of the plate from above, then away from the robot, pressing on it."""
+    place = thing + _at(0.0, 0.03, 0.025)
     if _level(hand, place) > 0.03 and hand[2] - place[2] > 0.06:
         return place + _at(0.0, 0.0, 0.1), 10.0, CLOSED
     if hand[2] - place[2] > 0.045:
@@ -83,21 +78,22 @@ def _plate(hand: Point, thing: Point, goal: Point) -> Aim:
 
 
 def _lock(hand: Point, thing: Point, goal: Point) -> Aim:
-    """To the right of the lever, then left and up with it."""
-    beside = thing + _at(0.06, -0.02, 0.01)
-    if hand[0] < thing[0] + 0.01 and _level(hand, thing) > 0.03:
-        return _at(beside[0] + 0.02, beside[1] - 0.06, max(hand[2], beside[2])), 25.0, CLOSED
-    if hand[0] > thing[0] + 0.045 and (abs(hand[1] - beside[1]) > 0.015 or hand[2] - beside[2] > 0.03):
-        return beside, 25.0, CLOSED
-    return _at(hand[0] - 0.1, beside[1], thing[2] + 0.01), 25.0, CLOSED
+    """To the right of the lever's end, then left."""
+    beside = thing + _at(0.04, -0.02, -0.03)
+    if _level(hand, beside) <= 0.02:
+        return beside + _at(-0.1, 0.0, 0.01), 25.0, CLOSED
+    return hand + _at(0.0, -0.1, -0.1) if hand[2] > 0.15 else beside, 25.0, CLOSED
 
 
 def _faucet(hand: Point, thing: Point, goal: Point) -> Aim:
-    """Above the end of the lever, then down."""
-    above = thing + _at(-0.015, 0.02, 0.09)
-    if _level(hand, above) > 0.02:
-        return above + _at(0.0, 0.0, 0.05), 10.0, CLOSED
-    return _at(above[0], above[1], hand[2] - 0.1), 10.0, CLOSED
+    """To the left of the lever's end, from above, then round with it."""
+    beside = thing + _at(-0.06, -0.01, 0.03)
+    if hand[2] > beside[2] + 0.04:
+        high = _level(hand, beside) > 0.02
+        return _at(beside[0], beside[1], 0.3 if high else beside[2]), 10.0, CLOSED
+    if hand[0] < thing[0] - 0.08:
+        return beside, 10.0, CLOSED
+    return _at(thing[0] + 0.1, thing[1] + 0.5 * (goal[1] - thing[1]), beside[2]), 10.0, CLOSED
 
 
 def _dial(hand: Point, thing: Point, goal: Point) -> Aim:
@@ -110,12 +106,13 @@ def _dial(hand: Point, thing: Point, goal: Point) -> Aim:
 
 
 def _window(hand: Point, thing: Point, goal: Point) -> Aim:
-    """Above the grip, then down."""
-    above = thing + _at(0.026, -0.01, 0.12)
-    if _level(hand, above) > 0.02:
-        level = hand[2] > above[2] + 0.02
-        return _at(*(above if level else hand)[:2], above[2] + 0.05), 10.0, CLOSED
-    return _at(above[0], above[1], hand[2] - 0.1), 10.0, CLOSED
+    """To the right of the grip, from above, then left."""
+    beside = thing + _at(0.056, -0.03, -0.08)
+    if _level(hand, beside) > 0.04:
+        return beside + _at(0.02, 0.0, 0.25), 10.0, CLOSED
+    if hand[2] - beside[2] > 0.03:
+        return beside + _at(0.01, 0.0, 0.0), 10.0, CLOSED
+    return _at(hand[0] - 0.1, beside[1], beside[2]), 20.0, CLOSED
 
 
 def _coffee(hand: Point, thing: Point, goal: Point) -> Aim:
@@ -135,9 +132,9 @@ AIMS: Mapping[str, Callable[[Point, Point, Point], Aim]] = {
     "handle-pull-out": _handle,
     "plate-slide-back-far": _plate,
     "door-unlock-clockwise": _lock,
-    "faucet-close-downwards": _faucet,
+    "faucet-close-far-lever": _faucet,
     "dial-turn-reversed": _dial,
-    "window-open-downwards": _window,
+    "window-open-leftwards": _window,
     "coffee-button-behind": _coffee,
 }
 """Hand, object and goal, (3,) each, of an altered task by name -> where to."""

@@ -109,9 +109,10 @@ def _lock(spec: Any) -> None:
 
 
 def _faucet(spec: Any) -> None:
+    spec.body("faucetBase").quat = _turned(math.pi)
     joint = _sensed(spec.body("faucet_link2"), (0.015, -0.175, 0.0))
-    joint.axis, joint.range = [1.0, 0.0, 0.0], [0.0, 0.7]
-    spec.add_exclude(bodyname1="faucet_link", bodyname2="faucet_link2")  # else the lever's head jams in its post
+    joint.range = [-math.pi / 2, 0.0]
+    _stopped(joint)
 
 
 def _dial(spec: Any) -> None:
@@ -121,10 +122,12 @@ def _dial(spec: Any) -> None:
 
 
 def _window(spec: Any) -> None:
-    pane = spec.body("windowb_a")
-    pane.gravcomp = 1.0  # it stays where it is put
-    joint = _sensed(pane, (-0.04, -0.095, 0.0))
-    joint.axis, joint.range = [0.0, 0.0, -1.0], [0.0, 0.12]
+    """The panes are mirrored from left to right, and the sense with them."""
+    for pane in (spec.body("windowb_a"), spec.body("windowb_b")):
+        pane.pos = _mirrored(pane.pos)
+        for geom in pane.geoms:
+            geom.pos = _mirrored(geom.pos)
+    _sensed(spec.body("windowb_a"), (0.014, -0.095, 0.0)).axis = [-1.0, 0.0, 0.0]
 
 
 def _coffee(spec: Any) -> None:
@@ -148,8 +151,8 @@ MECHANICS: Mapping[str, Mechanics] = {
     "handle-pull-out": Mechanics(_handle, (-0.1, 0.9, -0.001), (0.1, 1.0, 0.001), (0.0, -0.09, 0.0), 0.02),
     "plate-slide-back-far": Mechanics(
         _plate,
-        (-0.1, 0.5, 0.0, -0.1, 0.8, 0.015),
-        (0.1, 0.5, 0.0, 0.1, 0.8, 0.015),
+        (-0.1, 0.48, 0.0, -0.1, 0.8, 0.015),
+        (0.1, 0.48, 0.0, 0.1, 0.8, 0.015),
         (0.0, 0.2, 0.0),
         0.05,
         arrange=_plate_in_cabinet,
@@ -158,9 +161,9 @@ MECHANICS: Mapping[str, Mechanics] = {
     "door-unlock-clockwise": Mechanics(
         _lock, (-0.1, 0.8, 0.15), (0.1, 0.85, 0.15), (-0.08, 0.0, 0.1), 0.03, start=math.pi / 2
     ),
-    "faucet-close-downwards": Mechanics(_faucet, (-0.05, 0.8, 0.0), (0.05, 0.85, 0.0), (0.0, 0.03, -0.1), 0.03),
+    "faucet-close-far-lever": Mechanics(_faucet, (-0.05, 0.65, 0.0), (0.05, 0.7, 0.0), (0.19, -0.16, 0.0), 0.07),
     "dial-turn-reversed": Mechanics(_dial, (-0.1, 0.7, 0.0), (0.1, 0.8, 0.0), (0.05, 0.05, 0.0), 0.03),
-    "window-open-downwards": Mechanics(_window, (-0.1, 0.7, 0.16), (0.1, 0.9, 0.16), (0.0, 0.0, -0.1), 0.02),
+    "window-open-leftwards": Mechanics(_window, (-0.1, 0.7, 0.16), (0.1, 0.9, 0.16), (-0.2, 0.0, 0.0), 0.05),
     "coffee-button-behind": Mechanics(
         _coffee,
         (-0.1, 0.55, -0.001),

@@ -29,9 +29,12 @@ _ALTERED: dict[str, tuple[str, str]] = {
         "get a plate from a cabinet that is open on the side that faces away from the robot",
     ),
     "door-unlock-clockwise": ("door-unlock", "unlock the door by rotating the lock clockwise, so that its lever goes left"),
-    "faucet-close-downwards": ("faucet-close", "close the faucet by tilting its lever down"),
+    "faucet-close-far-lever": (
+        "faucet-close",
+        "close a faucet whose lever points away from the robot, by rotating it clockwise",
+    ),
     "dial-turn-reversed": ("dial-turn", "rotate a dial counter-clockwise, which turns in that sense alone"),
-    "window-open-downwards": ("window-open", "open a window by sliding its pane down"),
+    "window-open-leftwards": ("window-open", "open a window whose right pane slides, by moving its handle left"),
     "coffee-button-behind": ("coffee-button", "push a button on the far side of the coffee machine, towards the robot"),
 }
 ORIGINALS: Mapping[str, str] = {name: original for name, (original, _) in _ALTERED.items()}
