@@ -35,6 +35,8 @@ class AlteredEnv(MetaWorldEnv):
         body = env.model.site(THING).bodyid.item()
         self._joint = int(env.model.body_jntadr[body] + env.model.body_jntnum[body] - 1)
         env._random_reset_space = Box(np.array(self._mechanics.low), np.array(self._mechanics.high), dtype=np.float64)
+        env.goal_space = Box(-np.inf, np.inf, (3,), dtype=np.float64)  # Meta-World clips the goal that is told to its own
+        vars(env).pop("sawyer_observation_space", None)
         if self._mechanics.hand is not None:
             env.hand_init_pos = np.array(self._mechanics.hand)
         env._get_pos_objects = self._thing
@@ -60,6 +62,8 @@ class AlteredEnv(MetaWorldEnv):
         mujoco.mj_forward(env.model, env.data)
         env._target_pos = self._thing() + self._mechanics.way
         env.model.site(WANTED).pos = env._target_pos
+        for name, _ in env._target_site_config:  # Meta-World's own goal
+            env.model.site(name).rgba[3] = 0.0
         return env._get_obs()
 
     def _judge(self, observation: NDArray[np.float64], action: NDArray[np.float32]) -> tuple[float, dict[str, float]]:

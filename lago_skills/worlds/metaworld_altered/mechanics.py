@@ -98,7 +98,7 @@ def _handle(spec: Any) -> None:
 
 
 def _plate(spec: Any) -> None:
-    spec.body("puck_goal").quat = _turned(math.pi)
+    spec.body("puck_goal").alt.euler = [0.0, 0.0, math.pi]  # Meta-World turns it so, which would overrule a quaternion
     _sensed(spec.geom("puck").parent, (0.0, 0.0, 0.0))
 
 
