@@ -13,7 +13,7 @@ SEALED = METAWORLD_GROUPS["twenty"]
 _ALTERED: dict[str, tuple[str, str]] = {
     "drawer-open-away": (
         "drawer-open",
-        "open a drawer whose front is on the side that faces away from the robot, by moving its handle away from the robot",
+        "open a drawer whose front and handle are on the side that faces away from the robot",
     ),
     "door-open-right-hinge": (
         "door-open",
@@ -26,15 +26,15 @@ _ALTERED: dict[str, tuple[str, str]] = {
     "handle-pull-out": ("handle-pull", "pull a handle straight out of its base, towards the robot"),
     "plate-slide-back-far": (
         "plate-slide-back-side",
-        "get a plate from a cabinet that is open on the side that faces away from the robot",
+        "get a plate out of a cabinet that is open on the side that faces away from the robot",
     ),
-    "door-unlock-clockwise": ("door-unlock", "unlock the door by rotating the lock clockwise, so that its lever goes left"),
+    "door-unlock-clockwise": ("door-unlock", "unlock the door by rotating the lock clockwise"),
     "faucet-close-far-lever": (
         "faucet-close",
         "close a faucet whose lever points away from the robot, by rotating it clockwise",
     ),
-    "dial-turn-reversed": ("dial-turn", "rotate a dial counter-clockwise, which turns in that sense alone"),
-    "window-open-leftwards": ("window-open", "open a window whose right pane slides, by moving its handle left"),
+    "dial-turn-reversed": ("dial-turn", "rotate a dial counter-clockwise; it does not turn clockwise"),
+    "window-open-leftwards": ("window-open", "open a window whose right pane slides to the left"),
     "coffee-button-behind": ("coffee-button", "push a button on the far side of the coffee machine, towards the robot"),
 }
 ORIGINALS: Mapping[str, str] = {name: original for name, (original, _) in _ALTERED.items()}
