@@ -17,6 +17,7 @@ from lago_skills.core import Task
 from lago_skills.worlds.metaworld.env import MetaWorldEnv
 from lago_skills.worlds.metaworld_altered.mechanics import MECHANICS, THING, WANTED
 from lago_skills.worlds.metaworld_altered.tasks import ALTERED_TASKS
+from lago_skills.worlds.offscreen import Camera
 
 
 class AlteredEnv(MetaWorldEnv):
@@ -35,7 +36,9 @@ class AlteredEnv(MetaWorldEnv):
         body = env.model.site(THING).bodyid.item()
         self._joint = int(env.model.body_jntadr[body] + env.model.body_jntnum[body] - 1)
         env._random_reset_space = Box(np.array(self._mechanics.low), np.array(self._mechanics.high), dtype=np.float64)
-        env.goal_space = Box(-np.inf, np.inf, (3,), dtype=np.float64)  # Meta-World clips the goal that is told to its own
+        env.goal_space = Box(
+            -np.inf, np.inf, (3,), dtype=np.float64
+        )  # Meta-World clips the goal that is told to its own
         vars(env).pop("sawyer_observation_space", None)
         if self._mechanics.hand is not None:
             env.hand_init_pos = np.array(self._mechanics.hand)
@@ -47,6 +50,16 @@ class AlteredEnv(MetaWorldEnv):
     def moved(self) -> float:
         """How far the altered joint is from its start, metres or radians."""
         return float(self._env.data.joint(self._joint).qpos.item()) - self._mechanics.start
+
+    def render(self) -> NDArray[np.uint8]:
+        """An RGB picture (240, 320, 3) from the side of the table on which it happens.
+
+        Raises:
+            RenderingUnavailable: this machine has no off-screen OpenGL.
+        """
+        if self._camera is None:
+            self._camera = Camera(self._env.model, (0.0, 0.68, 0.1), 1.15, self._mechanics.seen_from, -30.0)
+        return super().render()
 
     def _thing(self) -> NDArray[np.float64]:
         return np.array(self._env.data.site(THING).xpos)

@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 
 THING, WANTED = "thing", "wanted"
 """Sites of the edited scenes: where the object is sensed, as near as can be to where Meta-World senses it, and where it shall be."""
+ROBOT_SIDE, FAR_SIDE = 130.0, 215.0
+"""Azimuths of a camera, degrees."""
 Point = NDArray[np.float64]
 """(3,)"""
 
@@ -47,6 +49,8 @@ class Mechanics:
     """Puts other things in their places, by what was drawn."""
     hand: tuple[float, float, float] | None = None
     """Where the hand starts; None where Meta-World has it start."""
+    seen_from: float = ROBOT_SIDE
+    """Where pictures are taken from: the side of the table on which it happens."""
 
 
 def _turned(angle: float) -> list[float]:
@@ -137,7 +141,8 @@ def _coffee(spec: Any) -> None:
 
 def _mug_under_spout(data: Any, drawn: Point) -> None:
     (mug,) = (data.joint(i) for i in range(data.model.njnt) if data.model.jnt_type[i] == 0)
-    mug.qpos[:3] = drawn[:3] + (0.0, 0.22, 0.0)
+    mug.qpos[:3] = drawn[:3] + np.array([0.0, 0.22, 0.0])
+    mug.qpos[3:], mug.qvel[:] = [1.0, 0.0, 0.0, 0.0], 0.0
 
 
 def _plate_in_cabinet(data: Any, drawn: Point) -> None:
@@ -145,9 +150,13 @@ def _plate_in_cabinet(data: Any, drawn: Point) -> None:
 
 
 MECHANICS: Mapping[str, Mechanics] = {
-    "drawer-open-away": Mechanics(_drawer, (-0.1, 0.45, 0.0), (0.1, 0.45, 0.0), (0.0, 0.15, 0.0), 0.03),
+    "drawer-open-away": Mechanics(
+        _drawer, (-0.1, 0.45, 0.0), (0.1, 0.45, 0.0), (0.0, 0.15, 0.0), 0.03, seen_from=FAR_SIDE
+    ),
     "door-open-right-hinge": Mechanics(_door, (-0.1, 0.9, 0.15), (0.0, 0.95, 0.15), (0.43, -0.3, 0.0), 0.08),
-    "button-press-sideways": Mechanics(_button, (-0.25, 0.65, 0.115), (-0.15, 0.75, 0.115), (-0.06, 0.0, 0.0), 0.02),
+    "button-press-sideways": Mechanics(
+        _button, (-0.25, 0.65, 0.115), (-0.15, 0.75, 0.115), (-0.06, 0.0, 0.0), 0.02, seen_from=FAR_SIDE
+    ),
     "handle-pull-out": Mechanics(_handle, (-0.1, 0.9, -0.001), (0.1, 1.0, 0.001), (0.0, -0.09, 0.0), 0.02),
     "plate-slide-back-far": Mechanics(
         _plate,
@@ -157,6 +166,7 @@ MECHANICS: Mapping[str, Mechanics] = {
         0.05,
         arrange=_plate_in_cabinet,
         hand=(0.0, 0.75, 0.2),
+        seen_from=FAR_SIDE,
     ),
     "door-unlock-clockwise": Mechanics(
         _lock, (-0.1, 0.8, 0.15), (0.1, 0.85, 0.15), (-0.08, 0.0, 0.1), 0.03, start=math.pi / 2
@@ -172,5 +182,6 @@ MECHANICS: Mapping[str, Mechanics] = {
         0.01,
         arrange=_mug_under_spout,
         hand=(0.3, 0.6, 0.2),
+        seen_from=FAR_SIDE,
     ),
 }

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
 
 from lago_skills.core import Task
 from lago_skills.errors import StudyError
 from lago_skills.worlds.metaworld.world import MetaWorld
 from lago_skills.worlds.metaworld_altered.tasks import ALTERED_TASKS, GROUPS, SEALED, UNALTERED_TASKS
 from lago_skills.worlds.offscreen import prepare_rendering
-from lago_skills.worlds.world import Demonstrator, Env, Provenance, find_tasks
+from lago_skills.worlds.world import Demonstrator, Provenance, find_tasks
+
+if TYPE_CHECKING:
+    from lago_skills.worlds.metaworld.env import MetaWorldEnv
 
 SCRIPT = "unaltered-script"
 """What the scripted policy that Meta-World has for the original task is called."""
@@ -44,7 +48,7 @@ class AlteredMetaWorld(MetaWorld):
             )
         return find_tasks(self, names)
 
-    def make(self, task: str, *, reward: str = "sparse", rendered: bool = False) -> Env:
+    def make(self, task: str, *, reward: str = "sparse", rendered: bool = False) -> MetaWorldEnv:
         """An environment of a task.
 
         Raises:
@@ -62,11 +66,12 @@ class AlteredMetaWorld(MetaWorld):
             prepare_rendering()
         try:
             from lago_skills.worlds.metaworld_altered.env import AlteredEnv
+
+            return AlteredEnv(known)
         except ImportError as error:
             raise StudyError(
                 f"world {self.name!r}: found no metaworld here ({error}); expected it; install it with: pip install 'lago-skills[metaworld]'"
             ) from error
-        return AlteredEnv(known)
 
     def demonstrator(self, task: str) -> Demonstrator:
         """A rule of a few lines for each altered task; the package's scripted policy of the others."""
