@@ -48,11 +48,12 @@ def _door(hand: Point, thing: Point, goal: Point) -> Aim:
 def _button(hand: Point, thing: Point, goal: Point) -> Aim:
     """To the right of the button, then left."""
     before = thing + _at(0.09, 0.0, 0.045)
-    if hand[0] < thing[0] + 0.05 and _level(hand, thing) > 0.05:
+    aside = abs(hand[1] - thing[1])
+    if hand[0] < thing[0] + 0.05 and aside > 0.05:
         return _at(before[0] + 0.04, hand[1], before[2]), 10.0, CLOSED
-    if abs(hand[1] - thing[1]) > 0.02 or abs(hand[2] - before[2]) > 0.03:
+    if hand[0] > thing[0] + 0.05 and (aside > 0.02 or abs(hand[2] - before[2]) > 0.03):
         return before, 10.0, CLOSED
-    return _at(hand[0] - 0.1, thing[1], before[2]), 10.0, CLOSED
+    return _at(thing[0] - 0.02, thing[1], before[2]), 10.0, CLOSED
 
 
 def _handle(hand: Point, thing: Point, goal: Point) -> Aim:

@@ -59,18 +59,18 @@ def _turned(angle: float) -> list[float]:
 
 
 def _sensed(body: Any, place: tuple[float, float, float]) -> Any:
-    """Put the site on a body; gives its last joint."""
+    """Put the site on a body; gives its last joint.
+
+    The ends of its range are made hard: Meta-World's give way when they are pushed at, those of the lock by half a turn.
+    """
     body.add_site(name=THING, pos=place)
-    return body.joints[-1]
+    joint = body.joints[-1]
+    joint.solref_limit, joint.solimp_limit = [0.005, 1.0], [0.99, 0.999, 0.001, 0.5, 2.0]
+    return joint
 
 
 def _mirrored(point: Any) -> list[float]:
     return [-float(point[0]), float(point[1]), float(point[2])]
-
-
-def _stopped(joint: Any) -> None:
-    """Make the ends of a joint's range hard: Meta-World's give way by half a turn when they are pushed at."""
-    joint.solref_limit, joint.solimp_limit = [0.005, 1.0], [0.99, 0.999, 0.001, 0.5, 2.0]
 
 
 def _drawer(spec: Any) -> None:
@@ -86,7 +86,8 @@ def _door(spec: Any) -> None:
         geom.pos = _mirrored(geom.pos)
     grip = spec.geom("handle")  # a mesh, which cannot be mirrored: it is turned about the normal of the door
     grip.alt.euler = [math.pi / 2, math.pi, 0.0]
-    _sensed(door, (-0.385, -0.095, 0.0)).axis = [0.0, 0.0, -1.0]
+    joint = _sensed(door, (-0.385, -0.095, 0.0))
+    joint.axis, joint.range = [0.0, 0.0, -1.0], [-1.5, 0.0]
 
 
 def _button(spec: Any) -> None:
@@ -107,22 +108,16 @@ def _plate(spec: Any) -> None:
 
 
 def _lock(spec: Any) -> None:
-    joint = _sensed(spec.body("lock_link"), (0.09, -0.04, -0.01))
-    joint.range = [math.pi / 2, math.pi]
-    _stopped(joint)
+    _sensed(spec.body("lock_link"), (0.09, -0.04, -0.01)).range = [math.pi / 2, math.pi]
 
 
 def _faucet(spec: Any) -> None:
     spec.body("faucetBase").quat = _turned(math.pi)
-    joint = _sensed(spec.body("faucet_link2"), (0.015, -0.175, 0.0))
-    joint.range = [-math.pi / 2, 0.0]
-    _stopped(joint)
+    _sensed(spec.body("faucet_link2"), (0.015, -0.175, 0.0)).range = [-math.pi / 2, 0.0]
 
 
 def _dial(spec: Any) -> None:
-    joint = _sensed(spec.joint("knob_Joint_1").parent, (0.0, -0.05, 0.0))
-    joint.range = [0.0, 3.14]
-    _stopped(joint)
+    _sensed(spec.joint("knob_Joint_1").parent, (0.0, -0.05, 0.0)).range = [0.0, math.pi / 2]
 
 
 def _window(spec: Any) -> None:
