@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from lago_skills.commands.cli import main
 from lago_skills.errors import StudyError
 from lago_skills.stages import plan
 from lago_skills.stages.workspace import open_workspace
@@ -22,6 +24,7 @@ from lago_skills.worlds.metaworld_altered.world import SCRIPT, AlteredMetaWorld
 from lago_skills.worlds.rollouts import record
 from lago_skills.worlds.world import find_world
 from tests.conftest import ROOT
+from tests.tables import never
 
 STUDIES = ("metaworld-altered", "metaworld-altered-numbers")
 SEEDS = (6_100_000, 6_100_001, 6_100_002)
@@ -154,3 +157,25 @@ def test_the_library_is_that_of_the_demonstrated_ten(name: str) -> None:
         assert ours is not None
         assert theirs is not None
         assert ours.playbook == theirs.playbook, task
+
+
+def test_the_table_has_who_knows_the_benchmark_beside_who_looks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`lago table zero-shot`, with the rules of the world as rows, on a task and on that which it was made from."""
+    path = tmp_path / "altered.toml"
+    use = f"{AlteredMetaWorld.__module__}:AlteredMetaWorld"
+    tasks = '[tasks]\nseen = ["reach"]\nunseen = ["dial-turn-reversed", "dial-turn"]\n'
+    path.write_text(f'name = "altered"\n[world]\nuse = "{use}"\n{tasks}', encoding="utf-8")
+    chosen = ["--methods", f"scripted,{SCRIPT}", "--tasks", "unseen", "--seeds", "1", "--episodes", "2", "--json"]
+    assert main(["--root", str(tmp_path), "table", "zero-shot", str(path), *chosen], never) == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert {(row["method"], row["task"]): row["success_last"] for row in rows} == {
+        ("scripted", "dial-turn-reversed"): 1.0,
+        ("scripted", "dial-turn"): 1.0,
+        (SCRIPT, "dial-turn-reversed"): 0.0,
+        (SCRIPT, "dial-turn"): 1.0,
+    }
+    assert {row["demos"] for row in rows} == {0}
+    assert main(["--root", str(tmp_path), "table", "zero-shot", str(path), "--methods", "aim"], never) == 2
+    assert f"scripted, {SCRIPT}" in capsys.readouterr().err
