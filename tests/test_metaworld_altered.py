@@ -11,7 +11,7 @@ import pytest
 
 from lago_skills.commands.cli import main
 from lago_skills.errors import StudyError
-from lago_skills.stages import plan
+from lago_skills.stages import collect, plan
 from lago_skills.stages.workspace import open_workspace
 from lago_skills.study import load_study, study_path
 from lago_skills.worlds.metaworld.tasks import GROUPS as METAWORLD_GROUPS
@@ -151,7 +151,11 @@ def test_the_library_is_that_of_the_demonstrated_ten(name: str) -> None:
     known, study = plan.plans(space), space.study
     assert {task.id for task in study.seen} == set(METAWORLD_GROUPS["ten"])
     assert {task.id for task in (*study.seen, *study.unseen)} >= {*ALTERED_TASKS, *ORIGINALS.values()}
-    usual = plan.plans(open_workspace(ROOT, study_path("frontier-numbers" if "numbers" in name else "frontier", ROOT)))
+    other = open_workspace(ROOT, study_path("frontier-numbers" if "numbers" in name else "frontier", ROOT))
+    assert [job.recipe for job in collect.jobs(space)] == [job.recipe for job in collect.jobs(other)]
+    for section in ("seed", "collect", "segment", "weighting", "decoder", "guide"):
+        assert getattr(study, section) == getattr(other.study, section)
+    usual = plan.plans(other)
     for task in {*METAWORLD_GROUPS["ten"], *ORIGINALS.values()}:
         ours, theirs = known[task].chosen, usual[task].chosen
         assert ours is not None
