@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from lago_skills.core import Task
 from lago_skills.worlds.metaworld.env import MetaWorldEnv
 from lago_skills.worlds.metaworld_altered.mechanics import MECHANICS, THING, WANTED
-from lago_skills.worlds.metaworld_altered.tasks import ALTERED_TASKS
 from lago_skills.worlds.offscreen import Camera
 
 
@@ -36,9 +35,8 @@ class AlteredEnv(MetaWorldEnv):
         body = env.model.site(THING).bodyid.item()
         self._joint = int(env.model.body_jntadr[body] + env.model.body_jntnum[body] - 1)
         env._random_reset_space = Box(np.array(self._mechanics.low), np.array(self._mechanics.high), dtype=np.float64)
-        env.goal_space = Box(
-            -np.inf, np.inf, (3,), dtype=np.float64
-        )  # Meta-World clips the goal that is told to its own
+        # Meta-World clips the goal that it tells to where its own may be.
+        env.goal_space = Box(-np.inf, np.inf, (3,), dtype=np.float64)
         vars(env).pop("sawyer_observation_space", None)
         if self._mechanics.hand is not None:
             env.hand_init_pos = np.array(self._mechanics.hand)
@@ -83,8 +81,3 @@ class AlteredEnv(MetaWorldEnv):
         """In place of Meta-World's: its reward of this goal would be none."""
         apart = float(np.linalg.norm(self._thing() - self._env._target_pos))
         return 0.0, {"success": float(apart <= self._mechanics.near_m)}
-
-
-def make_env(task_id: str) -> AlteredEnv:
-    """The environment of a task by its name: what the specification in an exported dataset calls."""
-    return AlteredEnv(ALTERED_TASKS[task_id])
