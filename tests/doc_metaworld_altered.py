@@ -7,11 +7,11 @@ import numpy as np
 from lago_skills.experiments.cells import Row
 from lago_skills.experiments.tables import zero_shot
 from lago_skills.worlds.metaworld_altered.tasks import ORIGINALS
-from lago_skills.worlds.metaworld_altered.world import SCRIPT
+from lago_skills.worlds.metaworld_altered.world import SCRIPT, STRAIGHT
 from tests.doc_tables import on_record
 
 STUDIES = {"in words": "metaworld-altered", "in numbers": "metaworld-altered-numbers"}
-WITHOUT_PLANS = ("random", SCRIPT, "scripted", "bc-text")
+WITHOUT_PLANS = ("random", STRAIGHT, SCRIPT, "bc-text", "scripted")
 BY_PLANS = (*zero_shot.GAINS, "random-library", "library")
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lago_skills.worlds.metaworld_altered.tasks import ALTERED_TASKS
-from lago_skills.worlds.metaworld_altered.world import SCRIPT, AlteredMetaWorld
+from lago_skills.worlds.metaworld_altered.world import AlteredMetaWorld
 from lago_skills.worlds.rollouts import record
 from lago_skills.worlds.seeds import SPOT_SEED
 from lago_skills.worlds.world import Demonstrator
@@ -26,7 +26,7 @@ def ceiling(names: list[str], n_starts: int) -> None:
         rng = np.random.default_rng(0)
         policies: dict[str, Demonstrator] = {
             "demonstrator": world.demonstrator(name),
-            SCRIPT: world.rules(name)[SCRIPT],
+            **world.rules(name),
             "random": lambda seen, rng=rng: rng.uniform(-1.0, 1.0, 4),
         }
         told: list[str] = []

@@ -20,7 +20,7 @@ from lago_skills.worlds.metaworld.world import MetaWorld
 from lago_skills.worlds.metaworld_altered.env import AlteredEnv
 from lago_skills.worlds.metaworld_altered.mechanics import MECHANICS
 from lago_skills.worlds.metaworld_altered.tasks import ALTERED_TASKS, ORIGINALS
-from lago_skills.worlds.metaworld_altered.world import SCRIPT, AlteredMetaWorld
+from lago_skills.worlds.metaworld_altered.world import SCRIPT, STRAIGHT, AlteredMetaWorld
 from lago_skills.worlds.rollouts import record
 from lago_skills.worlds.world import find_world
 from tests.conftest import ROOT
@@ -182,4 +182,4 @@ def test_the_table_has_who_knows_the_benchmark_beside_who_looks(
     }
     assert {row["demos"] for row in rows} == {0}
     assert main(["--root", str(tmp_path), "table", "zero-shot", str(path), "--methods", "aim"], never) == 2
-    assert f"scripted, {SCRIPT}" in capsys.readouterr().err
+    assert f"scripted, {SCRIPT}, {STRAIGHT}" in capsys.readouterr().err

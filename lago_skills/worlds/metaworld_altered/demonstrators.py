@@ -10,10 +10,14 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from lago_skills.worlds.metaworld.grounding import TIP_OFFSET_M
+
 Point = NDArray[np.float64]
 Aim = tuple[Point, float, float]
 """(3,) where to, the gain, and the fingers: 1 closes them, -1 opens them."""
 OPEN, CLOSED = -1.0, 1.0
+NEAR_M = 0.04
+"""As near as the finger tips have to come to the object before `straight` heads for the goal."""
 
 
 def _at(*numbers: float) -> Point:
@@ -151,3 +155,10 @@ def demonstrator(task: str) -> Callable[[NDArray[np.float64]], NDArray[np.float6
         return np.clip(np.append(gain * (where - hand), fingers), -1.0, 1.0)
 
     return act
+
+
+def straight(observation: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What needs no plan and no demonstration: straight to the object, with closed fingers, then on towards the goal."""
+    tips, thing, goal = observation[:3] - _at(0.0, 0.0, TIP_OFFSET_M), observation[4:7], observation[36:39]
+    where = goal if np.linalg.norm(tips - thing) < NEAR_M else thing
+    return np.clip(np.append(10.0 * (where - tips), CLOSED), -1.0, 1.0)

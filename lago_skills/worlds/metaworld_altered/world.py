@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 SCRIPT = "unaltered-script"
 """What the scripted policy that Meta-World has for the original task is called."""
+STRAIGHT = "straight"
+"""What those few lines are called that know neither plans nor demonstrations."""
 
 
 class AlteredMetaWorld(MetaWorld):
@@ -83,11 +85,12 @@ class AlteredMetaWorld(MetaWorld):
         return demonstrator(known.id)
 
     def rules(self, task: str) -> Mapping[str, Demonstrator]:
-        """Meta-World's scripted policy of the task, or of that which it was made from."""
+        """Meta-World's scripted policy of the task, or of that which it was made from; and straight to the object, then to the goal."""
         (known,) = self.find([task])
         from lago_skills.worlds.metaworld.env import scripted
+        from lago_skills.worlds.metaworld_altered.demonstrators import straight
 
-        return {SCRIPT: scripted(known)}
+        return {SCRIPT: scripted(known), STRAIGHT: straight}
 
     def provenance(self, task: str) -> Provenance:
         """The package, and who demonstrates."""
