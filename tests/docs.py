@@ -12,7 +12,7 @@ os.environ["COLUMNS"] = "100"
 
 from lago_skills.commands.cli import parser
 from lago_skills.experiments.tables.specs import SPECS
-from tests import doc_ball_push, doc_frontier, doc_growth, doc_kitchen, doc_serving, doc_tables
+from tests import doc_ball_push, doc_frontier, doc_growth, doc_kitchen, doc_metaworld_altered, doc_serving, doc_tables
 from tests.conftest import ROOT
 
 README_BYTES = 10_000
@@ -53,6 +53,8 @@ def parts_by_name() -> dict[str, str]:
         "levels": doc_ball_push.levels_table(),
         "sequences": doc_kitchen.sequence_rows(),
         "kitchen-skills": doc_kitchen.kitchen_skills(),
+        "altered": doc_metaworld_altered.without_plans(),
+        "altered-plans": doc_metaworld_altered.by_plans(),
         "frontier": doc_frontier.means(),
         "frontier-tasks": doc_frontier.by_task(),
         "growth": doc_growth.streams(),

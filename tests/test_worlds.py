@@ -72,7 +72,10 @@ def test_a_world_is_made_with_the_settings_of_a_study(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("use", "said"),
     [
-        ("mars", r"found world\.use = 'mars'; expected one of ball-push, gym, kitchen, metaworld, or the import path"),
+        (
+            "mars",
+            r"found world\.use = 'mars'; expected one of ball-push, gym, kitchen, metaworld, metaworld-altered, or the",
+        ),
         ("no_such_module:World", r"cannot be made \(ModuleNotFoundError"),
         ("tests.test_worlds:NoSuchClass", r"cannot be made \(AttributeError"),
         ("tests.test_worlds:Broken", r"cannot be made \(OSError: no licence\)"),

@@ -29,7 +29,7 @@ from lago_skills.stages import build, collect, plan, pretrain, segment
 from lago_skills.stages.job import Job, digest
 from lago_skills.stages.segment import Labelled
 from lago_skills.stages.workspace import Workspace
-from lago_skills.worlds.world import Demonstrator, World
+from lago_skills.worlds.world import Demonstrator, World, rules_of
 
 if TYPE_CHECKING:
     from lago_skills.worlds.rollouts import EpisodePolicy
@@ -179,7 +179,8 @@ class Replicate:
             return controller(book, grounding, GAINS[method])
         if method == "random":
             return Uniform(self.space.study.grounding.action_space, self.space.study.seed)
-        expert = demonstrator(self.space.world, task)
+        rules = rules_of(self.space.world, task.id)
+        expert = rules[method] if method in rules else demonstrator(self.space.world, task)
         return Forgetful(lambda observations: np.stack([expert(row) for row in observations]))
 
     def bundle(self, method: str) -> str:

@@ -159,6 +159,12 @@ def interface_of(world: World) -> Interface:
     return unnamed(world.grounding.observation_size, world.grounding.action_space) if own is None else own()
 
 
+def rules_of(world: World, task: str) -> Mapping[str, Demonstrator]:
+    """`World.rules`, or its default for a class that does not inherit it."""
+    own = getattr(world, "rules", None)
+    return {} if own is None else own(task)
+
+
 def find_tasks(world: World, names: list[str]) -> tuple[Task, ...]:
     """Tasks of a world for names of tasks and groups, in order, without repeats.
 

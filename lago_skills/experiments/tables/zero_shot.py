@@ -15,10 +15,11 @@ from lago_skills.experiments.cells import Cell, Column, Row, Schema, mixed
 from lago_skills.experiments.evaluation_episodes import play_on
 from lago_skills.experiments.intervals import success_over_tasks
 from lago_skills.experiments.table import Choice, Grid, Opener, Results, Table, demonstrated_tasks, interval, refuse
+from lago_skills.worlds.world import rules_of
 
 METHODS = ("library", "bc-text", "bc-onehot", "replay", "random-library", *GAINS, "random", "scripted")
 UNTRAINED = (*GAINS, "random", "scripted")
-"""Methods that use no demonstration: their cells have demos = 0."""
+"""Methods that use no demonstration, as do the world's own rules: their cells have demos = 0."""
 SCHEMA = Schema(
     "zero-shot",
     (
@@ -52,12 +53,15 @@ class ZeroShot(Table):
 
     def cells(self, choice: Choice) -> list[Cell]:
         """Methods, then seeds, then tasks."""
-        methods, known = choice.methods or list(METHODS), demonstrated_tasks(self.space.study)
-        refuse("method", [name for name in methods if name not in METHODS], f"one of {', '.join(METHODS)}")
+        known = demonstrated_tasks(self.space.study)
+        rules = tuple(rules_of(self.space.world, known[0]))
+        methods = choice.methods or [*METHODS, *rules]
+        every, untrained = (*METHODS, *rules), (*UNTRAINED, *rules)
+        refuse("method", [name for name in methods if name not in every], f"one of {', '.join(every)}")
         tasks = choice.tasks_of(self.space.study, known, f"a seen or unseen task of the study, {', '.join(known)}")
         seeds, study = choice.seeds_of(), self.space.study.name
         chosen = [
-            SCHEMA.cell(study=study, method=method, task=task, demos=0 if method in UNTRAINED else demos, seed=seed)
+            SCHEMA.cell(study=study, method=method, task=task, demos=0 if method in untrained else demos, seed=seed)
             for demos in choice.demos_of(self.space.study)
             for method in methods
             for seed in seeds
