@@ -25,7 +25,7 @@ def parts_by_name() -> dict[str, str]:
     parts = {
         "table": doc_tables.table(results),
         "stages": doc_tables.stages(results),
-        "help": f"```\n{parser().format_help()}```",
+        "help": f"```text\n{parser().format_help()}```",
     }
     for name, make in (
         ("repair", doc_tables.repair),

@@ -21,6 +21,7 @@ class Courier(gymnasium.Env[Numbers, Numbers]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Numbers, dict[str, Any]]:
+        """Draw where everything is."""
         super().reset(seed=seed)
         self.hand, self.parcel, self.goal = self.np_random.uniform(-0.9, 0.9, (3, 2))
         self.gap = np.array([0.0, self.np_random.uniform(-0.7, 0.7)])
@@ -30,6 +31,7 @@ class Courier(gymnasium.Env[Numbers, Numbers]):
         return self._seen(), {}
 
     def step(self, action: Numbers) -> tuple[Numbers, float, bool, bool, dict[str, Any]]:
+        """Drive, open or close the fingers; the reward is 1 at the step that leaves the parcel at the goal, and 0 else."""
         action = np.clip(action, -1.0, 1.0)
         to = np.clip(self.hand + MOTORS @ action[:2], -1.0, 1.0)
         if self.wall and (to[0] > 0.0) != (self.hand[0] > 0.0) and abs(to[1] - self.gap[1]) > 0.15:

@@ -1,5 +1,7 @@
 """Thirty demonstrations of a delivery without a wall, as flat arrays: `python record.py` writes demonstrations.npz."""
 
+from typing import Any
+
 import numpy as np
 from courier import MOTORS, Courier, Numbers
 
@@ -16,20 +18,21 @@ def shown(seen: Numbers) -> Numbers:
 
 def main() -> None:
     """Record, with some noise on the motors, so that it is also shown what to do a little off the way."""
-    env, noise, steps = Courier(), np.random.default_rng(0), []
+    env, noise = Courier(), np.random.default_rng(0)
+    steps: list[dict[str, Any]] = []
     for seed in range(N_EPISODES):
         seen, _ = env.reset(seed=seed)
         for number in range(HORIZON):
             action = (shown(seen) + noise.normal(0.0, [0.1, 0.1, 0.0])).clip(-1.0, 1.0).astype(np.float32)
             after, reward, solved, _, _ = env.step(action)
-            steps.append((seen, action, after, reward, solved, number == HORIZON - 1 and not solved, solved))
+            step = {"observations": seen, "actions": action, "next_observations": after, "rewards": reward}
+            steps.append(step | {"terminals": solved, "timeouts": number == HORIZON - 1 and not solved})
             seen = after
             if solved:
                 break
-    names = ("observations", "actions", "next_observations", "rewards", "terminals", "timeouts", "is_success")
-    arrays = {name: np.array(column) for name, column in zip(names, zip(*steps, strict=True), strict=True)}
-    np.savez("demonstrations.npz", **arrays)
-    print(f"{arrays['is_success'].sum()} of {N_EPISODES} episodes succeeded, in {len(steps)} steps")
+    arrays = {name: np.array([step[name] for step in steps]) for name in steps[0]}
+    np.savez("demonstrations.npz", allow_pickle=False, is_success=arrays["terminals"], **arrays)
+    print(f"{arrays['terminals'].sum()} of {N_EPISODES} episodes succeeded, in {len(steps)} steps")
 
 
 if __name__ == "__main__":

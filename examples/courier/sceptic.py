@@ -1,0 +1,73 @@
+"""What else would one do? Success on the task that nobody showed: the library beside what needs none of it. `python sceptic.py`."""
+
+# scikit-learn says nothing of its types.
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from courier import MOTORS, Courier, Numbers
+from sklearn.neural_network import MLPRegressor
+
+import lago_skills
+from lago_skills.playbook import CompiledPlaybook
+
+TASK, HORIZON, N_EPISODES = "deliver-through-gap", 150, 50
+guide = lago_skills.load("checkpoints/courier/bundle")
+book = CompiledPlaybook(guide.guide.books[TASK], guide.guide.grounding.vocabulary)
+closing = ["clos" in step.skill for step in book.playbook.steps]
+
+
+def plan_with_controller(motors: Any) -> Callable[[Numbers], Numbers]:
+    """Straight to where the plan's active step heads, by motors as one believes them to be; fingers closed where its sentence says so."""
+
+    def act(seen: Numbers) -> Numbers:
+        state = guide.guide.grounding.read(seen[None])
+        step = book.active(state.values)
+        way = (book.targets(step, state.anchors) - state.anchors[:, 0])[0]
+        return np.array([*np.linalg.solve(motors, 0.3 * way), 1.0 if closing[step[0]] else -1.0], np.float32)
+
+    return act
+
+
+def ways(seen: Numbers) -> Numbers:
+    """(B, S) observations -> with the way from the hand to everything beside them, as the library's decoder has it."""
+    to = [seen[:, place : place + 2] - seen[:, 0:2] for place in (2, 4, 6)]
+    return np.concatenate([*to, *(np.tanh(20.0 * way) for way in to), seen], axis=1)
+
+
+def cloning() -> Callable[[Numbers], Numbers]:
+    """A network that imitates the demonstrations, without plans and skills."""
+    shown = np.load("demonstrations.npz")
+    network: Any = MLPRegressor(
+        hidden_layer_sizes=(256, 256), max_iter=300, tol=0.0, n_iter_no_change=300, random_state=0
+    )
+    with warnings.catch_warnings(action="ignore"):  # that it could go on
+        network.fit(ways(shown["observations"]), shown["actions"])
+    return lambda seen: np.array(network.predict(ways(seen[None]))[0], np.float32)
+
+
+def success(act: Callable[[Numbers], Numbers], wall: bool) -> float:
+    """Share of episodes that succeed."""
+    env, solved = Courier(wall), 0
+    for seed in range(10_000, 10_000 + N_EPISODES):
+        seen, _ = env.reset(seed=seed)
+        for _ in range(HORIZON):
+            seen, _, done, _, _ = env.step(act(seen))
+            if done:
+                solved += 1
+                break
+    return solved / N_EPISODES
+
+
+rng, clone = np.random.default_rng(0), cloning()
+print(f"the library alone                          {success(guide.task(TASK, library_alone=True).act, True):.2f}")
+print(f"plan + controller, motors along x and y    {success(plan_with_controller(0.03 * np.eye(2)), True):.2f}")
+print(f"plan + controller that knows the motors    {success(plan_with_controller(MOTORS), True):.2f}")
+print(f"cloning of the demonstrations              {success(clone, True):.2f}")
+print(f"    the same on the task that was shown    {success(clone, False):.2f}")
+print(
+    f"uniform noise                              {success(lambda seen: rng.uniform(-1.0, 1.0, 3).astype(np.float32), True):.2f}"
+)
