@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from docutils import nodes
-from pygments.lexers import get_lexer_for_filename
+from pygments.lexers import get_lexer_for_filename  # pyright: ignore[reportUnknownVariableType]  # its options are not typed
 from pygments.util import ClassNotFound
 from sphinx import addnodes
 from sphinx.application import Sphinx

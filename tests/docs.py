@@ -12,6 +12,7 @@ os.environ["COLUMNS"] = "100"
 
 from lago_skills.commands.cli import parser
 from lago_skills.experiments.tables.specs import SPECS
+from scripts import command_reference, study_reference
 from tests import doc_ball_push, doc_frontier, doc_growth, doc_kitchen, doc_serving, doc_tables
 from tests.conftest import ROOT
 
@@ -60,6 +61,8 @@ def parts_by_name() -> dict[str, str]:
         "shadowing": doc_growth.crowds(),
         "ablations": doc_tables.ablation_table(),
         "opposites": doc_tables.opposite_pairs(),
+        "study-reference": study_reference.page(),
+        "command-reference": command_reference.page(),
     }
     return parts
 
