@@ -161,7 +161,7 @@ def default_of(field: FieldInfo) -> str:
 
 def _toml(value: Any) -> str:
     if isinstance(value, list | tuple):
-        listed: list[Any] = [*value]  # pyright: ignore[reportUnknownVariableType]  # of whatever a field holds
+        listed: list[Any] = [*value]
         return "[" + ", ".join(_toml(each) for each in listed) + "]"
     if isinstance(value, int) and not isinstance(value, bool):
         return _number(value)

@@ -13,9 +13,17 @@ os.environ["COLUMNS"] = "100"
 from lago_skills.commands.cli import parser
 from lago_skills.experiments.tables.specs import SPECS
 from scripts import command_reference, study_reference
-from tests import doc_ball_push, doc_frontier, doc_growth, doc_kitchen, doc_serving, doc_tables
+from tests import doc_ball_push, doc_compared, doc_frontier, doc_growth, doc_kitchen, doc_serving, doc_tables
 from tests.conftest import ROOT
 
+COURIER = {
+    "courier-env": "courier.py",
+    "courier-record": "record.py",
+    "courier-study": "courier.toml",
+    "courier-sceptic": "sceptic.py",
+    "courier-use": "use.py",
+}
+"""Parts of the tutorial that are files of examples/courier."""
 README_BYTES = 10_000
 """Who has to scroll reads no further."""
 
@@ -64,7 +72,15 @@ def parts_by_name() -> dict[str, str]:
         "study-reference": study_reference.page(),
         "command-reference": command_reference.page(),
     }
+    parts |= doc_compared.parts()
+    parts |= {name: _fenced(ROOT / "examples/courier" / file) for name, file in COURIER.items()}
     return parts
+
+
+def _fenced(path: Path) -> str:
+    """A file as a block of code."""
+    language = {".py": "python", ".toml": "toml"}[path.suffix]
+    return f"```{language}\n{path.read_text(encoding='utf-8').rstrip()}\n```"
 
 
 def documents() -> dict[Path, str]:
