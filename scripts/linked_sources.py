@@ -6,6 +6,7 @@ repository, has a copy of each file that is linked to, with its colours, under `
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,7 @@ def target_of(link: nodes.Element, page: Path, root: Path) -> Path | None:
         page: the file that it stands in.
         root: of the repository.
     """
-    path = (page.parent / str(link["reftarget"])).resolve()
+    path = Path(os.path.normpath(page.parent / str(link["reftarget"])))
     inside = path.is_relative_to(root) and not path.is_relative_to(root / "docs")
     return path if inside else None
 

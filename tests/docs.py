@@ -80,7 +80,7 @@ def parts_by_name() -> dict[str, str]:
 def _fenced(path: Path) -> str:
     """A file as a block of code."""
     language = {".py": "python", ".toml": "toml"}[path.suffix]
-    return f"```{language}\n{path.read_text(encoding='utf-8').rstrip()}\n```"
+    return f"<!-- run by tests/test_tutorial.py -->\n```{language}\n{path.read_text(encoding='utf-8').rstrip()}\n```"
 
 
 def documents() -> dict[Path, str]:
