@@ -46,9 +46,12 @@ nitpick_ignore_regex = [
 ]
 copybutton_exclude = ".linenos, .gp, .go"
 
+smartquotes = False  # or `--option` has a dash
+
 html_theme = "furo"
+pygments_dark_style = "monokai"
 html_title = "lago-skills"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
-html_copy_source = False
+html_show_sourcelink = False
 html_show_sphinx = False

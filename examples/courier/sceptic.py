@@ -1,7 +1,8 @@
-"""What else would one do? Success on the task that nobody showed: the library beside what needs none of it. `python sceptic.py`."""
+"""Success on the task that nobody showed: the library, and what one would do without it."""
 
 # scikit-learn says nothing of its types.
-# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownVariableType=false
 
 import warnings
 from collections.abc import Callable
@@ -21,19 +22,20 @@ closing = ["clos" in step.skill for step in book.playbook.steps]
 
 
 def plan_with_controller(motors: Any) -> Callable[[Numbers], Numbers]:
-    """Straight to where the plan's active step heads, by motors as one believes them to be; fingers closed where its sentence says so."""
+    """Straight to where the plan's active step heads, by motors as one believes them to be."""
 
     def act(seen: Numbers) -> Numbers:
         state = guide.guide.grounding.read(seen[None])
         step = book.active(state.values)
         way = (book.targets(step, state.anchors) - state.anchors[:, 0])[0]
-        return np.array([*np.linalg.solve(motors, 0.3 * way), 1.0 if closing[step[0]] else -1.0], np.float32)
+        fingers = 1.0 if closing[step[0]] else -1.0
+        return np.array([*np.linalg.solve(motors, 0.3 * way), fingers], np.float32)
 
     return act
 
 
 def ways(seen: Numbers) -> Numbers:
-    """(B, S) observations -> with the way from the hand to everything beside them, as the library's decoder has it."""
+    """Observations, and beside them the way from the hand to everything, as the library's decoder has it."""
     to = [seen[:, place : place + 2] - seen[:, 0:2] for place in (2, 4, 6)]
     return np.concatenate([*to, *(np.tanh(20.0 * way) for way in to), seen], axis=1)
 
@@ -62,12 +64,17 @@ def success(act: Callable[[Numbers], Numbers], wall: bool) -> float:
     return solved / N_EPISODES
 
 
+def uniform(seen: Numbers) -> Numbers:
+    """Noise."""
+    return rng.uniform(-1.0, 1.0, 3).astype(np.float32)
+
+
 rng, clone = np.random.default_rng(0), cloning()
-print(f"the library alone                          {success(guide.task(TASK, library_alone=True).act, True):.2f}")
-print(f"plan + controller, motors along x and y    {success(plan_with_controller(0.03 * np.eye(2)), True):.2f}")
-print(f"plan + controller that knows the motors    {success(plan_with_controller(MOTORS), True):.2f}")
-print(f"cloning of the demonstrations              {success(clone, True):.2f}")
-print(f"    the same on the task that was shown    {success(clone, False):.2f}")
-print(
-    f"uniform noise                              {success(lambda seen: rng.uniform(-1.0, 1.0, 3).astype(np.float32), True):.2f}"
-)
+library = guide.task(TASK, library_alone=True)
+print(f"the library alone                          {success(library.act, wall=True):.2f}")
+blind, knowing = plan_with_controller(0.03 * np.eye(2)), plan_with_controller(MOTORS)
+print(f"plan + controller, motors along x and y    {success(blind, wall=True):.2f}")
+print(f"plan + controller that knows the motors    {success(knowing, wall=True):.2f}")
+print(f"cloning of the demonstrations              {success(clone, wall=True):.2f}")
+print(f"    the same on the task that was shown    {success(clone, wall=False):.2f}")
+print(f"uniform noise                              {success(uniform, wall=True):.2f}")
