@@ -12,6 +12,9 @@ from typing import Any
 
 import pytest
 
+from lago_skills.commands.stages import require_earlier
+from lago_skills.errors import ArtifactMissing
+from lago_skills.stages.workspace import open_workspace
 from tests.conftest import ROOT, Lago
 
 pytestmark = pytest.mark.slow
@@ -71,3 +74,13 @@ def test_a_request_of_the_tutorial_is_answered_by_its_files(lago: Lago, folder: 
     code, _, err = lago("plan", "courier.toml", "--import", "answers-1.jsonl", "--model", "by-hand")
     assert code == 2
     assert "that is not open" in err
+
+
+def test_a_stage_that_comes_too_early_names_the_command_that_helps(lago: Lago, folder: Path) -> None:
+    """Of a study that lies elsewhere than in data/studies, by its file."""
+    runpy.run_path("record.py", run_name="__main__")
+    with pytest.raises(ArtifactMissing) as caught:
+        require_earlier(open_workspace(folder, folder / "courier.toml"), "segment")
+    named = re.search(r"run: lago (\S+) (\S+), or", str(caught.value))
+    assert named is not None
+    assert lago(*named.groups())[0] == 0

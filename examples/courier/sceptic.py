@@ -18,7 +18,7 @@ from lago_skills.playbook import CompiledPlaybook
 TASK, HORIZON, N_EPISODES = "deliver-through-gap", 150, 50
 guide = lago_skills.load("checkpoints/courier/bundle")
 book = CompiledPlaybook(guide.guide.books[TASK], guide.guide.grounding.vocabulary)
-closing = ["clos" in step.skill for step in book.playbook.steps]
+closing = [bool({"close", "closed", "closing"} & {*step.skill.split()}) for step in book.playbook.steps]
 
 
 def plan_with_controller(motors: Any) -> Callable[[Numbers], Numbers]:
