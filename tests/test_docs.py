@@ -88,7 +88,9 @@ def check_command(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_command_that_cannot_be_typed_is_found(capsys: pytest.CaptureFixture[str]) -> None:
-    (first, second) = commands_in("TOKEN=x lago serve a.zip --port 80  # a comment\nlago plan mine --no-such-option \\\n  x\n")
+    (first, second) = commands_in(
+        "TOKEN=x lago serve a.zip --port 80  # a comment\nlago plan mine --no-such-option \\\n  x\n"
+    )
     check_command(first, capsys)
     with pytest.raises(pytest.fail.Exception, match="no-such-option"):
         check_command(second, capsys)
