@@ -57,5 +57,6 @@ pygments_dark_style = "monokai"
 html_title = "lago-skills"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+html_js_files = ["site.js"]
 html_show_sourcelink = False
 html_show_sphinx = False

@@ -10,7 +10,7 @@ from statistics import mean
 
 from tests.conftest import ROOT
 
-HEAD = "| | method | success, mean over tasks | tasks | seeds |\n|---|---|---|---|---|\n"
+HEAD = "| setting | method | success, mean over tasks | tasks | seeds |\n|---|---|---|---|---|\n"
 
 
 @dataclass(frozen=True)
