@@ -27,9 +27,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The tutorial's folder, as one copies it."""
     shutil.copytree(HERE, tmp_path, dirs_exist_ok=True)
     study = tmp_path / "courier.toml"
-    text = study.read_text(encoding="utf-8").replace("n_steps = 6_000", "n_steps = 400")
+    text = study.read_text(encoding="utf-8").replace("n_steps = 10_000", "n_steps = 400")
     study.write_text(
-        text.replace("eval_every = 1_000", "eval_every = 400") + "eval_episodes = 4\n[decoder]\nn_updates = 2_000\n"
+        text.replace("eval_every = 2_000", "eval_every = 400") + "eval_episodes = 4\n[decoder]\nn_updates = 2_000\n"
     )
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)  # pyright: ignore[reportUnknownMemberType]  # pytest does not say its type
@@ -43,7 +43,7 @@ def test_the_tutorial_is_followed(lago: Lago, folder: Path, capsys: pytest.Captu
     assert f"{shown['N_EPISODES']} of {shown['N_EPISODES']} episodes succeeded" in capsys.readouterr().out
     for answers in ("answers-1.jsonl", "answers-2.jsonl"):
         assert lago("plan", "courier.toml", "--export", "requests.jsonl")[0] == 0
-        code, _, err = lago("plan", "courier.toml", "--import", answers, "--model", "by-hand")
+        code, _, err = lago("plan", "courier.toml", "--import", answers, "--model", "claude")
         assert code == 0, err
     for stage in ("collect", "plan", "segment", "pretrain", "build", "evaluate", "train"):
         code, _, err = lago(stage, "courier.toml")
@@ -54,9 +54,9 @@ def test_the_tutorial_is_followed(lago: Lago, folder: Path, capsys: pytest.Captu
     assert said["plan + controller that knows the motors"] == 1.0
     assert said["plan + controller, motors along x and y"] == 0.0
     assert said["cloning of the demonstrations"] < said["the library alone"]
-    assert lago("bundle", "make", "courier.toml", "--to", "courier.zip")[0] == 0
+    assert lago("bundle", "make", "courier.toml", "--trained", "--to", "courier.zip")[0] == 0
     runpy.run_path("use.py")
-    assert re.match(r"delivered after \d+ steps", capsys.readouterr().out)
+    assert re.match(r"delivered: True, after \d+ steps; torch was imported", capsys.readouterr().out)
 
 
 def _shares(printed: str) -> dict[str, float]:
@@ -71,7 +71,7 @@ def test_a_request_of_the_tutorial_is_answered_by_its_files(lago: Lago, folder: 
         study.read_text(encoding="utf-8").replace("fetch the parcel and leave", "bring the parcel and leave")
     )
     assert lago("plan", "courier.toml", "--export", "requests.jsonl")[0] == 0
-    code, _, err = lago("plan", "courier.toml", "--import", "answers-1.jsonl", "--model", "by-hand")
+    code, _, err = lago("plan", "courier.toml", "--import", "answers-1.jsonl", "--model", "claude")
     assert code == 2
     assert "that is not open" in err
 
