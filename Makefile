@@ -1,5 +1,6 @@
-.PHONY: demo test test-all fast check setup lock clean
+.PHONY: demo test test-all fast check docs setup lock clean
 lago = .venv/bin/lago
+site = .venv/bin/sphinx-build -q -n -W --keep-going -d site/.doctrees docs site
 
 setup:
 	@bash scripts/setup.sh
@@ -24,6 +25,12 @@ check: setup
 	@.venv/bin/codespell
 	@.venv/bin/python -m tests.docs
 	@.venv/bin/python -m scripts.architecture
+	@$(site) -E
+
+# The documents as pages, to be opened from disk: site/index.html. In them a warning is an error.
+docs: setup
+	@$(site)
+	@echo site/index.html
 
 lock: setup
 	@{ echo "# Every package that 'make setup' installs, resolved together (pip format; regenerate: make lock)."; \

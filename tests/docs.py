@@ -12,9 +12,27 @@ os.environ["COLUMNS"] = "100"
 
 from lago_skills.commands.cli import parser
 from lago_skills.experiments.tables.specs import SPECS
-from tests import doc_ball_push, doc_frontier, doc_growth, doc_kitchen, doc_metaworld_altered, doc_serving, doc_tables
+from scripts import command_reference, study_reference
+from tests import (
+    doc_ball_push,
+    doc_compared,
+    doc_frontier,
+    doc_growth,
+    doc_kitchen,
+    doc_metaworld_altered,
+    doc_serving,
+    doc_tables,
+)
 from tests.conftest import ROOT
 
+COURIER = {
+    "courier-env": "courier.py",
+    "courier-record": "record.py",
+    "courier-study": "courier.toml",
+    "courier-sceptic": "sceptic.py",
+    "courier-use": "use.py",
+}
+"""Parts of the tutorial that are files of examples/courier."""
 README_BYTES = 10_000
 """Who has to scroll reads no further."""
 
@@ -25,7 +43,7 @@ def parts_by_name() -> dict[str, str]:
     parts = {
         "table": doc_tables.table(results),
         "stages": doc_tables.stages(results),
-        "help": f"```\n{parser().format_help()}```",
+        "help": f"```text\n{parser().format_help()}```",
     }
     for name, make in (
         ("repair", doc_tables.repair),
@@ -62,8 +80,18 @@ def parts_by_name() -> dict[str, str]:
         "shadowing": doc_growth.crowds(),
         "ablations": doc_tables.ablation_table(),
         "opposites": doc_tables.opposite_pairs(),
+        "study-reference": study_reference.page(),
+        "command-reference": command_reference.page(),
     }
+    parts |= doc_compared.parts()
+    parts |= {name: _fenced(ROOT / "examples/courier" / file) for name, file in COURIER.items()}
     return parts
+
+
+def _fenced(path: Path) -> str:
+    """A file as a block of code."""
+    language = {".py": "python", ".toml": "toml"}[path.suffix]
+    return f"<!-- run by tests/test_tutorial.py -->\n```{language}\n{path.read_text(encoding='utf-8').rstrip()}\n```"
 
 
 def documents() -> dict[Path, str]:

@@ -9,6 +9,7 @@ import sys
 import urllib.request
 from typing import TYPE_CHECKING, Any
 
+from lago_skills.commands.study_argument import add_study
 from lago_skills.errors import StudyError
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def add_parser(commands: Any) -> None:
     parser: argparse.ArgumentParser = commands.add_parser(
         "approve", help="what waits for a person's approval before it is used: look at it, approve or reject it"
     )
-    parser.add_argument("study")
+    add_study(parser)
     parser.add_argument("--show", action="store_true", help="only show what waits")
     parser.add_argument("--reject", action="store_true", help="do not approve it, but say that it must not be used")
     parser.add_argument(

@@ -17,6 +17,7 @@ from lago_skills.commands import flows_options, grow_options, runner_options, sk
 from lago_skills.commands import lineage as lineage_command
 from lago_skills.commands import picture as picture_command
 from lago_skills.commands.bundles import options as bundle_options
+from lago_skills.commands.study_argument import add_study
 from lago_skills.commands.tables import report_table
 from lago_skills.errors import ApprovalNeeded, LagoError
 from lago_skills.experiments.registry import STUDIES, TABLES
@@ -80,7 +81,7 @@ def _add_json(command: argparse.ArgumentParser) -> None:
 def _add_run(commands: Any) -> None:
     demo = commands.add_parser("demo", help="the whole idea, small, on real Meta-World tasks, offline, in minutes")
     run = commands.add_parser("run", help="every stage of a study; skips what is done")
-    run.add_argument("study")
+    add_study(run)
     for command in (demo, run):
         runner_options.add_options(command, workers=JOBS)
         _add_json(command)
@@ -152,7 +153,7 @@ def _add_report(commands: Any) -> argparse.ArgumentParser:
     report: argparse.ArgumentParser = commands.add_parser(
         "report", help="one HTML page: tables, curves, skill map, animation"
     )
-    report.add_argument("study")
+    add_study(report)
     report.add_argument(
         "--table", choices=list(TABLES), help="what the cells of a table on record say, instead of the page"
     )
@@ -225,7 +226,7 @@ def _add_stages(commands: Any) -> None:
         if stage == "plan":
             continue
         command = commands.add_parser(stage, help=STAGE_HELP[stage])
-        command.add_argument("study")
+        add_study(command)
         if stage == "evaluate":
             evaluate_command.add_options(command)
         else:

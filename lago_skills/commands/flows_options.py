@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from lago_skills.commands import runner_options
+from lago_skills.commands.study_argument import add_study
 
 
 def add_parser(commands: Any) -> None:
@@ -18,7 +19,7 @@ def add_parser(commands: Any) -> None:
     serve: argparse.ArgumentParser = actions.add_parser(
         "serve", help="wait here for runs of a study, started by a schedule, Prefect's page or its API, until Ctrl-C"
     )
-    serve.add_argument("study")
+    add_study(serve)
     when = serve.add_mutually_exclusive_group()
     when.add_argument("--cron", metavar="'0 2 * * *'", help="when to run it, as cron says it")
     when.add_argument("--every", type=float, metavar="SECONDS", help="how often to run it")

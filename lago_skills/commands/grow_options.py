@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from lago_skills.commands.study_argument import add_study
+
 
 def add_parser(commands: Any) -> None:
     """The command line of `lago grow`."""
@@ -14,7 +16,7 @@ def add_parser(commands: Any) -> None:
         help="a built library takes in a task more, or episodes of one; versions, and the way back",
         usage="lago grow STUDY --task TASK [--data FILE ...] [--from-runs] [--learn STEPS]\n       lago grow STUDY --unnamed [--live | --export FILE | --import FILE]\n       lago grow STUDY --tidy [--cap N] [--dry-run]\n       lago grow STUDY --list | --use NUMBER",
     )
-    parser.add_argument("study")
+    add_study(parser)
     parser.add_argument(
         "--task",
         action="append",

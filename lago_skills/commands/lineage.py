@@ -6,6 +6,8 @@ import argparse
 import json
 from typing import TYPE_CHECKING, Any
 
+from lago_skills.commands.study_argument import add_study
+
 if TYPE_CHECKING:
     from lago_skills.stages.lineage import Node
     from lago_skills.stages.workspace import Workspace
@@ -17,7 +19,7 @@ def add_parser(commands: Any) -> None:
         "lineage",
         help="what a number of the report was made from, down to answers and demonstrations; or the other way",
     )
-    parser.add_argument("study")
+    add_study(parser)
     parser.add_argument(
         "what",
         nargs="?",

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lago_skills.commands.study_argument import add_study
 from lago_skills.errors import StudyError
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "kind", choices=tuple(KINDS), help="; ".join(f"{name}: {about}" for name, about in KINDS.items())
     )
-    parser.add_argument("study")
+    add_study(parser)
     parser.add_argument("--task", help="of one task alone (default: of all; for timeline: the first demonstrated one)")
     parser.add_argument(
         "--to", type=Path, metavar="FILE", help="a file that ends in .png or .svg (default: STUDY-KIND.svg)"

@@ -67,17 +67,17 @@ def _reading(action: Action) -> None:
 
 def _changing(action: Action) -> None:
     add = action("add", "add a skill by its sentence")
-    add.add_argument("sentence")
+    add.add_argument("sentence", help="what the skill does, in a short sentence")
     add.add_argument("--task", action="append", default=[], help="a task that it is for; may be repeated")
     edit = action("edit", "change the words of a skill; its latent follows", skill=True)
-    edit.add_argument("sentence")
+    edit.add_argument("sentence", help="the new words")
     action("disable", "keep a skill, but let no search find it", skill=True)
     action("enable", "let searches find a disabled skill again", skill=True)
     merge = action("merge", "let one skill stand for others", skill=True)
     merge.add_argument("more", nargs="*", metavar="SKILL", help="more of them")
     merge.add_argument("--into", required=True, metavar="SKILL", help="the one that stands for them")
     undo = action("undo", "take a change back (the latest, without a number)")
-    undo.add_argument("change", nargs="?", type=int)
+    undo.add_argument("change", nargs="?", type=int, help="its number, as `history` has it")
 
 
 def _keeping(action: Action) -> None:

@@ -60,7 +60,7 @@ def require_earlier(space: Workspace, stage: str) -> None:
     unfinished = first_unfinished(space)
     names = list(STAGES)
     if unfinished is not None and names.index(unfinished) < names.index(stage):
-        name = space.study.name
+        name = space.argument
         raise ArtifactMissing(
             f"stage {stage!r} needs the stages before it, and {unfinished!r} is not done for the study as it stands; "
             f"run: lago {unfinished} {name}, or all of them: lago run {name}"

@@ -31,10 +31,13 @@ class DecoderConfig(BaseModel):
     n_updates: int = Field(default=6000, ge=1)
     """Gradient updates."""
     batch_size: int = Field(default=256, ge=2)
+    """Steps of demonstrations in a gradient update."""
     learning_rate: float = Field(default=1e-3, gt=0)
     """Start of a cosine decay to 0."""
     weight_decay: float = Field(default=1e-5, ge=0)
+    """Of Adam, as an L2 penalty."""
     hidden_sizes: tuple[Annotated[int, Field(ge=1)], ...] = Field(default=(256, 256), min_length=1)
+    """Units of each hidden layer of the network that answers a state and a latent with actions."""
     latent_size: int = Field(default=16, ge=1)
     """Z: numbers in a skill's latent."""
     text_sizes: tuple[Annotated[int, Field(ge=1)], ...] = ()

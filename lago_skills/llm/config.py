@@ -38,6 +38,7 @@ class LiveConfig(BaseModel):
     connect_timeout_s: float = Field(default=20.0, gt=0)
     """Up to where a server takes the connection."""
     max_tries: int = Field(default=6, ge=1, le=100)
+    """How often a request is sent, at most, where trying again may help."""
     max_wait_s: float = Field(default=120.0, ge=0)
     """A server that asks for a longer pause than this ends the request with an error."""
     max_answer_tokens: int = Field(default=8192, ge=1)
@@ -49,4 +50,6 @@ class LiveConfig(BaseModel):
     budget_usd: float | None = Field(default=None, ge=0)
     """The same in money; needs the two prices."""
     usd_per_million_prompt_tokens: float = Field(default=0.0, ge=0)
+    """What the provider takes; counted against `budget_usd`."""
     usd_per_million_answer_tokens: float = Field(default=0.0, ge=0)
+    """The same of what is answered, reasoning included."""

@@ -24,6 +24,7 @@ class RunConfig(BaseModel):
     eval_early: tuple[int, ...] = ()
     """Environment steps of further evaluations, for what is learned before the first."""
     eval_episodes: int = Field(default=20, ge=1)
+    """Of each evaluation, of each task."""
     harvest: bool = True
     """Whether the training's own successful episodes are kept; soft actor-critic learns of them as of demonstrations."""
     stop_at_success: float | None = Field(default=None, gt=0, le=1)
@@ -51,13 +52,17 @@ class SACConfig(RunConfig):
     }
 
     batch_size: int = Field(default=128, ge=2)
+    """Transitions in an update."""
     actor_every: int = Field(default=2, ge=1)
     """Critic updates per update of actor and temperature (TD3, arXiv 1802.09477)."""
     learning_rate: float = Field(default=5e-4, gt=0)
+    """Of actor, critics and temperature (Adam)."""
     gamma: float = Field(default=0.99, gt=0, lt=1)
+    """What a reward one step later is worth."""
     tau: float = Field(default=0.01, gt=0, le=1)
     """Polyak rate of the target critics."""
     hidden_size: int = Field(default=256, ge=1)
+    """Units of each hidden layer of actor and critics."""
     layer_norm: bool = True
     """LayerNorm in the critics (RLPD, arXiv 2302.02948)."""
     n_step: int = Field(default=3, ge=1)
@@ -67,9 +72,11 @@ class SACConfig(RunConfig):
     random_steps: int = Field(default=1_000, ge=0)
     """First environment steps, without updates: where the policy leads, at random; where the prior leads, by the prior."""
     updates_per_step: float = Field(default=1.0, gt=0)
+    """Updates of the critics for each environment step."""
     initial_alpha: float = Field(default=0.02, gt=0)
     """First entropy temperature; small, since a sparse return is at most 1."""
     target_entropy_per_action: float = -1.0
+    """The entropy that the temperature is tuned towards is this times the numbers in an action, in nats."""
     buffer_size: int = Field(default=1_000_000, ge=1)
     """Most transitions kept; a run shorter than that keeps all."""
     success_share: float = Field(default=0.5, ge=0, lt=1)
@@ -118,20 +125,29 @@ class PPOConfig(RunConfig):
     rollout_steps: int = Field(default=200, ge=1)
     """Steps of each environment between updates."""
     minibatch_size: int = Field(default=250, ge=2)
+    """States in an update."""
     n_epochs: int = Field(default=10, ge=1)
+    """How often a rollout is gone through."""
     learning_rate: float = Field(default=3e-4, gt=0)
+    """Of Adam."""
     anneal: bool = False
     """Whether the learning rate falls linearly to 0 over the run."""
     gamma: float = Field(default=0.99, gt=0, lt=1)
+    """What a reward one step later is worth."""
     gae_lambda: float = Field(default=0.95, ge=0, le=1)
     """Of generalised advantage estimation (arXiv 1506.02438)."""
     clip: float = Field(default=0.2, gt=0)
+    """The ratio of new to old probability counts up to so far from 1 (arXiv 1707.06347)."""
     value_weight: float = Field(default=0.5, ge=0)
+    """Of the critic's squared error in the loss."""
     entropy_weight: float = Field(default=0.0, ge=0)
+    """Of the policy's entropy in the loss; a bonus, so that it stays varied."""
     max_grad_norm: float = Field(default=0.5, gt=0)
+    """Gradients longer than this are shortened to it."""
     target_kl: float | None = Field(default=None, gt=0)
     """Epochs end early where the policy has moved farther than this."""
     hidden_size: int = Field(default=256, ge=1)
+    """Units of each hidden layer of policy and critic."""
     normalize_states: bool = True
     initial_std: float = Field(default=1.0, gt=0)
     """Of continuous actions."""

@@ -87,6 +87,7 @@ class GuideConfig(Section):
     """Of the softmax over similarities. At 0.1, with latents as far apart as the text head puts them, one skill answers alone; there is
     a row for it in data/results/ablations.csv."""
     floor: Share = 0.02
+    """Share of the prior that is uniform over all actions, whatever the skills say: none is ever ruled out."""
     query: Literal["playbook", "learned", "blend"] = "playbook"
     """What skills are looked up with: the playbook's active step, a learned query of state and task, or a blend."""
     blend: Share = 0.5
@@ -99,14 +100,18 @@ class ZeroShotConfig(Section):
     """Scoring the library alone."""
 
     episodes: int = Field(default=20, ge=1)
+    """Of each task."""
 
 
 class TrainConfig(Section):
     """Which unseen tasks are trained online, how often, with which algorithms."""
 
     tasks: list[str] = Field(default_factory=list)
+    """Task and group names."""
     algorithms: list[str] = Field(default_factory=lambda: ["guided-sac", "sac"])
+    """`sac`, `guided-sac` or `guided-sac-kl` for continuous actions, `ppo` or `guided-ppo` for either kind; each is trained on every task."""
     seeds: list[Seed] = Field(default_factory=lambda: [0, 1, 2], min_length=1)
+    """A run of each task and algorithm for every one of them."""
     sac: SACConfig = SACConfig()
     ppo: PPOConfig = PPOConfig()
     success_at_end: bool = False

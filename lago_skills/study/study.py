@@ -41,7 +41,9 @@ class Study(Section):
     """Everything a study fixes."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    """As the file is called, without `.toml`; artifacts lie in folders of this name."""
     seed: Seed = 0
+    """Of demonstrations, of whatever is trained on them, and of start states."""
     workers: int = Field(default=2, ge=1, le=MAX_WORKERS)
     """Processes that work at the same time."""
     approve: list[Approval] = Field(default_factory=list[Approval])

@@ -27,6 +27,7 @@ class OwnTask(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     id: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
+    """What the task is called in commands, files and tables."""
     sentence: str = Field(min_length=3, max_length=500)
     """What is to be achieved, as one would tell a person."""
     env_id: str | None = None

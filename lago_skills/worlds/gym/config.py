@@ -32,6 +32,7 @@ class FeatureConfig(_Section):
     distance: tuple[Reference, Reference] | None = None
     """Between two numbers, parts or anchors of the same size."""
     unit: str
+    """Of the number, as prompts and pages say it: `m`, `rad/s`; `1` where it has none."""
     range: tuple[float, float]
     """Smallest and largest value."""
     sentence: str = Field(min_length=3)
@@ -72,6 +73,7 @@ class GymConfig(_Section):
     """`[world] use = "gym"`: an environment that Gymnasium makes, what of it plans speak about, and what success is."""
 
     use: Literal["gym"] = "gym"
+    """Says that this table describes the environment itself."""
     id: str | None = None
     """A Gymnasium id such as `CartPole-v1`, or the import path of a class or function, `my_lab.arm:ArmEnv`; tasks may have their own `env_id`."""
     kwargs: dict[str, Any] = Field(default_factory=dict)
@@ -92,6 +94,7 @@ class GymConfig(_Section):
     anchors: dict[str, Reference | list[Reference]] = Field(default_factory=dict[str, Reference | list[Reference]])
     """Points of two or three entries that steps may head for, the acting point first; `goal` is where a task wants things."""
     anchor_unit: str = "m"
+    """Of the entries that make the points, and of the offsets in plans."""
     anchor_range: float = Field(default=1.0, gt=0)
     """How far anchors are usually apart, in that unit: what headings are divided by. Offsets in plans are at most ten times as large."""
     grounding: str | None = None
@@ -162,14 +165,20 @@ class EnvironmentConfig(_Section):
     """`[environment]`, as studies had it before `[world] use = "gym"`."""
 
     grounding: str | None = None
+    """As in `[world]`."""
     world: str = ""
     """What `about` is in `[world]`."""
     observation_size: int = Field(default=0, ge=0)
+    """As in `[world]`."""
     action_size: int = Field(default=0, ge=0)
+    """As in `[world]`."""
     n_actions: int = Field(default=0, ge=0)
+    """As in `[world]`."""
     features: dict[str, FeatureConfig] = Field(default_factory=dict[str, FeatureConfig])
     observation: list[str] = Field(default_factory=list)
+    """As in `[world]`."""
     success: str | None = None
+    """As in `[world]`."""
 
     def as_gym(self) -> GymConfig:
         """The same, as `[world] use = "gym"` says it."""
