@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from lago_skills.grow import growth
+from lago_skills.grow.judging import Judgement
 
 
 def main() -> None:
     """Run it; Prefect's server is that of the environment."""
     real = growth.judged
 
-    def held(*arguments: Any) -> dict[str, Any]:
-        return real(*arguments) | {"verdict": "held", "reason": "visit falls"}
+    def held(*arguments: Any) -> Judgement:
+        judgement = real(*arguments)
+        return replace(judgement, growth={**judgement.growth, "verdict": "held", "reason": "visit falls"})
 
     growth.judged = held
     from lago_skills.flows.growing import grow

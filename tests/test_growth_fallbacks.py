@@ -60,13 +60,13 @@ def test_a_version_that_would_be_held_is_made_again_with_the_decoder_as_it_was(m
 
 def test_a_plan_of_a_trial_leads_only_where_it_does_better(monkeypatch: pytest.MonkeyPatch) -> None:
     own, other = Playbook("fetch", (), "", ""), Playbook("fetch", (), "", "another")
-    shown, success = SimpleNamespace(books={"fetch": own}), {"before": 0.9, "after": 0.9}
+    shown, spot = SimpleNamespace(books={"fetch": own}), SimpleNamespace(before=0.9, after=0.9)
     for name, instead in {
         "material.load": Mock(return_value=shown),
         "material.led_by": Mock(),
         "load_bundle": Mock(),
         "guide_of": Mock(),
-        "Spots": Mock(return_value=SimpleNamespace(check=lambda *args: [SimpleNamespace(**success)])),
+        "Spots": Mock(return_value=SimpleNamespace(check=Mock(return_value=[spot]))),
     }.items():
         monkeypatch.setattr(f"lago_skills.grow.learning.{name}", instead)
     said, task = list[str](), SimpleNamespace(id="fetch")
@@ -77,7 +77,7 @@ def test_a_plan_of_a_trial_leads_only_where_it_does_better(monkeypatch: pytest.M
 
     assert better(other) is own
     assert said == ["fetch: the plan that the trial came to does no better than the task's own, which stays"]
-    success["after"] = 0.95
+    spot.after = 0.95
     assert better(other) is other
     assert better(own) is own
 

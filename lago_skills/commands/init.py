@@ -154,6 +154,11 @@ def study_text(name: str, config: GymConfig, env: gymnasium.Env[Any, Any], n_epi
         '# task = "task"',
         "",
     ]
+    lines += [
+        "[guide]",
+        "temperature = 0.05  # the nearest skill answers; with the default, 0.5, several share a step",
+        "",
+    ]
     ppo = isinstance(env.action_space, (gymnasium.spaces.Discrete, gymnasium.spaces.MultiDiscrete))
     algorithms = '["guided-ppo", "ppo"]' if ppo else '["guided-sac", "sac"]'
     lines += [

@@ -85,7 +85,8 @@ class GuideConfig(Section):
     """Skills retrieved per state."""
     temperature: float = Field(default=0.5, gt=0)
     """Of the softmax over similarities. At 0.1, with latents as far apart as the text head puts them, one skill answers alone; there is
-    a row for it in data/results/ablations.csv."""
+    a row for it in data/results/ablations.csv. At 0.05, which `lago init` writes, what answers a step does not change with whatever else the library comes to hold
+    (docs/growing.md); the default is what the stored tables of plans in numbers were measured with."""
     floor: Share = 0.02
     """Share of the prior that is uniform over all actions, whatever the skills say: none is ever ruled out."""
     query: Literal["playbook", "learned", "blend"] = "playbook"
