@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import lago_skills
 from lago_skills.commands.cli import main
@@ -372,6 +373,10 @@ def test_pictures_are_drawn_as_png_and_svg(made: Workspace, tmp_path: Path) -> N
             lago(made.root, "picture", kind, "plane", "--to", str(path))
             assert path.read_bytes() == content  # the same again
     assert b"drive straight to the parcel" in (tmp_path / "timeline.svg").read_bytes()
+    film = tmp_path / "film.gif"
+    lago(made.root, "picture", "animation", "plane", "--to", str(film))
+    with Image.open(film) as frames:
+        assert getattr(frames, "n_frames", 1) > 5
 
 
 @pytest.mark.parametrize(
@@ -382,6 +387,8 @@ def test_pictures_are_drawn_as_png_and_svg(made: Workspace, tmp_path: Path) -> N
         (("reliability", "plane"), "found discrete actions"),
         (("latents", "plane", "--task", "nothing"), "found no enabled skill of task 'nothing'"),
         (("latents", "plane", "--to", "x.jpg"), "expected a name that ends in .png or .svg"),
+        (("animation", "plane", "--to", "x.png"), "expected a name that ends in .gif"),
+        (("animation", "plane", "--task", "nothing"), "found task 'nothing'"),
     ],
 )
 def test_what_cannot_be_drawn_is_said(

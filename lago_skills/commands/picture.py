@@ -1,4 +1,4 @@
-"""`lago picture KIND STUDY`: one picture of a study, as PNG or SVG."""
+"""`lago picture KIND STUDY`: one picture of a study, as PNG or SVG, or a film of it as GIF."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ KINDS = {
     "timeline": "skills by weight over an episode",
     "reliability": "whether the decoder's spreads are right",
     "growth": "versions of a grown library: its size, and what became of old tasks",
+    "animation": "an episode of the library alone, with the skill at work in words on each frame (GIF)",
     "stream": "a stream of tasks on record in table T6: success of each task after each stage",
     "shadowing": "success with 10 and 100 times as many skills, as table shadowing has it",
 }
@@ -37,7 +38,10 @@ def add_parser(commands: Any) -> None:
     add_study(parser)
     parser.add_argument("--task", help="of one task alone (default: of all; for timeline: the first demonstrated one)")
     parser.add_argument(
-        "--to", type=Path, metavar="FILE", help="a file that ends in .png or .svg (default: STUDY-KIND.svg)"
+        "--to",
+        type=Path,
+        metavar="FILE",
+        help="a file that ends in .png or .svg, of an animation in .gif (default: STUDY-KIND.svg or .gif)",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object, nothing else, on standard output")
 
@@ -52,11 +56,13 @@ def picture_command(space: Workspace, options: argparse.Namespace) -> None:
     from lago_skills.report import plots
     from lago_skills.report.study_pictures import PICTURES
 
-    path: Path = options.to or Path(f"{space.study.name}-{options.kind}.svg")
+    formats = ("gif",) if options.kind == "animation" else ("svg", "png")
+    path: Path = options.to or Path(f"{space.study.name}-{options.kind}.{formats[0]}")
     name = path.suffix.removeprefix(".").lower()
-    if name not in ("png", "svg"):
-        raise StudyError(f"found --to {str(path)!r}; expected a name that ends in .png or .svg; correct it")
-    with plots.as_format(name):
+    if name not in formats:
+        endings = " or ".join(f".{each}" for each in sorted(formats))
+        raise StudyError(f"found --to {str(path)!r}; expected a name that ends in {endings}; correct it")
+    with plots.as_format("png" if name == "png" else "svg"):
         image = PICTURES[options.kind](space, options.task)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(image)

@@ -5,30 +5,27 @@ from __future__ import annotations
 import base64
 import csv
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import datetime
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 import lago_skills
 from lago_skills.artifacts.calls import Progress
 from lago_skills.artifacts.folder import ArtifactWriter, Manifest, fingerprint, read_manifest, verify
 from lago_skills.core import Playbook, Task
-from lago_skills.errors import RenderingUnavailable
 from lago_skills.experiments.intervals import wilson
 from lago_skills.experiments.tables.specs import SPECS
-from lago_skills.report import table_page, table_pictures
+from lago_skills.report import films, table_page, table_pictures
 from lago_skills.rl import methods
 from lago_skills.rl.runlog import CURVE_FILE
 from lago_skills.stages import build, evaluate, plan, segment, train
 from lago_skills.stages.job import Job, digest
 from lago_skills.stages.workspace import Workspace
 from lago_skills.study import Study
-from lago_skills.worlds.world import Env, World
 
 if TYPE_CHECKING:
     from lago_skills.guide.guides import LibraryGuide
@@ -243,65 +240,18 @@ def _longest(study: Study) -> list[Task]:
     return [max(several, key=lambda task: task.parts)] if several else []
 
 
-def _picture(env: Env) -> NDArray[np.uint8] | None:
-    """(H, W, 3) of the scene; None where this machine or this environment cannot draw one."""
-    try:
-        picture = np.asarray(env.render())
-    except (RenderingUnavailable, NotImplementedError):
-        return None
-    return picture.astype(np.uint8) if picture.ndim == 3 and picture.shape[2] == 3 else None
-
-
-def _drawn(world: World, task: str) -> Env:
-    """An environment of a task that can be drawn, where it can; else one that cannot."""
-    try:
-        return world.make(task, rendered=True)
-    except RenderingUnavailable:
-        return world.make(task)
-
-
 def _film_of_run(space: Workspace, guide: LibraryGuide, run: train.TrainingRun) -> Row:
     """One greedy episode of a run."""
     study, learned, folder = space.study, train.problem_of(space, run), space.artifact("runs", run.name)
     policy, leader = train.load_policy(folder, run, learned, study.train, guide.grounding)
     said = f"after training (guided, seed {run.seed}), led by: {leader}"
-    return {"task": run.task.id, "said": said, "data": _film(study, guide, run.task.id, policy)}
+    return {"task": run.task.id, "said": said, "data": _base64(films.film(study, guide, run.task.id, policy))}
 
 
 def _film_of_library(study: Study, guide: LibraryGuide, task: Task) -> Row:
     """One episode of the library alone."""
-    data = _film(study, guide, task.id, lambda observations: guide.prior(observations, task.id).greedy())
+    data = _base64(films.film(study, guide, task.id))
     return {"task": task.id, "said": f"by the library alone: {task.sentence}", "data": data}
-
-
-def _film(study: Study, guide: LibraryGuide, task: str, policy: Callable[[NDArray[Any]], NDArray[Any]]) -> str:
-    """One greedy episode, drawn every second step, in base 64."""
-    from lago_skills.report.plots import Frame, animation
-    from lago_skills.worlds.seeds import EVAL_SEED
-
-    env = _drawn(study.load_world(), task)
-    observation, _ = env.reset(seed=EVAL_SEED)
-    frames: list[Frame] = []
-    names = guide.grounding.vocabulary.anchors
-    terminated = truncated = False
-    step = 0
-    while not (terminated or truncated):
-        retrieval = guide.retrieve(observation[None], task)
-        if step % 2 == 0:
-            picture = _picture(env)
-            best = guide.library.get(int(retrieval.neighbors.ids[0, 0]))
-            frames.append(
-                Frame(
-                    picture,
-                    dict(zip(names, retrieval.state.anchors[0], strict=True)) | {"target": retrieval.targets[0]},
-                    best.sentence,
-                    f"step {step}   skill s{best.id:04d}   similarity {float(retrieval.neighbors.scores[0, 0]):.2f}",
-                )
-            )
-        observation, _, terminated, truncated, _ = env.step(policy(observation[None])[0])
-        step += 1
-    env.close()
-    return _base64(animation(frames))
 
 
 def _by_model(zero_shot: list[Row], books: dict[str, Playbook], lint: dict[str, Row]) -> list[Row]:

@@ -17,7 +17,7 @@ from lago_skills.guide.bundle import library_folder
 from lago_skills.guide.guides import LibraryGuide
 from lago_skills.library import SkillLibrary
 from lago_skills.library.projection import on_a_plane
-from lago_skills.report import decoder_pictures, growth_pictures, plots, study_page
+from lago_skills.report import decoder_pictures, films, growth_pictures, plots, study_page
 from lago_skills.rl.runlog import CURVE_FILE
 from lago_skills.stages import build, collect, segment, train
 from lago_skills.stages.workspace import Workspace
@@ -195,6 +195,7 @@ PICTURES: dict[str, Picture] = {
     "timeline": timeline,
     "reliability": reliability,
     "growth": growth_pictures.versions,
+    "animation": films.film_of_library,
     "stream": growth_pictures.stream,
     "shadowing": growth_pictures.shadowing,
 }
