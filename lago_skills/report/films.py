@@ -33,7 +33,11 @@ def film(study: Study, guide: LibraryGuide, task: str, policy: Policy | None = N
         task: its id.
         policy: (B, S) observations -> (B, A) or (B,) actions; by default the library alone.
     """
-    act = policy or (lambda observations: guide.prior(observations, task).greedy())
+
+    def alone(observations: NDArray[Any]) -> NDArray[Any]:
+        return guide.prior(observations, task).greedy()
+
+    act = policy or alone
     env = _drawn(study.load_world(), task)
     observation, _ = env.reset(seed=EVAL_SEED)
     frames: list[Frame] = []
