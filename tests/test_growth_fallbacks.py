@@ -52,10 +52,13 @@ def test_a_version_that_would_be_held_is_made_again_with_the_decoder_as_it_was(m
     said: list[str] = []
     asked = growing(monkeypatch, [version(1, "held"), version(2, "accepted")])
     space: Any = Mock()
-    made = grown_by_learning(space, space, ONLINE, Settings(), said.append)
+    made = grown_by_learning(space, space, ONLINE, Settings(ways=("onward",)), said.append)
     assert made.number == 2
     assert asked == [("auto", 1), ("never", 1)]
     assert said == ["version 1 is held (visit falls); made again with the decoder as it was"]
+    asked = growing(monkeypatch, [version(1, "held")])  # where that was tried among others it is not made again
+    assert grown_by_learning(space, space, ONLINE, Settings(), said.append).number == 1
+    assert asked == [("auto", 1)]
 
 
 def test_a_plan_of_a_trial_leads_only_where_it_does_better(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -125,7 +125,7 @@ def better_plan(
 def grown_by_learning(
     space: Workspace, task: Task, online: Learned, settings: Settings, say: Callable[[str], None]
 ) -> Version:
-    """Grow by what was learned online. Where old tasks do worse with the trained decoder, that version is held, and one is made that leaves the decoder as it is.
+    """Grow by what was learned online. Where old tasks do worse with the only way of training that may be tried, one more version is made that leaves the decoder as it is.
 
     Where no episode does what its plan says, the plan that was followed still becomes the task's, if it does better than the task's own.
 
@@ -144,7 +144,8 @@ def grown_by_learning(
             return Growth(space, task, settings, say).run([], online.lead)
         except StudyError:
             raise error from None
-    if version.verdict != "held" or settings.refresh == "never":
+    tried = len(settings.ways) > 1  # the decoder as it was, among others
+    if version.verdict != "held" or settings.refresh == "never" or tried:
         return version
     say(f"version {version.number} is held ({version.growth['reason']}); made again with the decoder as it was")
     return Growth(space, task, replace(settings, refresh="never"), say).run([online.source], online.lead)
